@@ -1,0 +1,48 @@
+# One command for each habit; `make help` lists them. Needs python3 >= 3.11 and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+SEEDS ?= 0-999
+KILLS ?= 50
+APPS := examples.contact_form:app examples.blog:app examples.webhooks:app
+FEED := examples/data/github-webhooks.jsonl
+SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev test check sim chaos bench
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## make .venv and install penstock with its development tools
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "penstock needs Python 3.11 or newer, got: $$($(PYTHON) --version). Run: make PYTHON=python3.12 install"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+dev: $(STAMP) ## run the examples and feed them real webhooks; SMOKE=1 ends by itself
+	$(BIN)/penstock dev $(APPS) --feed $(FEED) $(if $(SMOKE),--smoke)
+
+test: $(STAMP) ## run every test layer, each within its time budget
+	$(BIN)/python tests/run_layers.py
+
+check: $(STAMP) ## format, lint, types, architecture; quick
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+
+sim: $(STAMP) ## simulate a hostile world: SEEDS=0-999 or SEED=42
+	$(BIN)/python -m tests.sim $(SEED_RANGE)
+
+chaos: $(STAMP) ## kill -9 a loaded server KILLS=50 times and compare ledgers
+	$(BIN)/python -m tests.chaos --kills $(KILLS)
+
+bench: $(STAMP) ## run every script of bench/, one JSON line a figure
+	@set -e; for script in bench/[a-z]*.py; do echo "# $$script" >&2; $(BIN)/python "$$script"; done

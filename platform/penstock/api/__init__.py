@@ -1,0 +1,1 @@
+"""The door: where events and requests come in over HTTP. ``server.py`` lists the routes."""

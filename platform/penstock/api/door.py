@@ -1,0 +1,92 @@
+"""What the door is made of: its settings, its state, and where handlers find them.
+
+The composition root makes a ``DoorConfig``; ``server.build_app`` makes a ``Door`` of it and hangs it into the
+application under ``DOOR``. Handlers take what they need from there; no module of the door holds state of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from penstock.api.budget import Budget
+from penstock.api.catalogue import Catalogue
+from penstock.api.intake import Intake
+from penstock.api.reads import Reads
+from penstock.api.requests import Requests
+from penstock.log.port import Log
+from penstock.telemetry import Telemetry
+
+BYTES_UNDER_WAY_MAX: Final = 64 * 1024 * 1024
+
+
+class EventSchemas(Protocol):
+    """Who knows the Avro schemas of events (``wire/avro.py``)."""
+
+    def validate(self, name: str, data: bytes) -> None:
+        """Raise SchemaViolation naming the field if ``data`` (JSON) does not fit the schema of ``name``, if it has one."""
+        ...
+
+
+class AnyEvent:
+    """No schemas: every event is taken."""
+
+    def validate(self, name: str, data: bytes) -> None:
+        """Takes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorConfig:
+    """What a door needs from outside.
+
+    ``event_partitions``  of the events topic.    ``reply_partition``  this instance's own in ``<group>.replies``.
+    ``index``             the history's file.     ``event_keys``       empty: any key is taken (dev).
+    """
+
+    log: Log
+    group: str
+    lanes: int
+    index: Path
+    events_topic: str = "events"
+    event_partitions: int = 1
+    reply_partition: int = 0
+    event_keys: frozenset[str] = frozenset()
+    schemas: EventSchemas = field(default_factory=AnyEvent)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    version: str = "dev"
+    banner: str = "DEV"
+    now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
+    random: Callable[[int], bytes] = os.urandom
+
+
+class Door:
+    """The parts of a running door."""
+
+    def __init__(self, config: DoorConfig) -> None:
+        self.config = config
+        self.budget = Budget(BYTES_UNDER_WAY_MAX)
+        self.intake = Intake(config.log, config.events_topic, config.event_partitions)
+        self.catalogue = Catalogue(config.log, config.group)
+        self.requests = Requests(config)
+        self.reads = Reads(config.index)
+
+    async def start(self) -> None:
+        """Know the catalogue and listen for replies; then requests may come."""
+        await self.catalogue.start()
+        await self.requests.start()
+
+    async def close(self) -> None:
+        """End what ``start`` began; posts under way have been answered before."""
+        await self.requests.close()
+        await self.catalogue.close()
+        await self.intake.close()
+        self.reads.close()
+
+
+DOOR: Final = web.AppKey("door", Door)

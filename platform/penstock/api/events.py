@@ -1,0 +1,147 @@
+"""``POST /e/{key}``: events come in here. An answer 200 means: durable.
+
+    200 {"ids": [internal ids], "status": 200}          an empty body or array: {"ids": [""], "status": 200}
+    400 {"ids": [of the valid prefix], "status": 400, "error"}    the prefix is stored, the rest was not looked at
+    401, 413, 503 (Retry-After)                          nothing is acknowledged
+
+Internal ids are ULIDs. With the header ``x-inngest-event-id-seed: <millis>,<base64 of 10 bytes>`` they are the same
+at every try, so that a repeated post starts nothing twice: event i gets the seed's ten bytes, as a number, plus i.
+Answers are ``text/plain`` although they are JSON: so does the reference server, and SDKs do not look.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import time
+from typing import Final
+
+from aiohttp import web
+
+from penstock.api.answers import TEXT, answer, status_of, with_retry_after
+from penstock.api.bodies import Draft, read
+from penstock.api.budget import read_body
+from penstock.api.door import DOOR, Door
+from penstock.errors import NotAllowed, PenstockError, SchemaViolation
+from penstock.log.port import Produced
+from penstock.model import limits
+from penstock.model.event import Envelope
+from penstock.model.ids import encode_ulid
+from penstock.wire.messages import encode_envelope
+from penstock.wire.partition import partition_of
+
+SEED_HEADER: Final = "x-inngest-event-id-seed"
+SEED_CHARS_MAX: Final = 64
+ENTROPY_BYTES: Final = 10
+_ENTROPY_MASK: Final = (1 << 80) - 1
+_TIME_MS_MAX: Final = (1 << 48) - 1
+
+
+async def post_events(request: web.Request) -> web.Response:
+    """Take the events of one post."""
+    begun = time.perf_counter()
+    door = request.app[DOOR]
+    telemetry = door.config.telemetry
+    size = 0
+    try:
+        _check_key(door, request.match_info["key"])
+        body = await read_body(request, door.budget, limits.REQUEST_BYTES_MAX)
+        size = len(body)
+        response, count = await _take(door, body, request.headers.get(SEED_HEADER, ""))
+    except PenstockError as error:
+        status = status_of(error)
+        response = answer(_refusal(error, status), status, content_type=TEXT)
+        with_retry_after(response, error)
+        telemetry.count("penstock_events_refused_total", 1, str(status))
+        return response
+    finally:
+        door.budget.give_back(size)
+    telemetry.observe("penstock_ingest_seconds", time.perf_counter() - begun)
+    if count:
+        telemetry.count("penstock_events_received_total", count)
+    if response.status != 200:
+        telemetry.count("penstock_events_refused_total", 1, str(response.status))
+    return response
+
+
+async def _take(door: Door, body: bytes, seed: str) -> tuple[web.Response, int]:
+    """Store the valid events of a body; the answer and how many were stored."""
+    drafts, wrong = read(body)
+    ids, batches, violation = _prepare(door, drafts, seed)
+    if batches:
+        await door.intake.store(batches)
+    error = violation or wrong
+    answered: dict[str, object] = {"ids": ids or [""], "status": 400 if error else 200}
+    if error:
+        answered["error"] = error
+    return answer(answered, 400 if error else 200, content_type=TEXT), len(ids)
+
+
+def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str], dict[int, list[Produced]], str]:
+    """The ids and records of events, by partition; and what a schema says against the first one that breaks it."""
+    now_ms = door.config.now_ms()
+    at_ms, entropy = _seed(seed) or (now_ms, int.from_bytes(door.config.random(ENTROPY_BYTES), "big"))
+    base, catalogue, partitions = at_ms << 80, door.catalogue.end, door.intake.partitions
+    validate = door.config.schemas.validate
+    ids: list[str] = []
+    batches: dict[int, list[Produced]] = {}
+    for number, d in enumerate(drafts):
+        try:
+            validate(d.name, d.data)
+        except SchemaViolation as violation:
+            return ids, batches, str(violation)
+        internal = encode_ulid(base | entropy + number & _ENTROPY_MASK)
+        ids.append(internal)
+        id_ = d.id or internal
+        envelope = Envelope(
+            internal,
+            id_,
+            bool(d.id),
+            d.name,
+            d.data,
+            d.ts_ms or now_ms,
+            now_ms,
+            d.key,
+            d.user,
+            d.v,
+            d.meta,
+            catalogue,
+        )
+        partition = partition_of(d.key or id_, partitions) if partitions > 1 else 0
+        record = Produced(encode_envelope(envelope), d.key.encode() if d.key else None)
+        batch = batches.get(partition)
+        if batch is None:
+            batches[partition] = [record]
+        else:
+            batch.append(record)
+    return ids, batches, ""
+
+
+def _seed(header: str) -> tuple[int, int] | None:
+    """Time and entropy of a seed header; None where there is none, or nonsense (which is passed over)."""
+    if not header or len(header) > SEED_CHARS_MAX:
+        return None
+    millis, comma, encoded = header.partition(",")
+    if not comma or not (millis.isascii() and millis.isdecimal()):
+        return None
+    try:
+        entropy = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    at_ms = int(millis)
+    if len(entropy) != ENTROPY_BYTES or not 0 < at_ms <= _TIME_MS_MAX:
+        return None
+    return at_ms, int.from_bytes(entropy, "big")
+
+
+def _check_key(door: Door, key: str) -> None:
+    keys = door.config.event_keys
+    if keys and not any([hmac.compare_digest(key.encode(), known.encode()) for known in keys]):
+        raise NotAllowed("Event key not found")
+
+
+def _refusal(error: PenstockError, status: int) -> dict[str, object]:
+    if isinstance(error, NotAllowed):
+        return {"status": status, "message": "", "error": str(error)}
+    return {"ids": [""], "status": status, "error": str(error)}

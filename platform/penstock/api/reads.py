@@ -1,0 +1,51 @@
+"""Questions to the history index, off the loop: one thread with one connection, a bounded queue before it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from penstock.errors import Busy
+from penstock.history.queries import Queries
+
+READS_WAITING_MAX: Final = 200
+FOLDED_WAIT_S_MAX: Final = 1.0
+FOLDED_POLL_S: Final = 0.01
+
+T = TypeVar("T")
+
+
+class Reads:
+    """The read side as the door's handlers use it."""
+
+    def __init__(self, index: Path) -> None:
+        self._queries = Queries(index)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history-reads")
+        self._waiting = 0
+
+    async def ask(self, question: Callable[[Queries], T]) -> T:
+        """The answer to a question. Raises Busy when too many wait, LogUnavailable where there is no index yet."""
+        if self._waiting >= READS_WAITING_MAX:
+            raise Busy(f"{self._waiting} reads already wait for the history index. Try again.")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, question, self._queries)
+        finally:
+            self._waiting -= 1
+
+    async def wait_folded(self, journal: str, lane: int, offset: int) -> bool:
+        """Wait until the index shows a lane's record at ``offset``, FOLDED_WAIT_S_MAX at most. Whether it does."""
+        deadline = asyncio.get_running_loop().time() + FOLDED_WAIT_S_MAX
+        while await self.ask(lambda queries: queries.position(journal, lane)) <= offset:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(FOLDED_POLL_S)
+        return True
+
+    def close(self) -> None:
+        """Wait for the read under way, then let go of the index."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._queries.close()

@@ -1,0 +1,155 @@
+"""The door as an application: its routes in one table, and what holds for all of them.
+
+Every answer is JSON with a real status; an error we did not foresee is a 500 that names only a number to look for in
+the log. Browsers on other origins may post events (that is what front ends do) and read nothing.
+
+Add an endpoint: a handler in ``api/<noun>.py``, a line in ``ROUTES``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from penstock.api import events, functions, page, runs
+from penstock.api.answers import KIND_HEADER, answer, failed
+from penstock.api.door import DOOR, Door, DoorConfig
+from penstock.errors import PenstockError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PREFLIGHT_KEPT_S: Final = 3600
+SHUTDOWN_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """The loop turns."""
+    return answer({"status": 200, "message": "OK"})
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    door = request.app[DOOR]
+    door.config.telemetry.set("penstock_ingest_bytes_under_way", door.budget.used)
+    body, content_type = door.config.telemetry.exposition()
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """A browser asks whether it may post events."""
+    headers = {"Access-Control-Allow-Methods": "POST", "Access-Control-Max-Age": str(PREFLIGHT_KEPT_S)}
+    wanted = request.headers.get("Access-Control-Request-Headers")
+    if wanted:
+        headers["Access-Control-Allow-Headers"] = wanted[:1024]
+    return web.Response(headers=headers)
+
+
+ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("POST", "/e/{key}", events.post_events),
+    ("OPTIONS", "/e/{key}", preflight),
+    ("POST", "/invoke/{slug}", functions.post_invoke),
+    ("GET", "/v1/events", runs.list_events),
+    ("GET", "/v1/events/{id}", runs.get_event),
+    ("GET", "/v1/events/{id}/runs", runs.get_event_runs),
+    ("GET", "/v1/runs/{id}", runs.get_run),
+    ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("GET", "/api/runs", runs.list_runs),
+    ("GET", "/dev", functions.get_dev),
+    ("GET", "/health", get_health),
+    ("GET", "/metrics", get_metrics),
+    ("GET", "/", page.get_page),
+)
+
+
+def build_app(config: DoorConfig) -> web.Application:
+    """The application. It must be made while a loop runs; the door starts and ends with it."""
+    app = web.Application(middlewares=[_guard])
+    app[DOOR] = Door(config)
+    app.cleanup_ctx.append(_running_door)
+    for method, path, handler in ROUTES:
+        app.router.add_route(method, path, handler)
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A door that listens. ``port`` is the real one where 0 was asked for."""
+
+    runner: web.AppRunner
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"http://{self.host}:{self.port}"
+
+    async def close(self) -> None:
+        """Stop listening, answer what is under way, end the door."""
+        await self.runner.cleanup()
+
+
+async def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 8288) -> Served:
+    """Listen. Raises OSError where the port is taken."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Served(runner, host, runner.addresses[0][1])
+
+
+async def _running_door(app: web.Application) -> AsyncIterator[None]:
+    door = app[DOOR]
+    await door.start()
+    yield
+    await door.close()
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors become JSON; what holds for every answer is added."""
+    try:
+        response = await handler(request)
+    except PenstockError as error:
+        response = failed(error)
+        if response.status == 500:
+            _log.error("request failed path=%s error=%s", request.path, error)
+    except web.HTTPException as error:
+        response = _http_error(request, error)
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        number = secrets.token_hex(4)
+        _log.exception("request failed unexpectedly path=%s number=%s", request.path, number)
+        text = f"internal error {number}: please report it with the lines of the log that name this number"
+        response = answer({"error": text, "data": None, "status": 500}, 500)
+    headers = response.headers
+    headers[KIND_HEADER] = "dev"
+    origin = request.headers.get("Origin")
+    if origin and request.path.startswith("/e/"):
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Vary"] = "Origin"
+    return response
+
+
+def _http_error(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    words = {
+        404: f"no such path: {request.method} {request.path[:200]}. Events go to POST /e/<event key>.",
+        405: f"{request.method} is not allowed here, only {error.headers.get('Allow', '')}",
+        413: "the request body is too large",
+    }
+    text = words.get(error.status, error.reason)
+    response = answer({"error": text, "data": None, "status": error.status}, error.status)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response

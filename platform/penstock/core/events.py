@@ -1,0 +1,111 @@
+"""An event has come: which functions start, and which don't and why."""
+
+from __future__ import annotations
+
+import json
+
+from penstock.core.catalogue import catalogue
+from penstock.core.ending import event_json
+from penstock.core.expressions import Expression
+from penstock.core.seen import seen_hash
+from penstock.core.tables import Tables
+from penstock.model.commands import AcceptEvent, RefuseRecord
+from penstock.model.event import Envelope
+from penstock.model.facts import (
+    CommandRefused,
+    EventAccepted,
+    EventDeduplicated,
+    Fact,
+    FunctionSkipped,
+    PublishQueued,
+    RunStarted,
+)
+from penstock.model.ids import run_id
+
+FUTURE_SLACK_MS = 1_000  # A sender's clock may be this much ahead before its events count as "later".
+
+
+def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
+    """Start each subscribed function once.
+
+    An event nobody subscribes to leads to no fact: the source's position moves on, that is all.
+    """
+    event = command.event
+    position = tables.positions.get((command.topic, command.partition))
+    if position is not None and command.offset < position.offset:
+        return []  # It was read before: what came of it is in the journal.
+    subscriptions = catalogue(tables).subscriptions(event.name)
+    if not subscriptions:
+        return []
+    seen = seen_hash(command.topic, command.partition, event.id)
+    if tables.seen.get(seen) is not None:
+        return [EventDeduplicated(event.internal_id, event.id, event.name)]
+    skipped: list[Fact] = []
+    starting: dict[str, None] = {}
+    value: dict[str, object] | None = None
+    for function, expression, error in subscriptions:
+        if function.slug in starting:
+            continue  # At most once per event, however many triggers fit.
+        if error:
+            skipped.append(FunctionSkipped(event.internal_id, function.slug, error))
+            continue
+        if expression is not None:
+            if value is None:
+                value = event_json(event)
+            verdict = _holds(expression, value)
+            if verdict is not True:
+                if verdict:
+                    skipped.append(FunctionSkipped(event.internal_id, function.slug, verdict))
+                continue
+        starting[function.slug] = None
+    if not starting:
+        return skipped
+    facts: list[Fact] = [accepted(event, command.topic, command.partition, command.offset, seen)]
+    start_at_ms = event.ts_ms if event.ts_ms > now_ms + FUTURE_SLACK_MS else 0
+    for slug in starting:
+        facts.append(started(tables, event, slug, "", start_at_ms))
+    return facts + skipped
+
+
+def _holds(expression: Expression, event: dict[str, object]) -> bool | str:
+    try:
+        return expression.matches(event)
+    except Exception as error:  # What user-written expressions raise is theirs to read, never ours to stop on.
+        return f"the trigger's expression could not be evaluated: {error}"
+
+
+def accepted(event: Envelope, topic: str, partition: int, offset: int, seen: bytes) -> EventAccepted:
+    """The fact that holds the event's payload."""
+    return EventAccepted(
+        event.internal_id, event.id, event.id_is_clients, event.name, event.data, event.ts_ms, event.received_at_ms,
+        event.key, event.user, event.v, event.meta, topic, partition, offset, seen,
+    )  # fmt: skip
+
+
+def started(tables: Tables, event: Envelope, function: str, cause: str, start_at_ms: int) -> RunStarted:
+    """The fact that a function's run on this event exists."""
+    place = tables.place
+    id = run_id(event.ts_ms, event.internal_id, function, cause, lane=place.lane, lanes=place.lanes)
+    return RunStarted(id, function, (event.internal_id,), cause, start_at_ms)
+
+
+def refuse(tables: Tables, command: RefuseRecord, now_ms: int) -> list[Fact]:
+    """A poison record goes to the dead letters with its bytes unchanged, and the source goes on."""
+    subject = f"{command.topic}/{command.partition}@{command.offset}"
+    return [
+        CommandRefused("AcceptEvent", subject, command.reason),
+        dead_letter(tables, subject, command.reason, command.key, command.value),
+    ]
+
+
+def dead_letter(tables: Tables, subject: str, reason: str, key: bytes, value: bytes) -> PublishQueued:
+    """A record for the dead letters, with where it came from and why as headers."""
+    counter = tables.counters.get("publishes")
+    headers = (("penstock-subject", subject.encode()), ("penstock-reason", reason.encode()))
+    number = (counter.value if counter is not None else 0) + 1
+    return PublishQueued(number, tables.place.dead_letters_topic, key, value, headers, None)
+
+
+def describe(event: Envelope) -> bytes:
+    """The event as JSON, for a dead letter."""
+    return json.dumps(event_json(event), ensure_ascii=False).encode()

@@ -1,0 +1,122 @@
+"""What executors report: the one place where a report meets the state of its run.
+
+A report answers a dispatch. It counts when that dispatch is still out; otherwise it is **late**: its worker was thought
+dead, or answered twice. A late success of an attempt that is still awaited is taken, since the work was done; a late
+failure never is.
+"""
+
+from __future__ import annotations
+
+from penstock.core.plan import Plan
+from penstock.core.retry import lost_retry_at_ms
+from penstock.core.steps import DECIDE
+from penstock.core.steps.run import is_resolved
+from penstock.core.tables import Tables
+from penstock.model import limits
+from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
+from penstock.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepFailed
+from penstock.model.operations import StepDone
+from penstock.model.rows import Hand, RunRow, StepRow
+
+WORKER_LOST = "WorkerLost"
+
+
+def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
+    """Decide about a report."""
+    run = tables.runs.get(command.run)
+    if run is None:
+        return []  # A late answer to a run that is already over.
+    plan = Plan(tables, run, command.dispatch, now_ms)
+    if command.step:
+        return _of_step(plan, command)
+    if run.body != Hand.OUT or run.body_dispatch != command.dispatch:
+        return _late_body(plan, command)
+    for operation in command.operations:
+        if plan.over:
+            break
+        DECIDE[type(operation)](plan, operation)
+    plan.close_body()
+    return plan.facts
+
+
+def _of_step(plan: Plan, command: Report) -> list[Fact]:
+    row = plan.step(command.step)
+    if row is None or is_resolved(row):
+        return []  # Somebody else was quicker.
+    late = row.hand != Hand.OUT or row.dispatch != command.dispatch
+    if late and row.attempt != command.attempt:
+        return []  # The attempt it speaks of is over.
+    for operation in command.operations:
+        if late and not isinstance(operation, StepDone):
+            continue
+        DECIDE[type(operation)](plan, operation)
+    plan.close_step()
+    return plan.facts
+
+
+def _late_body(plan: Plan, command: Report) -> list[Fact]:
+    if plan.run.attempt != command.attempt:
+        return []
+    for operation in command.operations:
+        if isinstance(operation, StepDone) and not plan.over:
+            DECIDE[StepDone](plan, operation)
+    plan.close_step()
+    return plan.facts
+
+
+def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
+    """A dispatch died with its worker: hand out again, or give up after too many."""
+    found = _out(tables, command.run, command.step, command.dispatch)
+    if found is None:
+        return []
+    run, step = found
+    lost = (run.lost if step is None else step.lost) + 1
+    if lost <= limits.DISPATCHES_LOST_MAX:
+        return [DispatchLost(command.run, command.step, command.dispatch, lost, lost_retry_at_ms(lost, now_ms))]
+    plan = Plan(tables, run, command.dispatch, now_ms)
+    message = (
+        f"the worker died {lost} times while it ran this (at most {limits.DISPATCHES_LOST_MAX} are allowed). "
+        "Look for a crash, an out-of-memory kill or a call of os._exit in the function."
+    )
+    if step is None:
+        plan.fail(WORKER_LOST, message, "", run.attempt)
+    else:
+        plan.fail_step(
+            StepFailed(
+                run.run, step.step, step.name, step.attempt, step.dispatch, WORKER_LOST, message, "", now_ms, False
+            )
+        )
+        plan.close_step()
+    return plan.facts
+
+
+def park(tables: Tables, command: ParkDispatch, now_ms: int) -> list[Fact]:
+    """No code for this here: the dispatch waits, and no attempt is used."""
+    found = _out(tables, command.run, command.step, command.dispatch)
+    if found is None:
+        return []
+    return [DispatchParked(command.run, command.step, found[0].function, command.dispatch)]
+
+
+def unpark(tables: Tables, command: Unpark, now_ms: int) -> list[Fact]:
+    """There is code now: hand out again."""
+    run = tables.runs.get(command.run)
+    if run is None:
+        return []
+    row = tables.parked.get((run.function, command.run, command.step))
+    if row is None or row.dispatch != command.dispatch:
+        return []
+    return [DispatchUnparked(command.run, command.step, run.function)]
+
+
+def _out(tables: Tables, run_id: str, step_id: str, dispatch: int) -> tuple[RunRow, StepRow | None] | None:
+    """The run and step that are out under this very dispatch."""
+    run = tables.runs.get(run_id)
+    if run is None:
+        return None
+    if not step_id:
+        return (run, None) if run.body == Hand.OUT and run.body_dispatch == dispatch else None
+    step = tables.steps.get((run_id, step_id))
+    if step is None or step.hand != Hand.OUT or step.dispatch != dispatch:
+        return None
+    return run, step

@@ -1,0 +1,78 @@
+"""Which event ids were seen: 16-byte hashes in buckets by source time, dropped a chunk at a time (lanes.md rule 19).
+
+Ids that clients gave are remembered for 24 hours in hourly buckets, ids we generated for 10 minutes in buckets of 10. A
+bucket is a row that names its chunks; a chunk is a row of up to ``CHUNK_IDS`` hashes, so that a checkpoint writes new
+ids in blobs and not row by row. ``tables.seen`` is an index derived from the chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock.core.tables import Tables
+from penstock.model import limits
+from penstock.model.facts import EventAccepted, SeenDropped
+from penstock.model.ids import hash16
+from penstock.model.rows import SeenBucketRow, SeenChunkRow, SeenRow
+
+HASH_BYTES: Final = 16
+CHUNK_IDS: Final = 512
+BUCKETS_MAX: Final = 10_000
+CHUNKS_DROPPED_AT_ONCE_MAX: Final = 16
+_STRETCH_MS: Final = {True: limits.HOUR_MS, False: limits.SEEN_OUR_IDS_MS}
+_KEPT_MS: Final = {True: limits.SEEN_CLIENT_IDS_MS, False: limits.SEEN_OUR_IDS_MS}
+
+
+def seen_hash(topic: str, partition: int, id: str) -> bytes:
+    """What stands for an id of a source partition."""
+    return hash16(topic, str(partition), id)
+
+
+def remember(tables: Tables, fact: EventAccepted) -> None:
+    """Fold the id of an accepted event into its bucket."""
+    source = f"{fact.topic}/{fact.partition}"
+    clients = fact.id_is_clients
+    bucket = fact.received_at_ms // _STRETCH_MS[clients]
+    tables.seen.put(fact.seen, SeenRow(fact.seen))
+    held = tables.seen_buckets.get((source, clients, bucket))
+    if held is None:
+        tables.seen_buckets.put((source, clients, bucket), SeenBucketRow(source, clients, bucket, 0, 0))
+        number = 0
+    else:
+        number = held.chunk
+    chunk = tables.seen_chunks.get((source, clients, bucket, number))
+    hashes = fact.seen if chunk is None else chunk.hashes + fact.seen
+    tables.seen_chunks.put((source, clients, bucket, number), SeenChunkRow(source, clients, bucket, number, hashes))
+    if len(hashes) >= CHUNK_IDS * HASH_BYTES:
+        first = 0 if held is None else held.first
+        tables.seen_buckets.put((source, clients, bucket), SeenBucketRow(source, clients, bucket, first, number + 1))
+
+
+def expired(tables: Tables, now_ms: int) -> list[SeenDropped]:
+    """Facts that drop what is past its time, at most ``CHUNKS_DROPPED_AT_ONCE_MAX`` chunks."""
+    facts: list[SeenDropped] = []
+    for (source, clients, bucket), row in tables.seen_buckets.scan(limit=BUCKETS_MAX):
+        if (bucket + 1) * _STRETCH_MS[clients] + _KEPT_MS[clients] > now_ms:
+            continue
+        for chunk in range(row.first, row.chunk + 1):
+            if len(facts) == CHUNKS_DROPPED_AT_ONCE_MAX:
+                return facts
+            facts.append(SeenDropped(source, clients, bucket, chunk, chunk == row.chunk))
+    return facts
+
+
+def forget(tables: Tables, fact: SeenDropped) -> None:
+    """Fold: the chunk's ids are forgotten, and the bucket with its last chunk."""
+    key = (fact.source, fact.clients, fact.bucket)
+    chunk = tables.seen_chunks.get((*key, fact.chunk))
+    if chunk is not None:
+        for i in range(0, len(chunk.hashes), HASH_BYTES):
+            tables.seen.delete(chunk.hashes[i : i + HASH_BYTES])
+        tables.seen_chunks.delete((*key, fact.chunk))
+    row = tables.seen_buckets.get(key)
+    if row is None:
+        return
+    if fact.last:
+        tables.seen_buckets.delete(key)
+    else:
+        tables.seen_buckets.put(key, SeenBucketRow(*key, fact.chunk + 1, row.chunk))

@@ -1,0 +1,132 @@
+"""What happened inside a run, as a trail of small entries, and the steps and attempts read from it.
+
+The index keeps a run's steps as bytes beside its row, one packed list per batch of journal records, instead of one
+row per attempt: writing is most of the history's work and reading one run is rare. Entries are positional and only
+ever appended: ``(tag, at_ms, step, …)``. Tags are stored, so they never change their meaning.
+
+Add a kind of entry: a tag, its line in ``fold.py``, its case in ``_Reading.take``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+DONE: Final = 0  # at, step, name, kind, attempt, started_at, data
+PLANNED: Final = 1  # at, step, name
+SLEEP: Final = 2  # at, step, name, wake_at
+WOKE: Final = 3  # at, step
+ERRORED: Final = 4  # at, step, name, attempt, started_at, retry_at, error name, message, stack
+FAILED: Final = 5  # the same with retry_at 0
+BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
+LOST: Final = 7  # at, step, how often by now, retry_at
+PARKED: Final = 8  # at, step, function
+UNPARKED: Final = 9  # at, step
+
+Entry = tuple[Any, ...]
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[list[Any]])
+
+
+class Error(msgspec.Struct, frozen=True):
+    """An exception as it was recorded."""
+
+    name: str
+    message: str
+    stack: str = ""
+
+
+class AttemptSeen(msgspec.Struct, frozen=True):
+    """One try. ``status``: completed, failed, lost or parked; ``retry_at_ms`` 0 where none follows."""
+
+    attempt: int
+    status: str
+    started_at_ms: int
+    ended_at_ms: int
+    error: Error | None = None
+    retry_at_ms: int = 0
+
+
+class StepSeen(msgspec.Struct):
+    """A step with its attempts, oldest first. ``status``: planned, sleeping, retrying, parked, completed, failed.
+
+    ``output`` is JSON, empty while there is none. The body of the function is the step with an empty id, there only
+    where the body itself failed, was lost or parked.
+    """
+
+    step: str
+    name: str
+    kind: str
+    status: str
+    started_at_ms: int
+    ended_at_ms: int = 0
+    wake_at_ms: int = 0
+    output: bytes = b""
+    attempts: list[AttemptSeen] = msgspec.field(default_factory=list)
+
+
+def pack(entries: list[Entry]) -> bytes:
+    """Entries in order as bytes."""
+    return _encoder.encode(entries)
+
+
+def read(chunks: Iterable[bytes]) -> list[StepSeen]:
+    """The steps of a run, in the order in which they appeared, from its packed lists in order."""
+    reading = _Reading()
+    for chunk in chunks:
+        for entry in _decoder.decode(chunk):
+            reading.take(entry)
+    return list(reading.steps.values())
+
+
+class _Reading:
+    """The fold of a trail. Passes over tags it does not know: a newer version wrote them."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, StepSeen] = {}
+
+    def take(self, entry: list[Any]) -> None:
+        at: int = entry[1]
+        match entry:
+            case [0, _, step, name, kind, attempt, started, data]:
+                seen = self._step(step, name, kind, started or at)
+                seen.status, seen.ended_at_ms, seen.output = "completed", at, data
+                seen.attempts.append(AttemptSeen(attempt, "completed", started or at, at))
+            case [1, _, step, name]:
+                self._step(step, name, "run", at)
+            case [2, _, step, name, wake_at]:
+                seen = self._step(step, name, "sleep", at)
+                seen.status, seen.wake_at_ms = "sleeping", wake_at
+            case [3, _, step]:
+                seen = self._step(step, step, "sleep", at)
+                seen.status, seen.ended_at_ms = "completed", at
+            case [4 | 5 as tag, _, step, name, attempt, started, retry_at, *error]:
+                seen = self._step(step, name, "run", started or at)
+                seen.status = "retrying" if tag == ERRORED else "failed"
+                seen.ended_at_ms = 0 if tag == ERRORED else at
+                seen.attempts.append(AttemptSeen(attempt, "failed", started or at, at, Error(*error), retry_at))
+            case [6, _, step, attempt, retry_at, *error]:
+                seen = self._step(step, "(function body)", "body", at)
+                seen.status = "retrying"
+                seen.attempts.append(AttemptSeen(attempt, "failed", at, at, Error(*error), retry_at))
+            case [7, _, step, lost, retry_at]:
+                seen = self._step(step, step or "(function body)", "run" if step else "body", at)
+                gone = Error("WorkerLost", f"the worker that ran this was lost ({lost} times by now)")
+                seen.attempts.append(AttemptSeen(len(seen.attempts), "lost", at, at, gone, retry_at))
+            case [8, _, step, function]:
+                seen = self._step(step, step or "(function body)", "run" if step else "body", at)
+                seen.status = "parked"
+                missing = Error("NoCode", f"no worker here has the code of {function}")
+                seen.attempts.append(AttemptSeen(len(seen.attempts), "parked", at, at, missing))
+            case [9, _, step]:
+                self._step(step, step, "run", at).status = "planned"
+
+    def _step(self, step: str, name: str, kind: str, started: int) -> StepSeen:
+        seen = self.steps.get(step)
+        if seen is None:
+            seen = self.steps[step] = StepSeen(step, name, kind, "planned", started)
+        elif seen.name == step != name:
+            seen.name, seen.kind = name, kind  # Named only now: it was lost or parked before it first answered.
+        return seen

@@ -1,0 +1,389 @@
+"""The lane: commands in, one journal record per turn out, effects released once it is durable.
+
+    queue ──> decide, fold (in flight) ──> append ──acknowledged──> promote ──> release effects
+      ^                                       │
+      └── the same commands again <── drop ── refused, void, fenced
+
+One turn takes everything that waits: nothing is delayed to fill a batch, what arrives during an append is the next one.
+The loop knows no policy; it is the same for every command. Who may write is in ``ownership.py``, what came of an append
+in ``journal.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from penstock.core.decide import decide
+from penstock.core.fold import fold
+from penstock.core.owed import PAGE_ROWS, owed_by_run, owed_messages
+from penstock.errors import OperatorError
+from penstock.lane.journal import Fenced, Journal, Refused, Void
+from penstock.lane.outbox import Outbox
+from penstock.lane.ownership import NotOwned, take_over
+from penstock.lane.parts import LaneParts, Source
+from penstock.lane.restore import Reached
+from penstock.lane.sources import Intake, Taken
+from penstock.lane.timers import Timers
+from penstock.lane.upkeep import Upkeep
+from penstock.model.commands import AcceptEvent, CleanUp, Command, LoseDispatch, OpenSource, RefuseRecord, Unpark
+from penstock.model.effects import (
+    Abandon,
+    Answer,
+    Arm,
+    CodeWanted,
+    Deliver,
+    Disarm,
+    Effect,
+    Execute,
+    Publish,
+)
+from penstock.model.facts import EventAccepted, Fact, PublishQueued, RunCompleted, StepCompleted
+from penstock.model.journal import Position
+from penstock.model.messages import group_topic
+from penstock.model.rows import PositionRow
+from penstock.state.marker import Marker
+from penstock.state.tables import LaneTables
+from penstock.telemetry import say
+from penstock.wire.journal import Validity
+
+Item = Command | Taken
+LOG: Final = logging.getLogger("penstock.lane")
+POSITIONS_AFTER_S: Final = 0.5
+CLOCK_CHECK_MS: Final = 30_000
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one turn decided; ``positions`` as they were before it, to go back to."""
+
+    items: list[Item]
+    facts: list[Fact]
+    effects: list[Effect]
+    before: dict[Source, int]
+
+
+class Lane:
+    """One lane, from take-over to loss. ``run`` is its whole life; ``tables`` are restored up to ``reached``."""
+
+    def __init__(self, parts: LaneParts, tables: LaneTables, reached: Reached) -> None:
+        self.parts = parts
+        self.tables = tables
+        self.place = tables.place
+        self._settings = parts.settings
+        self._journal_topic = group_topic(self.place.group, "journal")
+        self.journal = Journal(
+            parts.log, self._journal_topic, self.place.lane, watchdog_s=parts.settings.watchdog_ms / 1000
+        )
+        self._reached = reached
+        self._queue: deque[Item] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._room = asyncio.Event()
+        self._positions: dict[Source, int] = {}
+        self._positions_due = False
+        self._at_ms = 0
+        self._debts: asyncio.Task[None] | None = None
+        self._live = asyncio.Event()
+        now_ms = parts.surroundings.now_ms
+        self.timers = Timers(tables, now_ms, self.submit, self._late)
+        self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
+        self.upkeep = Upkeep(parts, tables, self._marker)
+        self._intake = Intake(parts.log, self.place.group, self.place.lane, self.submit, self._wait_for_room)
+        self.executor = parts.make_executor(tables.durable, self.submit)
+
+    # --- from outside -------------------------------------------------------------------------
+
+    def submit(self, command: Item) -> None:
+        """Queue a command. Never blocks; sources that bring many wait for room first."""
+        self._queue.append(command)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)
+
+    async def wait_live(self) -> None:
+        """Return once the lane is restored, fenced and takes commands."""
+        await self._live.wait()
+
+    @property
+    def live(self) -> bool:
+        """Whether the lane takes commands."""
+        return self._live.is_set()
+
+    @property
+    def durable_offset(self) -> int:
+        """The journal offset up to which the durable tables speak."""
+        return self.journal.expected
+
+    async def run(self) -> None:
+        """Take over and live. Returns when the lane is no longer owned; raises what stops it."""
+        try:
+            await self._take_over()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._turns())
+                await self._open_sources()
+                tasks.create_task(self.timers.run())
+                tasks.create_task(self._upkeep())
+                self._start_intake(tasks)
+                self._live.set()
+        except* NotOwned:
+            say(LOG, "lane lost", lane=self.place.lane)
+        finally:
+            self._live.clear()
+            await self._close()
+
+    # --- taking over --------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """Fence, fold what lies before the fence, and see to what is owed (lanes.md rules 3 to 5)."""
+        self._reached = await take_over(self.parts, self.tables, self.journal, self._reached)
+        self._at_ms = max(self._at_ms, self._reached.at_ms)
+        self._positions.clear()
+        self.parts.telemetry.count("penstock_fences_total")
+        if self._debts is not None:
+            self._debts.cancel()
+        self._debts = asyncio.get_running_loop().create_task(self._settle_debts())
+
+    async def _reopen(self, turn: _Turn, why: str) -> None:
+        """An append went wrong: what it decided is void. Fence again and decide its commands again."""
+        self._undo(turn)
+        say(LOG, "lane reopened", level=logging.WARNING, lane=self.place.lane, why=why)
+        self._reached = Reached(self.journal.expected, Validity(self.journal.owner, self.journal.seq), self._at_ms, 0)
+        await self._take_over()
+        self.timers.reload()
+
+    def _undo(self, turn: _Turn) -> None:
+        self.tables.drop()
+        self._positions = turn.before
+        self._queue.extendleft(reversed(turn.items))
+
+    async def _settle_debts(self) -> None:
+        """See to what the state owes and nobody in this process does; a page of runs a turn (lanes.md rule 27)."""
+        durable, executor = self.tables.durable, self.executor
+        for message in owed_messages(durable):
+            self._release_one(message)
+        start: str | None = None
+        while page := durable.runs.scan(start, limit=min(PAGE_ROWS, self._settings.takeover_runs_per_turn)):
+            for _, run in page:
+                for effect in owed_by_run(durable, run):
+                    if not executor.holds(effect.run, effect.step, effect.dispatch):
+                        self.submit(LoseDispatch(effect.run, effect.step, effect.dispatch))
+            start = page[-1][0] + "\x00"
+            await self._wait_for_room()
+            await asyncio.sleep(0)
+
+    async def _open_sources(self) -> None:
+        """Every source is opened by a fact before its first read (lanes.md rule 18)."""
+        for topic, partition in self.parts.sources:
+            if self.tables.positions.get((topic, partition)) is None:
+                offset = await self.parts.log.start_offset(topic, partition)
+                self.submit(OpenSource(topic, partition, offset))
+        while any(self.tables.durable.positions.get(source) is None for source in self.parts.sources):
+            await asyncio.sleep(0.001)
+
+    def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
+        group = self.place.group
+        tasks.create_task(self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)))
+        tasks.create_task(self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)))
+        for topic, partition in self.parts.sources:
+            tasks.create_task(self._intake.run_source(topic, partition, self._position(topic, partition)))
+
+    def _position(self, topic: str, partition: int) -> int:
+        row = self.tables.durable.positions.get((topic, partition))
+        return row.offset if row is not None else 0
+
+    # --- turns --------------------------------------------------------------------------------
+
+    async def _turns(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._queue and not self._positions_due:
+                self._wake = loop.create_future()
+                await self._wake
+            turn = self._decide()
+            if turn is None:
+                if len(self._queue) < self._settings.queue_max // 2:
+                    self._room.set()
+                await asyncio.sleep(0)
+                continue
+            await self._commit(turn)
+
+    def _decide(self) -> _Turn | None:
+        """Decide and fold what waits, in flight. None: nothing worth a record came of it."""
+        settings, tables, queue = self._settings, self.tables, self._queue
+        turn = _Turn([], [], [], dict(self._positions))
+        items, facts, effects = turn.items, turn.facts, turn.effects
+        now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
+        size = 0
+        while queue and len(items) < settings.turn_commands_max and len(facts) < settings.turn_facts_max:
+            if size >= settings.turn_bytes_max:
+                break
+            item = queue.popleft()
+            items.append(item)
+            command: Command | None
+            if type(item) is Taken:
+                command = item.command
+                self._positions[item.position.topic, item.position.partition] = item.position.offset
+                if command is None:
+                    continue
+            else:
+                command = item  # type: ignore[assignment]
+                assert command is not None
+                kind = type(command)
+                if kind is AcceptEvent or kind is RefuseRecord:
+                    self._positions[command.topic, command.partition] = command.offset + 1  # type: ignore[union-attr]
+            for fact in decide(tables, command, now_ms):
+                facts.append(fact)
+                effects += fold(tables, fact, now_ms)
+                size += _size(fact)
+        if not facts and not (self._positions_due and self._positions):
+            self._positions_due = False
+            return None
+        self._positions_due = False
+        for (topic, partition), offset in self._positions.items():
+            tables.positions.put((topic, partition), PositionRow(topic, partition, offset))
+        return turn
+
+    async def _commit(self, turn: _Turn) -> None:
+        """Append what a turn decided; only then does anything of it take effect."""
+        positions = tuple(Position(topic, partition, offset) for (topic, partition), offset in self._positions.items())
+        facts = tuple(turn.facts)
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        try:
+            size = await self.journal.append(facts, positions, self._at_ms)
+        except Refused as error:
+            self._undo(turn)
+            say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
+            await asyncio.sleep(self._settings.retry_refused_ms / 1000)
+            return
+        except (Void, Fenced) as error:
+            await self._reopen(turn, type(error).__name__)
+            return
+        self.tables.promote()
+        self._positions.clear()
+        self._release(turn.effects)
+        if len(self._queue) < self._settings.queue_max // 2:
+            self._room.set()
+        self.upkeep.facts_since_checkpoint += len(facts)
+        self._count(facts, size, clock() - began_s)
+
+    def _release(self, effects: list[Effect]) -> None:
+        start, arm = self.executor.start, self.timers.arm
+        for effect in effects:
+            kind = type(effect)
+            if kind is Execute:
+                start(effect)  # type: ignore[arg-type]
+            elif kind is Arm:
+                arm(effect.at_ms, effect.kind, effect.id, effect.step)  # type: ignore[union-attr]
+            else:
+                self._release_one(effect)
+
+    def _release_one(self, effect: Effect) -> None:
+        match effect:
+            case Execute():
+                self.executor.start(effect)
+            case Arm():
+                self.timers.arm(effect.at_ms, effect.kind, effect.id, effect.step)
+            case Disarm():
+                pass  # It fires into nothing: its row is gone. Searching the heap for it would cost more.
+            case Abandon():
+                self.executor.abandon(effect.run)
+            case Deliver():
+                self.outbox.deliver(effect)
+            case Publish():
+                self.outbox.publish(effect)
+            case Answer():
+                self.outbox.answer(effect, self.journal.expected)
+            case CodeWanted():
+                if self.executor.knows(effect.function):
+                    self.submit(Unpark(effect.run, effect.step, effect.dispatch))
+
+    # --- beside the turns ---------------------------------------------------------------------
+
+    async def _upkeep(self) -> None:
+        rounds = 0
+        checked_ms = self.parts.surroundings.now_ms()
+        while True:
+            await asyncio.sleep(self._settings.housekeeping_ms / 1000)
+            rounds += 1
+            if rounds % 4 == 0:
+                self.submit(CleanUp())
+            if self._positions and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
+                rounds = 0
+                self._positions_due = True
+                self.submit(CleanUp())
+            now_ms = self.parts.surroundings.now_ms()
+            if now_ms - checked_ms >= CLOCK_CHECK_MS:
+                checked_ms = now_ms
+                await self._check_clock()
+            try:
+                await self.upkeep.tend()
+            except OperatorError as error:
+                say(LOG, "upkeep failed", level=logging.WARNING, lane=self.place.lane, why=str(error))
+            self._gauge()
+
+    async def _check_clock(self) -> None:
+        """A clock far off the log's fires no timers: they would be early or late by as much (lanes.md rule 8)."""
+        last = self.journal.expected - 1
+        found = await self.journal.read(last, last + 1)
+        if not found:
+            return
+        off_ms = abs(found[0].at_ms - self.parts.surroundings.now_ms())
+        behind_ms = abs(found[0].at_ms - self._at_ms)
+        wrong = min(off_ms, behind_ms) > self._settings.clock_off_max_ms
+        if wrong != self.timers.paused:
+            say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)
+        self.timers.paused = wrong
+
+    async def _wait_for_room(self) -> None:
+        """Wait while the queue is full."""
+        while len(self._queue) >= self._settings.queue_max:
+            self._room.clear()
+            await self._room.wait()
+
+    def _marker(self) -> Marker | None:
+        journal = self.journal
+        if journal.seq < 0:
+            return None
+        return Marker(self._journal_topic, journal.expected - 1, journal.owner, journal.seq)
+
+    def _late(self, seconds: float) -> None:
+        self.parts.telemetry.observe("penstock_timer_lateness_seconds", seconds)
+
+    def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
+        telemetry = self.parts.telemetry
+        telemetry.observe("penstock_journal_append_seconds", took_s)
+        telemetry.observe("penstock_journal_facts_per_record", len(facts))
+        telemetry.count("penstock_journal_records_total")
+        telemetry.count("penstock_journal_bytes_total", size)
+        if self.parts.on_facts is not None:
+            self.parts.on_facts(facts, self._at_ms)
+
+    def _gauge(self) -> None:
+        telemetry, lane = self.parts.telemetry, str(self.place.lane)
+        telemetry.set("penstock_lane_lag", len(self._queue), lane)
+        telemetry.set("penstock_timers_pending", self.timers.pending, lane)
+        telemetry.set("penstock_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
+
+    async def _close(self) -> None:
+        if self._debts is not None:
+            self._debts.cancel()
+        self.timers.close()
+        await self.outbox.close()
+        await self.journal.close()
+
+
+def _size(fact: Fact) -> int:
+    """The bytes of a fact that can be many."""
+    if isinstance(fact, StepCompleted | EventAccepted):
+        return len(fact.data) + 100
+    if isinstance(fact, RunCompleted):
+        return len(fact.result) + 60
+    if isinstance(fact, PublishQueued):
+        return len(fact.value) + (len(fact.event.data) if fact.event is not None else 0) + 100
+    return 200

@@ -1,0 +1,43 @@
+"""What a lane is made of, put together by the composition root (``worker.py``) or the simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from penstock.core.tables import Tables
+from penstock.lane.port import Executor, OnTopicWanted, Surroundings
+from penstock.lane.settings import LaneSettings
+from penstock.log.port import Log, Membership
+from penstock.model.commands import Command
+from penstock.model.facts import Fact
+from penstock.model.place import Place
+from penstock.state.store import Store
+from penstock.telemetry import Telemetry
+
+Source = tuple[str, int]
+OnFacts = Callable[[Sequence[Fact], int], None]
+MakeExecutor = Callable[[Tables, Callable[[Command], None]], Executor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneParts:
+    """Everything a lane is made of.
+
+    ``sources``        the (topic, partition) it reads.
+    ``make_executor``  makes the lane's executor from its durable tables and the function that queues its reports.
+    ``on_facts``       is told the facts of every record once it is durable, with the record's time.
+    """
+
+    place: Place
+    log: Log
+    store: Store
+    make_executor: MakeExecutor
+    surroundings: Surroundings
+    membership: Membership
+    telemetry: Telemetry
+    worker: str
+    sources: tuple[Source, ...]
+    on_topic_wanted: OnTopicWanted
+    settings: LaneSettings = field(default_factory=LaneSettings)
+    on_facts: OnFacts | None = None

@@ -1,0 +1,41 @@
+"""What a lane needs from its surroundings besides a log and tables: somebody to execute, a clock, chance."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from penstock.model.effects import Execute
+
+
+class Executor(Protocol):
+    """Carries out "execute this". Reports come back to the lane as commands.
+
+    ``start`` and ``abandon`` return at once and raise nothing. ``holds`` says whether this very dispatch is under way.
+    ``knows`` says whether there is code for a function.
+    """
+
+    def start(self, effect: Execute) -> None: ...
+
+    def abandon(self, run: str) -> None: ...
+
+    def holds(self, run: str, step: str, dispatch: int) -> bool: ...
+
+    def knows(self, function: str) -> bool: ...
+
+
+class Surroundings(Protocol):
+    """The clock and chance of a lane; the simulation brings its own.
+
+    ``now_ms`` is Unix time in milliseconds; ``entropy`` gives that many random bytes; ``chance`` a number in [0, 1).
+    """
+
+    def now_ms(self) -> int: ...
+
+    def entropy(self, size: int) -> bytes: ...
+
+    def chance(self) -> float: ...
+
+
+OnTopicWanted = Callable[[str], Awaitable[None]]
+"""Called before the first record for a topic that is not there; may create it (dev) or raise ConfigError."""

@@ -1,0 +1,180 @@
+"""Restore: a lane's tables as its journal says they are (lanes.md rules 5, 10, 12, 14).
+
+the local store knows a position, and the journal has that very record there ─> go on from it
+else: wipe the store; rows of the last checkpoint from the compacted topics ───> go on behind it
+then: fold every valid record up to the end
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple
+
+from penstock.core.fold import fold
+from penstock.core.tables import Tables
+from penstock.errors import Corruption, OffsetOutOfRange
+from penstock.log.port import Log, Record
+from penstock.model.journal import JournalRecord
+from penstock.model.messages import group_topic
+from penstock.model.place import Place
+from penstock.model.rows import PositionRow
+from penstock.state.keyspace import CHECKPOINT_TOPICS
+from penstock.state.marker import Marker
+from penstock.state.restore import Restore
+from penstock.state.store import Store
+from penstock.state.tables import LaneTables
+from penstock.wire.journal import Validity, decode_record
+
+READ_RECORDS_MAX: Final = 2_000
+READ_BYTES_MAX: Final = 16 * 1024 * 1024
+READ_WAIT_S: Final = 5.0
+FLUSH_ROWS: Final = 50_000
+TRIES_MAX: Final = 10
+RETRY_S: Final = 0.2
+
+
+class Reached(NamedTuple):
+    """How far a lane's tables are: the offset that is folded next, whose records count there, the last record's
+    time."""
+
+    offset: int
+    validity: Validity
+    at_ms: int
+    facts: int
+
+
+def apply(tables: Tables, record: JournalRecord) -> None:
+    """Fold a record that counts. Its effects are not released: whatever is still owed is in the tables."""
+    for fact in record.facts:
+        fold(tables, fact, record.at_ms)
+    for p in record.positions:
+        tables.positions.put((p.topic, p.partition), PositionRow(p.topic, p.partition, p.offset))
+
+
+async def restore(
+    log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
+) -> tuple[LaneTables, Reached]:
+    """The lane's tables, at the journal's end. ``progress`` is told (facts folded, records left).
+
+    Raises Corruption when the topics can't be what this lane wrote.
+    """
+    for _ in range(TRIES_MAX):
+        found = await _begin(log, place, store)
+        if found is None:
+            await asyncio.sleep(RETRY_S)  # A checkpoint is being written, or trimmed to, at this moment.
+            continue
+        tables, begin = found
+        try:
+            end = await log.end_offset(_journal(place), place.lane)
+            return tables, await fold_upto(log, tables, begin, end, progress)
+        except OffsetOutOfRange:
+            store.wipe()
+    raise Corruption(
+        f"lane {place.lane} could not be restored in {TRIES_MAX} tries: the compacted topics of group "
+        f"{place.group!r} do not show one checkpoint behind which the journal goes on. "
+        "Look at them with: penstock lanes verify."
+    )
+
+
+async def _begin(log: Log, place: Place, store: Store) -> tuple[LaneTables, Reached] | None:
+    """Tables, and where to fold on from; None: the topics are not at rest, look again."""
+    topic = _journal(place)
+    tables = LaneTables(place, store)
+    if tables.marker is not None:
+        reached = await _behind(log, topic, place.lane, tables.marker)
+        if reached is not None:
+            return tables, reached
+    rows = Restore(store)  # Empties it: rows are never layered over others of an unknown past.
+    for which in CHECKPOINT_TOPICS:
+        async for page in _rows(log, group_topic(place.group, which), place.lane):
+            await rows.take(which, page)
+    marker = rows.marker()
+    start = await log.start_offset(topic, place.lane)
+    if marker is None and not (rows.empty and start == 0):
+        return None
+    await rows.finish()
+    tables = LaneTables(place, store)
+    if marker is None:
+        return tables, Reached(0, Validity(), 0, 0)
+    reached = await _behind(log, topic, place.lane, marker)
+    if reached is None and marker.offset + 1 == start:
+        # The checkpoint's own record was trimmed, all behind it is there.
+        reached = Reached(start, Validity(marker.owner, marker.seq), 0, 0)
+    return None if reached is None else (tables, reached)
+
+
+async def _behind(log: Log, topic: str, lane: int, marker: Marker) -> Reached | None:
+    """The place behind a marker, if the journal's record there is the one the marker speaks of."""
+    start, end = await log.start_offset(topic, lane), await log.end_offset(topic, lane)
+    if not start <= marker.offset < end:
+        return None
+    reader = log.reader(topic, lane, marker.offset)
+    try:
+        page = await reader.read(max_records=1, max_bytes=1, wait_s=READ_WAIT_S)
+    except OffsetOutOfRange:
+        return None
+    finally:
+        await reader.close()
+    if not page or page[0].offset != marker.offset:
+        return None
+    record = decode_record(page[0].value or b"")
+    if (record.owner, record.seq) != (marker.owner, marker.seq):
+        return None
+    return Reached(marker.offset + 1, Validity(marker.owner, marker.seq), record.at_ms, 0)
+
+
+async def fold_upto(
+    log: Log, tables: LaneTables, begin: Reached, end: int, progress: Callable[[int, int], None]
+) -> Reached:
+    """Fold every valid record in [begin.offset, end). Raises OffsetOutOfRange when they were trimmed meanwhile."""
+    topic, lane = _journal(tables.place), tables.place.lane
+    offset, validity, at_ms, facts = begin
+    reader = log.reader(topic, lane, offset)
+    try:
+        while reader.position < end:
+            page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+            for found in page:
+                if found.offset >= end:
+                    return Reached(end, validity, at_ms, facts)
+                record = validity.take(_decoded(found, topic, lane))
+                offset = found.offset + 1
+                if record is None:
+                    continue
+                apply(tables, record)
+                tables.promote()
+                at_ms = max(at_ms, record.at_ms)
+                facts += len(record.facts)
+                if tables.overlay_rows > FLUSH_ROWS:
+                    await tables.flush(Marker(topic, found.offset, record.owner, record.seq))
+            progress(facts, end - offset)
+            await asyncio.sleep(0)
+    finally:
+        await reader.close()
+    return Reached(offset, validity, at_ms, facts)
+
+
+async def _rows(log: Log, topic: str, lane: int) -> AsyncIterator[list[tuple[bytes, bytes | None]]]:
+    """What a compacted topic holds of the lane, in order, in pages."""
+    end = await log.end_offset(topic, lane)
+    reader = log.reader(topic, lane, await log.start_offset(topic, lane))
+    try:
+        while reader.position < end:
+            page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=0.05)
+            if not page:
+                return  # Compaction left nothing between here and the end.
+            yield [(r.key or b"", r.value) for r in page]
+    finally:
+        await reader.close()
+
+
+def _decoded(found: Record, topic: str, lane: int) -> JournalRecord:
+    if found.value is None:
+        raise Corruption(
+            f"journal {topic}/{lane} holds no record at offset {found.offset}: expected one, got a tombstone."
+        )
+    return decode_record(found.value)
+
+
+def _journal(place: Place) -> str:
+    return group_topic(place.group, "journal")

@@ -1,0 +1,127 @@
+"""Timers of a lane: the next stretch of time in memory, all later ones in the table only.
+
+A million sleeping runs are a million rows, not a million objects: only timers within the horizon are in the heap. The
+horizon moves on by reading the next stretch from the table. A timer that was disarmed may still fire here; the core
+sees that its row is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Callable
+from typing import Final
+
+from penstock.core.tables import Tables, TimerKey
+from penstock.model.commands import FireTimer
+
+HORIZON_MS: Final = 20_000
+RELOAD_MS: Final = 5_000
+PAGE_ROWS: Final = 2_000
+FIRED_AT_ONCE_MAX: Final = 1_000
+
+
+class Timers:
+    """Fires ``FireTimer`` commands when their time has come.
+
+    ``submit`` queues the command; ``lateness_s`` is told how late it was.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        now_ms: Callable[[], int],
+        submit: Callable[[FireTimer], None],
+        lateness_s: Callable[[float], None],
+    ) -> None:
+        self._tables = tables
+        self._now_ms = now_ms
+        self._submit = submit
+        self._lateness_s = lateness_s
+        self._heap: list[TimerKey] = []
+        self._horizon_ms = 0
+        self._handle: asyncio.TimerHandle | None = None
+        self._handle_at_ms = 0
+        self._running = False
+        self._reload = asyncio.Event()
+        self.paused = False  # While the clock is known to be wrong.
+
+    @property
+    def pending(self) -> int:
+        """Timers within the horizon."""
+        return len(self._heap)
+
+    def reload(self) -> None:
+        """Read the heap's stretch of time again: the tables were folded by somebody else."""
+        self._horizon_ms = 0
+        self._reload.set()
+
+    def arm(self, at_ms: int, kind: str, id: str, step: str) -> None:
+        """Fire then; later than the horizon, the table alone remembers."""
+        if at_ms >= self._horizon_ms or not self._running:
+            return
+        heapq.heappush(self._heap, (at_ms, kind, id, step))
+        if self._handle is None or at_ms < self._handle_at_ms:
+            self._schedule()
+
+    async def run(self) -> None:
+        """Keep the heap filled up to the horizon, for ever."""
+        self._running = True
+        while True:
+            until = self._now_ms() + HORIZON_MS
+            if until > self._horizon_ms:
+                await self._load(self._horizon_ms, until)
+            self._reload.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reload.wait(), RELOAD_MS / 1000)
+
+    async def _load(self, start_ms: int, until_ms: int) -> None:
+        # The horizon moves first: what is armed from now on goes to the heap by itself; firing twice does no harm.
+        self._horizon_ms = until_ms
+        start: TimerKey = (start_ms, "", "", "")
+        while True:
+            page = self._tables.timers.scan(start, limit=PAGE_ROWS)
+            for key, _ in page:
+                if key[0] >= until_ms:
+                    break
+                heapq.heappush(self._heap, key)
+            self._schedule()
+            if len(page) < PAGE_ROWS or page[-1][0][0] >= until_ms:
+                return
+            last = page[-1][0]
+            start = (last[0], last[1], last[2], last[3] + "\x00")
+            await asyncio.sleep(0)
+
+    def _schedule(self) -> None:
+        if not self._heap:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle_at_ms = self._heap[0][0]
+        delay_s = max(self._handle_at_ms - self._now_ms(), 0) / 1000
+        self._handle = asyncio.get_running_loop().call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self.paused:
+            self._handle = asyncio.get_running_loop().call_later(RELOAD_MS / 1000, self._fire)
+            return
+        now_ms = self._now_ms()
+        fired = 0
+        while self._heap and self._heap[0][0] <= now_ms and fired < FIRED_AT_ONCE_MAX:
+            key = heapq.heappop(self._heap)
+            self._submit(FireTimer(*key))
+            fired += 1
+            last_ms = key[0]
+        if fired:
+            self._lateness_s((now_ms - last_ms) / 1000)
+        self._schedule()
+
+    def close(self) -> None:
+        """Fire nothing more."""
+        self._running = False
+        self._heap.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

@@ -1,0 +1,130 @@
+"""Upkeep of a lane beside its turns: flush to the local store, checkpoint to the topics, trim what nobody needs.
+
+Each works on what is acknowledged only; the turns go on meanwhile. None of it is needed for correctness at any one
+moment: a crash anywhere in here costs time at the next restore, never data (lanes.md rules 10 to 14).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from penstock.errors import LogUnavailable
+from penstock.lane.parts import LaneParts
+from penstock.log.port import Produced
+from penstock.model.messages import group_topic
+from penstock.state.checkpoint import Checkpoint
+from penstock.state.marker import Marker
+from penstock.state.tables import LaneTables
+
+TRIM_EVERY_MS = 10_000
+
+
+class Checkpointed(NamedTuple):
+    """A committed checkpoint: the journal offset it stands for, the inbox position in it, when it was committed."""
+
+    offset: int
+    inbox: int
+    at_ms: int
+
+
+class Upkeep:
+    """Flush, checkpoint and trim one lane. ``marker`` gives the last acknowledged record, None before the first."""
+
+    def __init__(
+        self,
+        parts: LaneParts,
+        tables: LaneTables,
+        marker: Callable[[], Marker | None],
+    ) -> None:
+        self._log = parts.log
+        self._tables = tables
+        self._settings = parts.settings
+        self._now_ms = parts.surroundings.now_ms
+        self._marker = marker
+        self._place = parts.place
+        self._transaction = f"{parts.worker}-{parts.place.group}-{parts.place.lane}"
+        self._flushed_at_ms = self._checkpointed_at_ms = self._trimmed_at_ms = self._now_ms()
+        self._done: deque[Checkpointed] = deque(maxlen=1_000)
+        self._last: Marker | None = None
+        self.facts_since_checkpoint = 0
+
+    @property
+    def checkpoint_age_ms(self) -> int:
+        """How long ago the last checkpoint was committed."""
+        return self._now_ms() - self._checkpointed_at_ms
+
+    async def tend(self) -> None:
+        """Do what is due. Called every few hundred milliseconds by one task."""
+        settings, now_ms = self._settings, self._now_ms()
+        rows = self._tables.overlay_rows
+        if rows >= settings.flush_rows or (rows and now_ms - self._flushed_at_ms >= settings.flush_after_ms):
+            await self.flush()
+        since_ms = now_ms - self._checkpointed_at_ms
+        due = self.facts_since_checkpoint >= settings.checkpoint_facts or since_ms >= settings.checkpoint_after_ms
+        if due and since_ms >= settings.checkpoint_gap_ms and self.facts_since_checkpoint:
+            await self.checkpoint()
+        if now_ms - self._trimmed_at_ms >= TRIM_EVERY_MS:
+            self._trimmed_at_ms = now_ms
+            await self.trim()
+
+    async def flush(self) -> None:
+        """Everything acknowledged goes to the local store."""
+        marker = self._marker()
+        if marker is None:
+            return
+        self._flushed_at_ms = self._now_ms()
+        await self._tables.flush(marker)
+
+    async def checkpoint(self) -> None:
+        """The rows as they are at the last acknowledged record go to the compacted topics, all or none."""
+        marker = self._marker()
+        if marker is None or marker == self._last:
+            return
+        inbox = group_topic(self._place.group, "inbox")
+        facts = self.facts_since_checkpoint
+        held = self._tables.durable.positions.get((inbox, self._place.lane))
+        position = held.offset if held is not None else 0
+        checkpoint = await Checkpoint.begin(self._tables, marker)
+        self._checkpointed_at_ms = self._now_ms()
+        try:
+            await self._send(checkpoint, position)
+        except BaseException as error:
+            checkpoint.abandoned()
+            if isinstance(error, LogUnavailable):
+                return  # Not a loss: the next one holds these rows too.
+            raise
+        await checkpoint.committed()
+        self.facts_since_checkpoint -= facts
+        self._last = marker
+        self._done.append(Checkpointed(marker.offset, position, self._checkpointed_at_ms))
+
+    async def _send(self, checkpoint: Checkpoint, inbox_position: int) -> None:
+        transaction = await self._log.transaction(self._transaction)
+        try:
+            async for which, rows in checkpoint.chunks():
+                topic = group_topic(self._place.group, which)
+                transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
+            await transaction.commit({self._place.lane: inbox_position})
+        except BaseException:
+            await transaction.abort()
+            raise
+
+    async def trim(self) -> None:
+        """Cut journal and inbox behind the last but one checkpoint that is older than the lag and the history."""
+        now_ms = self._now_ms()
+        old: Checkpointed | None = None
+        while len(self._done) >= 2 and self._done[0].at_ms <= now_ms - self._settings.trim_lag_ms:
+            old = self._done.popleft()
+        if old is None:
+            return
+        journal, inbox = (group_topic(self._place.group, which) for which in ("journal", "inbox"))
+        kept_from = await self._log.offset_at(journal, self._place.lane, now_ms - self._settings.history_ms)
+        try:
+            await self._log.trim(journal, self._place.lane, min(old.offset, kept_from))
+            await self._log.trim(inbox, self._place.lane, old.inbox)
+        except LogUnavailable:
+            return  # Trimming is cleaning: the next round does it.
+        if kept_from < old.offset:
+            self._done.appendleft(old)

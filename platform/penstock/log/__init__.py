@@ -1,0 +1,1 @@
+"""The log: named topics of partitions of records with offsets. Bytes in, bytes out; see ``port.py``."""

@@ -1,0 +1,315 @@
+"""What the embedded log's writer thread does besides appending, each in steps small enough to append between.
+
+A **job** is stepped inside the transaction that commits the appends waiting at that moment, one step of one job
+per transaction: a checkpoint of 100,000 rows or a trim of a gigabyte never keeps a lane waiting for more than a
+step. ``step`` answers True when the job is over. Jobs that hold the same partition run one after the other.
+
+    Once       one statement or a few, at once: topics, inbox positions
+    Stage      records for compacted topics: rows behind the visible end, in steps; then, in one transaction, the
+               ends move and the inbox positions are stored; then what was superseded is swept
+    Trim       the start moves at once, the rows go in steps
+    Vacuum     give pages back to the file system when many are free
+
+A step that fails is rolled back with its transaction, and the job is over. Rows a failed Stage left behind the
+visible end are removed by the next one of that partition. Add a job: a class with these four members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from penstock.log.packing import pack
+from penstock.log.port import TOMBSTONE_KEPT_MS, Produced
+from penstock.log.sqlite_file import SPAN, latest_checksum, offset_at
+from penstock.log.sqlite_partition import Partition
+
+STAGE_ROWS_PER_STEP = 500
+STAGE_BYTES_PER_STEP = 1 << 20
+TRIM_ROWS_PER_STEP = 64
+SWEEP_ROWS_PER_STEP = 500
+VACUUM_PAGES_PER_STEP = 256
+FREE_PAGES_MIN = 4_096
+TOMBSTONES_PER_STEP = 500
+
+
+class Job(Protocol):
+    """Work for the writer thread. ``moved`` is filled with partitions whose bounds changed in the last step."""
+
+    future: asyncio.Future[object] | None
+    holds: frozenset[int]
+    moved: list[tuple[Partition, int, int]]
+
+    def step(self, connection: sqlite3.Connection, now_ms: int) -> bool: ...
+
+    def result(self) -> object: ...
+
+    def undo(self) -> None:
+        """The transaction of the last step was rolled back."""
+        ...
+
+
+@dataclass(slots=True)
+class Once:
+    """Run a function in the next transaction and answer with what it returns."""
+
+    action: Callable[[sqlite3.Connection], object]
+    future: asyncio.Future[object] | None
+    holds: frozenset[int] = frozenset()
+    moved: list[tuple[Partition, int, int]] = field(default_factory=list)
+    _result: object = None
+
+    def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
+        self._result = self.action(connection)
+        return True
+
+    def result(self) -> object:
+        return self._result
+
+    def undo(self) -> None:
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class InboxPositions:
+    """The group's inbox positions that a transaction commits with its records."""
+
+    group: str
+    positions: Mapping[int, int]
+
+    def store(self, connection: sqlite3.Connection) -> None:
+        """Store them; a lane's position replaces the earlier one."""
+        connection.executemany(
+            "INSERT OR REPLACE INTO inbox_position (member_group, lane, next_offset) VALUES (?, ?, ?)",
+            [(self.group, lane, position) for lane, position in self.positions.items()],
+        )
+
+
+class Stage:
+    """Write records of compacted topics so that they become visible together."""
+
+    def __init__(
+        self,
+        records: Sequence[tuple[Partition, Sequence[Produced]]],
+        inbox: InboxPositions | None,
+        future: asyncio.Future[object] | None,
+        *,
+        permitted: Callable[[], Exception | None],
+    ) -> None:
+        """``permitted`` is asked in the very transaction that makes them visible; an error aborts all of it."""
+        self.future = future
+        self.holds = frozenset(partition.place.id for partition, _ in records)
+        self.moved: list[tuple[Partition, int, int]] = []
+        self.visible = False
+        self._rows = [(partition, one) for partition, batch in records for one in batch]
+        self._partitions = {partition.place.id: partition for partition, _ in records}
+        self._inbox = inbox
+        self._permitted = permitted
+        self._ends: dict[int, int] = {}
+        self._last_at_ms: dict[int, int] = {}
+        self._first: int | None = None
+        self._at = 0
+        self._sweeps: list[Sweep] = []
+
+    def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
+        if self.visible:
+            return self._sweep(connection, now_ms)
+        if not self._ends:
+            self._begin(connection)
+        taken = self._take()
+        connection.executemany(
+            "INSERT INTO latest (position, partition_id, key, at_ms, crc, payload) VALUES (?, ?, ?, ?, ?, ?)",
+            [self._row(partition, one, now_ms) for partition, one in taken],
+        )
+        if self._at < len(self._rows):
+            return False
+        error = self._permitted()
+        if error is not None:
+            raise error
+        for number, end in self._ends.items():
+            partition = self._partitions[number]
+            connection.execute("UPDATE topic_partition SET end_offset = ? WHERE id = ?", (end, number))
+            self._sweeps.append(Sweep(partition, partition.next, end))
+            self.moved.append((partition, partition.start, end))
+        if self._inbox is not None:
+            self._inbox.store(connection)
+        self.visible = True
+        return not self._sweeps
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        for number, partition in self._partitions.items():
+            # What an earlier transaction left there when it failed was never visible.
+            connection.execute(
+                "DELETE FROM latest WHERE position >= ? AND position < ?",
+                (partition.place.base + partition.next, partition.place.base + SPAN),
+            )
+            self._ends[number] = partition.next
+            self._last_at_ms[number] = partition.last_at_ms
+            if self._first is None:
+                self._first = partition.next
+
+    def _take(self) -> list[tuple[Partition, Produced]]:
+        size = 0
+        begin = self._at
+        while self._at < len(self._rows) and self._at - begin < STAGE_ROWS_PER_STEP and size < STAGE_BYTES_PER_STEP:
+            size += len(self._rows[self._at][1].value or b"")
+            self._at += 1
+        return self._rows[begin : self._at]
+
+    def _row(self, partition: Partition, one: Produced, now_ms: int) -> tuple[int, int, bytes, int, int, bytes | None]:
+        number = partition.place.id
+        position = partition.place.base + self._ends[number]
+        self._ends[number] += 1
+        at_ms = max(now_ms, self._last_at_ms[number])
+        self._last_at_ms[number] = at_ms
+        key = one.key
+        assert key is not None, "checked when it was handed over"
+        payload = None if one.value is None else pack((Produced(one.value, None, one.headers),))
+        return position, number, key, at_ms, latest_checksum(position, key, at_ms, payload), payload
+
+    def _sweep(self, connection: sqlite3.Connection, now_ms: int) -> bool:
+        if self._sweeps and self._sweeps[0].step(connection, now_ms):
+            del self._sweeps[0]
+        return not self._sweeps
+
+    def committed(self) -> None:
+        """The step that made it visible is durable: the writer thread goes on from the new ends."""
+        for number, end in self._ends.items():
+            self._partitions[number].next = end
+            self._partitions[number].last_at_ms = self._last_at_ms[number]
+
+    def result(self) -> object:
+        return self._first
+
+    def undo(self) -> None:
+        self.moved.clear()
+
+
+class Sweep:
+    """Remove what the rows from ``begin`` to ``end`` supersede, then note how far it was done."""
+
+    def __init__(self, partition: Partition, begin: int, end: int) -> None:
+        self.future: asyncio.Future[object] | None = None
+        self.holds = frozenset((partition.place.id,))
+        self.moved: list[tuple[Partition, int, int]] = []
+        self._partition = partition
+        self._at = begin
+        self._end = end
+
+    def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
+        number, base = self._partition.place.id, self._partition.place.base
+        rows = connection.execute(
+            "SELECT partition_id, key, position FROM latest WHERE position >= ? AND position < ?"
+            " ORDER BY position LIMIT ?",
+            (base + self._at, base + self._end, SWEEP_ROWS_PER_STEP),
+        ).fetchall()
+        connection.executemany("DELETE FROM latest WHERE partition_id = ? AND key = ? AND position < ?", rows)
+        if len(rows) == SWEEP_ROWS_PER_STEP:
+            self._at = rows[-1][2] - base + 1
+            return False
+        connection.execute("UPDATE topic_partition SET swept_to = ? WHERE id = ?", (self._end, number))
+        return True
+
+    def result(self) -> object:
+        return None
+
+    def undo(self) -> None:
+        return  # A sweep that failed is found again by ``swept_to`` at the next start.
+
+
+class Trim:
+    """Move a stream's start, then remove the rows wholly below it."""
+
+    def __init__(self, partition: Partition, before_offset: int, future: asyncio.Future[object] | None) -> None:
+        self.future = future
+        self.holds = frozenset((partition.place.id,))
+        self.moved: list[tuple[Partition, int, int]] = []
+        self._partition = partition
+        self._before = before_offset
+        self._kept_from_before = -1
+        self._moved_start = False
+
+    def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
+        partition = self._partition
+        base = partition.place.base
+        if not self._moved_start:
+            # The end is stored with it: there may soon be no row left that shows it.
+            start = max(partition.kept_from, min(self._before, partition.next))
+            connection.execute(
+                "UPDATE topic_partition SET start_offset = ?, end_offset = ? WHERE id = ?",
+                (start, partition.next, partition.place.id),
+            )
+            self._moved_start = True
+            self._kept_from_before = partition.kept_from
+            partition.kept_from = start
+            self.moved.append((partition, start, partition.next))
+        rows = connection.execute(
+            "SELECT position, count FROM batch WHERE position >= ? AND position < ? ORDER BY position LIMIT ?",
+            (base, base + partition.kept_from, TRIM_ROWS_PER_STEP),
+        ).fetchall()
+        gone = [position for position, count in rows if position - base + count <= partition.kept_from]
+        if gone:
+            connection.execute("DELETE FROM batch WHERE position >= ? AND position <= ?", (base, gone[-1]))
+        return len(gone) < TRIM_ROWS_PER_STEP
+
+    def result(self) -> object:
+        return None
+
+    def undo(self) -> None:
+        if self.moved:  # It was the first step that was undone: the start has not moved.
+            self.moved.clear()
+            self._partition.kept_from = self._kept_from_before
+
+
+class Vacuum:
+    """Shrink the file while more than a quarter of its pages, and more than a minimum, are free."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[object] | None = None
+        self.holds: frozenset[int] = frozenset()
+        self.moved: list[tuple[Partition, int, int]] = []
+
+    def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
+        if not is_wasteful(connection):
+            return True
+        connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES_PER_STEP})").fetchall()
+        return False
+
+    def result(self) -> object:
+        return None
+
+    def undo(self) -> None:
+        return
+
+
+def is_wasteful(connection: sqlite3.Connection) -> bool:
+    """Whether so many pages are free that the file should shrink; a steady load reuses them instead."""
+    free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    return bool(free > FREE_PAGES_MIN and free * 4 > pages)
+
+
+def expired(connection: sqlite3.Connection, partitions: Sequence[Partition], now_ms: int) -> list[Trim]:
+    """The trims that the topics' retentions ask for."""
+    trims = []
+    for partition in partitions:
+        if partition.retention_ms < 0 or partition.kept_from >= partition.next:
+            continue
+        cut = offset_at(connection, partition.place, now_ms - partition.retention_ms)
+        if cut > partition.kept_from:
+            trims.append(Trim(partition, cut, None))
+    return trims
+
+
+def forget_tombstones(connection: sqlite3.Connection, now_ms: int) -> object:
+    """Remove a bounded number of tombstones that every reader in time has seen. Answers how many."""
+    return connection.execute(
+        # Below ``swept_to`` only: until then a tombstone may still have a value to supersede.
+        "DELETE FROM latest WHERE position IN (SELECT l.position FROM latest l JOIN topic_partition p"
+        " ON p.id = l.partition_id WHERE l.payload IS NULL AND l.at_ms < ?"
+        f" AND l.position - (l.partition_id << 44) < p.swept_to ORDER BY l.at_ms LIMIT {TOMBSTONES_PER_STEP})",
+        (now_ms - TOMBSTONE_KEPT_MS,),
+    ).rowcount

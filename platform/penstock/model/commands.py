@@ -1,0 +1,164 @@
+"""Commands: what asks a lane for a decision, imperative or report. They are never stored; the facts they lead to
+are."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.model.event import Envelope
+from penstock.model.function import AppSpec
+from penstock.model.operations import Operation
+
+
+class AcceptEvent(msgspec.Struct, frozen=True, gc=False):
+    """An event was read from a source: ``topic``, ``partition``, ``offset`` say where."""
+
+    event: Envelope
+    topic: str
+    partition: int
+    offset: int
+
+
+class RefuseRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of a source could not be read as an event (a poison record): it goes to the dead letters."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: bytes
+    value: bytes
+
+
+class Report(msgspec.Struct, frozen=True):
+    """An executor reports what came of a dispatch. ``step`` is empty for the body.
+
+    An empty ``operations`` says: the body found nothing new to do.
+    """
+
+    run: str
+    step: str
+    attempt: int
+    dispatch: int
+    operations: tuple[Operation, ...]
+
+
+class FireTimer(msgspec.Struct, frozen=True, gc=False):
+    """A timer's time has come; the fields are the timer's key."""
+
+    at_ms: int
+    kind: str
+    id: str
+    step: str
+
+
+class LoseDispatch(msgspec.Struct, frozen=True, gc=False):
+    """Nobody runs this dispatch any more: its worker died."""
+
+    run: str
+    step: str
+    dispatch: int
+
+
+class ParkDispatch(msgspec.Struct, frozen=True, gc=False):
+    """No code for this function here: keep the dispatch until there is."""
+
+    run: str
+    step: str
+    dispatch: int
+
+
+class Unpark(msgspec.Struct, frozen=True, gc=False):
+    """There is code for this parked dispatch now."""
+
+    run: str
+    step: str
+    dispatch: int
+
+
+class CancelRun(msgspec.Struct, frozen=True, gc=False):
+    """Somebody wants a run ended. ``request`` empty: nobody waits for an answer."""
+
+    run: str
+    reason: str
+    request: str = ""
+    reply_to: int = -1
+
+
+class InvokeFunction(msgspec.Struct, frozen=True):
+    """Start one function directly, with ``event`` as its trigger."""
+
+    function: str
+    event: Envelope
+    request: str = ""
+    reply_to: int = -1
+
+
+class SeeCatalogue(msgspec.Struct, frozen=True):
+    """The functions topic says: ``app`` is this now. ``offset`` is the record's there; None: the app is gone."""
+
+    app_id: str
+    app: AppSpec | None
+    offset: int
+
+
+class TakeMessage(msgspec.Struct, frozen=True):
+    """A message of another lane arrived in the inbox."""
+
+    from_lane: int
+    seq: int
+    message: CancelRun | InvokeFunction
+
+
+class NoteDelivered(msgspec.Struct, frozen=True, gc=False):
+    """The messages to ``to_lane`` up to and with ``upto`` are durable in its inbox."""
+
+    to_lane: int
+    upto: int
+
+
+class NotePublished(msgspec.Struct, frozen=True, gc=False):
+    """These records of the publish queue are durable in their topics."""
+
+    numbers: tuple[int, ...]
+
+
+class OpenSource(msgspec.Struct, frozen=True, gc=False):
+    """A source partition is about to be read for the first time, from ``offset``."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class NoteGap(msgspec.Struct, frozen=True, gc=False):
+    """The position of a source was trimmed away: what lay in [from_offset, to_offset) was never read."""
+
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
+
+
+class CleanUp(msgspec.Struct, frozen=True, gc=False):
+    """Let go of what is remembered for a time only: seen ids, request ids."""
+
+
+Command = (
+    AcceptEvent
+    | RefuseRecord
+    | Report
+    | FireTimer
+    | LoseDispatch
+    | ParkDispatch
+    | Unpark
+    | CancelRun
+    | InvokeFunction
+    | SeeCatalogue
+    | TakeMessage
+    | NoteDelivered
+    | NotePublished
+    | OpenSource
+    | NoteGap
+    | CleanUp
+)

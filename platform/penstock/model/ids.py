@@ -1,0 +1,106 @@
+"""Identifiers: ULIDs, run ids and the slots that say which lane owns a run.
+
+A ULID is 48 bits of Unix milliseconds and 80 bits of anything, written as 26 characters of Crockford's base 32, so that
+text order is time order (https://github.com/ulid/spec). A run id is a ULID whose 80 bits are **12 bits of slot and 68
+bits of hash**: the same cause gives the same run id, and the id alone names the lane.
+
+Run ids and seeds are wire formats: they must never change. No randomness here; callers pass it in.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+SLOTS: Final = 4096
+ULID_CHARS: Final = 26
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Ten bits at a time: one table look-up for two characters.
+_PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_VALUES: Final = {c: i for i, c in enumerate(_ALPHABET)}
+
+
+def encode_ulid(number: int) -> str:
+    """The 26 characters of a 128-bit number."""
+    p = _PAIRS
+    return (
+        p[number >> 120]
+        + p[number >> 110 & 1023]
+        + p[number >> 100 & 1023]
+        + p[number >> 90 & 1023]
+        + p[number >> 80 & 1023]
+        + p[number >> 70 & 1023]
+        + p[number >> 60 & 1023]
+        + p[number >> 50 & 1023]
+        + p[number >> 40 & 1023]
+        + p[number >> 30 & 1023]
+        + p[number >> 20 & 1023]
+        + p[number >> 10 & 1023]
+        + p[number & 1023]
+    )
+
+
+def decode_ulid(text: str) -> int:
+    """The 128-bit number of a ULID. Raises ValueError on anything else."""
+    if not is_ulid(text):
+        raise ValueError(f"expected a ULID (26 characters of 0-9 A-Z without I L O U), got {text[:64]!r}")
+    number = 0
+    for c in text:
+        number = number << 5 | _VALUES[c]
+    return number
+
+
+def is_ulid(text: str) -> bool:
+    """Whether the text is a ULID in upper case that fits 128 bits."""
+    return len(text) == ULID_CHARS and text[0] in "01234567" and all(c in _VALUES for c in text)
+
+
+def ulid(at_ms: int, tail: bytes) -> str:
+    """The ULID of a time and ten bytes."""
+    return encode_ulid(at_ms << 80 | int.from_bytes(tail, "big"))
+
+
+def ulid_time_ms(text: str) -> int:
+    """The Unix milliseconds in a ULID."""
+    return decode_ulid(text) >> 80
+
+
+def hash16(*parts: str) -> bytes:
+    """Sixteen bytes that stand for the parts."""
+    return blake2b("\x00".join(parts).encode(), digest_size=16).digest()
+
+
+def run_id(event_ms: int, internal_id: str, function: str, cause: str, *, lane: int, lanes: int) -> str:
+    """The id of the run that this function makes of this event, in a slot of this lane.
+
+    ``cause`` is empty for a trigger; a request's id for invoke, rerun and backfill, so that those are runs of their
+    own.
+    """
+    bits = int.from_bytes(blake2b(f"{internal_id}\x00{function}\x00{cause}".encode(), digest_size=10).digest(), "big")
+    slot = slot_of_lane(bits >> 68, lane, lanes)
+    return encode_ulid(event_ms << 80 | slot << 68 | bits & ((1 << 68) - 1))
+
+
+def slot_of_lane(number: int, lane: int, lanes: int) -> int:
+    """One of the lane's slots, picked by ``number``. The slots of a lane are those equal to it modulo ``lanes``."""
+    return lane + lanes * (number % ((SLOTS - lane + lanes - 1) // lanes))
+
+
+def slot_of(run: str) -> int:
+    """The slot in a run id."""
+    return decode_ulid(run) >> 68 & (SLOTS - 1)
+
+
+def lane_of(run: str, lanes: int) -> int:
+    """The lane that owns a run."""
+    return slot_of(run) % lanes
+
+
+def home_of(key: str, lanes: int) -> int:
+    """The lane that decides for a key (a function id, later a flow key)."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=2).digest(), "big") % SLOTS % lanes
+
+
+def lane_of_source(topic: str, partition: int, lanes: int) -> int:
+    """The lane that reads a source partition: shifted by the topic, so that small topics don't pile up on lane 0."""
+    return (partition + int.from_bytes(blake2b(topic.encode(), digest_size=4).digest(), "big")) % lanes

@@ -1,0 +1,38 @@
+"""Messages: what travels between lanes and apis through the topics ``<group>.inbox`` and ``<group>.replies``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.model.commands import CancelRun, InvokeFunction
+
+Message = CancelRun | InvokeFunction
+
+
+class InboxRecord(msgspec.Struct, frozen=True):
+    """One record of a lane's inbox.
+
+    From a lane: ``from_lane`` and ``seq`` number it; the receiver takes exactly the next one. From an api:
+    ``from_lane`` is −1, and the request id inside the message is what duplicates are known by.
+    """
+
+    from_lane: int
+    seq: int
+    message: Message
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What became of a request. ``reply`` is JSON; a read of ``lane`` at ``offset`` or later sees its effect."""
+
+    request: str
+    lane: int
+    offset: int
+    reply: bytes
+
+
+TOPICS_OF_A_GROUP = ("journal", "inbox", "steps", "timers", "keys", "functions", "replies", "dead-letters")
+
+
+def group_topic(group: str, which: str) -> str:
+    """The name of one of the group's own topics: ``<group>.journal`` and so on."""
+    return f"{group}.{which}"

@@ -1,0 +1,39 @@
+"""What is executing right now: ``penstock.current()``, from anywhere below a handler or a step, threads included."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from penstock.errors import FunctionError
+
+
+class Current:
+    """The run, step and attempt this code executes for. ``step`` is empty between steps."""
+
+    __slots__ = ("attempt", "run_id", "step")
+
+    def __init__(self, run_id: str, step: str, attempt: int) -> None:
+        self.run_id = run_id
+        self.step = step
+        self.attempt = attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same over all attempts of this step and of no other: give it to services that deduplicate."""
+        return f"{self.run_id}:{self.step}"
+
+    def __repr__(self) -> str:
+        return f"Current(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt!r})"
+
+
+CURRENT: ContextVar[Current | None] = ContextVar("penstock_current", default=None)
+
+
+def current() -> Current:
+    """What executes right now. Raises FunctionError outside of a function that penstock runs."""
+    found = CURRENT.get()
+    if found is None:
+        raise FunctionError(
+            "penstock.current() was called outside of a run: it is known below a handler or a step that penstock runs."
+        )
+    return found

@@ -1,0 +1,54 @@
+"""Events on their way out of user code: an ``Event`` as the ``Envelope`` that an executor reports.
+
+Ids are left empty where the sender gave none: the core derives them from the run and the step, so that a step that is
+reported twice sends the same events.
+"""
+
+from __future__ import annotations
+
+from penstock.errors import BadRequest, LimitExceeded
+from penstock.model import limits
+from penstock.model.event import INTERNAL_PREFIX, Envelope, Event
+from penstock.sdk.payloads import encode
+
+
+def envelope_of(event: Event, now_ms: int) -> Envelope:
+    """The envelope of one event. Raises BadRequest or LimitExceeded saying what is wrong with it."""
+    if not isinstance(event, Event):
+        raise BadRequest(f"event refused: expected a penstock.Event, got {type(event).__name__} {event!r:.80}.")
+    name = event.name
+    if not name or len(name) > limits.EVENT_NAME_CHARS_MAX:
+        raise BadRequest(
+            f"event refused: the name must have 1 to {limits.EVENT_NAME_CHARS_MAX} characters, got {name!r:.80}."
+        )
+    if name.startswith(INTERNAL_PREFIX):
+        raise BadRequest(f"event {name!r} refused: names starting {INTERNAL_PREFIX!r} are the server's own.")
+    if event.id is not None and not 1 <= len(event.id) <= limits.EVENT_ID_CHARS_MAX:
+        raise BadRequest(
+            f"event {name!r} refused: an id must have 1 to {limits.EVENT_ID_CHARS_MAX} characters, got {len(event.id)}."
+        )
+    ts_ms = now_ms if event.ts is None else event.ts
+    if not limits.EVENT_TS_MIN_MS <= ts_ms <= limits.EVENT_TS_MAX_MS:
+        raise BadRequest(
+            f"event {name!r} refused: ts must be Unix milliseconds of the years 1980 to 2099, got {event.ts!r}."
+        )
+    data = encode(event.data, f"the data of event {name!r}")
+    if not data.startswith(b"{"):
+        raise BadRequest(f"event {name!r} refused: data must be a JSON object, got {data[:80]!r}.")
+    if len(data) > limits.EVENT_BYTES_MAX:
+        raise LimitExceeded(
+            f"event {name!r} refused: data has {len(data)} bytes, at most {limits.EVENT_BYTES_MAX} are allowed."
+        )
+    return Envelope(
+        internal_id="",
+        id=event.id or "",
+        id_is_clients=event.id is not None,
+        name=name,
+        data=data,
+        ts_ms=ts_ms,
+        received_at_ms=now_ms,
+        key=event.key or "",
+        user=b"" if event.user is None else encode(event.user, f"the user of event {name!r}"),
+        v=event.v or "",
+        meta=b"" if event.meta is None else encode(event.meta, f"the meta of event {name!r}"),
+    )

@@ -1,0 +1,1 @@
+"""The kit that users test with: a virtual clock, logs in memory, injected crashes."""

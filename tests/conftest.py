@@ -1,0 +1,15 @@
+"""What every test shares: how hard hypothesis looks.
+
+`HYPOTHESIS_PROFILE=thorough` looks ten times as hard; the default keeps `make test` within its budgets. There is no
+deadline for one example: on a busy machine it would fail tests that are right.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -1,0 +1,56 @@
+"""Rows to test with."""
+
+from __future__ import annotations
+
+from penstock.model.commands import CancelRun
+from penstock.model.event import Envelope
+from penstock.model.rows import (
+    AppRow,
+    CounterRow,
+    CronRow,
+    EventRow,
+    InboxCursorRow,
+    OutboxCursorRow,
+    OutboxRow,
+    ParkedRow,
+    PositionRow,
+    PublishRow,
+    RequestRow,
+    Row,
+    RunRow,
+    SeenBucketRow,
+    SeenChunkRow,
+    SeenRow,
+    StepRow,
+    TimerRow,
+)
+
+
+def envelope(id: str) -> Envelope:
+    return Envelope(id, id, True, "order/placed", b'{"n":1}', 1_000, 2_000)
+
+
+def run(id: str, dispatch: int = 0) -> RunRow:
+    return RunRow(id, "confirm-order", ("e" + id,), "", 1_000, dispatch=dispatch, steps=("charge",))
+
+
+ONE_OF_EACH: dict[str, Row] = {
+    "runs": run("r1"),
+    "steps": StepRow("r1", "s1", "charge", "run", 5, data=b"{}"),
+    "events": EventRow(envelope("e1"), 1),
+    "timers": TimerRow(1_700_000_000_000, "sleep", "r1", "s1"),
+    "crons": CronRow("nightly", "0 3 * * *", 5),
+    "apps": AppRow("shop", b"{}", 7),
+    "positions": PositionRow("events", 3, 99),
+    "seen": SeenRow(b"0123456789abcdef"),
+    "seen_buckets": SeenBucketRow("events-0", True, 4, 0, 1),
+    "seen_chunks": SeenChunkRow("events-0", True, 4, 1, b"0123456789abcdef"),
+    "requests": RequestRow("q1", b"{}"),
+    "outbox": OutboxRow(2, 1, CancelRun("r1", "because")),
+    "outbox_cursors": OutboxCursorRow(2, 1, 0),
+    "inbox_cursors": InboxCursorRow(2, 1),
+    "publishes": PublishRow(1, "invoices", b"k", b"v", (("h", b"x"),), None),
+    "parked": ParkedRow("f", "r1", "s1", 3),
+    "counters": CounterRow("publishes", 1),
+}
+"""A row for each table."""

@@ -1,0 +1,57 @@
+"""Is the order of keys as bytes the order of keys?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.state.keys import INT_MAX, Key, decoder, encoder
+
+TEXT = st.text(st.one_of(st.sampled_from("\x00\x01a\xffé€😀"), st.characters(exclude_categories=())), max_size=6)
+FIELDS: dict[type, st.SearchStrategy[str | int | bool | bytes]] = {
+    str: TEXT,
+    int: st.one_of(st.integers(0, 3), st.integers(0, INT_MAX)),
+    bool: st.booleans(),
+}
+SHAPES = st.tuples(
+    st.lists(st.sampled_from([str, int, bool]), max_size=3), st.sampled_from([str, int, bool, bytes])
+).map(lambda shape: (*shape[0], shape[1]))
+
+
+@st.composite
+def two_keys(draw: st.DrawFn) -> tuple[tuple[type, ...], Key, Key]:
+    kinds = draw(SHAPES)
+    fields = [FIELDS.get(kind, st.binary(max_size=4)) for kind in kinds]
+
+    def key() -> Key:
+        drawn = tuple(draw(field) for field in fields)
+        return drawn[0] if len(drawn) == 1 else drawn
+
+    return kinds, key(), key()
+
+
+@given(two_keys())
+def test_bytes_sort_as_keys_do(drawn: tuple[tuple[type, ...], Key, Key]) -> None:
+    kinds, a, b = drawn
+    encode = encoder(b"\x10", kinds)
+    assert (encode(a) < encode(b)) == (a < b)  # type: ignore[operator]
+    assert (encode(a) == encode(b)) == (a == b)
+
+
+@given(two_keys())
+def test_a_decoded_key_is_the_one_encoded(drawn: tuple[tuple[type, ...], Key, Key]) -> None:
+    kinds, key, _ = drawn
+    assert decoder(b"\x10", kinds)(encoder(b"\x10", kinds)(key)) == key
+
+
+@pytest.mark.parametrize("number", [-1, INT_MAX + 1])
+def test_a_number_without_an_order_is_refused(number: int) -> None:
+    with pytest.raises(AssertionError, match="expected 0"):
+        encoder(b"\x10", (int,))(number)
+
+
+@pytest.mark.parametrize("raw", [b"\x11", b"\x10ab", b"\x10ab\x00\x00\x02", b"\x10ab\x00\x00", b"\x10ab\x00\x00\x01x"])
+def test_bytes_that_are_no_key_are_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        decoder(b"\x10", (str, bool))(raw)
