@@ -417,7 +417,12 @@ class TestTopicsAndGroup:
         assert await log.topic("absent") is None
 
     @pytest.mark.parametrize(
-        "spec", [TopicSpec("journal", 4), TopicSpec("journal", 3, TopicKind.COMPACTED), TopicSpec("journal", 3, retention_ms=1)]
+        "spec",
+        [
+            TopicSpec("journal", 4),
+            TopicSpec("journal", 3, TopicKind.COMPACTED),
+            TopicSpec("journal", 3, retention_ms=1),
+        ],
     )
     async def test_a_topic_of_another_shape_is_refused(self, log: Log, spec: TopicSpec) -> None:
         with pytest.raises(ConfigError, match="another shape"):

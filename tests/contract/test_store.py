@@ -104,7 +104,8 @@ def test_a_closed_store_refuses_to_be_used(open_store: Open) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(
     writes=st.lists(
-        st.lists(st.tuples(st.binary(min_size=1, max_size=2), st.none() | st.binary(max_size=3)), max_size=5), max_size=8
+        st.lists(st.tuples(st.binary(min_size=1, max_size=2), st.none() | st.binary(max_size=3)), max_size=5),
+        max_size=8,
     ),
     bounds=st.tuples(st.binary(max_size=2), st.binary(max_size=2)),
     limit=st.integers(1, 5),
@@ -165,9 +166,7 @@ def test_rocksdb_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["CURRENT", CONDEMNED])
-def test_a_broken_rocksdb_is_emptied_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str
-) -> None:
+def test_a_broken_rocksdb_is_emptied_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str) -> None:
     store = RocksStore(tmp_path / "db", RocksBudget())
     store.write([(b"a", b"1")])
     store.close()

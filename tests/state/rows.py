@@ -45,7 +45,7 @@ ONE_OF_EACH: dict[str, Row] = {
     "seen": SeenRow(b"0123456789abcdef"),
     "seen_buckets": SeenBucketRow("events-0", True, 4, 0, 1),
     "seen_chunks": SeenChunkRow("events-0", True, 4, 1, b"0123456789abcdef"),
-    "requests": RequestRow("q1", b"{}"),
+    "requests": RequestRow(request="q1", reply_to=1, reply=b"{}"),
     "outbox": OutboxRow(2, 1, CancelRun("r1", "because")),
     "outbox_cursors": OutboxCursorRow(2, 1, 0),
     "inbox_cursors": InboxCursorRow(2, 1),

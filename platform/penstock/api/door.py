@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 
@@ -22,23 +22,9 @@ from penstock.api.reads import Reads
 from penstock.api.requests import Requests
 from penstock.log.port import Log
 from penstock.telemetry import Telemetry
+from penstock.wire.schemas import EventSchemas
 
 BYTES_UNDER_WAY_MAX: Final = 64 * 1024 * 1024
-
-
-class EventSchemas(Protocol):
-    """Who knows the Avro schemas of events (``wire/avro.py``)."""
-
-    def validate(self, name: str, data: bytes) -> None:
-        """Raise SchemaViolation naming the field if ``data`` (JSON) does not fit the schema of ``name``, if it has one."""
-        ...
-
-
-class AnyEvent:
-    """No schemas: every event is taken."""
-
-    def validate(self, name: str, data: bytes) -> None:
-        """Takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +43,7 @@ class DoorConfig:
     event_partitions: int = 1
     reply_partition: int = 0
     event_keys: frozenset[str] = frozenset()
-    schemas: EventSchemas = field(default_factory=AnyEvent)
+    schemas: EventSchemas = field(default_factory=EventSchemas)
     telemetry: Telemetry = field(default_factory=Telemetry)
     version: str = "dev"
     banner: str = "DEV"

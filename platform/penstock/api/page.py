@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -24,26 +24,32 @@ STEPS_SHOWN_MAX: Final = 60
 TEXT_CHARS_MAX: Final = 1_500
 
 _STYLE: Final = """
-:root{color-scheme:light dark;--bg:light-dark(#f6f7f9,#14161a);--card:light-dark(#fff,#1c1f25);--ink:light-dark(#1b1f27,#e6e9ef);
---dim:light-dark(#59616e,#9aa4b2);--line:light-dark(#dfe3e9,#2c313a);--ok:light-dark(#10703a,#5fd38d);
---bad:light-dark(#b3202a,#ff8f8f);--run:light-dark(#0b5cad,#7db8ff);--wait:light-dark(#7a5200,#f0c060)}
+:root{color-scheme:light dark;--bg:light-dark(#f6f7f9,#14161a);--card:light-dark(#fff,#1c1f25);
+--ink:light-dark(#1b1f27,#e6e9ef);--dim:light-dark(#59616e,#9aa4b2);--line:light-dark(#dfe3e9,#2c313a);
+--ok:light-dark(#10703a,#5fd38d);--bad:light-dark(#b3202a,#ff8f8f);--run:light-dark(#0b5cad,#7db8ff);
+--wait:light-dark(#7a5200,#f0c060)}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-header,main{max-width:68rem;margin:0 auto;padding:0 1rem}header{display:flex;gap:.75rem;align-items:baseline;padding-top:1.25rem}
-h1{font-size:1.25rem;margin:0}.banner{font-size:.75rem;font-weight:700;letter-spacing:.06em;border:1px solid var(--wait);
-color:var(--wait);border-radius:.4rem;padding:.1rem .5rem}.version{color:var(--dim);font-size:.85rem}
-dl.counts{display:flex;flex-wrap:wrap;gap:.75rem;margin:1rem 0}dl.counts div{background:var(--card);border:1px solid var(--line);
-border-radius:.6rem;padding:.5rem 1rem;min-width:7.5rem}dt{color:var(--dim);font-size:.8rem}dd{margin:0;font-size:1.3rem;
-font-variant-numeric:tabular-nums}ol{list-style:none;margin:0;padding:0}
+header,main{max-width:68rem;margin:0 auto;padding:0 1rem}
+header{display:flex;gap:.75rem;align-items:baseline;padding-top:1.25rem}h1{font-size:1.25rem;margin:0}
+.banner{font-size:.75rem;font-weight:700;letter-spacing:.06em;border:1px solid var(--wait);color:var(--wait);
+border-radius:.4rem;padding:.1rem .5rem}
+.version{color:var(--dim);font-size:.85rem}dl.counts{display:flex;flex-wrap:wrap;gap:.75rem;margin:1rem 0}
+dl.counts div{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.5rem 1rem;
+min-width:7.5rem}
+dt{color:var(--dim);font-size:.8rem}dd{margin:0;font-size:1.3rem;font-variant-numeric:tabular-nums}
+ol{list-style:none;margin:0;padding:0}
 details{background:var(--card);border:1px solid var(--line);border-radius:.6rem;margin:.4rem 0}
-summary{display:grid;grid-template-columns:7.5rem 1fr auto auto;gap:.75rem;padding:.5rem .9rem;cursor:pointer;align-items:baseline}
+summary{display:grid;grid-template-columns:7.5rem 1fr auto auto;gap:.75rem;padding:.5rem .9rem;cursor:pointer;
+align-items:baseline}
 summary:focus-visible{outline:2px solid var(--run);outline-offset:2px}.fn{font-weight:600;overflow-wrap:anywhere}
 .dim{color:var(--dim);font-size:.85rem;font-variant-numeric:tabular-nums}.Completed,.completed{color:var(--ok)}
 .Failed,.failed,.lost{color:var(--bad)}.Running,.planned,.retrying{color:var(--run)}
 .Queued,.Cancelled,.sleeping,.parked{color:var(--wait)}.body{padding:.2rem .9rem .9rem}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line);
-vertical-align:top}th{font-size:.8rem;color:var(--dim);font-weight:600}
-pre{margin:.2rem 0;padding:.5rem .7rem;background:var(--bg);border:1px solid var(--line);border-radius:.4rem;max-width:100%;
-overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;font:12.5px/1.45 ui-monospace,monospace}
+table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line);vertical-align:top}
+th{font-size:.8rem;color:var(--dim);font-weight:600}
+pre{margin:.2rem 0;padding:.5rem .7rem;background:var(--bg);border:1px solid var(--line);border-radius:.4rem;
+max-width:100%;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;font:12.5px/1.45 ui-monospace,monospace}
 .empty{background:var(--card);border:1px dashed var(--line);border-radius:.6rem;padding:1.2rem}
 @media(max-width:40rem){summary{grid-template-columns:1fr auto}}
 """
@@ -71,14 +77,22 @@ async def get_page(request: web.Request) -> web.Response:
         "Content-Security-Policy": f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "Cache-Control": "no-store",
     }
-    return web.Response(text=_document(door, runs, tally, nonce), headers=headers)
+    return web.Response(text=_document(door, _Found(runs, tally, request.host), nonce), headers=headers)
 
 
 def _read(queries: Queries) -> tuple[list[RunInFull], dict[str, int]]:
     return queries.latest(RUNS_SHOWN), queries.tally()
 
 
-def _document(door: Door, runs: list[RunInFull], tally: dict[str, int], nonce: str) -> str:
+class _Found(NamedTuple):
+    """What one reading of the page shows; ``host`` is where it was asked for."""
+
+    runs: list[RunInFull]
+    tally: dict[str, int]
+    host: str
+
+
+def _document(door: Door, found: _Found, nonce: str) -> str:
     config = door.config
     functions = sum(len(app.functions) for app in door.catalogue.apps.values())
     return (
@@ -87,7 +101,7 @@ def _document(door: Door, runs: list[RunInFull], tally: dict[str, int], nonce: s
         f'<style nonce="{nonce}">{_STYLE}</style></head><body>'
         f'<header><h1>penstock</h1><span class="banner">{escape(config.banner)}</span>'
         f'<span class="version">{escape(config.group)} · {escape(config.version)}</span></header>'
-        f"<main>{_counts(tally, functions)}<h2>Last runs</h2>{_runs(runs)}</main>"
+        f"<main>{_counts(found.tally, functions)}<h2>Last runs</h2>{_runs(found)}</main>"
         f'<script nonce="{nonce}">{_SCRIPT}</script></body></html>'
     )
 
@@ -106,15 +120,15 @@ def _counts(tally: dict[str, int], functions: int) -> str:
     return f'<dl class="counts">{shown}</dl>'
 
 
-def _runs(runs: list[RunInFull]) -> str:
-    if not runs:
+def _runs(found: _Found) -> str:
+    if not found.runs:
         return (
             '<div class="empty"><p>No runs yet. Send the first event that one of your functions starts on:</p><pre>'
-            "curl -X POST http://127.0.0.1:8288/e/dev -d '"
+            f"curl -X POST http://{escape(found.host)}/e/dev -d '"
             + escape('{"name": "shop/order.placed", "data": {"order": 1}}')
             + "'</pre><p>It appears here within a second or two.</p></div>"
         )
-    return f"<ol>{''.join(f'<li>{_run(full)}</li>' for full in runs)}</ol>"
+    return f"<ol>{''.join(f'<li>{_run(full)}</li>' for full in found.runs)}</ol>"
 
 
 def _run(full: RunInFull) -> str:

@@ -21,6 +21,7 @@ from penstock.api import events, functions, page, runs
 from penstock.api.answers import KIND_HEADER, answer, failed
 from penstock.api.door import DOOR, Door, DoorConfig
 from penstock.errors import PenstockError
+from penstock.model.messages import group_topic
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PREFLIGHT_KEPT_S: Final = 3600
@@ -38,8 +39,20 @@ async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
     door = request.app[DOOR]
     door.config.telemetry.set("penstock_ingest_bytes_under_way", door.budget.used)
+    await _measure_history(door)
     body, content_type = door.config.telemetry.exposition()
     return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def _measure_history(door: Door) -> None:
+    """How far the history is behind each lane's journal."""
+    config = door.config
+    journal = group_topic(config.group, "journal")
+    lanes = range(config.lanes)
+    folded = await door.reads.ask(lambda queries: [queries.position(journal, lane) for lane in lanes])
+    for lane in lanes:
+        end = await config.log.end_offset(journal, lane)
+        config.telemetry.set("penstock_history_lag", max(end - folded[lane], 0), str(lane))
 
 
 async def preflight(request: web.Request) -> web.Response:

@@ -89,7 +89,7 @@ def step_failed(tables: Tables, f: StepFailed, at_ms: int) -> Sequence[Effect]:
 def _resolve(tables: Tables, run: RunRow, row: StepRow, discover: bool) -> Sequence[Effect]:
     """Store a step that is done or failed, and see to the body: answered, handed out again, or to look again."""
     key = (row.run, row.step)
-    held = tables.steps.get(key)
+    held = tables.steps.get(key) if row.step in run.steps else None
     effects: list[Effect] = []
     steps, pending = run.steps, run.pending
     if held is None:
@@ -158,15 +158,15 @@ def sleep_ended(tables: Tables, f: SleepEnded, at_ms: int) -> Sequence[Effect]:
 def step_attempt_failed(tables: Tables, f: StepAttemptFailed, at_ms: int) -> Sequence[Effect]:
     """The step waits for its next attempt."""
     run = _answered(_run(tables, f.run), f.dispatch)
-    held = tables.steps.get((f.run, f.step))
+    held = f.step in run.steps
     tables.steps.put(
         (f.run, f.step),
         StepRow(f.run, f.step, f.name, "run", BACKOFF, f.attempt + 1, f.dispatch, wake_at_ms=f.retry_at_ms),
     )
-    if held is None:
-        _put(tables, run, pending=run.pending + 1, steps=(*run.steps, f.step))
-    else:
+    if held:
         tables.runs.put(f.run, run)
+    else:
+        _put(tables, run, pending=run.pending + 1, steps=(*run.steps, f.step))
     return (timers.arm(tables, f.retry_at_ms, timers.RETRY, f.run, f.step),)
 
 

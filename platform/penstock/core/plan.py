@@ -47,7 +47,12 @@ class Plan:
         return catalogue(self.tables).functions.get(self.run.function)
 
     def step(self, step: str) -> StepRow | None:
-        """The step's row, as it was before this report."""
+        """The step's row, as it was before this report; None where the run does not know the step.
+
+        The run's own list is asked first: looking for a row that is not there would go down to the store.
+        """
+        if step not in self.run.steps:
+            return None
         return self.tables.steps.get((self.run.run, step))
 
     def is_new(self, step: str) -> bool:
@@ -71,7 +76,8 @@ class Plan:
             self.fail(
                 "InngestErrStateOverflowed",
                 f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
-                f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {self._bytes}. Return references instead of payloads.",
+                f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {self._bytes}. "
+                "Return references instead of payloads.",
             )
             return
         if len(fact.data) > limits.STEP_OUTPUT_BYTES_MAX:

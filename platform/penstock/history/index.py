@@ -33,7 +33,9 @@ from penstock.history.fold import CANCELLED, COMPLETED, FAILED, Changes, EventCh
 
 FORMAT: Final = 1
 COUNTER_BITS: Final = 20
-DELETED_PER_CHUNK_MAX: Final = 500
+DELETED_PER_CHUNK_MAX: Final = 2_000
+EVENTS_KEPT_LONGER_MS: Final = 30_000
+WALK_AGAIN_AFTER_MS: Final = 600_000
 FREE_PAGES_KEPT: Final = 2_000
 WAL_PAGES_MAX: Final = 4_000
 WAL_BYTES_KEPT: Final = 32 << 20
@@ -97,6 +99,7 @@ class Index:
         row = self._db.execute("SELECT value FROM tally WHERE name = 'counter'").fetchone()
         self._counter: int = row[0] if row else 0
         self._event_cursor = 0
+        self._walk_again_ms = 0
         with self._transaction():  # Trails whose run was never seen: its start had been trimmed.
             self._db.execute("DELETE FROM trail WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.run = trail.run)")
 
@@ -122,7 +125,7 @@ class Index:
         """Delete a chunk of what is older than ``before_ms``; how many rows went. Call until it answers 0."""
         before = before_ms << COUNTER_BITS
         with self._transaction():
-            gone = self._forget_runs(before, before_ms) + self._forget_events(before)
+            gone = self._forget_runs(before, before_ms) + self._forget_events(before_ms - EVENTS_KEPT_LONGER_MS)
             gone += self._db.execute(
                 "DELETE FROM notice WHERE n IN (SELECT n FROM notice WHERE n < ? LIMIT ?)",
                 (before, DELETED_PER_CHUNK_MAX),
@@ -240,13 +243,19 @@ class Index:
         self._db.executemany("DELETE FROM trail WHERE run = ?", [(run,) for _, run in over])
         return len(over)
 
-    def _forget_events(self, before: int) -> int:
-        """Walks over the old events once and again; those of runs that are still listed stay for the next walk."""
+    def _forget_events(self, before_ms: int) -> int:
+        """One chunk of a walk over the old events. Those of runs still listed stay, for the walk ten minutes later.
+
+        They are left alone a little longer than runs, so that nearly every one goes at its first visit.
+        """
+        if before_ms >= self._walk_again_ms:
+            self._event_cursor, self._walk_again_ms = 0, before_ms + WALK_AGAIN_AFTER_MS
         old = self._db.execute(
             "SELECT n, internal_id FROM event WHERE n > ? AND n < ? ORDER BY n LIMIT ?",
-            (self._event_cursor, before, DELETED_PER_CHUNK_MAX),
+            (self._event_cursor, max(before_ms, 0) << COUNTER_BITS, DELETED_PER_CHUNK_MAX),
         ).fetchall()
-        self._event_cursor = old[-1][0] if len(old) == DELETED_PER_CHUNK_MAX else 0
+        if old:
+            self._event_cursor = old[-1][0]
         gone = 0
         for n, event in old:
             gone += self._db.execute(
@@ -258,8 +267,8 @@ class Index:
             "DELETE FROM run_event WHERE event = ? AND NOT EXISTS (SELECT 1 FROM run WHERE run.n = run_event.n)",
             [(event,) for _, event in old],
         )
-        # A full chunk of events that all stay is progress too, or the walk would stop at them.
-        return max(gone, 1) if self._event_cursor else gone
+        # A full chunk of events that all stay is progress too: there may be more behind it.
+        return max(gone, 1) if len(old) == DELETED_PER_CHUNK_MAX else gone
 
 
 def prepare(path: Path) -> None:

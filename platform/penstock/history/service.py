@@ -33,8 +33,8 @@ READ_RECORDS_MAX: Final = 2_000
 READ_BYTES_MAX: Final = 4 << 20
 READ_WAIT_S: Final = 1.0
 WAITING_READS_MAX: Final = 16
-TIDY_EVERY_S: Final = 5.0
-TIDY_CHUNKS_MAX: Final = 40
+TIDY_EVERY_S: Final = 1.0
+TIDY_CHUNKS_MAX: Final = 100
 TRY_AGAIN_S: Final = 0.5
 
 _log = logging.getLogger(__name__)

@@ -55,8 +55,8 @@ class Journal:
         self.seq = -1
 
     async def append(self, facts: tuple[Fact, ...], positions: tuple[Position, ...], at_ms: int) -> int:
-        """Append one decision; return its bytes once it is durable and known to count. Raises Void, Fenced or
-        Refused.""" record = JournalRecord(self.owner, self.seq + 1, at_ms, facts, positions)
+        """Append one decision; return its bytes once it is durable and counts. Raises Void, Fenced or Refused."""
+        record = JournalRecord(self.owner, self.seq + 1, at_ms, facts, positions)
         parts = encode_parts(record)
         offset: int | None = None
         try:

@@ -21,6 +21,7 @@ from penstock.core.decide import decide
 from penstock.core.fold import fold
 from penstock.core.owed import PAGE_ROWS, owed_by_run, owed_messages
 from penstock.errors import OperatorError
+from penstock.lane.counting import count_facts
 from penstock.lane.journal import Fenced, Journal, Refused, Void
 from penstock.lane.outbox import Outbox
 from penstock.lane.ownership import NotOwned, take_over
@@ -87,8 +88,7 @@ class Lane:
         self._at_ms = 0
         self._debts: asyncio.Task[None] | None = None
         self._live = asyncio.Event()
-        now_ms = parts.surroundings.now_ms
-        self.timers = Timers(tables, now_ms, self.submit, self._late)
+        self.timers = Timers(tables, parts.surroundings, self.submit, self._late)
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker)
         self._intake = Intake(parts.log, self.place.group, self.place.lane, self.submit, self._wait_for_room)
@@ -115,6 +115,11 @@ class Lane:
         return self._live.is_set()
 
     @property
+    def catalogue_seen(self) -> int:
+        """How much of the functions topic this lane has taken, durably; −1 while it is not live."""
+        return self._position(group_topic(self.place.group, "functions"), 0) if self.live else -1
+
+    @property
     def durable_offset(self) -> int:
         """The journal offset up to which the durable tables speak."""
         return self.journal.expected
@@ -125,10 +130,9 @@ class Lane:
             await self._take_over()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._turns())
-                await self._open_sources()
                 tasks.create_task(self.timers.run())
                 tasks.create_task(self._upkeep())
-                self._start_intake(tasks)
+                await self._start_intake(tasks)
                 self._live.set()
         except* NotOwned:
             say(LOG, "lane lost", lane=self.place.lane)
@@ -176,21 +180,25 @@ class Lane:
             await self._wait_for_room()
             await asyncio.sleep(0)
 
-    async def _open_sources(self) -> None:
-        """Every source is opened by a fact before its first read (lanes.md rule 18)."""
-        for topic, partition in self.parts.sources:
-            if self.tables.positions.get((topic, partition)) is None:
-                offset = await self.parts.log.start_offset(topic, partition)
-                self.submit(OpenSource(topic, partition, offset))
-        while any(self.tables.durable.positions.get(source) is None for source in self.parts.sources):
-            await asyncio.sleep(0.001)
+    async def _open_sources(self) -> dict[Source, int]:
+        """Where each source is read from. A new one is opened by a fact, queued before anything it brings (rule 18)."""
+        starts: dict[Source, int] = {}
+        for source in self.parts.sources:
+            row = self.tables.durable.positions.get(source)
+            if row is not None:
+                starts[source] = row.offset
+                continue
+            topic, partition = source
+            starts[source] = await self.parts.log.start_offset(topic, partition)
+            self.submit(OpenSource(topic, partition, starts[source]))
+        return starts
 
-    def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
+    async def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
         group = self.place.group
         tasks.create_task(self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)))
         tasks.create_task(self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)))
-        for topic, partition in self.parts.sources:
-            tasks.create_task(self._intake.run_source(topic, partition, self._position(topic, partition)))
+        for (topic, partition), offset in (await self._open_sources()).items():
+            tasks.create_task(self._intake.run_source(topic, partition, offset))
 
     def _position(self, topic: str, partition: int) -> int:
         row = self.tables.durable.positions.get((topic, partition))
@@ -259,7 +267,7 @@ class Lane:
         except Refused as error:
             self._undo(turn)
             say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
-            await asyncio.sleep(self._settings.retry_refused_ms / 1000)
+            await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
             return
         except (Void, Fenced) as error:
             await self._reopen(turn, type(error).__name__)
@@ -309,7 +317,7 @@ class Lane:
         rounds = 0
         checked_ms = self.parts.surroundings.now_ms()
         while True:
-            await asyncio.sleep(self._settings.housekeeping_ms / 1000)
+            await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
             rounds += 1
             if rounds % 4 == 0:
                 self.submit(CleanUp())
@@ -361,6 +369,7 @@ class Lane:
         telemetry.observe("penstock_journal_facts_per_record", len(facts))
         telemetry.count("penstock_journal_records_total")
         telemetry.count("penstock_journal_bytes_total", size)
+        count_facts(telemetry, facts)
         if self.parts.on_facts is not None:
             self.parts.on_facts(facts, self._at_ms)
 

@@ -10,8 +10,6 @@ Met a newer fence: the same again after a short random wait, as long as the grou
 
 from __future__ import annotations
 
-import asyncio
-
 from penstock.errors import PenstockError
 from penstock.lane.journal import Journal, Refused, Void
 from penstock.lane.parts import LaneParts
@@ -50,4 +48,4 @@ async def wait_a_little(parts: LaneParts) -> None:
     """A random while, so that two workers who both believe they own a lane don't fence in step."""
     settings = parts.settings
     spread_ms = settings.fence_wait_max_ms - settings.fence_wait_min_ms
-    await asyncio.sleep((settings.fence_wait_min_ms + spread_ms * parts.surroundings.chance()) / 1000)
+    await parts.surroundings.sleep((settings.fence_wait_min_ms + spread_ms * parts.surroundings.chance()) / 1000)

@@ -24,13 +24,24 @@ class Executor(Protocol):
     def knows(self, function: str) -> bool: ...
 
 
-class Surroundings(Protocol):
-    """The clock and chance of a lane; the simulation brings its own.
+class Alarm(Protocol):
+    """Something that will be called later."""
 
-    ``now_ms`` is Unix time in milliseconds; ``entropy`` gives that many random bytes; ``chance`` a number in [0, 1).
+    def cancel(self) -> None: ...
+
+
+class Surroundings(Protocol):
+    """The time and chance of a lane; the simulation and the test kit bring their own.
+
+    ``now_ms`` is Unix time in milliseconds; ``call_later`` and ``sleep`` wait in that time, seconds long; ``entropy``
+    gives that many random bytes; ``chance`` a number in [0, 1).
     """
 
     def now_ms(self) -> int: ...
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Alarm: ...
+
+    async def sleep(self, delay_s: float) -> None: ...
 
     def entropy(self, size: int) -> bytes: ...
 

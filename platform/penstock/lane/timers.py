@@ -8,12 +8,12 @@ sees that its row is gone.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 from collections.abc import Callable
 from typing import Final
 
 from penstock.core.tables import Tables, TimerKey
+from penstock.lane.port import Alarm, Surroundings
 from penstock.model.commands import FireTimer
 
 HORIZON_MS: Final = 20_000
@@ -31,17 +31,18 @@ class Timers:
     def __init__(
         self,
         tables: Tables,
-        now_ms: Callable[[], int],
+        surroundings: Surroundings,
         submit: Callable[[FireTimer], None],
         lateness_s: Callable[[float], None],
     ) -> None:
         self._tables = tables
-        self._now_ms = now_ms
+        self._now_ms = surroundings.now_ms
+        self._call_later = surroundings.call_later
         self._submit = submit
         self._lateness_s = lateness_s
         self._heap: list[TimerKey] = []
         self._horizon_ms = 0
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: Alarm | None = None
         self._handle_at_ms = 0
         self._running = False
         self._reload = asyncio.Event()
@@ -73,8 +74,9 @@ class Timers:
             if until > self._horizon_ms:
                 await self._load(self._horizon_ms, until)
             self._reload.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reload.wait(), RELOAD_MS / 1000)
+            alarm = self._call_later(RELOAD_MS / 1000, self._reload.set)
+            await self._reload.wait()
+            alarm.cancel()
 
     async def _load(self, start_ms: int, until_ms: int) -> None:
         # The horizon moves first: what is armed from now on goes to the heap by itself; firing twice does no harm.
@@ -100,12 +102,12 @@ class Timers:
             self._handle.cancel()
         self._handle_at_ms = self._heap[0][0]
         delay_s = max(self._handle_at_ms - self._now_ms(), 0) / 1000
-        self._handle = asyncio.get_running_loop().call_later(delay_s, self._fire)
+        self._handle = self._call_later(delay_s, self._fire)
 
     def _fire(self) -> None:
         self._handle = None
         if self.paused:
-            self._handle = asyncio.get_running_loop().call_later(RELOAD_MS / 1000, self._fire)
+            self._handle = self._call_later(RELOAD_MS / 1000, self._fire)
             return
         now_ms = self._now_ms()
         fired = 0

@@ -10,6 +10,9 @@ step. ``step`` answers True when the job is over. Jobs that hold the same partit
     Trim       the start moves at once, the rows go in steps
     Vacuum     give pages back to the file system when many are free
 
+A step is a few statements, each over many rows: ``sqlite3`` gives the interpreter lock back at every row it
+steps over, and taking it again from a busy loop can take 5 ms, so ``executemany`` over 500 rows could take seconds.
+
 A step that fails is rolled back with its transaction, and the job is over. Rows a failed Stage left behind the
 visible end are removed by the next one of that partition. Add a job: a class with these four members.
 """
@@ -20,6 +23,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 from penstock.log.packing import pack
@@ -31,7 +35,7 @@ STAGE_ROWS_PER_STEP = 500
 STAGE_BYTES_PER_STEP = 1 << 20
 TRIM_ROWS_PER_STEP = 64
 SWEEP_ROWS_PER_STEP = 500
-VACUUM_PAGES_PER_STEP = 256
+VACUUM_PAGES_PER_STEP = 64
 FREE_PAGES_MIN = 4_096
 TOMBSTONES_PER_STEP = 500
 
@@ -82,10 +86,9 @@ class InboxPositions:
 
     def store(self, connection: sqlite3.Connection) -> None:
         """Store them; a lane's position replaces the earlier one."""
-        connection.executemany(
-            "INSERT OR REPLACE INTO inbox_position (member_group, lane, next_offset) VALUES (?, ?, ?)",
-            [(self.group, lane, position) for lane, position in self.positions.items()],
-        )
+        if self.positions:
+            rows = [value for lane, position in self.positions.items() for value in (self.group, lane, position)]
+            connection.execute(_insert("OR REPLACE INTO inbox_position", 3, len(self.positions)), rows)
 
 
 class Stage:
@@ -120,10 +123,9 @@ class Stage:
         if not self._ends:
             self._begin(connection)
         taken = self._take()
-        connection.executemany(
-            "INSERT INTO latest (position, partition_id, key, at_ms, crc, payload) VALUES (?, ?, ?, ?, ?, ?)",
-            [self._row(partition, one, now_ms) for partition, one in taken],
-        )
+        if taken:
+            values = [value for partition, one in taken for value in self._row(partition, one, now_ms)]
+            connection.execute(_insert("INTO latest", 6, len(taken)), values)
         if self._at < len(self._rows):
             return False
         error = self._permitted()
@@ -201,14 +203,21 @@ class Sweep:
 
     def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
         number, base = self._partition.place.id, self._partition.place.base
-        rows = connection.execute(
-            "SELECT partition_id, key, position FROM latest WHERE position >= ? AND position < ?"
-            " ORDER BY position LIMIT ?",
-            (base + self._at, base + self._end, SWEEP_ROWS_PER_STEP),
-        ).fetchall()
-        connection.executemany("DELETE FROM latest WHERE partition_id = ? AND key = ? AND position < ?", rows)
-        if len(rows) == SWEEP_ROWS_PER_STEP:
-            self._at = rows[-1][2] - base + 1
+        begin = base + self._at
+        last, count = connection.execute(
+            "SELECT max(position), count(*) FROM"
+            " (SELECT position FROM latest WHERE position >= ? AND position < ? ORDER BY position LIMIT ?)",
+            (begin, base + self._end, SWEEP_ROWS_PER_STEP),
+        ).fetchone()
+        if count:
+            connection.execute(
+                "DELETE FROM latest WHERE position IN (SELECT older.position FROM latest newer CROSS JOIN latest older"
+                " ON older.partition_id = newer.partition_id AND older.key = newer.key"
+                " AND older.position < newer.position WHERE newer.position >= ? AND newer.position <= ?)",
+                (begin, last),
+            )
+        if count == SWEEP_ROWS_PER_STEP:
+            self._at = last - base + 1
             return False
         connection.execute("UPDATE topic_partition SET swept_to = ? WHERE id = ?", (self._end, number))
         return True
@@ -246,14 +255,16 @@ class Trim:
             self._kept_from_before = partition.kept_from
             partition.kept_from = start
             self.moved.append((partition, start, partition.next))
-        rows = connection.execute(
-            "SELECT position, count FROM batch WHERE position >= ? AND position < ? ORDER BY position LIMIT ?",
-            (base, base + partition.kept_from, TRIM_ROWS_PER_STEP),
-        ).fetchall()
-        gone = [position for position, count in rows if position - base + count <= partition.kept_from]
-        if gone:
-            connection.execute("DELETE FROM batch WHERE position >= ? AND position <= ?", (base, gone[-1]))
-        return len(gone) < TRIM_ROWS_PER_STEP
+        below = base + partition.kept_from
+        last, count = connection.execute(
+            "SELECT max(position), count(*) FROM"
+            " (SELECT position, count FROM batch WHERE position >= ? AND position < ? ORDER BY position LIMIT ?)"
+            " WHERE position + count <= ?",
+            (base, below, TRIM_ROWS_PER_STEP, below),
+        ).fetchone()
+        if count:
+            connection.execute("DELETE FROM batch WHERE position >= ? AND position <= ?", (base, last))
+        return bool(count < TRIM_ROWS_PER_STEP)
 
     def result(self) -> object:
         return None
@@ -283,6 +294,12 @@ class Vacuum:
 
     def undo(self) -> None:
         return
+
+
+@cache
+def _insert(into: str, columns: int, rows: int) -> str:
+    one = f"({', '.join('?' * columns)})"
+    return f"INSERT {into} VALUES {', '.join([one] * rows)}"
 
 
 def is_wasteful(connection: sqlite3.Connection) -> bool:

@@ -61,10 +61,10 @@ class StepTools:
         self._driver = driver
 
     @overload
-    def run(self, id: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
+    def run(self, id: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
     @overload
-    def run(self, id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
-    def run(self, id: str, fn: Callable[..., object], *args: object, **kwargs: object) -> Async[object]:
+    def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
+    def run(self, id: str, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Async[object]:
         """Call ``fn`` and remember what it returns; a step that has a result is never called again.
 
         The result must be JSON (at most 4 MiB) and is handed back as decoded from it, into the return type where that
@@ -106,10 +106,10 @@ class SyncStepTools:
         self._tools = StepTools(driver)
 
     @overload
-    def run(self, id: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run(self, id: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def run(self, id: str, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def run(self, id: str, fn: Callable[..., object], *args: object, **kwargs: object) -> object:
+    def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run(self, id: str, fn: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         """As ``StepTools.run``."""
         return self._driver.wait(self._driver.run(id, fn, args, kwargs))
 

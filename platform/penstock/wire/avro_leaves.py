@@ -23,10 +23,12 @@ LONG_MAX: Final = 2**63 - 1
 FLOAT_MAX: Final = (2 - 2**-23) * 2.0**127
 ISO_CHARS_MAX: Final = 40
 """Longest text that is tried as a time: the longest valid one is shorter."""
-DECIMAL_CHARS_MAX: Final = 1_000
+DECIMAL_DIGITS_MAX: Final = 1_000
+"""Highest precision of a decimal; and longest text that is tried as one."""
 SYMBOLS_SHOWN_MAX: Final = 8
 """So many symbols of an enum are named in a message."""
 
+_PRECISIONS: Final = range(1, DECIMAL_DIGITS_MAX + 1)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DECIMAL: Final = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?")
 
@@ -58,7 +60,7 @@ def _logical(kind: str, logical: str, base: Leaf, schema: Mapping[str, Any]) -> 
     match kind, logical:
         case "long", "timestamp-millis" | "timestamp-micros" | "timestamp-nanos":
             unit = logical.removeprefix("timestamp-")
-            return _number_or_text(base, f"Unix {unit} (long)", "ISO 8601 text with an offset", _is_instant)
+            return _number_or_text(base, f"Unix time in {unit} (long)", "ISO 8601 text with an offset", _is_instant)
         case "long", "local-timestamp-millis" | "local-timestamp-micros" | "local-timestamp-nanos":
             unit = logical.removeprefix("local-timestamp-")
             return _number_or_text(base, f"{unit} (long)", "ISO 8601 text without an offset", _is_local_time)
@@ -177,15 +179,23 @@ def _is_time(text: str) -> bool:
 
 
 def _decimal(precision: Any, scale: Any) -> Leaf:
-    if type(precision) is not int or type(scale) is not int or not 0 <= scale <= precision or precision < 1:
+    if (
+        type(precision) is not int
+        or type(scale) is not int
+        or not 0 <= scale <= precision
+        or precision not in _PRECISIONS
+    ):
         raise ValueError(
-            f"a decimal needs a precision of at least 1 and a scale up to it, got precision {precision!r}, scale {scale!r}"
+            f"a decimal needs a precision from 1 to {DECIMAL_DIGITS_MAX} and a scale up to it, "
+            f"got {precision!r} and {scale!r}"
         )
+
+    integer_end: int = 10 ** (precision - scale)
 
     def fits(value: Any) -> bool:
         if type(value) is int:
-            return abs(value) < 10 ** (precision - scale)
-        if not isinstance(value, str) or len(value) > DECIMAL_CHARS_MAX:
+            return abs(value) < integer_end
+        if not isinstance(value, str) or len(value) > DECIMAL_DIGITS_MAX:
             return False  # A float has lost digits already: 0.1 is not a tenth.
         number = _DECIMAL.fullmatch(value)
         if number is None:

@@ -62,7 +62,7 @@ class SchemaFiles:
         return tuple(self._sources)
 
     def parse(self, name: str) -> Any:
-        """The schema of one file as fastavro parses it, needing no other. Raises ConfigError, naming file and reason."""
+        """The schema of one file as fastavro parses it, needing no other. Raises ConfigError with file and reason."""
         try:
             inliner = _Inliner(name, self._definitions, {})
             return fastavro.parse_schema(inliner.inline(self._sources[name], "", 1))
@@ -154,6 +154,8 @@ class _Inliner:
         inlined = dict(schema)
         if schema.get("type") in _NAMED_KINDS:
             full_name = _full_name(schema, namespace)
+            if self.defined.get(full_name) is schema:
+                return full_name  # Written out earlier, where it was used first.
             if self.defined.setdefault(full_name, schema) is not schema:
                 raise ValueError(f"a second definition of the type {full_name!r}")
             # Explicit, because the place of use may lie in another namespace than the place of definition.
@@ -161,21 +163,13 @@ class _Inliner:
             inlined |= {"name": full_name, "namespace": namespace}
         if isinstance(schema.get("fields"), list):
             inlined["fields"] = [
-                {**field, "type": self._inside(field["type"], namespace, depth)} if _has_type(field) else field
+                {**field, "type": self.inline(field["type"], namespace, depth + 1)} if _has_type(field) else field
                 for field in schema["fields"]
             ]
         for part in ("items", "values"):
             if part in schema:
-                inlined[part] = self._inside(schema[part], namespace, depth)
+                inlined[part] = self.inline(schema[part], namespace, depth + 1)
         return inlined
-
-    def _inside(self, schema: Any, namespace: str, depth: int) -> Any:
-        # A definition of this file that was written out earlier, where it was used: only its name is left here.
-        if isinstance(schema, dict) and schema.get("type") in _NAMED_KINDS and "name" in schema:
-            full_name = _full_name(schema, namespace)
-            if self.defined.get(full_name) is schema:
-                return full_name
-        return self.inline(schema, namespace, depth + 1)
 
     def _reference(self, name: str, namespace: str, depth: int) -> Any:
         if name in PRIMITIVES:
@@ -186,7 +180,7 @@ class _Inliner:
         definitions = self.known.get(full_name, [])
         candidates = [each for each in definitions if each.file == self.file] or definitions
         if not candidates:
-            raise UnknownType(full_name)
+            raise UnknownType(full_name)  # type: ignore[no-untyped-call]
         if len(candidates) > 1:
             files = " and ".join(f"{each.file}{SUFFIX}" for each in candidates[:3])
             raise ValueError(f"the type {full_name!r}, which {files} define")

@@ -101,7 +101,7 @@ class EventSchemas:
                 path = directory / f"{name}{SUFFIX}"
                 if name in found:
                     raise ConfigError(
-                        f"event {name!r} has two schemas: expected one, got {origins[name]} and {path}. Remove one of them."
+                        f"event {name!r} has two schemas: expected one, got {origins[name]} and {path}. Remove one."
                     )
                 found[name] = _event_schema(name, path, files.parse(name))
                 origins[name] = path
@@ -144,6 +144,6 @@ def _event_schema(name: str, path: Path, avro: Any) -> EventSchema:
         raise bad_schema(path, f"'version' must be a number or up to {VERSION_CHARS_MAX} characters")
     try:
         problem = compile_check(avro)
-    except ValueError as mistake:
+    except (ValueError, LookupError, TypeError) as mistake:
         raise bad_schema(path, str(mistake)) from mistake
     return EventSchema(name=name, version=str(version), file=f"{name}{SUFFIX}", avro=avro, problem=problem)

@@ -1,0 +1,207 @@
+"""``penstock dev``: everything in one process (the history beside it as a child), on the embedded log.
+
+data directory/
+  log/       the embedded log: events, journal, checkpoints; the only place that must not be lost
+  state/     a RocksDB store for each lane; a cache, rebuilt from the log
+  history.db the index that reads are answered from; rebuilt from the log
+  group      the group and the number of lanes, fixed when the directory was made
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from penstock.api.door import DoorConfig
+from penstock.api.server import Served, build_app, serve
+from penstock.errors import ConfigError, OperatorError
+from penstock.history.index import prepare
+from penstock.history.process import Options as HistoryOptions
+from penstock.history.process import command as history_command
+from penstock.history.service import Follows
+from penstock.lane.parts import OnFacts
+from penstock.lane.settings import LaneSettings
+from penstock.log.embedded import EmbeddedLog
+from penstock.sdk.app import App
+from penstock.state.rocksdb import RocksBudget, RocksStore
+from penstock.state.store import Store
+from penstock.telemetry import Telemetry, say, watch_loop
+from penstock.wire.schemas import EventSchemas
+from penstock.worker import Worker, WorkerParts
+
+LOG: Final = logging.getLogger("penstock.dev")
+HISTORY_STOP_S: Final = 5.0
+LANES_DEFAULT: Final = 1
+GROUP_DEFAULT: Final = "penstock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevSettings:
+    """What ``penstock dev`` can be told; the command line and ``PENSTOCK_*`` variables fill it in.
+
+    ``lanes``, ``group``  count only when the data directory is made; 0 and "" take what it was made with.
+    ``event_keys``        empty: any key is taken.
+    """
+
+    data: Path = Path(".penstock")
+    host: str = "127.0.0.1"
+    port: int = 8288
+    lanes: int = 0
+    group: str = ""
+    durability: str = "fsync"
+    retry_interval_ms: int = -1
+    event_keys: frozenset[str] = frozenset()
+    schemas: EventSchemas = field(default_factory=EventSchemas)
+    lane: LaneSettings = field(default_factory=LaneSettings)
+    version: str = "dev"
+
+
+class _Made(msgspec.Struct, frozen=True):
+    """What a data directory was made with."""
+
+    group: str
+    lanes: int
+
+
+class DevServer:
+    """The parts of a running ``penstock dev``; ``start`` and ``stop`` them in order."""
+
+    def __init__(self, apps: Sequence[App], settings: DevSettings, on_facts: OnFacts | None = None) -> None:
+        self.apps = apps
+        self.settings = settings
+        self.telemetry = Telemetry(version=settings.version)
+        self._on_facts = on_facts
+        self.log: EmbeddedLog | None = None
+        self.worker: Worker | None = None
+        self.served: Served | None = None
+        self._history: subprocess.Popen[bytes] | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
+        settings = self.settings
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
+        made = _made(settings, self.apps)
+        budget = RocksBudget()
+
+        def make_store(lane: int) -> Store:
+            return RocksStore(settings.data / "state" / str(lane), budget)
+
+        self.worker = Worker(
+            WorkerParts(
+                log=self.log,
+                group=made.group,
+                lanes=made.lanes,
+                apps=self.apps,
+                make_store=make_store,
+                events_retention_ms=settings.lane.history_ms,
+                retry_interval_ms=settings.retry_interval_ms,
+                settings=settings.lane,
+                telemetry=self.telemetry,
+                on_facts=self._on_facts,
+            )
+        )
+        await self.worker.start()
+        index = settings.data / "history.db"
+        prepare(index)
+        self._start_history(index, made)
+        config = DoorConfig(
+            log=self.log,
+            group=made.group,
+            lanes=made.lanes,
+            index=index,
+            event_partitions=made.lanes,
+            event_keys=settings.event_keys,
+            schemas=settings.schemas,
+            telemetry=self.telemetry,
+            version=settings.version,
+        )
+        try:
+            self.served = await serve(build_app(config), host=settings.host, port=settings.port)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
+                "Stop what listens there, or choose another port with --port."
+            ) from error
+        self._watch = asyncio.get_running_loop().create_task(watch_loop(self.telemetry))
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what stopped a lane or the history."""
+        assert self.worker is not None
+        lanes = asyncio.ensure_future(self.worker.wait())
+        try:
+            while not lanes.done():
+                if self._history is not None and self._history.poll() is not None:
+                    raise OperatorError(
+                        f"the history process ended with exit code {self._history.returncode}; its reason is above. "
+                        "Events and runs are not affected; start again to read them."
+                    )
+                await asyncio.wait([lanes], timeout=1.0)
+            lanes.result()
+        finally:
+            lanes.cancel()
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Take nothing new, let running steps end and be recorded, let go of everything."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self.served is not None:
+            await self.served.close()
+        if self.worker is not None:
+            await self.worker.stop(grace_s)
+        await self._stop_history()
+        if self.log is not None:
+            await self.log.close()
+
+    def _start_history(self, index: Path, made: _Made) -> None:
+        follows = Follows(
+            group=made.group,
+            lanes=made.lanes,
+            events=(("events", made.lanes),),
+            retention_ms=self.settings.lane.history_ms,
+        )
+        line = history_command(HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows))
+        # Its own session: a Ctrl-C in the terminal reaches only us, and we end it by closing its input.
+        self._history = subprocess.Popen(line, stdin=subprocess.PIPE, start_new_session=True)
+
+    async def _stop_history(self) -> None:
+        process, self._history = self._history, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
+        try:
+            await asyncio.to_thread(process.wait, HISTORY_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+
+def _made(settings: DevSettings, apps: Sequence[App]) -> _Made:
+    """The directory's group and lanes; a new directory gets what the settings ask for."""
+    path = settings.data / "group"
+    if path.exists():
+        made = msgspec.json.decode(path.read_bytes(), type=_Made)
+        for name, asked, held in (("--lanes", settings.lanes, made.lanes), ("--group", settings.group, made.group)):
+            if asked and asked != held:
+                raise ConfigError(
+                    f"{name} {asked} was refused: the data directory {settings.data} was made with {held}, and that "
+                    "is fixed. Leave the option out, or choose another directory with --data."
+                )
+        return made
+    group = settings.group or (apps[0].id if len(apps) == 1 else GROUP_DEFAULT)
+    made = _Made(group, settings.lanes or LANES_DEFAULT)
+    path.write_bytes(msgspec.json.encode(made))
+    say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes, at=int(time.time()))
+    return made

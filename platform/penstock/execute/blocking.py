@@ -1,0 +1,83 @@
+"""``LoopWatch``: names the step that blocks the event loop (lanes.md rule 26).
+
+A thread asks the loop for a sign of life ten times a second. Without one for ``after_s`` it looks at what the loop's
+thread is executing, and finds the step in the frames: nothing is paid per step. The worker makes one per loop; the
+simulation, whose loop has no real time, none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from types import FrameType
+from typing import Final
+
+from penstock.execute.body import Body
+from penstock.execute.op import Op, attempt
+
+log = logging.getLogger(__name__)
+
+ASK_EVERY_S: Final = 0.1
+FRAMES_SHOWN: Final = 3
+
+
+class LoopWatch:
+    """Watches the running loop from ``start`` to ``stop``."""
+
+    def __init__(self, after_s: float = 0.2) -> None:
+        self._after_s = after_s
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._stopped = threading.Event()
+        self._alive = threading.Event()
+        self.blocked = 0
+        """How often the loop was found blocked."""
+
+    def start(self) -> None:
+        """Begin to watch."""
+        threading.Thread(target=self._watch, name="penstock-loop-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(ASK_EVERY_S):
+            self._alive.clear()
+            asked_at = time.monotonic()
+            try:
+                self._loop.call_soon_threadsafe(self._alive.set)
+            except RuntimeError:
+                return  # The loop was closed.
+            if self._alive.wait(self._after_s):
+                continue
+            frame = sys._current_frames().get(self._thread_id)
+            where = named(frame)
+            stack = "".join(traceback.format_stack(frame)[-FRAMES_SHOWN:]) if frame is not None else ""
+            self.blocked += 1
+            while not self._alive.wait(ASK_EVERY_S):
+                if self._stopped.is_set():
+                    return
+            took_ms = (time.monotonic() - asked_at) * 1_000
+            log.warning("event loop was blocked took_ms=%d %s\n%s", took_ms, where, stack)
+
+
+def named(frame: FrameType | None) -> str:
+    """The run and step that a stack executes, as log fields; empty where it executes neither."""
+    step = ""
+    while frame is not None:
+        if frame.f_code is attempt.__code__:
+            op = frame.f_locals.get("op")
+            step = op.step if isinstance(op, Op) else ""
+        body = frame.f_locals.get("self") if frame.f_code in _BODIES else None
+        if isinstance(body, Body):
+            return f"function={body.function.spec.slug} run={body.run_id} step={step or '(between steps)'}"
+        frame = frame.f_back
+    return f"step={step}" if step else "function=(none: penstock itself)"
+
+
+_BODIES: Final = frozenset({Body._main.__code__, Body._attempt.__code__})

@@ -1,0 +1,572 @@
+"""``Body``: one run's handler as a living coroutine, and the answers to the dispatches it is out under.
+
+One task for the handler, made when the run is first handed out; between steps it is suspended on the future of an ``Op``.
+A finished step resolves the future and the same task goes on: no task per step, no replay while it lives.
+
+**What answers a body dispatch** (exactly one report carries its number):
+
+1. A step asked for from the handler's own task while nothing else is under way is run at once, *inline*; its end is the answer.
+2. Else the steps found are collected until the body has *settled* (``settled.py``) and reported together. One step alone
+   is run inline all the same.
+3. The handler's return or exception.
+4. Nothing new, but only where a step is under way that will bring the body back. A body that waits for something foreign and
+   has no such step stays out: there is nothing to say yet.
+
+Steps found while the body is not out wait for its next dispatch. Several results at one dispatch are delivered in their recorded
+order, the body settling after each, so that a race ends in a replay (``replay.py``) as it ended the first time.
+
+Code between steps must do the same every time. ``asyncio.timeout`` around a step is such code only if its outcome does not
+matter to the steps that follow: use the function's step_timeout instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar, cast
+
+from penstock.errors import FunctionError, NonRetriableError, StepError, StepsChanged
+from penstock.execute import failures
+from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async
+from penstock.execute.port import RunView
+from penstock.execute.replay import Replay
+from penstock.execute.settled import Look
+from penstock.execute.shared import Shared
+from penstock.execute.threads import Escaped, Unwound
+from penstock.model import limits
+from penstock.model.commands import Report
+from penstock.model.effects import Execute
+from penstock.model.event import Event
+from penstock.model.operations import (
+    BodyDone,
+    BodyErrored,
+    Operation,
+    PublishFound,
+    SendFound,
+    SleepFound,
+    StepErrored,
+    StepFound,
+    failure_of,
+)
+from penstock.model.rows import Hand, StepRow
+from penstock.sdk.context import Context, RunInfo, SyncContext, payload_reader
+from penstock.sdk.current import CURRENT, Current
+from penstock.sdk.function import Function
+from penstock.sdk.outgoing import envelope_of
+from penstock.sdk.payloads import decode, encode, read, result_reader
+from penstock.sdk.steps import Async
+
+R = TypeVar("R")
+
+LOOKS: Final = 2
+"""Looks in a row that must find a body settled: what a task's end sets off needs one more turn of the loop."""
+HOLD_MAX_S: Final = 1.0
+"""How long an answer waits for something foreign."""
+CANCEL_GRACE_MS: Final = 5_000
+"""How long a step that was told to stop may take to do so."""
+
+_DONE, _FAILED = int(Hand.DONE), int(Hand.FAILED)
+
+
+class Body:
+    """A run's handler, alive. It is the step tools' ``Driver``."""
+
+    def __init__(self, view: RunView, function: Function, shared: Shared, running: dict[str, Op]) -> None:
+        """``running`` are steps of an earlier body of this run that have not ended yet; they become this one's."""
+        self.run_id = view.run.run
+        self.function = function
+        self.shared = shared
+        self.running = running
+        self.ops: dict[str, Op] = {}  # Asked for, and the body has no result yet.
+        self.found: list[Op] = []  # Those of them that the engine does not know.
+        self.inline: Op | None = None
+        self.dispatch = 0  # The body's; 0: it is not out.
+        self.attempt = view.run.attempt
+        self.answered_tick = 0
+        self.touched = False
+        self.over = False  # It has ended or was given up; steps that still run are reported.
+        self.closed = False  # Parked or abandoned: nothing more is reported.
+        self.held_since = -1.0
+        self._replay: Replay | None = Replay(view.steps) if view.steps else None
+        self._due: list[StepRow] = []
+        self._wanted: dict[str, Execute] = {}
+        self._asked: dict[str, int] = {}
+        self._ended: Operation | None = None
+        self._looks = 0
+        self._watched: set[object] = set()
+        self._current = Current(self.run_id, "", self.attempt)
+        self.threaded = not is_async(function.handler)
+        self._task: asyncio.Task[object] = shared.loop.create_task(self._main(view), context=shared.context.copy())
+
+    # --- what the executor does with it ---------------------------------------------------------
+
+    def hand_out(self, effect: Execute) -> None:
+        """The body is out under this dispatch: give it what has been resolved, and answer."""
+        if self.dispatch == effect.dispatch:
+            return
+        self.dispatch, self.attempt = effect.dispatch, effect.attempt
+        self._let_hold()
+        if self._ended is not None:
+            self._finish(self._ended)
+        else:
+            if self._replay is None:
+                self._collect()
+            self._touch()
+
+    def hand_out_step(self, effect: Execute) -> None:
+        """Run an attempt of one step, in the coroutine that asked for it."""
+        step = effect.step
+        running = self.running.get(step)
+        if running is not None:
+            running.dispatch, running.attempt = effect.dispatch, effect.attempt  # Thought lost, but here it is.
+            return
+        if self._replay is not None and self._ended is None:
+            self._wanted[step] = effect
+            self._touch()
+            return
+        op = self.ops.get(step)
+        if op is not None and op.wait is not None and not op.wait.done():
+            op.state, op.attempt, op.dispatch = RUNNING, effect.attempt, effect.dispatch
+            op.started_at_ms = -1
+            self.running[step] = op
+            op.wait.set_result(GO)
+            return
+        if op is not None:
+            operation = failures.cancelled(step, op.name, self.shared.source.now_ms())
+        else:
+            operation = self._not_asked(step)
+        self.shared.source.report(Report(self.run_id, step, effect.attempt, effect.dispatch, (operation,)))
+
+    def holds(self, step: str, dispatch: int) -> bool:
+        """Whether this dispatch is under way."""
+        if not step:
+            return self.dispatch == dispatch and not self.over
+        op = self.running.get(step)
+        wanted = self._wanted.get(step)
+        return (op is not None and op.dispatch == dispatch) or (wanted is not None and wanted.dispatch == dispatch)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it only waits: it may be parked."""
+        return not (self.dispatch or self.running or self._wanted or self.inline is not None)
+
+    def close(self) -> None:
+        """Park or abandon it: everything of it is cancelled (``finally`` blocks run), nothing more is reported.
+
+        Code that swallows the cancellation is left to itself: its next step tool raises CancelledError again.
+        """
+        self.closed = True
+        executing = [*self.running.values(), *([self.inline] if self.inline is not None else [])]
+        for op in executing:
+            op.muted = True
+            op.task.cancel()
+        for op in self.ops.values():
+            if op.wait is not None:
+                op.task.cancel()
+        if not self._task.done():
+            self._task.cancel()
+
+    def watch(self, now_ms: int) -> None:
+        """Stop attempts that take too long, and give up those that will not stop."""
+        timeout_ms = self.function.spec.step_timeout_ms
+        inline = (self.inline,) if self.inline is not None else ()
+        for op in (*self.running.values(), *inline):
+            if op.started_at_ms < 0:
+                continue
+            if not op.stopped_at_ms:
+                if now_ms - op.started_at_ms > timeout_ms:
+                    op.stopped_at_ms = now_ms
+                    op.task.cancel()
+            elif now_ms - op.stopped_at_ms > CANCEL_GRACE_MS:
+                ran_ms = op.stopped_at_ms - op.started_at_ms
+                self._report_attempt(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms))
+                op.given_up = True
+                self._retire()
+        if self.held_since >= 0 and self.shared.loop.time() - self.held_since >= HOLD_MAX_S:
+            self._touch()
+
+    def settle(self) -> bool:
+        """Answer if the body has settled. True: look again next turn."""
+        if self.inline is not None or self.closed or self.over or self._ended is not None:
+            return False
+        replay = self._replay
+        if replay is None and (not self.dispatch or not (self._due or self.ops)):
+            return False  # Answered, or nothing to say yet (4. above).
+        foreign = False
+        if self.threaded:
+            if not any(op.wait is not None for op in self.ops.values()):
+                return False  # The handler's thread is at work; it will ask or end.
+        else:
+            look = Look({op.wait for op in self.ops.values()}, {op.task for op in self.running.values()})
+            look.task(self._task)
+            if look.busy:
+                self._looks = 0
+                return True
+            foreign = bool(look.foreign)
+            if foreign and not self._held_long_enough(look.foreign):
+                return False
+        self._looks += 1
+        if self._looks < LOOKS:
+            return True
+        self._looks = 0
+        if replay is not None:
+            return self._replay_on(replay, foreign)
+        if self._due:
+            self._deliver()
+            return True
+        self._answer()
+        return False
+
+    # --- the handler's task ---------------------------------------------------------------------
+
+    async def _main(self, view: RunView) -> None:
+        CURRENT.set(self._current)
+        handler, spec, now_ms = self.function.handler, self.function.spec, self.shared.source.now_ms
+        operation: Operation
+        try:
+            info = RunInfo(self.run_id, spec.slug, view.run.attempt, spec.retries + 1)
+            reader = self.shared.payloads.get(spec.slug)
+            if self.threaded:
+                plain = SyncContext[object](self, info, view.events, reader)
+                result = await self.shared.handler_threads.run(lambda: handler(plain))
+            else:
+                result = await cast("Async[object]", handler(Context[object](self, info, view.events, reader)))
+            operation = BodyDone(encode(result, f"the result of function {spec.slug!r}"))
+        except GeneratorExit:
+            raise  # The coroutine is thrown away with its loop.
+        except BaseException as error:
+            if self.closed or self.over:
+                return
+            told = error.error if isinstance(error, Escaped) else error
+            operation = failures.body_errored(told, now_ms())
+        self._end(operation)
+
+    # --- the step tools' driver -----------------------------------------------------------------
+
+    @property
+    def replaying(self) -> bool:
+        """Whether finished steps are being gone over again."""
+        return self._replay is not None and self._replay.remembering
+
+    async def run(
+        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> object:
+        """Run a step, at once or when it is handed out; its result."""
+        op = self._op(id, "run")
+        op.call, op.args, op.kwargs = call, args, kwargs
+        if self.dispatch and not self.ops and op.task is self._task and self._replay is None:
+            self.ops[op.step] = self.inline = op
+            op.state = INLINE
+            await self._attempt(op)
+        else:
+            self._ask(op)
+        return read((await self._row(op)).data, result_reader(call), f"the recorded result of step {op.step!r}")
+
+    async def sleep(self, id: str, length_ms: int, until_ms: int) -> None:
+        """Sleep at a step."""
+        op = self._op(id, "sleep")
+        op.found = SleepFound(op.step, id, length_ms, until_ms)
+        self._ask(op)
+        await self._row(op)
+
+    async def send_event(self, id: str, events: Sequence[Event]) -> list[str]:
+        """Send events at a step; their ids."""
+        now_ms = self.shared.source.now_ms()
+        envelopes = tuple(envelope_of(event, now_ms) for event in events)
+        op = self._op(id, "send_event")
+        op.found = SendFound(op.step, id, envelopes)
+        self._ask(op)
+        sent = cast("dict[str, list[str]]", decode((await self._row(op)).data))
+        return sent["ids"]
+
+    async def publish(self, id: str, topic: str, key: bytes, value: bytes) -> None:
+        """Write a record at a step."""
+        op = self._op(id, "publish")
+        op.found = PublishFound(op.step, id, topic, key, value)
+        self._ask(op)
+        await self._row(op)
+
+    def wait(self, call: Async[R]) -> R:
+        """For a handler in a thread: block until the coroutine is done on the loop."""
+        if asyncio._get_running_loop() is not None:
+            call.close()
+            raise FunctionError(
+                "a step tool of SyncContext was called on the event loop, which it would block. "
+                "Use `async def handler(ctx: Context)`, or call it from the handler's own thread."
+            )
+        try:
+            return asyncio.run_coroutine_threadsafe(call, self.shared.loop).result()
+        except concurrent.futures.CancelledError:
+            raise Unwound from None
+
+    # --- an op's life ---------------------------------------------------------------------------
+
+    def _op(self, id: str, kind: str) -> Op:
+        task = asyncio.current_task(self.shared.loop)
+        if self.closed or self.over:
+            raise asyncio.CancelledError  # Of a body that was parked or has ended: nobody listens.
+        if not isinstance(id, str) or not 1 <= len(id) <= limits.STEP_ID_CHARS_MAX:
+            raise FunctionError(
+                f"step refused: an id must be a text of 1 to {limits.STEP_ID_CHARS_MAX} characters, got {id!r:.80}."
+            )
+        at = CURRENT.get()
+        if at is not None and at.step:
+            raise NonRetriableError(
+                f"step {id!r} was asked for inside step {at.step!r}: steps do not nest, since only the outer one would be "
+                "remembered. Ask for it in the handler."
+            )
+        assert task is not None
+        asked = self._asked
+        if id not in asked:
+            asked[id] = 0
+            return Op(id, id, kind, task)
+        number = asked[id] + 1
+        while f"{id}:{number}" in asked:  # Somebody named a step so.
+            number += 1
+        asked[id] = number
+        asked[f"{id}:{number}"] = 0
+        return Op(f"{id}:{number}", id, kind, task)
+
+    def _ask(self, op: Op) -> None:
+        self.ops[op.step] = op
+        replay = self._replay
+        row = replay.ask(op.step) if replay is not None else None
+        if row is None:
+            self.found.append(op)
+        else:
+            op.state = KNOWN
+            if row.kind != op.kind and row.hand != _FAILED:
+                self._change(row, f"the code now asks for a step of kind {op.kind!r} under this id")
+        self._touch()
+
+    async def _row(self, op: Op) -> StepRow:
+        """Wait for one signal after another until the step has ended."""
+        while True:
+            wait = op.wait = self.shared.loop.create_future()
+            try:
+                signal = await wait
+            except BaseException:
+                op.wait = None
+                self._forsake(op)
+                raise
+            op.wait = None
+            if signal is GO:
+                await self._attempt(op)
+            else:
+                break
+        assert isinstance(signal, StepRow)
+        if signal.hand == _FAILED:
+            failure = failure_of(signal.data)
+            raise StepError(failure.message, name=failure.name, stack=failure.stack, step=op.step)
+        return signal
+
+    async def _attempt(self, op: Op) -> None:
+        source = self.shared.source
+        op.started_at_ms, op.stopped_at_ms = source.now_ms(), 0
+        try:
+            operation = await attempt(op, self.run_id, self.shared.step_threads, source.now_ms)
+        except asyncio.CancelledError:
+            self._report_attempt(op, failures.cancelled(op.step, op.name, op.started_at_ms))
+            raise
+        finally:
+            CURRENT.set(self._current)
+        self._report_attempt(op, operation)
+        if self.closed or self.over:
+            raise asyncio.CancelledError  # The body this belonged to is no more; another will be given the result.
+
+    def _report_attempt(self, op: Op, operation: Operation) -> None:
+        if op.given_up or op.muted:
+            return
+        if op.state is INLINE:
+            op.state = KNOWN
+            self.inline = None
+            if self.dispatch:
+                self._report(operation, *self._take_found())
+            return
+        op.state = KNOWN
+        self.running.pop(op.step, None)
+        self.shared.source.report(Report(self.run_id, op.step, op.attempt, op.dispatch, (operation,)))
+        if self.over:
+            self.shared.forget(self)
+
+    def _forsake(self, op: Op) -> None:
+        """The body's own code has cancelled the branch that waited for this."""
+        if self.closed or self.over:
+            return
+        if op.state is FOUND or op.state is INLINE:  # Never begun, never told: it has not happened.
+            self.ops.pop(op.step, None)
+            if op in self.found:
+                self.found.remove(op)
+            if self.inline is op:
+                self.inline = None
+        elif op.state is RUNNING:
+            self._report_attempt(op, failures.cancelled(op.step, op.name, self.shared.source.now_ms()))
+        self._touch()
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """See which of the awaited steps have ended, and deliver the first."""
+        step = self.shared.source.step
+        for op in tuple(self.ops.values()):
+            if op.state is not KNOWN:
+                continue
+            row = step(self.run_id, op.step)
+            if row is None:  # What was reported was lost with the lane: it is new again.
+                op.state = FOUND
+                if op.wait is None:
+                    del self.ops[op.step]
+                else:
+                    self.found.append(op)
+            elif row.hand == _DONE or row.hand == _FAILED:
+                self._due.append(row)
+        if len(self._due) > 1:
+            self._due = sorted({row.step: row for row in self._due}.values(), key=lambda row: row.order)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while self._due:
+            row = self._due.pop(0)
+            op = self.ops.pop(row.step, None)
+            if op is not None and op.wait is not None and not op.wait.done():
+                op.wait.set_result(row)
+                self._looks = 0
+                self._let_hold()
+                return
+
+    def _answer(self) -> None:
+        found = self.found
+        if len(found) == 1 and len(self.ops) == 1 and found[0].call is not None:
+            op = found.pop()
+            assert op.wait is not None  # A forsaken op is no longer in ``found``.
+            self.inline = op
+            op.state = INLINE
+            op.started_at_ms = -1
+            op.wait.set_result(GO)
+            return
+        self._report(*self._take_found())
+
+    def _take_found(self) -> list[Operation]:
+        operations: list[Operation] = []
+        for op in self.found:
+            op.state = KNOWN
+            operations.append(op.found if op.found is not None else StepFound(op.step, op.name))
+        self.found.clear()
+        return operations
+
+    def _report(self, *operations: Operation) -> None:
+        dispatch, self.dispatch = self.dispatch, 0
+        self._let_hold()
+        self.answered_tick = self.shared.tick
+        self.shared.source.report(Report(self.run_id, "", self.attempt, dispatch, operations))
+
+    def _end(self, operation: Operation) -> None:
+        """The handler has returned or raised."""
+        if self.closed or self.over or self._ended is not None:
+            return
+        replay = self._replay
+        unasked = replay.unasked() if replay is not None and isinstance(operation, BodyDone) else None
+        if unasked is not None:
+            self._change(unasked, "the function returned without it")
+            return
+        self._finish(operation)
+
+    def _finish(self, operation: Operation) -> None:
+        self._ended = operation
+        for effect in self._take_wanted():
+            self.hand_out_step(effect)
+        if self.dispatch:
+            self._report(operation)
+            self._retire()
+        elif self._replay is not None:
+            self._retire()  # Led here for the sake of one step: the next dispatch of the body begins afresh.
+
+    def _retire(self) -> None:
+        """It has ended: stop what waits, let what runs be reported."""
+        self.over = True
+        for op in self.ops.values():
+            if op.wait is not None and not op.wait.done():
+                op.task.cancel()
+        if self.inline is not None:
+            self.inline.muted = True
+            self.inline.task.cancel()
+        self.shared.forget(self)
+
+    # --- replay ---------------------------------------------------------------------------------
+
+    def _replay_on(self, replay: Replay, unsure: bool) -> bool:
+        row = replay.next()
+        if row is not None:
+            self._due = [row]
+            self._deliver()
+            return True
+        unasked = replay.unasked()
+        if unasked is not None:
+            if unsure:
+                return False  # It waits for something foreign first; the watch looks again.
+            names = ", ".join(repr(op.step) for op in self.found) or "no new step"
+            self._change(unasked, f"the code asks for {names} instead")
+            return False
+        self._replay = None
+        for effect in self._take_wanted():
+            self.hand_out_step(effect)
+        if self.dispatch:
+            self._collect()
+        return True
+
+    def _change(self, row: StepRow, instead: str) -> None:
+        error = StepsChanged(
+            f"function {self.function.spec.slug!r} no longer matches what run {self.run_id} has recorded: step {row.step!r} "
+            f"of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename the function "
+            "(id=) so that open runs keep the old code."
+        )
+        self._finish(failures.body_errored(error, self.shared.source.now_ms()))
+        if not self._task.done():
+            self._task.cancel()
+
+    def _not_asked(self, step: str) -> StepErrored:
+        """What becomes of a hand-out of a step that the body did not ask for before it ended."""
+        ended = self._ended
+        if isinstance(ended, BodyErrored):
+            return StepErrored(step, step, ended.failure, self.shared.source.now_ms(), ended.retriable)
+        error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
+        return failures.step_errored(step, step, error, self.shared.source.now_ms(), self.shared.source.now_ms())
+
+    def _take_wanted(self) -> list[Execute]:
+        wanted = list(self._wanted.values())
+        self._wanted.clear()
+        return wanted
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def _touch(self) -> None:
+        self._looks = 0
+        if not self.touched:
+            self.touched = True
+            self.shared.touch(self)
+
+    def _let_hold(self) -> None:
+        self.held_since = -1.0
+
+    def _held_long_enough(self, foreign: Sequence[asyncio.Future[object]]) -> bool:
+        now_s = self.shared.loop.time()
+        if self.held_since < 0:
+            self.held_since = now_s
+        if now_s - self.held_since >= HOLD_MAX_S:
+            return True
+        for future in foreign:
+            if future not in self._watched:
+                self._watched.add(future)
+                future.add_done_callback(self._foreign_done)
+        return False
+
+    def _foreign_done(self, future: asyncio.Future[object]) -> None:
+        self._watched.discard(future)
+        self._touch()
+
+
+def payload_readers(functions: Mapping[str, Function]) -> dict[str, Callable[[bytes], object]]:
+    """What decodes event data, for the functions that declare a type for it."""
+    readers = {slug: payload_reader(function.handler) for slug, function in functions.items()}
+    return {slug: reader for slug, reader in readers.items() if reader is not None}

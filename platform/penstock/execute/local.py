@@ -1,0 +1,223 @@
+"""``LocalExecutor``: carries out dispatches with the Python functions of this process, on the lane's own event loop.
+
+It keeps the living bodies (``body.py``) of a lane's runs and decides how long each lives:
+
+    no body, or it has ended ── Execute ──> body, led over what is recorded (``replay.py``) ──> alive
+    alive ── idle for ``park_after_s``, too many, or too much memory ──> parked: cancelled and dropped; nothing is lost
+    alive ── the run ends, or ``abandon`` ──> gone
+
+Budget: 10 µs of CPU per step beside the user's code, hence no task and no timer per step: bodies that were touched in a turn
+of the loop are looked at together at its end, and one coarse watch sees to timeouts and idleness.
+
+Warning: handlers share the loop with the lane. A step that computes for long blocks both; ``blocking.py`` names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from penstock.errors import FunctionError
+from penstock.execute.body import Body, payload_readers
+from penstock.execute.port import RunSource
+from penstock.execute.threads import Threads
+from penstock.model.commands import ParkDispatch
+from penstock.model.effects import Execute
+from penstock.sdk.app import App
+from penstock.sdk.function import Function
+from penstock.sdk.payloads import Reader
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_S: Final = 0.5
+PARKED_AT_ONCE_MAX: Final = 256
+_PAGE_BYTES: Final = 4_096
+_STATM: Final = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSettings:
+    """How bodies live.
+
+    ``park_after_s``      a body that only waited this long is parked.
+    ``live_bodies_max``   above this many, idle ones are parked, the oldest first. Those at work are not counted out.
+    ``memory_bytes_max``  above this resident size of the process, idle bodies are parked; 0: not looked at.
+    ``handler_threads_max``, ``step_threads_max``  threads for plain handlers, and for plain step functions.
+    """
+
+    park_after_s: float = 10.0
+    live_bodies_max: int = 10_000
+    memory_bytes_max: int = 0
+    handler_threads_max: int = 64
+    step_threads_max: int = 64
+
+    def __post_init__(self) -> None:
+        if self.park_after_s < 0 or min(self.live_bodies_max, self.handler_threads_max, self.step_threads_max) < 1:
+            raise FunctionError(f"executor refused: expected limits of at least 1 and no negative time, got {self!r}.")
+
+
+class LocalExecutor:
+    """Runs the functions of ``apps`` for the lane behind ``source``. Made and used on one event loop."""
+
+    def __init__(self, apps: Iterable[App], source: RunSource, settings: LocalSettings | None = None) -> None:
+        self.source = source
+        self.settings = settings or LocalSettings()
+        self.loop = asyncio.get_running_loop()
+        self.context = copy_context()
+        self.handler_threads = Threads("handler", self.settings.handler_threads_max)
+        self.step_threads = Threads("step", self.settings.step_threads_max)
+        self.payloads: dict[str, Reader] = {}
+        self.tick = 0
+        self._functions: dict[str, Function] = {}
+        self._bodies: dict[str, Body] = {}
+        self._touched: list[Body] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self._closing = False
+        for app in apps:
+            self.add_app(app)
+
+    def add_app(self, app: App) -> None:
+        """From now on the functions of this app are known; it replaces an app of the same id for new bodies."""
+        self._functions.update(app.functions)
+        self.payloads.update(payload_readers(app.functions))
+
+    def knows(self, function: str) -> bool:
+        """Whether there is code for this function."""
+        return function in self._functions
+
+    @property
+    def live(self) -> int:
+        """How many bodies are alive."""
+        return len(self._bodies)
+
+    def start(self, effect: Execute) -> None:
+        """Begin a dispatch; see ``port.Executor``."""
+        body = self._bodies.get(effect.run)
+        if body is None or body.over:
+            if self._closing:
+                return  # Not taken: whoever owns the lane next hands it out again.
+            body = self._enter(effect, body)
+            if body is None:
+                return
+        if effect.step:
+            body.hand_out_step(effect)
+        else:
+            body.hand_out(effect)
+
+    def abandon(self, run: str) -> None:
+        """Stop what executes for a run; see ``port.Executor``."""
+        body = self._bodies.pop(run, None)
+        if body is not None:
+            body.close()
+
+    def holds(self, run: str, step: str, dispatch: int) -> bool:
+        """Whether a dispatch is under way; see ``port.Executor``."""
+        body = self._bodies.get(run)
+        return body is not None and body.holds(step, dispatch)
+
+    async def close(self, grace_s: float) -> None:
+        """Take nothing new, let running steps end and be reported within ``grace_s``, then stop everything."""
+        self._closing = True
+        for body in [body for body in self._bodies.values() if body.idle]:
+            self._park(body)
+        tasks = [op.task for body in self._bodies.values() for op in (*body.running.values(), body.inline) if op]
+        ends = self.loop.time() + grace_s
+        while any(b.running or b.inline for b in self._bodies.values()) and self.loop.time() < ends:
+            # Steps end inside tasks that live on, so there is no task to wait for.
+            await asyncio.sleep(min(0.01, grace_s))
+        if tasks:
+            left = sum(len(body.running) + (body.inline is not None) for body in self._bodies.values())
+            log.info("executor closed ended=%d stopped=%d", len(tasks) - left, left)
+        for run in tuple(self._bodies):
+            self.abandon(run)
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self.handler_threads.close()
+        self.step_threads.close()
+        await asyncio.sleep(0)  # Cancelled tasks get their turn, so that ``finally`` blocks have run.
+
+    # --- what bodies call -------------------------------------------------------------------------
+
+    def touch(self, body: Body) -> None:
+        """Look at this body soon."""
+        if not self._touched:
+            self.loop.call_soon(self._look)
+        self._touched.append(body)
+
+    def forget(self, body: Body) -> None:
+        """Drop an ended body once nothing of it runs."""
+        if not body.running and self._bodies.get(body.run_id) is body:
+            del self._bodies[body.run_id]
+
+    # --- how long bodies live ---------------------------------------------------------------------
+
+    def _enter(self, effect: Execute, ended: Body | None) -> Body | None:
+        function = self._functions.get(effect.function)
+        if function is None:
+            self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
+            return None
+        view = self.source.view(effect.run)
+        if view is None:
+            return None  # The run has ended meanwhile.
+        if len(self._bodies) >= self.settings.live_bodies_max:
+            self._make_room()
+        body = Body(view, function, self, ended.running if ended is not None else {})
+        self._bodies[effect.run] = body
+        body.answered_tick = self.tick
+        if self._watch is None:
+            self._watch = self.loop.call_later(WATCH_EVERY_S, self._watch_over)
+        return body
+
+    def _look(self) -> None:
+        """The end of a turn: look at all bodies touched in it."""
+        touched, self._touched = self._touched, []
+        for body in touched:
+            body.touched = False
+            if body.settle() and not body.touched:
+                body.touched = True
+                self.touch(body)
+            elif self.handler_threads.crowded and body.threaded and body.idle:
+                self._park(body)  # It holds a thread that others wait for.
+
+    def _watch_over(self) -> None:
+        self.tick += 1
+        now_ms = self.source.now_ms()
+        idle_ticks = self.settings.park_after_s / WATCH_EVERY_S
+        for body in tuple(self._bodies.values()):
+            body.watch(now_ms)
+            if self.tick - body.answered_tick >= idle_ticks and body.idle:
+                self._park(body)
+        limit = self.settings.memory_bytes_max
+        if limit and resident_bytes() > limit:
+            self._make_room()
+        self._watch = self.loop.call_later(WATCH_EVERY_S, self._watch_over) if self._bodies else None
+
+    def _make_room(self) -> None:
+        """Park some idle bodies, the oldest first."""
+        idle = []
+        for body in self._bodies.values():
+            if body.idle:
+                idle.append(body)
+                if len(idle) >= PARKED_AT_ONCE_MAX:
+                    break
+        for body in idle:
+            self._park(body)
+
+    def _park(self, body: Body) -> None:
+        if self._bodies.get(body.run_id) is body:
+            del self._bodies[body.run_id]
+            body.close()
+
+
+def resident_bytes() -> int:
+    """The resident size of this process; 0 where the system does not say."""
+    try:
+        return int(_STATM.read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        return 0

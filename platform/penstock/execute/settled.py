@@ -1,0 +1,106 @@
+"""Has a body settled? Whether everything in it waits for us, so that nothing more will come before we answer.
+
+A body dispatch is answered once, so the answer must not go out while the body may still find another step. Python does not
+say what a task waits for; but each of the usual ways leaves a trace, followed here from the body's own task:
+
+    a step's future             ours
+    a task, gather's children   looked into, one after another
+    TaskGroup, asyncio.wait,    a bare future; the frame that awaits it holds the tasks
+      wait_for (3.11)
+    Event, Lock, Queue, …       somebody else in the same body will wake it: does not count
+    anything else               **foreign**: a socket, a timer, a thread; the body does something of its own
+
+A task that waits for nothing is about to run: *busy*, look again next turn. For what is foreign, the body stays out until
+the awaited future is done. Background tasks that nobody awaits are not seen; a step they find late goes out with the next
+dispatch. So does a step found behind a primitive we do not know, after ``HOLD_MAX_S`` (``body.py``): a wrong guess costs
+time, never a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.locks
+import asyncio.queues
+import asyncio.tasks
+from collections.abc import Collection, Coroutine, Iterable
+from types import CodeType
+from typing import Final, cast
+
+AnyFuture = asyncio.Future[object]
+
+_WAIT: Final[CodeType] = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
+_WAIT_FOR: Final = asyncio.wait_for.__code__
+_GROUP_EXIT: Final = asyncio.TaskGroup.__aexit__.__code__
+_WITHIN: Final = frozenset({asyncio.locks.__file__, asyncio.queues.__file__})
+_DEPTH_MAX: Final = 200
+
+
+class Look:
+    """One look at a body. ``busy``: something is about to run; ``foreign``: what it waits for that is not ours."""
+
+    __slots__ = ("_executing", "_ours", "_seen", "busy", "foreign")
+
+    def __init__(self, ours: Collection[object], executing: Collection[object]) -> None:
+        """``ours``: the futures steps wait on; ``executing``: tasks inside a step's own code."""
+        self._ours = ours
+        self._executing = executing
+        self._seen: set[object] = set()
+        self.busy = False
+        self.foreign: list[AnyFuture] = []
+
+    def task(self, task: asyncio.Task[object], depth: int = 0) -> None:
+        """Follow what a task waits for."""
+        if task.done() or task in self._executing or task in self._seen or depth > _DEPTH_MAX:
+            return
+        self._seen.add(task)
+        waiter = cast("AnyFuture | None", getattr(task, "_fut_waiter", None))
+        if waiter is None or waiter.done():
+            self.busy = True
+        elif waiter not in self._ours:
+            self._future(waiter, task, depth)
+
+    def _future(self, waiter: AnyFuture, task: asyncio.Task[object], depth: int) -> None:
+        if isinstance(waiter, asyncio.Task):
+            self.task(waiter, depth + 1)
+            return
+        children = getattr(waiter, "_children", None)
+        if children is None:
+            children = _held(task)
+        if children is None:
+            self.foreign.append(waiter)
+            return
+        self._all(children, depth)
+
+    def _all(self, parts: Iterable[object], depth: int) -> None:
+        for part in parts:
+            if isinstance(part, asyncio.Task):
+                self.task(part, depth + 1)
+            elif isinstance(part, asyncio.Future) and part not in self._ours and not part.done():
+                children = getattr(part, "_children", None)
+                if children is None:
+                    self.foreign.append(part)
+                else:
+                    self._all(children, depth + 1)
+
+
+def _held(task: asyncio.Task[object]) -> Iterable[object] | None:
+    """What the innermost coroutine of a task waits for, where it is one we know; None: foreign."""
+    innermost = task.get_coro()
+    while isinstance(innermost, Coroutine):
+        awaited = getattr(innermost, "cr_await", None)
+        if getattr(awaited, "cr_frame", None) is None:
+            break
+        innermost = awaited
+    frame = getattr(innermost, "cr_frame", None)
+    if frame is None:
+        return None
+    code = frame.f_code
+    if code is _WAIT:
+        return cast("Iterable[object]", tuple(frame.f_locals["fs"]))
+    if code is _GROUP_EXIT:
+        return cast("Iterable[object]", tuple(frame.f_locals["self"]._tasks))
+    if code is _WAIT_FOR and "fut" in frame.f_locals:
+        return (frame.f_locals["fut"],)
+    if code.co_filename in _WITHIN:
+        return ()
+    return None

@@ -1,0 +1,191 @@
+"""The history: a fold that is the same in any grouping, stored together with how far it came."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penstock.history
+from penstock.history.fold import Changes
+from penstock.history.index import Folded, Index, prepare
+from penstock.history.process import Options, command
+from penstock.history.queries import Page, Queries, RunFilter
+from penstock.history.service import Follows, History
+from penstock.log.embedded import EmbeddedLog
+from penstock.log.memory import MemoryLog
+from penstock.log.port import Log, Produced, TopicSpec
+from penstock.model import facts as f
+from penstock.model.event import Envelope
+from penstock.model.ids import run_id, ulid
+from penstock.model.journal import JournalRecord
+from penstock.wire.journal import encode_record
+from penstock.wire.messages import encode_envelope
+
+AT = 1_795_356_850_000
+OWNER = b"owner-01"
+FOLLOWS = Follows(group="g", lanes=1, events=(("events", 1),))
+
+
+def _event(n: int) -> Envelope:
+    internal = ulid(AT, n.to_bytes(10, "big"))
+    return Envelope(internal, internal, False, "a/b", b'{"n":%d}' % n, AT, AT + n)
+
+
+def _run(n: int) -> str:
+    return run_id(AT, _event(n).internal_id, "app-fn", "", lane=0, lanes=1)
+
+
+def _life(n: int) -> list[list[f.Fact]]:
+    """The decisions of one run: three steps, one of them tried twice, a sleep, the end."""
+    run = _run(n)
+    return [
+        [f.RunStarted(run, "app-fn", (_event(n).internal_id,), "", 0)],
+        [f.StepAttemptFailed(run, "s1", "one", 0, 1, "ValueError", "no", "stack", AT, AT + 5)],
+        [f.StepCompleted(run, "s1", "one", "run", 1, 2, b"1", AT, True)],
+        [f.SleepStarted(run, "z", "nap", 3, AT + 9)],
+        [f.SleepEnded(run, "z", True)],
+        [f.StepFailed(run, "s2", "two", 0, 4, "KeyError", "k", "", AT, True)],
+        [f.RunFailed(run, "app-fn", 0, "KeyError", "k", "stack")],
+    ]
+
+
+def _records(decisions: Sequence[Sequence[f.Fact]], owner: bytes = OWNER) -> list[JournalRecord]:
+    fence = JournalRecord(owner, 0, AT, (f.LaneFenced("w"),))
+    return [fence, *(JournalRecord(owner, n, AT + n, tuple(facts)) for n, facts in enumerate(decisions, 1))]
+
+
+async def _write(log: Log, topic: str, values: Sequence[bytes]) -> None:
+    writer = log.writer(topic, 0)
+    await writer.append([Produced(value) for value in values])
+    await writer.close()
+
+
+async def _topics(log: Log) -> None:
+    await log.create_topics([TopicSpec("g.journal", 1), TopicSpec("events", 1)])
+
+
+def _shown(path: Path, run: str) -> Any:
+    queries = Queries(path)
+    full = queries.run(run)
+    queries.close()
+    assert full is not None
+    return [(s.name, s.kind, s.status, s.output, [(a.attempt, a.status) for a in s.attempts]) for s in full.steps], (
+        full.run.status,
+        full.run.error,
+        full.run.event,
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_the_same_records_in_any_grouping_give_the_same_run(tmp_path: Path, batch: int) -> None:
+    index = Index(tmp_path / "i.db")
+    records = _records(_life(1))
+    for start in range(0, len(records), batch):
+        changes = Changes()
+        for record in records[start : start + batch]:
+            changes.fold(record)
+        index.apply(changes, [])
+    index.close()
+    steps, end = _shown(tmp_path / "i.db", _run(1))
+    assert steps == [
+        ("one", "run", "completed", b"1", [(0, "failed"), (1, "completed")]),
+        ("nap", "sleep", "completed", b"", []),
+        ("two", "run", "failed", b"", [(0, "failed")]),
+    ]
+    assert end == ("Failed", b'{"name":"KeyError","message":"k","stack":"stack"}', _event(1).internal_id)
+
+
+async def test_a_restart_folds_nothing_twice_and_misses_nothing(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await _topics(log)
+    records = [encode_record(record) for record in _records([d for n in range(3) for d in _life(n)])]
+    for start in range(0, len(records), 5):
+        await _write(log, "g.journal", records[start : start + 5])
+        await _write(log, "events", [encode_envelope(_event(start))])
+        index = Index(tmp_path / "i.db")
+        await History(log, index, FOLLOWS).catch_up()
+        index.close()
+    queries = Queries(tmp_path / "i.db")
+    assert queries.tally() == {"started": 3, "completed": 0, "failed": 3, "cancelled": 0, "events": 5}
+    assert queries.position("g.journal", 0) == len(records)
+    runs, cursor = queries.runs(RunFilter(app="", statuses=("Failed",)), Page(10))
+    assert ([run.run for run in runs], cursor) == ([_run(2), _run(1), _run(0)], 0)
+    queries.close()
+    await log.close()
+
+
+async def test_records_of_an_owner_that_was_fenced_off_show_nowhere(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await _topics(log)
+    old, new = _records([_life(1)[0]]), _records([_life(2)[0]], b"owner-02")
+    stale = JournalRecord(OWNER, 2, AT, (f.RunCancelled(_run(1), "app-fn", "stale"),))
+    await _write(log, "g.journal", [encode_record(record) for record in [*old, *new, stale]])
+    index = Index(tmp_path / "i.db")
+    await History(log, index, FOLLOWS).catch_up()
+    index.close()
+    assert _shown(tmp_path / "i.db", _run(1))[1][0] == "Running"
+    assert _shown(tmp_path / "i.db", _run(2))[1][0] == "Running"
+    await log.close()
+
+
+async def test_another_log_behind_the_index_is_folded_afresh(tmp_path: Path) -> None:
+    index = Index(tmp_path / "i.db")
+    index.apply(Changes(), [Folded("g.journal", 0, 1_000)])
+    log = MemoryLog()
+    await _topics(log)
+    await _write(log, "g.journal", [encode_record(record) for record in _records(_life(1))])
+    await History(log, index, FOLLOWS).catch_up()
+    index.close()
+    assert _shown(tmp_path / "i.db", _run(1))[1][0] == "Failed"
+    await log.close()
+
+
+def test_old_runs_go_and_open_ones_stay_with_their_events(tmp_path: Path) -> None:
+    index = Index(tmp_path / "i.db")
+    changes = Changes()
+    for n in range(1_500):
+        changes.add_event(_event(n), "events", 0, n)
+        decisions = _life(n) if n else _life(n)[:1]
+        for record in _records(decisions):
+            changes.fold(record)
+    index.apply(changes, [])
+    while index.forget(AT + 3_600_000):
+        pass
+    index.close()
+    queries = Queries(tmp_path / "i.db")
+    runs, _ = queries.runs(RunFilter(), Page(10))
+    events, _ = queries.events(page=Page(10))
+    assert [run.run for run in runs] == [_run(0)]
+    assert [event.internal_id for event in events] == [_event(0).internal_id]
+    queries.close()
+
+
+async def test_the_child_process_shows_what_is_durable_and_ends_with_its_parent(tmp_path: Path) -> None:
+    log = await EmbeddedLog.open(tmp_path / "log", durability="os")
+    await _topics(log)
+    index = tmp_path / "i.db"
+    prepare(index)
+    line = command(Options(log_dir=tmp_path / "log", index=index, follows=FOLLOWS))
+    source = str(Path(penstock.history.__file__).parents[2])
+    child = subprocess.Popen(line, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source})  # noqa: ASYNC220
+    try:
+        await _write(log, "g.journal", [encode_record(record) for record in _records(_life(1))])
+        queries = Queries(index)
+        async with asyncio.timeout(20):
+            while queries.position("g.journal", 0) < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        queries.close()
+        assert _shown(index, _run(1))[1][0] == "Failed"
+        assert child.stdin is not None
+        child.stdin.close()
+        assert await asyncio.to_thread(child.wait, 10) == 0
+    finally:
+        child.kill()
+        child.wait()
+        await log.close()

@@ -1,0 +1,206 @@
+"""Is a lane's state, through every crash, flush and checkpoint, what a plain dictionary says?
+
+The model holds the rows after each record: ``history[n]`` after n of them. A crash may take the store back to any
+earlier marker, or to nothing; the journal (here: the recorded puts) is then folded again from there, as a lane does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.model.rows import RunRow, TimerRow
+from penstock.state import flush
+from penstock.state.checkpoint import Checkpoint
+from penstock.state.dump import dump
+from penstock.state.memory import MemoryDisk, MemoryStore
+from penstock.state.restore import Restore
+from penstock.state.rocksdb import RocksBudget, RocksStore
+from penstock.state.store import Store
+from penstock.state.tables import LaneTables
+from tests.state.rows import run
+from tests.state.test_checkpoint import Topics
+from tests.state.test_tables import PLACE, marker
+
+RUNS = st.sampled_from("abcdefgh")
+Put = tuple[str, int | None]
+RECORD = st.lists(st.tuples(RUNS, st.none() | st.integers(0, 9)), min_size=1, max_size=6)
+STEP = st.one_of(
+    st.tuples(st.just("record"), RECORD),
+    st.tuples(st.just("void"), RECORD),
+    st.tuples(st.sampled_from(["flush", "begin", "commit", "abandon", "kill", "tear", "restore"]), st.none()),
+    st.tuples(st.just("power"), st.integers(0, 3)),
+)
+
+
+class World:
+    """A lane's state, its model, and its log."""
+
+    def __init__(self, open_store: Callable[[], Store], disk: MemoryDisk | None) -> None:
+        self.open_store, self.disk = open_store, disk
+        self.store = open_store()
+        self.tables = LaneTables(PLACE, self.store)
+        self.topics = Topics()
+        self.journal: list[list[Put]] = []
+        self.model: dict[str, int] = {}
+        self.checkpoint: Checkpoint | None = None
+
+    def fold(self, record: list[Put]) -> None:
+        for id, dispatch in record:
+            held = self.tables.runs.get(id)
+            timer = (1, "sleep", id, "")
+            if dispatch is None:
+                self.tables.runs.delete(id)
+                self.tables.timers.delete(timer)
+                continue
+            # A counter: folded twice, or over a row of another moment, it shows.
+            self.tables.runs.put(id, run(id, dispatch + (held.dispatch if held is not None else 0)))
+            self.tables.timers.put(timer, TimerRow(*timer))
+
+    def record(self, record: list[Put]) -> None:
+        self.fold(record)
+        self.tables.promote()
+        self.journal.append(record)
+        for id, dispatch in record:
+            if dispatch is None:
+                self.model.pop(id, None)
+            else:
+                self.model[id] = self.model.get(id, 0) + dispatch
+
+    def reopen(self) -> None:
+        """A new owner: what the store says, else what the topics say, then the journal."""
+        if self.checkpoint is not None:
+            self.checkpoint.abandoned()
+            self.checkpoint = None
+        self.store = self.open_store()
+        self.tables = LaneTables(PLACE, self.store)
+
+    async def catch_up(self) -> None:
+        if self.tables.marker is None:
+            restore = Restore(self.store)
+            for topic, rows in self.topics.records.items():
+                await restore.take(topic, rows)
+            await restore.finish()
+            self.tables = LaneTables(PLACE, self.store)
+        done = self.tables.marker.offset if self.tables.marker is not None else 0
+        for record in self.journal[done:]:
+            self.fold(record)
+            self.tables.promote()
+
+    async def tear(self) -> None:
+        """Die in the middle of a flush."""
+        task = asyncio.create_task(self.tables.flush(marker(len(self.journal))))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        self.reopen()
+        await self.catch_up()
+
+    async def step(self, what: str, given: object) -> None:
+        match what, given:
+            case "record", list():
+                self.record(given)
+            case "void", list():
+                self.fold(given)
+                self.check_durable()
+                self.tables.drop()
+            case "flush", _:
+                await self.tables.flush(marker(len(self.journal)))
+            case "begin", _ if self.checkpoint is None:
+                self.checkpoint = await Checkpoint.begin(self.tables, marker(len(self.journal)))
+            case "commit", _ if self.checkpoint is not None:
+                await self.topics.send(self.checkpoint)
+                await self.checkpoint.committed()
+                self.checkpoint = None
+            case "abandon", _ if self.checkpoint is not None:
+                self.checkpoint.abandoned()
+                self.checkpoint = None
+            case "kill", _:
+                self.reopen()
+                await self.catch_up()
+            case "tear", _:
+                await self.tear()
+            case "power", int() if self.disk is not None:
+                self.disk.lose_unsynced(given)
+                self.reopen()
+                await self.catch_up()
+            case "restore", _:
+                self.reopen()
+                self.store.wipe()
+                self.tables = LaneTables(PLACE, self.store)
+                await self.catch_up()
+
+    def check(self) -> None:
+        expected = [(id, self.model[id]) for id in sorted(self.model)]
+        assert [(id, row.dispatch) for id, row in self.tables.runs.scan(limit=100)] == expected
+        assert [key[2] for key, _ in self.tables.timers.scan(limit=100)] == sorted(self.model)
+        assert len(self.tables.runs.scan("c", limit=2)) == min(2, sum(id >= "c" for id in self.model))
+        for id in "abcdefgh":
+            held: RunRow | None = self.tables.runs.get(id)
+            assert (held.dispatch if held is not None else None) == self.model.get(id)
+        self.check_durable()
+
+    def check_durable(self) -> None:
+        assert {id: row.dispatch for id, row in self.tables.durable.runs.scan(limit=100)} == self.model
+        for id in "abcdefgh":
+            held = self.tables.durable.runs.get(id)
+            assert (held.dispatch if held is not None else None) == self.model.get(id)
+
+    async def check_restored(self) -> None:
+        """What the topics alone give is the table as it was at their checkpoint; here: a last one is made for it."""
+        if self.checkpoint is not None:
+            await self.step("commit", None)
+        await self.step("begin", None)
+        await self.step("commit", None)
+        assert dump(await self.topics.restore()) == dump(self.tables)
+
+
+async def _live(open_store: Callable[[], Store], disk: MemoryDisk | None, steps: list[tuple[str, object]]) -> None:
+    world = World(open_store, disk)
+    for what, given in steps:
+        await world.step(what, given)
+        world.check()
+    await world.check_restored()
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a flush of a few rows has parts, and can be torn between them."""
+    monkeypatch.setattr(flush, "FLUSH_BATCH_CHANGES_MAX", 7)
+    monkeypatch.setattr(flush, "SLICE_ROWS", 2)
+
+
+class TestMemory:
+    """The memory store, whose disk can lose its tail."""
+
+    @settings(max_examples=300)
+    @given(steps=st.lists(STEP, max_size=25))
+    def test_the_tables_are_what_a_dictionary_says(self, steps: list[tuple[str, object]]) -> None:
+        disk = MemoryDisk()
+        asyncio.run(_live(lambda: MemoryStore(disk), disk, steps))
+
+
+class TestRocks:
+    """RocksDB, closed and opened in the place of killed: the contract test kills one."""
+
+    @settings(max_examples=25)
+    @given(steps=st.lists(STEP, max_size=25))
+    def test_the_tables_are_what_a_dictionary_says(self, steps: list[tuple[str, object]]) -> None:
+        budget = RocksBudget()
+        opened: list[Store] = []
+        with tempfile.TemporaryDirectory() as directory:
+
+            def open_store() -> Store:
+                if opened:
+                    opened.pop().close()
+                opened.append(RocksStore(Path(directory) / "lane", budget))
+                return opened[-1]
+
+            asyncio.run(_live(open_store, None, steps))
+            opened.pop().close()
