@@ -91,9 +91,9 @@ class World:
     # the lane
 
     def submit(self, command: Command) -> None:
-        if not self._queue:
-            self.loop.call_soon(self._commit)
         self._queue.append(command)
+        if len(self._queue) == 1:
+            self.loop.call_soon(self._commit)
 
     def _commit(self) -> None:
         effects = []
@@ -110,13 +110,15 @@ class World:
                 case Abandon():
                     self.executor.abandon(effect.run)
                 case Arm():
-                    fire = FireTimer(effect.at_ms, effect.kind, effect.id, effect.step)
-                    self.loop.call_later((effect.at_ms - self.now_ms()) / 1_000, self.submit, fire)
+                    self._arm(FireTimer(effect.at_ms, effect.kind, effect.id, effect.step))
                 case CodeWanted() | _:
                     pass
         for fact in self.facts[-len(effects) - len(commands) * 50 :]:
             if isinstance(fact, RunCompleted | RunFailed | RunCancelled) and not self.ends[fact.run].done():
                 self.ends[fact.run].set_result(fact)
+
+    def _arm(self, fire: FireTimer) -> None:
+        self.loop.call_later((fire.at_ms - self.now_ms()) / 1_000, self.submit, fire)
 
     async def send(self, data: object = None, name: str = "go") -> str:
         """Send an event; the id of the run it starts."""
@@ -138,7 +140,7 @@ class World:
 
     async def end(self, run: str) -> RunCompleted | RunFailed | RunCancelled:
         """How a run ended."""
-        return await asyncio.wait_for(self.ends[run], 10_000_000)
+        return await asyncio.wait_for(self.ends[run], 200_000)
 
     async def result(self, data: object = None) -> object:
         """Send an event and wait for the result of its run."""
@@ -158,7 +160,9 @@ class World:
             self.executor.abandon(run)
         self.app = app or self.app
         self.executor = LocalExecutor([self.app], self, self.settings)
-        self._queue = []
+        self._queue.clear()
+        for (at_ms, kind, id, step), _ in self.tables.timers.scan(limit=10_000):
+            self._arm(FireTimer(at_ms, kind, id, step))
         for run in self.runs():
             row = self.tables.runs.get(run)
             if row.body == Hand.OUT:

@@ -34,7 +34,17 @@ from penstock.model.commands import (
     TakeMessage,
     Unpark,
 )
-from penstock.model.facts import CommandRefused, Fact, RetryDue, RunDue, SleepEnded, SourceGap, SourceOpened
+from penstock.model.facts import (
+    CommandRefused,
+    CronDisarmed,
+    Fact,
+    MessageTaken,
+    RetryDue,
+    RunDue,
+    SleepEnded,
+    SourceGap,
+    SourceOpened,
+)
 from penstock.model.rows import Hand
 
 
@@ -73,6 +83,9 @@ def _open_source(tables: Tables, command: OpenSource, now_ms: int) -> list[Fact]
 
 
 def _note_gap(tables: Tables, command: NoteGap, now_ms: int) -> list[Fact]:
+    position = tables.positions.get((command.topic, command.partition))
+    if position is not None and position.offset >= command.to_offset:
+        return []  # It was noted before, and reading has gone on.
     return [SourceGap(command.topic, command.partition, command.from_offset, command.to_offset)]
 
 
@@ -111,7 +124,8 @@ FIRED: Final[dict[str, Callable[[Tables, FireTimer, int], list[Fact]]]] = {
 def _refused(tables: Tables, command: Command, error: Exception, now_ms: int) -> list[Fact]:
     """What remains of a command that raised: a fact that says so, and nothing left hanging.
 
-    An event goes to the dead letters. A run whose report can't be decided would wait for ever: it fails instead.
+    An event goes to the dead letters; a request is answered; a message counts as taken, or those behind it would wait
+    for ever. So would a run about which nothing can be decided: it fails. A cron fires no more.
     """
     name = type(command).__name__
     reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
@@ -119,8 +133,15 @@ def _refused(tables: Tables, command: Command, error: Exception, now_ms: int) ->
         subject = f"{command.topic}/{command.partition}@{command.offset}"
         letter = events.dead_letter(tables, subject, reason, command.event.key.encode(), events.describe(command.event))
         return [CommandRefused(name, subject, reason), letter]
-    if isinstance(command, Report | FireTimer):
-        id = command.run if isinstance(command, Report) else command.id
+    if isinstance(command, TakeMessage):
+        taken = MessageTaken(command.from_lane, command.seq)
+        return [taken, CommandRefused(name, "", reason), *requests.refused(command.message, reason)]
+    if isinstance(command, CancelRun | InvokeFunction):
+        return [CommandRefused(name, "", reason), *requests.refused(command, reason)]
+    if isinstance(command, FireTimer) and command.kind == timers.CRON:
+        return [CommandRefused(name, command.id, reason), CronDisarmed(command.id, command.step)]
+    if isinstance(command, Report | FireTimer | LoseDispatch | ParkDispatch | Unpark):
+        id = command.id if isinstance(command, FireTimer) else command.run
         refused: list[Fact] = [CommandRefused(name, id, reason)]
         run = tables.runs.get(id)
         if run is None:

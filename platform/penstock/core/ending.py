@@ -54,7 +54,15 @@ def ended(tables: Tables, run: RunRow, fact: Fact, now_ms: int) -> Iterator[Enve
 
 
 def _announcement(tables: Tables, run: RunRow, fact: Fact) -> bytes:
-    events = [event_json(row.event) for id in run.events if (row := tables.events.get(id)) is not None]
+    events = [row.event for id in run.events if (row := tables.events.get(id)) is not None]
+    try:
+        return _announced(run, fact, [event_json(event) for event in events])
+    except (ValueError, RecursionError):
+        # No JSON: whoever produced it went past the door. The run must be able to end all the same.
+        return _announced(run, fact, [_event_as_text(event) for event in events])
+
+
+def _announced(run: RunRow, fact: Fact, events: list[dict[str, object]]) -> bytes:
     data: dict[str, object] = {
         "function_id": run.function,
         "run_id": run.run,
@@ -75,7 +83,7 @@ def _announcement(tables: Tables, run: RunRow, fact: Fact) -> bytes:
     else:
         status = "Cancelled"
     data["_inngest"] = {"status": status}
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(data, separators=(",", ":")).encode()  # ASCII: a lone surrogate has no UTF-8.
 
 
 def event_json(event: Envelope) -> dict[str, object]:
@@ -91,6 +99,10 @@ def event_json(event: Envelope) -> dict[str, object]:
     if event.v:
         value["v"] = event.v
     return value
+
+
+def _event_as_text(event: Envelope) -> dict[str, object]:
+    return {"name": event.name, "data": event.data.decode("utf-8", "replace"), "id": event.id, "ts": event.ts_ms}
 
 
 def let_go(tables: Tables, run: RunRow, fact: Fact) -> list[Effect]:

@@ -9,6 +9,8 @@ from penstock.core.ending import event_json
 from penstock.core.expressions import Expression
 from penstock.core.seen import seen_hash
 from penstock.core.tables import Tables
+from penstock.errors import BadRequest
+from penstock.model import limits
 from penstock.model.commands import AcceptEvent, RefuseRecord
 from penstock.model.event import Envelope
 from penstock.model.facts import (
@@ -38,7 +40,8 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     if not subscriptions:
         return []
     seen = seen_hash(command.topic, command.partition, event.id)
-    if tables.seen.get(seen) is not None:
+    if tables.seen.get(seen) is not None or tables.events.get(event.internal_id) is not None:
+        # Seen within its time, or long ago but with runs that are still open.
         return [EventDeduplicated(event.internal_id, event.id, event.name)]
     skipped: list[Fact] = []
     starting: dict[str, None] = {}
@@ -60,11 +63,12 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
         starting[function.slug] = None
     if not starting:
         return skipped
-    facts: list[Fact] = [accepted(event, command.topic, command.partition, command.offset, seen)]
     start_at_ms = event.ts_ms if event.ts_ms > now_ms + FUTURE_SLACK_MS else 0
-    for slug in starting:
-        facts.append(started(tables, event, slug, "", start_at_ms))
-    return facts + skipped
+    runs = [started(tables, event, slug, "", start_at_ms) for slug in starting]
+    if any(tables.runs.get(run.run) is not None for run in runs):
+        # One internal id twice: a producer repeats its seed after the id was forgotten, while the run is still open.
+        return [EventDeduplicated(event.internal_id, event.id, event.name)]
+    return [accepted(event, command.topic, command.partition, command.offset, seen), *runs, *skipped]
 
 
 def _holds(expression: Expression, event: dict[str, object]) -> bool | str:
@@ -84,6 +88,11 @@ def accepted(event: Envelope, topic: str, partition: int, offset: int, seen: byt
 
 def started(tables: Tables, event: Envelope, function: str, cause: str, start_at_ms: int) -> RunStarted:
     """The fact that a function's run on this event exists."""
+    if not 0 <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
+        raise BadRequest(
+            f"event {event.id!r} refused: ts must be Unix milliseconds up to {limits.EVENT_TS_MAX_MS}, "
+            f"got {event.ts_ms}. Fix the producer's clock or unit."
+        )
     place = tables.place
     id = run_id(event.ts_ms, event.internal_id, function, cause, lane=place.lane, lanes=place.lanes)
     return RunStarted(id, function, (event.internal_id,), cause, start_at_ms)
@@ -91,6 +100,9 @@ def started(tables: Tables, event: Envelope, function: str, cause: str, start_at
 
 def refuse(tables: Tables, command: RefuseRecord, now_ms: int) -> list[Fact]:
     """A poison record goes to the dead letters with its bytes unchanged, and the source goes on."""
+    position = tables.positions.get((command.topic, command.partition))
+    if position is not None and command.offset < position.offset:
+        return []  # It was read before.
     subject = f"{command.topic}/{command.partition}@{command.offset}"
     return [
         CommandRefused("AcceptEvent", subject, command.reason),
@@ -107,5 +119,8 @@ def dead_letter(tables: Tables, subject: str, reason: str, key: bytes, value: by
 
 
 def describe(event: Envelope) -> bytes:
-    """The event as JSON, for a dead letter."""
-    return json.dumps(event_json(event), ensure_ascii=False).encode()
+    """The event as JSON, for a dead letter; its data alone where they are not JSON."""
+    try:
+        return json.dumps(event_json(event)).encode()
+    except (ValueError, RecursionError):
+        return event.data

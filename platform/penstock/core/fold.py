@@ -81,7 +81,8 @@ def _event_accepted(tables: Tables, f: EventAccepted, at_ms: int) -> Sequence[Ef
     envelope = Envelope(
         f.internal_id, f.id, f.id_is_clients, f.name, f.data, f.ts_ms, f.received_at_ms, f.key, f.user, f.v, f.meta
     )
-    tables.events.put(f.internal_id, EventRow(envelope, 0))
+    held = tables.events.get(f.internal_id)
+    tables.events.put(f.internal_id, EventRow(envelope, held.runs if held is not None else 0))
     if f.seen:
         seen.remember(tables, f)
     return NOTHING

@@ -53,7 +53,7 @@ def run_started(tables: Tables, f: RunStarted, at_ms: int) -> Sequence[Effect]:
     if f.start_at_ms:
         tables.runs.put(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, SCHEDULED, wake_at_ms=f.start_at_ms))
         return (timers.arm(tables, f.start_at_ms, timers.DUE, f.run, ""),)
-    tables.runs.put(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, OUT, 1, 1))
+    tables.runs.add(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, OUT, 1, 1))
     return (Execute(f.run, f.function, "", 0, 1),)
 
 
@@ -94,12 +94,13 @@ def _resolve(tables: Tables, run: RunRow, row: StepRow, discover: bool) -> Seque
     steps, pending = run.steps, run.pending
     if held is None:
         steps = (*steps, row.step)
+        tables.steps.add(key, row)
     else:
         assert held.hand != DONE and held.hand != FAILED, f"step {row.step} of run {row.run} was resolved twice"
         pending -= 1
         if held.hand != OUT:
             effects = leave_hand(tables, run, held)
-    tables.steps.put(key, row)
+        tables.steps.put(key, row)
     body, dispatch, attempt, lost = run.body, run.dispatch, run.attempt, run.lost
     if body == OUT and row.dispatch == run.body_dispatch:
         body, attempt, lost = IDLE, 0, 0
@@ -130,7 +131,7 @@ def step_planned(tables: Tables, f: StepPlanned, at_ms: int) -> Sequence[Effect]
     """A step was found beside others: it goes out on its own."""
     run = _answered(_run(tables, f.run), f.dispatch)
     number = run.dispatch + 1
-    tables.steps.put((f.run, f.step), StepRow(f.run, f.step, f.name, "run", OUT, 0, number))
+    tables.steps.add((f.run, f.step), StepRow(f.run, f.step, f.name, "run", OUT, 0, number))
     _put(tables, run, dispatch=number, pending=run.pending + 1, steps=(*run.steps, f.step))
     return (Execute(f.run, run.function, f.step, 0, number),)
 
@@ -138,7 +139,7 @@ def step_planned(tables: Tables, f: StepPlanned, at_ms: int) -> Sequence[Effect]
 def sleep_started(tables: Tables, f: SleepStarted, at_ms: int) -> Sequence[Effect]:
     """A step that is nothing but a timer."""
     run = _answered(_run(tables, f.run), f.dispatch)
-    tables.steps.put(
+    tables.steps.add(
         (f.run, f.step),
         StepRow(f.run, f.step, f.name, "sleep", SLEEPING, dispatch=f.dispatch, wake_at_ms=f.wake_at_ms),
     )

@@ -38,6 +38,7 @@ class Plan:
         self.resolved = False  # A step was done or failed for good: the body wants to know.
         self._resolving = -1  # Where in ``facts`` that was said last.
         self._found: set[str] = set()  # Steps this very report has brought.
+        self._told: set[str] = set()  # Known steps it has spoken of.
         self._bytes = run.bytes
         self._publishes = -1
 
@@ -69,17 +70,15 @@ class Plan:
             return False
         return True
 
-    def complete(self, fact: StepCompleted) -> None:
-        """A step's result; fails the run where it no longer fits the limits."""
-        self._bytes += len(fact.data)
-        if self._bytes > limits.RUN_STATE_BYTES_MAX:
-            self.fail(
-                "InngestErrStateOverflowed",
-                f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
-                f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {self._bytes}. "
-                "Return references instead of payloads.",
-            )
-            return
+    def is_first(self, step: str) -> bool:
+        """Note that the report speaks of a step that the run knows; False when it has done so before."""
+        if self.over or step in self._told:
+            return False
+        self._told.add(step)
+        return True
+
+    def complete(self, fact: StepCompleted) -> bool:
+        """A step's result; False where a limit refuses it: the step fails, or the run."""
         if len(fact.data) > limits.STEP_OUTPUT_BYTES_MAX:
             self.fail_step(
                 StepFailed(
@@ -89,8 +88,18 @@ class Plan:
                     "", fact.started_at_ms, False,
                 )
             )  # fmt: skip
-            return
+            return False
+        self._bytes += len(fact.data)
+        if self._bytes > limits.RUN_STATE_BYTES_MAX:
+            self.fail(
+                "InngestErrStateOverflowed",
+                f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
+                f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {self._bytes}. "
+                "Return references instead of payloads.",
+            )
+            return False
         self._resolve(fact)
+        return True
 
     def fail_step(self, fact: StepFailed) -> None:
         """A step failed for good."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 from penstock.core.plan import Plan
 from penstock.core.retry import lost_retry_at_ms
 from penstock.core.steps import DECIDE
+from penstock.core.steps import run as run_step
 from penstock.core.steps.run import is_resolved
 from penstock.core.tables import Tables
 from penstock.model import limits
 from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepFailed
-from penstock.model.operations import StepDone
+from penstock.model.operations import BodyErrored, Failure, StepDone, StepErrored
 from penstock.model.rows import Hand, RunRow, StepRow
 
 WORKER_LOST = "WorkerLost"
+STEP_NOT_REPORTED = "StepNotReported"
 
 
 def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
@@ -26,6 +28,8 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
     run = tables.runs.get(command.run)
     if run is None:
         return []  # A late answer to a run that is already over.
+    if not 0 < command.dispatch <= run.dispatch:
+        return []  # It was never handed out.
     plan = Plan(tables, run, command.dispatch, now_ms)
     if command.step:
         return _of_step(plan, command)
@@ -47,11 +51,33 @@ def _of_step(plan: Plan, command: Report) -> list[Fact]:
     if late and row.attempt != command.attempt:
         return []  # The attempt it speaks of is over.
     for operation in command.operations:
+        if not isinstance(operation, StepDone | StepErrored) or operation.step != command.step:
+            continue
         if late and not isinstance(operation, StepDone):
             continue
         DECIDE[type(operation)](plan, operation)
+    if not late and not plan.facts:
+        run_step.errored(plan, _unspoken(command, row, plan.now_ms))
     plan.close_step()
     return plan.facts
+
+
+def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
+    """An answer to a step's hand-out that does not say what became of the step: its attempt has failed.
+
+    The code around the step raised before it was reached, or the executor is at fault. Waiting would be for ever.
+    """
+    for operation in command.operations:
+        if isinstance(operation, BodyErrored):
+            return StepErrored(
+                row.step, row.name, operation.failure, now_ms, operation.retriable, operation.retry_after_ms
+            )
+    message = (
+        f"step {row.step!r} was handed out, and the answer did not say what became of it: expected its result or its "
+        f"error, got {', '.join(type(o).__name__ for o in command.operations) or 'nothing'}. "
+        "Check that the function still has this step."
+    )
+    return StepErrored(row.step, row.name, Failure(STEP_NOT_REPORTED, message), now_ms)
 
 
 def _late_body(plan: Plan, command: Report) -> list[Fact]:

@@ -23,7 +23,7 @@ from penstock.model.facts import (
     RequestsDropped,
     RunCancelled,
 )
-from penstock.model.ids import lane_of, ulid
+from penstock.model.ids import is_ulid, lane_of, ulid
 from penstock.model.limits import REQUEST_IDS_KEPT_MS
 
 REQUESTS_DROPPED_AT_ONCE_MAX = 1_000
@@ -31,11 +31,13 @@ REQUESTS_DROPPED_AT_ONCE_MAX = 1_000
 
 def cancel(tables: Tables, command: CancelRun, now_ms: int) -> list[Fact]:
     """End a run from outside, on the lane that owns it; elsewhere, forward the wish there."""
+    if not is_ulid(command.run):
+        return _answer(command.request, command.reply_to, {"status": "not_open", "run": command.run})
     place = tables.place
     owner = lane_of(command.run, place.lanes)
     if owner != place.lane:
         return [send(tables, owner, command)]
-    if (again := _answered(tables, command.request)) is not None:
+    if (again := _answered(tables, command)) is not None:
         return again
     run = tables.runs.get(command.run)
     if run is None:
@@ -47,16 +49,15 @@ def cancel(tables: Tables, command: CancelRun, now_ms: int) -> list[Fact]:
 
 def invoke(tables: Tables, command: InvokeFunction, now_ms: int) -> list[Fact]:
     """Start one function with this event, whatever its triggers say. The run lives on this lane."""
-    if (again := _answered(tables, command.request)) is not None:
+    if (again := _answered(tables, command)) is not None:
         return again
     if command.function not in catalogue(tables).functions:
         return _answer(command.request, command.reply_to, {"status": "unknown_function", "function": command.function})
     start = started(tables, command.event, command.function, command.request or command.event.internal_id, 0)
-    return [
-        accepted(command.event, "", 0, 0, b""),
-        start,
-        *_answer(command.request, command.reply_to, {"status": "started", "run": start.run}),
-    ]
+    answer = _answer(command.request, command.reply_to, {"status": "started", "run": start.run})
+    if tables.runs.get(start.run) is not None:
+        return answer  # Asked before, so long ago that the answer is forgotten; the run is still open.
+    return [accepted(command.event, "", 0, 0, b""), start, *answer]
 
 
 def take_message(tables: Tables, command: TakeMessage, now_ms: int) -> list[Fact]:
@@ -96,10 +97,15 @@ def expired(tables: Tables, now_ms: int) -> list[Fact]:
     return [RequestsDropped(before, len(old))] if old else []
 
 
-def _answered(tables: Tables, request: str) -> list[Fact] | None:
-    """The decision for a request that was answered before: the same answer."""
-    row = tables.requests.get(request) if request else None
-    return None if row is None else [RequestAnswered(request, row.reply_to, row.reply)]
+def refused(command: CancelRun | InvokeFunction, reason: str) -> list[Fact]:
+    """The answer to a request that could not be decided."""
+    return _answer(command.request, command.reply_to, {"status": "refused", "reason": reason})
+
+
+def _answered(tables: Tables, command: CancelRun | InvokeFunction) -> list[Fact] | None:
+    """The decision for a request that was answered before: the same answer, to whoever asks now."""
+    row = tables.requests.get(command.request) if command.request else None
+    return None if row is None else [RequestAnswered(command.request, command.reply_to, row.reply)]
 
 
 def _answer(request: str, reply_to: int, reply: dict[str, str]) -> list[Fact]:

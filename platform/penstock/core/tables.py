@@ -40,6 +40,10 @@ class Table(Protocol[K, R]):
 
     def put(self, key: K, row: R, /) -> None: ...
 
+    def add(self, key: K, row: R, /) -> None:
+        """As ``put``, for a key that is certainly new. Cheaper for rows that come and go; wrong for any other."""
+        ...
+
     def delete(self, key: K, /) -> None: ...
 
     def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:

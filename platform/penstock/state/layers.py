@@ -111,6 +111,16 @@ class LayeredTable(Generic[K, R]):
         self.flight[key] = row
         self.version += 1
 
+    def add(self, key: K, row: R, /) -> None:
+        """Set the row of a key that is certainly new: no layer and no store has one.
+
+        As ``put``, but a row that is added and deleted between two flushes costs the store nothing, not even a look.
+        """
+        self._live[key] = row
+        self.flight[key] = row
+        self._absent.add(key)
+        self.version += 1
+
     def delete(self, key: K, /) -> None:
         """Remove the row of a key, in flight; nothing if there is none."""
         self._live[key] = None
@@ -156,6 +166,7 @@ class LayeredTable(Generic[K, R]):
                 if key in absent and flight.get(key) is None:
                     overlay.pop(key, None)
                     live.pop(key, None)
+                    absent.discard(key)
             self._gone.clear()
         flight.clear()
         self.version += 1  # For values derived from the durable view.

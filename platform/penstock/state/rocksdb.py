@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -50,6 +51,7 @@ MEMTABLE_BYTES_MAX: Final = 8 * MIB
 WAL_BYTES_MAX: Final = 32 * MIB
 OPEN_FILES_MAX: Final = 64
 BLOCK_BYTES: Final = 8 * 1024
+FILE_BYTES: Final = 16 * MIB
 BLOOM_BITS: Final = 10
 INFO_LOG_BYTES_MAX: Final = MIB
 CONDEMNED: Final = "condemned"
@@ -247,7 +249,12 @@ def _options(budget: RocksBudget) -> Options:
     blocks.set_bloom_filter(BLOOM_BITS, False)
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # Large filters and indexes do not fit a shard of the cache and would be read from the disk for every look.
+    blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
+    options.set_target_file_size_base(FILE_BYTES)
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_manager(budget.write_buffer)

@@ -18,5 +18,5 @@ def found(plan: Plan, op: PublishFound) -> None:
         return
     run = plan.run.run
     headers = (*op.headers, (ID_HEADER, f"{run}/{op.step}".encode()))
-    plan.queue(op.topic, op.key, op.value, headers)
-    plan.complete(StepCompleted(run, op.step, op.name, "publish", 0, plan.dispatch, b"null", plan.now_ms, False))
+    if plan.complete(StepCompleted(run, op.step, op.name, "publish", 0, plan.dispatch, b"null", plan.now_ms, False)):
+        plan.queue(op.topic, op.key, op.value, headers)

@@ -15,15 +15,11 @@ from penstock.model.rows import Hand, StepRow
 def done(plan: Plan, op: StepDone) -> None:
     """The step returned."""
     row = plan.step(op.step)
-    if row is None:
-        if not plan.is_new(op.step):
-            return
-        attempt = 0
-    elif is_resolved(row):
-        plan.again = True
-        return  # Its result is recorded and never changes.
-    else:
-        attempt = row.attempt
+    if row is not None and row.hand == Hand.SLEEPING:
+        return  # Only its timer ends a sleep.
+    attempt = _attempt(plan, op.step, row)
+    if attempt is None:
+        return
     plan.complete(
         StepCompleted(plan.run.run, op.step, op.name, op.kind, attempt, plan.dispatch, op.data, op.started_at_ms, False)
     )
@@ -32,15 +28,11 @@ def done(plan: Plan, op: StepDone) -> None:
 def errored(plan: Plan, op: StepErrored) -> None:
     """An attempt raised: another one, or the step has failed for good."""
     row = plan.step(op.step)
-    if row is None:
-        if not plan.is_new(op.step):
-            return
-        attempt = 0
-    elif is_resolved(row):
-        plan.again = True
+    if row is not None and not is_resolved(row) and not (row.hand == Hand.OUT and row.dispatch == plan.dispatch):
+        return  # The step is in another hand: only the failure of that one counts.
+    attempt = _attempt(plan, op.step, row)
+    if attempt is None:
         return
-    else:
-        attempt = row.attempt
     retry_at_ms = plan.retry_at_ms(op.step, attempt, op.retry_after_ms) if op.retriable else -1
     failure = op.failure
     if retry_at_ms < 0:
@@ -63,6 +55,16 @@ def found(plan: Plan, op: StepFound) -> None:
     """The body wants the step, beside others: it is handed out on its own."""
     if plan.is_new(op.step):
         plan.facts.append(StepPlanned(plan.run.run, op.step, op.name, plan.dispatch))
+
+
+def _attempt(plan: Plan, step: str, row: StepRow | None) -> int | None:
+    """The attempt that an operation speaks of; None where it says nothing that counts."""
+    if row is None:
+        return 0 if plan.is_new(step) else None
+    if is_resolved(row):
+        plan.again = True
+        return None  # Its result is recorded and never changes.
+    return row.attempt if plan.is_first(step) else None
 
 
 def is_resolved(row: StepRow) -> bool:

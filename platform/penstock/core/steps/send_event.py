@@ -16,16 +16,17 @@ def found(plan: Plan, op: SendFound) -> None:
     if not plan.is_new(op.step):
         return
     run = plan.run.run
-    ids = []
+    sent = []
     for index, event in enumerate(op.events):
         internal_id = ulid(plan.now_ms, hash16(run, op.step, str(index))[:10])
         id = event.id if event.id_is_clients else internal_id
-        ids.append(id)
-        plan.send(
+        sent.append(
             Envelope(
                 internal_id, id, event.id_is_clients, event.name, event.data, event.ts_ms or plan.now_ms, plan.now_ms,
                 event.key, event.user, event.v, event.meta, event.catalogue,
             )
         )  # fmt: skip
-    data = json.dumps({"ids": ids}, separators=(",", ":")).encode()
-    plan.complete(StepCompleted(run, op.step, op.name, "send_event", 0, plan.dispatch, data, plan.now_ms, False))
+    data = json.dumps({"ids": [event.id for event in sent]}, separators=(",", ":")).encode()
+    if plan.complete(StepCompleted(run, op.step, op.name, "send_event", 0, plan.dispatch, data, plan.now_ms, False)):
+        for event in sent:
+            plan.send(event)

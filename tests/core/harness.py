@@ -1,0 +1,205 @@
+"""The harness: decide, fold, promote, and after every command the equation and the invariants.
+
+*Effects released so far, minus those answered by later facts, equal ``owed(tables)``.* ``Outstanding`` is the left side;
+which fact answers which effect is the table in ``answered_by``. What must hold of the rows alone is in
+``tests/core/invariants.py``, what must hold of the facts in order is ``Story``.
+
+The harness does what the lane does around the core: it moves the positions of sources, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from penstock.core.decide import decide
+from penstock.core.fold import fold
+from penstock.core.owed import owed
+from penstock.core.tables import Tables
+from penstock.model import facts as f
+from penstock.model.commands import AcceptEvent, Command, RefuseRecord
+from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish
+from penstock.model.facts import Fact
+from penstock.model.place import Place
+from penstock.model.rows import PositionRow, RunRow, StepRow
+from penstock.state.memory import MemoryStore
+from penstock.state.tables import LaneTables
+from tests.core import invariants
+from tests.core.story import Story
+from tests.core.values import PLACE, START_MS
+
+OWED: Final = (Execute, Arm, Deliver, Publish, CodeWanted)
+"""The effects that must not be lost; answers, abandons and disarms may be."""
+
+
+class Harness:
+    """One lane's tables, and all that was decided, released and answered."""
+
+    def __init__(self, place: Place = PLACE) -> None:
+        self.tables = LaneTables(place, MemoryStore())
+        self.now_ms = START_MS
+        self.outstanding: set[Effect] = set()
+        self.effects: list[Effect] = []
+        self.journal: list[tuple[Fact | PositionRow, int]] = []
+        self.commands: list[Command] = []
+        self.story = Story()
+
+    def do(self, command: Command, at_ms: int | None = None) -> list[Fact]:
+        """Decide, fold and promote one command; check everything. Returns the facts."""
+        self.now_ms = max(self.now_ms, at_ms if at_ms is not None else self.now_ms)
+        self.commands.append(command)
+        facts = decide(self.tables, command, self.now_ms)
+        assert not any(table.flight for table in self.tables.all), f"{command} was decided and changed a row"
+        assert decide(self.tables, command, self.now_ms) == facts, f"{command} was decided in two ways"
+        for fact in facts:
+            self.story.tell(fact, self.tables, self.now_ms)
+            released = fold(self.tables, fact, self.now_ms)
+            self._answer(fact)
+            self._release(released)
+            self.journal.append((fact, self.now_ms))
+        self._move_position(command)
+        self.tables.promote()
+        self.check()
+        return facts
+
+    def check(self) -> None:
+        """The equation, and what must hold of the rows."""
+        expected = list(owed(self.tables))
+        assert len(set(expected)) == len(expected), f"owed twice: {expected}"
+        assert set(expected) == self.outstanding, (
+            f"the equation is broken: forgotten {self.outstanding - set(expected)}, "
+            f"owed and never released {set(expected) - self.outstanding}"
+        )
+        invariants.check(self.tables)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> dict[str, RunRow]:
+        """The open runs."""
+        return dict(self.tables.runs.scan(limit=10_000))
+
+    @property
+    def run(self) -> RunRow:
+        """The only open run."""
+        (run,) = self.runs.values()
+        return run
+
+    def step(self, step: str) -> StepRow:
+        """A step of the only open run."""
+        row = self.tables.steps.get((self.run.run, step))
+        assert row is not None, f"the run has no step {step}"
+        return row
+
+    def out(self, step: str = "") -> Execute:
+        """The hand-out of the only run's body, or of one of its steps, that nobody has answered."""
+        (found,) = (e for e in self.outstanding if isinstance(e, Execute) and e.step == step)
+        return found
+
+    def armed(self, kind: str = "") -> Arm:
+        """The only timer (of a kind) that has not fired."""
+        (found,) = (e for e in self.outstanding if isinstance(e, Arm) and kind in ("", e.kind))
+        return found
+
+    def publishes(self) -> list[f.PublishQueued]:
+        """Every record queued for a topic so far."""
+        return [fact for fact, _ in self.journal if isinstance(fact, f.PublishQueued)]
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _answer(self, fact: Fact) -> None:
+        answers = answered_by(fact)
+        self.outstanding = {effect for effect in self.outstanding if not answers(effect)}
+
+    def _release(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self.effects.append(effect)
+            if isinstance(effect, OWED):
+                assert effect not in self.outstanding, f"released twice: {effect}"
+                self.outstanding.add(effect)
+                self.story.release(effect)
+
+    def _move_position(self, command: Command) -> None:
+        if isinstance(command, AcceptEvent | RefuseRecord):
+            key = (command.topic, command.partition)
+            held = self.tables.positions.get(key)
+            if held is None or held.offset <= command.offset:
+                row = PositionRow(*key, command.offset + 1)
+                self.tables.positions.put(key, row)
+                self.journal.append((row, self.now_ms))
+
+
+def folded(journal: Iterable[tuple[Fact | PositionRow, int]], place: Place) -> LaneTables:
+    """Fresh tables after the same facts: what a restore makes."""
+    tables = LaneTables(place, MemoryStore())
+    for fact, at_ms in journal:
+        if isinstance(fact, PositionRow):
+            tables.positions.put((fact.topic, fact.partition), fact)
+        else:
+            fold(tables, fact, at_ms)
+        tables.promote()
+    return tables
+
+
+# --- which fact answers which effect -----------------------------------------------------------
+
+Answers = Callable[[Effect], bool]
+
+
+def _of_run(fact: f.RunCompleted | f.RunFailed | f.RunCancelled) -> Answers:
+    return lambda e: (isinstance(e, Execute | CodeWanted) and e.run == fact.run) or (
+        isinstance(e, Arm) and e.kind != "cron" and e.id == fact.run
+    )
+
+
+def _of_step(fact: f.StepCompleted | f.StepFailed) -> Answers:
+    """Whatever the step waits for, in whatever hand it is; and the body, where it told so itself."""
+    step, body = (fact.run, fact.step), _of_body(fact)
+    return lambda e: (
+        body(e)
+        or (isinstance(e, Execute | CodeWanted) and (e.run, e.step) == step)
+        or (isinstance(e, Arm) and e.kind != "cron" and (e.id, e.step) == step)
+    )
+
+
+def _of_body(fact: f.StepCompleted | f.StepFailed | f.StepPlanned | f.SleepStarted | f.DiscoveryAnswered) -> Answers:
+    return lambda e: isinstance(e, Execute) and (e.run, e.step, e.dispatch) == (fact.run, "", fact.dispatch)
+
+
+def _of_dispatch(fact: f.StepAttemptFailed | f.BodyAttemptFailed | f.DispatchLost | f.DispatchParked) -> Answers:
+    return lambda e: isinstance(e, Execute) and (e.run, e.dispatch) == (fact.run, fact.dispatch)
+
+
+def _of_timer(kind: str, id: str, step: str) -> Answers:
+    return lambda e: isinstance(e, Arm) and (e.kind, e.id, e.step) == (kind, id, step)
+
+
+def answered_by(fact: Fact) -> Answers:
+    """Which effects are over with this fact."""
+    match fact:
+        case f.RunCompleted() | f.RunFailed() | f.RunCancelled():
+            return _of_run(fact)
+        case f.StepCompleted() | f.StepFailed():
+            return _of_step(fact)
+        case f.StepPlanned() | f.SleepStarted() | f.DiscoveryAnswered():
+            return _of_body(fact)
+        case f.StepAttemptFailed() | f.BodyAttemptFailed() | f.DispatchLost() | f.DispatchParked():
+            return _of_dispatch(fact)
+        case f.SleepEnded(run, step):
+            return _of_timer("sleep", run, step)
+        case f.RetryDue(run, step):
+            return _of_timer("retry", run, step)
+        case f.RunDue(run):
+            return _of_timer("due", run, "")
+        case f.CronArmed(function, cron) | f.CronDisarmed(function, cron) | f.CronTicked(function, cron):
+            return _of_timer("cron", function, cron)
+        case f.DispatchUnparked():
+            return lambda e: isinstance(e, CodeWanted) and (e.run, e.step) == (fact.run, fact.step)
+        case f.PublishesSent(numbers):
+            return lambda e: isinstance(e, Publish) and e.number in numbers
+        case f.MessagesDelivered(to_lane, upto):
+            return lambda e: isinstance(e, Deliver) and e.to_lane == to_lane and e.seq <= upto
+        case _:
+            return lambda e: False
+
+

@@ -1,0 +1,253 @@
+"""Moves: commands, plausible and not, made of small numbers and the state they meet.
+
+A sequence of moves is a list of numbers, so hypothesis can shrink it and the mutants can draw it from a seed. ``play``
+turns each into one command for a harness: answers to what is outstanding, answers late or never asked for, timers, losses,
+repetitions of any earlier command, requests, messages, catalogue versions, time going by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, TypeVar
+
+from penstock.model import limits
+from penstock.model.commands import (
+    CancelRun,
+    CleanUp,
+    Command,
+    FireTimer,
+    InvokeFunction,
+    LoseDispatch,
+    NoteDelivered,
+    NotePublished,
+    ParkDispatch,
+    Report,
+    TakeMessage,
+    Unpark,
+)
+from penstock.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
+from penstock.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
+from penstock.model.function import AppSpec, CronTrigger, EventTrigger
+from penstock.model.ids import run_id, ulid
+from penstock.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from tests.core.harness import Harness
+from tests.core.values import (
+    HOUR_MS,
+    LANES,
+    MINUTE_MS,
+    START_MS,
+    accept,
+    app,
+    body_errored,
+    done,
+    errored,
+    event,
+    found,
+    function,
+    home_slug,
+    see,
+    sleep,
+)
+
+CRON: Final = "*/5 * * * *"
+PLACE_ORDER: Final = function("shop-place", "order/placed", EventTrigger("order/*", "event.data.n > 3"), retries=2)
+BILL: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+TICK: Final = function(home_slug("shop-tick"), CronTrigger(CRON), retries=1)
+ON_FAILURE: Final = function("shop-place-failure", FUNCTION_FAILED, retries=0)
+ON_END: Final = function("shop-audit", EventTrigger(FUNCTION_FINISHED, "event.data.function_id != 'shop-audit'"))
+VERSIONS: Final[tuple[AppSpec | None, ...]] = (
+    app(PLACE_ORDER, BILL, TICK),
+    app(PLACE_ORDER, TICK, ON_FAILURE, ON_END),
+    app(PLACE_ORDER, BILL),
+    None,
+)
+STEPS: Final = ("a", "b", "c", "d")
+ELSEWHERE: Final = run_id(START_MS, "x", "f", "", lane=1, lanes=LANES)
+NOWHERE: Final = run_id(START_MS, "y", "f", "", lane=0, lanes=LANES)
+
+T = TypeVar("T")
+
+
+class Move(NamedTuple):
+    """What to do (an index into ``MOVES``) and three numbers that choose among what is possible."""
+
+    kind: int
+    x: int
+    y: int
+    z: int
+
+
+def play(harness: Harness, moves: Iterable[Move]) -> None:
+    """Do the moves; the harness checks after each."""
+    harness.do(see(VERSIONS[0]))
+    for number, move in enumerate(moves):
+        command = MOVES[move.kind % len(MOVES)](harness, move, number + 1)
+        if command is not None:
+            harness.do(command)
+
+
+def end_everything(harness: Harness, turns_max: int = 500) -> None:
+    """Answer and fire what is outstanding until no run is open."""
+    for _ in range(turns_max):
+        if not harness.runs:
+            break
+        effect = min((e for e in harness.outstanding if _ends(e)), key=repr)
+        if isinstance(effect, Execute):
+            harness.do(Report(effect.run, effect.step, effect.attempt, effect.dispatch, (_ending(effect),)))
+        elif isinstance(effect, CodeWanted):
+            harness.do(Unpark(effect.run, effect.step, effect.dispatch))
+        elif isinstance(effect, Arm):
+            harness.do(FireTimer(effect.at_ms, effect.kind, effect.id, effect.step), effect.at_ms)
+    assert not harness.runs, f"runs that never end: {harness.runs}"
+
+
+def _ends(effect: object) -> bool:
+    return isinstance(effect, Execute | CodeWanted) or (isinstance(effect, Arm) and effect.kind != "cron")
+
+
+def _ending(effect: Execute) -> Operation:
+    return done(effect.step) if effect.step else BodyDone(b"null")
+
+
+# --- the moves ----------------------------------------------------------------------------------
+
+
+def _pick(options: Iterable[T], number: int) -> T | None:
+    listed = sorted(options, key=repr)
+    return listed[number % len(listed)] if listed else None
+
+
+def _event(harness: Harness, move: Move, number: int) -> Command:
+    name = ("order/placed", "order/paid", "order/lost.late", "nobody/cares")[move.x % 4]
+    id = ("", "one", "two")[move.y % 3]
+    data = (b'{"n":5}', b'{"n":true}', b"{}", b"{broken", b'{"n":"\\ud800"}')[move.z % 5]
+    given = event(number, name, id=id, at_ms=harness.now_ms, data=data)
+    if move.z % 7 == 6:
+        given = event(number, name, id=id, at_ms=harness.now_ms + HOUR_MS, data=data)
+    return accept(given, offset=number, partition=move.z % 2)
+
+
+def _answer(harness: Harness, move: Move, number: int) -> Command | None:
+    effect = _pick((e for e in harness.outstanding if isinstance(e, Execute)), move.x)
+    if effect is None:
+        return None
+    if effect.step:
+        operation = errored(effect.step, retriable=move.y % 8 != 7) if move.y % 4 == 3 else done(effect.step)
+        return Report(effect.run, effect.step, effect.attempt, effect.dispatch, (operation,))
+    return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move))
+
+
+def _body_operations(move: Move) -> tuple[Operation, ...]:
+    first, second = STEPS[move.z % 4], STEPS[move.z // 4 % 4]
+    plans: tuple[tuple[Operation, ...], ...] = (
+        (done(first),),
+        (found(first), found(second)),
+        (done(first), found(second), sleep(STEPS[move.x % 4])),
+        (errored(first),),
+        (sleep(first), errored(second)),
+        (),
+        (SendFound(first, first, (event(1, "order/paid"), event(2, "nobody/cares", id="mine"))), done(second)),
+        (PublishFound(first, first, "topic", b"k", b"v"), found(second)),
+        (done(first), BodyDone(b"1")),
+        (done(first), body_errored(retriable=move.x % 2 == 0)),
+        (errored(first, retriable=False), SleepFound(second, second, 0, START_MS)),
+        (BodyDone(b'{"sum":1}'),),
+    )
+    return plans[move.y % len(plans)]
+
+
+def _stranger(harness: Harness, move: Move, number: int) -> Command:
+    """A report that nobody asked for: any run, step, attempt and dispatch, any operations."""
+    run = _pick([*harness.story.open, *harness.story.ended, NOWHERE], move.x) or NOWHERE
+    step = ("", *STEPS)[move.y % 5]
+    operations = _body_operations(move)
+    if step and move.x % 3:
+        operations = (done(step), errored(step), *operations)[: move.x % 4]
+    return Report(run, step, move.z % 3, move.z // 3 % 8, operations)
+
+
+def _again(harness: Harness, move: Move, number: int) -> Command | None:
+    """Any earlier command once more."""
+    commands = harness.commands
+    return commands[-1 - (move.x + 64 * (move.y % 2)) % len(commands)]
+
+
+def _timer(harness: Harness, move: Move, number: int) -> Command | None:
+    arm = _pick((e for e in harness.outstanding if isinstance(e, Arm)), move.x)
+    if arm is None:
+        return None
+    harness.now_ms = max(harness.now_ms, arm.at_ms)
+    return FireTimer(arm.at_ms, arm.kind, arm.id, arm.step)
+
+
+def _lose(harness: Harness, move: Move, number: int) -> Command | None:
+    effect = _pick((e for e in harness.outstanding if isinstance(e, Execute)), move.x)
+    return effect and LoseDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4))
+
+
+def _park(harness: Harness, move: Move, number: int) -> Command | None:
+    effect = _pick((e for e in harness.outstanding if isinstance(e, Execute)), move.x)
+    return effect and ParkDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4))
+
+
+def _unpark(harness: Harness, move: Move, number: int) -> Command | None:
+    effect = _pick((e for e in harness.outstanding if isinstance(e, CodeWanted)), move.x)
+    return effect and Unpark(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4))
+
+
+def _request(move: Move, at_ms: int) -> str:
+    return ulid(at_ms // HOUR_MS * HOUR_MS, bytes(9) + bytes([move.z % 3])) if move.z % 4 else ""
+
+
+def _cancel(harness: Harness, move: Move, number: int) -> CancelRun:
+    run = _pick([*harness.story.open, *harness.story.ended, NOWHERE, ELSEWHERE, "no id"], move.x)
+    return CancelRun(run or NOWHERE, "tests", _request(move, harness.now_ms), move.y % 3 - 1)
+
+
+def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
+    function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
+    return InvokeFunction(function, event(1_000 + move.y % 4), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
+def _message(harness: Harness, move: Move, number: int) -> Command:
+    seq = harness.story.taken.get(1, 0) + 1 + move.x % 3 - 1
+    return TakeMessage(1, seq, _cancel(harness, move, number) if move.y % 2 else _invoke(harness, move, number))
+
+
+def _delivered(harness: Harness, move: Move, number: int) -> Command:
+    delivered = _pick((e for e in harness.outstanding if isinstance(e, Deliver)), move.x)
+    return NoteDelivered(1, delivered.seq + move.y % 2 if delivered is not None else move.y % 4)
+
+
+def _published(harness: Harness, move: Move, number: int) -> Command:
+    numbers = sorted(e.number for e in harness.outstanding if isinstance(e, Publish))
+    return NotePublished((*numbers[: move.x % 5], move.y))
+
+
+def _version(harness: Harness, move: Move, number: int) -> Command:
+    return see(VERSIONS[move.x % len(VERSIONS)], offset=number if move.y % 4 else move.y)
+
+
+def _wait(harness: Harness, move: Move, number: int) -> Command:
+    harness.now_ms += (MINUTE_MS, 11 * MINUTE_MS, HOUR_MS, limits.DAY_MS + 2 * HOUR_MS)[move.x % 4]
+    return CleanUp()
+
+
+MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
+    *(_event,) * 3,
+    *(_answer,) * 8,
+    *(_stranger,) * 4,
+    *(_again,) * 4,
+    *(_timer,) * 4,
+    *(_lose,) * 3,
+    _park,
+    _unpark,
+    _cancel,
+    _invoke,
+    _message,
+    _delivered,
+    _published,
+    _version,
+    _wait,
+)
+"""Often the moves that make a run go on, else it would not get far."""

@@ -1,0 +1,109 @@
+"""What must hold of the facts in their order: each run is one story with one end.
+
+Run ids are unique · a recorded result never changes · a run ends once and nothing follows · attempts count up and stay
+within retries + 1 · a late failure is never taken · dispatch and message numbers are used once · an id within its window
+and a record before its source's position start nothing.
+"""
+
+from __future__ import annotations
+
+from penstock.core.catalogue import catalogue
+from penstock.core.tables import Tables
+from penstock.model import facts as f
+from penstock.model import limits
+from penstock.model.effects import Effect, Execute, Publish
+from penstock.model.facts import Fact
+from penstock.model.rows import Hand
+
+
+class Story:
+    """All facts so far, as far as later ones are bound by them. ``tell`` and ``release`` raise AssertionError."""
+
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+        self.ended: set[str] = set()
+        self.results: dict[tuple[str, str], bytes] = {}
+        self.attempts: dict[tuple[str, str], int] = {}
+        self.dispatches: set[tuple[str, int]] = set()
+        self.published = 0
+        self.taken: dict[int, int] = {}
+        self.seen: dict[tuple[str, int, str], int] = {}
+
+    def tell(self, fact: Fact, tables: Tables, at_ms: int) -> None:
+        """The next fact; ``tables`` are as before it."""
+        run = getattr(fact, "run", None)
+        match fact:
+            case f.RunStarted():
+                assert run not in self.open | self.ended, f"started twice: {fact}"
+                self.open.add(fact.run)
+            case f.RunCompleted() | f.RunFailed() | f.RunCancelled():
+                assert run in self.open, f"ended twice, or never begun: {fact}"
+                self.open.remove(fact.run)
+                self.ended.add(fact.run)
+            case f.StepCompleted():
+                self._result(fact.run, fact.step, fact.data)
+            case f.StepFailed():
+                self._attempt(fact, tables, last=True)
+                self._result(fact.run, fact.step, b"failed")
+            case f.StepAttemptFailed() | f.BodyAttemptFailed():
+                self._attempt(fact, tables, last=False)
+            case f.DispatchLost():
+                self._lose(fact, tables)
+            case f.MessageTaken():
+                assert fact.seq == self.taken.get(fact.from_lane, 0) + 1, f"taken out of order: {fact}"
+                self.taken[fact.from_lane] = fact.seq
+            case f.EventAccepted():
+                self._accept(fact, tables)
+            case _:
+                pass
+        ends = isinstance(fact, f.RunCompleted | f.RunFailed | f.RunCancelled)
+        assert ends or run is None or run in self.open, f"about a run that is over: {fact}"
+
+    def release(self, effect: Effect) -> None:
+        """An effect goes out."""
+        match effect:
+            case Execute(run, _, _, _, dispatch):
+                assert (run, dispatch) not in self.dispatches, f"a dispatch number used twice: {effect}"
+                self.dispatches.add((run, dispatch))
+            case Publish(number):
+                assert number == self.published + 1, f"publishes are numbered without holes, got {effect}"
+                self.published = number
+            case _:
+                pass
+
+    def _result(self, run: str, step: str, data: bytes) -> None:
+        assert (run, step) not in self.results, f"step {step} of run {run} has a result already"
+        self.results[run, step] = data
+
+    def _attempt(self, fact: f.StepAttemptFailed | f.StepFailed | f.BodyAttemptFailed, tables: Tables, *, last: bool) -> None:
+        step = "" if isinstance(fact, f.BodyAttemptFailed) else fact.step
+        run = tables.runs.get(fact.run)
+        assert run is not None
+        spec = catalogue(tables).functions.get(run.function)
+        retries = spec.retries if spec is not None else limits.RETRIES_DEFAULT
+        assert fact.attempt < retries or last or spec is None, f"one attempt too many: {fact}"
+        row = tables.steps.get((fact.run, step)) if step else None
+        too_large = isinstance(fact, f.StepFailed) and fact.error_name == "output_too_large"  # A success, but for that.
+        if row is not None and not too_large:
+            mine = row.hand == Hand.OUT and row.dispatch == fact.dispatch
+            assert mine, f"a failure of a dispatch that is not the awaited one: {fact}, {row}"
+        if step:
+            before = self.attempts.get((fact.run, step), -1)
+            assert fact.attempt == before + 1, f"attempts count up one by one, got {fact} after {before}"
+            self.attempts[fact.run, step] = fact.attempt
+
+    def _lose(self, fact: f.DispatchLost, tables: Tables) -> None:
+        row = tables.steps.get((fact.run, fact.step)) if fact.step else tables.runs.get(fact.run)
+        assert row is not None and fact.lost == row.lost + 1, f"losses count up one by one, got {fact} after {row}"
+        assert fact.lost <= limits.DISPATCHES_LOST_MAX, f"lost too often: {fact}"
+
+    def _accept(self, fact: f.EventAccepted, tables: Tables) -> None:
+        if not fact.topic:
+            return
+        position = tables.positions.get((fact.topic, fact.partition))
+        assert position is None or fact.offset >= position.offset, f"accepted twice: {fact}"
+        key = (fact.topic, fact.partition, fact.id)
+        window_ms = limits.SEEN_CLIENT_IDS_MS if fact.id_is_clients else limits.SEEN_OUR_IDS_MS
+        before = self.seen.get(key)
+        assert before is None or fact.received_at_ms - before > window_ms, f"an id taken twice in its window: {fact}"
+        self.seen[key] = fact.received_at_ms

@@ -1,0 +1,53 @@
+"""The contact form: does a visitor get what the example promises, and nothing twice?"""
+
+from __future__ import annotations
+
+from examples import contact_form, records
+from penstock import Event
+from penstock.testing import TestApp
+
+WRITTEN = Event(
+    "contact/message.received", {"name": "Ada", "email": "ada@example.com", "text": "Does it count?"}, id="ada-1"
+)
+
+
+def mails() -> list[tuple[str, str]]:
+    return [(mail["to"], mail["subject"]) for mail in records.found("mail")]
+
+
+async def test_team_and_visitor_get_a_mail_at_once_and_the_visitor_another_after_a_day() -> None:
+    async with TestApp(contact_form.app) as t:
+        run = await t.send(WRITTEN)
+        assert sorted(mails()) == [("ada@example.com", "Thank you"), ("team@example.com", "Message 1 from Ada")]
+        assert run.status == "Running"
+        await t.advance("23h")
+        assert len(mails()) == 2
+        await t.advance("1h")
+        assert mails()[2:] == [("ada@example.com", "All answered?")]
+        assert run.result == {"message": 1, "mails": 3}
+
+
+async def test_a_message_sent_twice_is_stored_and_answered_once() -> None:
+    async with TestApp(contact_form.app) as t:
+        await t.send(WRITTEN)
+        await t.send(WRITTEN)
+        await t.advance("2d")
+    assert len(records.found("message")) == 1
+    assert len(mails()) == 3
+
+
+async def test_a_worker_that_dies_behind_a_mail_sends_it_once() -> None:
+    async with TestApp(contact_form.app) as t:
+        t.crash_after("mail-visitor")
+        run = await t.send(WRITTEN)
+        await t.advance("2d")
+        assert run.result == {"message": 1, "mails": 3}
+    assert len(mails()) == 3
+
+
+async def test_a_message_without_a_mail_address_fails_naming_the_field() -> None:
+    async with TestApp(contact_form.app) as t:
+        run = await t.send(Event("contact/message.received", {"name": "Ada", "text": "Hello"}))
+    assert run.status == "Failed"
+    assert "email" in run.error.message
+    assert mails() == []
