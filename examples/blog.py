@@ -5,7 +5,7 @@ crons with and without a time zone, and two ways to meet failure: attempts in qu
 all for a nightly job that is pointless an hour later.
 
     penstock dev examples.blog:app
-    echo '{"name": "blog/post.viewed", "data": {"post": "hello-world"}}' | penstock events send -
+    penstock events send blog/post.viewed --data '{"post": "hello-world"}'
 """
 
 from __future__ import annotations

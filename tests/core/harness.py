@@ -1,6 +1,6 @@
 """The harness: decide, fold, promote, and after every command the equation and the invariants.
 
-*Effects released so far, minus those answered by later facts, equal ``owed(tables)``.* ``Outstanding`` is the left side;
+*Effects released so far, minus those answered by later facts, equal ``owed(tables)``.* The left side is kept here;
 which fact answers which effect is the table in ``answered_by``. What must hold of the rows alone is in
 ``tests/core/invariants.py``, what must hold of the facts in order is ``Story``.
 
@@ -15,7 +15,6 @@ from typing import Final
 from penstock.core.decide import decide
 from penstock.core.fold import fold
 from penstock.core.owed import owed
-from penstock.core.tables import Tables
 from penstock.model import facts as f
 from penstock.model.commands import AcceptEvent, Command, RefuseRecord
 from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish
@@ -43,6 +42,8 @@ class Harness:
         self.journal: list[tuple[Fact | PositionRow, int]] = []
         self.commands: list[Command] = []
         self.story = Story()
+        self.may_raise = False
+        """Whether ``decide`` may refuse a command for another reason than that it is malformed."""
 
     def do(self, command: Command, at_ms: int | None = None) -> list[Fact]:
         """Decide, fold and promote one command; check everything. Returns the facts."""
@@ -52,6 +53,9 @@ class Harness:
         assert not any(table.flight for table in self.tables.all), f"{command} was decided and changed a row"
         assert decide(self.tables, command, self.now_ms) == facts, f"{command} was decided in two ways"
         for fact in facts:
+            if isinstance(fact, f.CommandRefused) and not isinstance(command, RefuseRecord):
+                # Else the refusal of what raised would hide our own mistakes.
+                assert self.may_raise or fact.reason.startswith("BadRequest"), f"{command} raised: {fact.reason}"
             self.story.tell(fact, self.tables, self.now_ms)
             released = fold(self.tables, fact, self.now_ms)
             self._answer(fact)
@@ -71,6 +75,7 @@ class Harness:
             f"owed and never released {set(expected) - self.outstanding}"
         )
         invariants.check(self.tables)
+        self.story.check(self.tables)
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -147,8 +152,9 @@ Answers = Callable[[Effect], bool]
 
 
 def _of_run(fact: f.RunCompleted | f.RunFailed | f.RunCancelled) -> Answers:
-    return lambda e: (isinstance(e, Execute | CodeWanted) and e.run == fact.run) or (
-        isinstance(e, Arm) and e.kind != "cron" and e.id == fact.run
+    return lambda e: (
+        (isinstance(e, Execute | CodeWanted) and e.run == fact.run)
+        or (isinstance(e, Arm) and e.kind != "cron" and e.id == fact.run)
     )
 
 
@@ -201,5 +207,3 @@ def answered_by(fact: Fact) -> Answers:
             return lambda e: isinstance(e, Deliver) and e.to_lane == to_lane and e.seq <= upto
         case _:
             return lambda e: False
-
-

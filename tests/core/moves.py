@@ -1,8 +1,8 @@
 """Moves: commands, plausible and not, made of small numbers and the state they meet.
 
 A sequence of moves is a list of numbers, so hypothesis can shrink it and the mutants can draw it from a seed. ``play``
-turns each into one command for a harness: answers to what is outstanding, answers late or never asked for, timers, losses,
-repetitions of any earlier command, requests, messages, catalogue versions, time going by.
+turns each into one command for a harness: answers to what is outstanding, answers late or never asked for, timers,
+losses, repetitions of any earlier command, requests, messages, catalogue versions, time going by.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from penstock.model.commands import (
 from penstock.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from penstock.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
 from penstock.model.function import AppSpec, CronTrigger, EventTrigger
-from penstock.model.ids import run_id, ulid
+from penstock.model.ids import run_id, ulid, ulid_time_ms
 from penstock.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
 from tests.core.harness import Harness
 from tests.core.values import (
@@ -169,7 +169,11 @@ def _stranger(harness: Harness, move: Move, number: int) -> Command:
 def _again(harness: Harness, move: Move, number: int) -> Command | None:
     """Any earlier command once more."""
     commands = harness.commands
-    return commands[-1 - (move.x + 64 * (move.y % 2)) % len(commands)]
+    command = commands[-1 - (move.x + 64 * (move.y % 2)) % len(commands)]
+    asked = command.message if isinstance(command, TakeMessage) else command
+    if isinstance(asked, InvokeFunction) and ulid_time_ms(asked.request) < harness.now_ms - limits.DAY_MS + HOUR_MS:
+        return None  # Apis must not: request ids are kept for a day.
+    return command
 
 
 def _timer(harness: Harness, move: Move, number: int) -> Command | None:
@@ -182,17 +186,33 @@ def _timer(harness: Harness, move: Move, number: int) -> Command | None:
 
 def _lose(harness: Harness, move: Move, number: int) -> Command | None:
     effect = _pick((e for e in harness.outstanding if isinstance(e, Execute)), move.x)
-    return effect and LoseDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4))
+    return LoseDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4)) if effect is not None else None
+
+
+def _lose_again(harness: Harness, move: Move, number: int) -> Command | None:
+    """What was lost most often is lost once more, or its time to be handed out again has come."""
+    counts = [(row.lost, row.run, "") for _, row in harness.tables.runs.scan(limit=1_000)]
+    counts += [(row.lost, row.run, row.step) for _, row in harness.tables.steps.scan(limit=1_000)]
+    times, run, step = max(counts, default=(0, "", ""))
+    if not times:
+        return None
+    for effect in harness.outstanding:
+        if isinstance(effect, Execute) and (effect.run, effect.step) == (run, step):
+            return LoseDispatch(effect.run, effect.step, effect.dispatch)
+        if isinstance(effect, Arm) and (effect.kind, effect.id, effect.step) == ("retry", run, step):
+            harness.now_ms = max(harness.now_ms, effect.at_ms)
+            return FireTimer(effect.at_ms, effect.kind, effect.id, effect.step)
+    return None
 
 
 def _park(harness: Harness, move: Move, number: int) -> Command | None:
     effect = _pick((e for e in harness.outstanding if isinstance(e, Execute)), move.x)
-    return effect and ParkDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4))
+    return ParkDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4)) if effect is not None else None
 
 
 def _unpark(harness: Harness, move: Move, number: int) -> Command | None:
     effect = _pick((e for e in harness.outstanding if isinstance(e, CodeWanted)), move.x)
-    return effect and Unpark(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4))
+    return Unpark(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4)) if effect is not None else None
 
 
 def _request(move: Move, at_ms: int) -> str:
@@ -206,7 +226,8 @@ def _cancel(harness: Harness, move: Move, number: int) -> CancelRun:
 
 def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
     function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
-    return InvokeFunction(function, event(1_000 + move.y % 4), _request(move, harness.now_ms), move.y % 3 - 1)
+    request = _request(move, harness.now_ms) or ulid(harness.now_ms, number.to_bytes(10, "big"))
+    return InvokeFunction(function, event(1_000 + number), request, move.y % 3 - 1)
 
 
 def _message(harness: Harness, move: Move, number: int) -> Command:
@@ -239,7 +260,8 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     *(_stranger,) * 4,
     *(_again,) * 4,
     *(_timer,) * 4,
-    *(_lose,) * 3,
+    *(_lose,) * 2,
+    *(_lose_again,) * 4,
     _park,
     _unpark,
     _cancel,

@@ -1,13 +1,14 @@
 """What must hold of the facts in their order: each run is one story with one end.
 
 Run ids are unique · a recorded result never changes · a run ends once and nothing follows · attempts count up and stay
-within retries + 1 · a late failure is never taken · dispatch and message numbers are used once · an id within its window
-and a record before its source's position start nothing.
+within retries + 1 · a late failure is never taken · dispatch and message numbers are used once · an id within its
+window and a record before its source's position start nothing.
 """
 
 from __future__ import annotations
 
 from penstock.core.catalogue import catalogue
+from penstock.core.reports import NOTHING_REPORTED
 from penstock.core.tables import Tables
 from penstock.model import facts as f
 from penstock.model import limits
@@ -24,6 +25,8 @@ class Story:
         self.ended: set[str] = set()
         self.results: dict[tuple[str, str], bytes] = {}
         self.attempts: dict[tuple[str, str], int] = {}
+        self.unseen: set[str] = set()
+        """Runs of which something was resolved since their body last went out."""
         self.dispatches: set[tuple[str, int]] = set()
         self.published = 0
         self.taken: dict[int, int] = {}
@@ -40,6 +43,9 @@ class Story:
                 assert run in self.open, f"ended twice, or never begun: {fact}"
                 self.open.remove(fact.run)
                 self.ended.add(fact.run)
+                self.unseen.discard(fact.run)
+            case f.SleepEnded():
+                self._result(fact.run, fact.step, b"null")
             case f.StepCompleted():
                 self._result(fact.run, fact.step, fact.data)
             case f.StepFailed():
@@ -47,6 +53,8 @@ class Story:
                 self._result(fact.run, fact.step, b"failed")
             case f.StepAttemptFailed() | f.BodyAttemptFailed():
                 self._attempt(fact, tables, last=False)
+                blamed = fact.error_name == NOTHING_REPORTED and fact.run in self.unseen
+                assert not blamed, f"the body had something to look at: {fact}"
             case f.DispatchLost():
                 self._lose(fact, tables)
             case f.MessageTaken():
@@ -62,9 +70,11 @@ class Story:
     def release(self, effect: Effect) -> None:
         """An effect goes out."""
         match effect:
-            case Execute(run, _, _, _, dispatch):
+            case Execute(run, _, step, _, dispatch):
                 assert (run, dispatch) not in self.dispatches, f"a dispatch number used twice: {effect}"
                 self.dispatches.add((run, dispatch))
+                if not step:
+                    self.unseen.discard(run)
             case Publish(number):
                 assert number == self.published + 1, f"publishes are numbered without holes, got {effect}"
                 self.published = number
@@ -74,8 +84,11 @@ class Story:
     def _result(self, run: str, step: str, data: bytes) -> None:
         assert (run, step) not in self.results, f"step {step} of run {run} has a result already"
         self.results[run, step] = data
+        self.unseen.add(run)
 
-    def _attempt(self, fact: f.StepAttemptFailed | f.StepFailed | f.BodyAttemptFailed, tables: Tables, *, last: bool) -> None:
+    def _attempt(
+        self, fact: f.StepAttemptFailed | f.StepFailed | f.BodyAttemptFailed, tables: Tables, *, last: bool
+    ) -> None:
         step = "" if isinstance(fact, f.BodyAttemptFailed) else fact.step
         run = tables.runs.get(fact.run)
         assert run is not None
@@ -91,6 +104,12 @@ class Story:
             before = self.attempts.get((fact.run, step), -1)
             assert fact.attempt == before + 1, f"attempts count up one by one, got {fact} after {before}"
             self.attempts[fact.run, step] = fact.attempt
+
+    def check(self, tables: Tables) -> None:
+        """After a command: a body in nobody's hand has been told of everything."""
+        for id in self.unseen:
+            run = tables.runs.get(id)
+            assert run is not None and run.body != Hand.IDLE, f"the body was not told what was resolved: {run}"
 
     def _lose(self, fact: f.DispatchLost, tables: Tables) -> None:
         row = tables.steps.get((fact.run, fact.step)) if fact.step else tables.runs.get(fact.run)

@@ -14,7 +14,7 @@ from tests.core.moves import MOVES, Move, end_everything, play
 from tests.core.values import PLACE
 
 SMALL = st.integers(0, 63)
-SEQUENCES = st.lists(st.builds(Move, st.integers(0, len(MOVES) - 1), SMALL, SMALL, SMALL), max_size=60)
+SEQUENCES = st.lists(st.builds(Move, st.integers(0, len(MOVES) - 1), SMALL, SMALL, SMALL), min_size=30, max_size=120)
 FEW = settings(max_examples=max(settings().max_examples // 2, 1))
 
 

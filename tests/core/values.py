@@ -54,7 +54,9 @@ def internal_id(number: int) -> str:
     return encode_ulid(START_MS << 80 | number)
 
 
-def event(number: int = 1, name: str = "order/placed", *, id: str = "", at_ms: int = 0, data: bytes = b"{}") -> Envelope:
+def event(
+    number: int = 1, name: str = "order/placed", *, id: str = "", at_ms: int = 0, data: bytes = b"{}"
+) -> Envelope:
     """An event received at START_MS, or then; ``id`` is the client's where it is given."""
     own = internal_id(number)
     at_ms = at_ms or START_MS

@@ -9,7 +9,7 @@ from penstock.model.place import Place
 from penstock.model.rows import Row
 from penstock.state.keyspace import BY_PREFIX, KEYSPACE
 from penstock.state.memory import MemoryStore
-from penstock.state.tables import DurableTables, LaneTables
+from penstock.state.tables import LaneTables
 from tests.state.rows import ONE_OF_EACH
 
 
@@ -49,9 +49,7 @@ def test_only_the_index_of_seen_ids_is_derived() -> None:
 
 def test_lane_tables_and_their_durable_view_are_what_the_core_asks_for() -> None:
     tables = LaneTables(Place("g", 0, 8), MemoryStore())
-    asked: Tables = tables
-    durable: Tables = tables.durable
-    assert isinstance(asked, LaneTables)
-    assert isinstance(durable, DurableTables)
-    for spec in KEYSPACE:
-        assert getattr(asked, spec.name).scan(limit=1) == getattr(durable, spec.name).scan(limit=1) == []
+    views: list[Tables] = [tables, tables.durable]
+    for view in views:
+        assert view.place.lane == 0
+        assert [getattr(view, spec.name).scan(limit=1) for spec in KEYSPACE] == [[]] * len(KEYSPACE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.model.rows import RunRow, TimerRow
-from penstock.state import flush
+from penstock.state import checkpoint, flush
 from penstock.state.checkpoint import Checkpoint
 from penstock.state.dump import dump
 from penstock.state.memory import MemoryDisk, MemoryStore
@@ -31,12 +31,14 @@ from tests.state.test_tables import PLACE, marker
 RUNS = st.sampled_from("abcdefgh")
 Put = tuple[str, int | None]
 RECORD = st.lists(st.tuples(RUNS, st.none() | st.integers(0, 9)), min_size=1, max_size=6)
+TURNS = st.integers(0, 8)
 STEP = st.one_of(
-    st.tuples(st.just("record"), RECORD),
-    st.tuples(st.just("void"), RECORD),
-    st.tuples(st.sampled_from(["flush", "begin", "commit", "abandon", "kill", "tear", "restore"]), st.none()),
-    st.tuples(st.just("power"), st.integers(0, 3)),
+    st.tuples(st.sampled_from(["record", "record", "record", "void"]), RECORD),
+    st.tuples(st.sampled_from(["flush", "commit"]), st.lists(RECORD, max_size=3)),
+    st.tuples(st.sampled_from(["tear", "tear commit", "power"]), TURNS),
+    st.tuples(st.sampled_from(["begin", "begin", "abandon", "kill", "restore"]), st.none()),
 )
+STEPS = st.lists(STEP, min_size=10, max_size=40)
 
 
 class World:
@@ -93,41 +95,58 @@ class World:
             self.fold(record)
             self.tables.promote()
 
-    async def tear(self) -> None:
-        """Die in the middle of a flush."""
-        task = asyncio.create_task(self.tables.flush(marker(len(self.journal))))
-        await asyncio.sleep(0)
+    async def meanwhile(self, work: Coroutine[None, None, object], records: list[list[Put]]) -> None:
+        """The lane goes on, a record a turn, while this is done."""
+        task = asyncio.create_task(work)
+        for record in records:
+            await asyncio.sleep(0)
+            self.record(record)
+            self.check()
+        await task
+
+    async def tear(self, work: Coroutine[None, None, object], turns: int) -> None:
+        """Die in the middle of this."""
+        task = asyncio.create_task(work)
+        for _ in range(turns):
+            await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
         self.reopen()
         await self.catch_up()
 
-    async def step(self, what: str, given: object) -> None:
-        match what, given:
+    async def commit(self, made: Checkpoint) -> None:
+        await self.topics.send(made)
+        await made.committed()
+
+    async def step(self, what: str, details: object) -> None:
+        end = marker(len(self.journal))
+        match what, details:
             case "record", list():
-                self.record(given)
+                self.record(details)
             case "void", list():
-                self.fold(given)
+                self.fold(details)
                 self.check_durable()
                 self.tables.drop()
-            case "flush", _:
-                await self.tables.flush(marker(len(self.journal)))
+            case "flush", list():
+                await self.meanwhile(self.tables.flush(end), details)
             case "begin", _ if self.checkpoint is None:
-                self.checkpoint = await Checkpoint.begin(self.tables, marker(len(self.journal)))
-            case "commit", _ if self.checkpoint is not None:
-                await self.topics.send(self.checkpoint)
-                await self.checkpoint.committed()
+                self.checkpoint = await Checkpoint.begin(self.tables, end)
+            case "commit", list() if self.checkpoint is not None:
+                await self.meanwhile(self.commit(self.checkpoint), details)
                 self.checkpoint = None
+            case "tear commit", int() if self.checkpoint is not None:
+                await self.topics.send(self.checkpoint)
+                await self.tear(self.checkpoint.committed(), details)
             case "abandon", _ if self.checkpoint is not None:
                 self.checkpoint.abandoned()
                 self.checkpoint = None
             case "kill", _:
                 self.reopen()
                 await self.catch_up()
-            case "tear", _:
-                await self.tear()
+            case "tear", int():
+                await self.tear(self.tables.flush(end), details)
             case "power", int() if self.disk is not None:
-                self.disk.lose_unsynced(given)
+                self.disk.lose_unsynced(details)
                 self.reopen()
                 await self.catch_up()
             case "restore", _:
@@ -155,16 +174,16 @@ class World:
     async def check_restored(self) -> None:
         """What the topics alone give is the table as it was at their checkpoint; here: a last one is made for it."""
         if self.checkpoint is not None:
-            await self.step("commit", None)
+            await self.step("commit", [])
         await self.step("begin", None)
-        await self.step("commit", None)
+        await self.step("commit", [])
         assert dump(await self.topics.restore()) == dump(self.tables)
 
 
 async def _live(open_store: Callable[[], Store], disk: MemoryDisk | None, steps: list[tuple[str, object]]) -> None:
     world = World(open_store, disk)
-    for what, given in steps:
-        await world.step(what, given)
+    for what, details in steps:
+        await world.step(what, details)
         world.check()
     await world.check_restored()
 
@@ -174,13 +193,14 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a flush of a few rows has parts, and can be torn between them."""
     monkeypatch.setattr(flush, "FLUSH_BATCH_CHANGES_MAX", 7)
     monkeypatch.setattr(flush, "SLICE_ROWS", 2)
+    monkeypatch.setattr(checkpoint, "CHUNK_ROWS", 3)
 
 
 class TestMemory:
     """The memory store, whose disk can lose its tail."""
 
     @settings(max_examples=300)
-    @given(steps=st.lists(STEP, max_size=25))
+    @given(steps=STEPS)
     def test_the_tables_are_what_a_dictionary_says(self, steps: list[tuple[str, object]]) -> None:
         disk = MemoryDisk()
         asyncio.run(_live(lambda: MemoryStore(disk), disk, steps))
@@ -190,7 +210,7 @@ class TestRocks:
     """RocksDB, closed and opened in the place of killed: the contract test kills one."""
 
     @settings(max_examples=25)
-    @given(steps=st.lists(STEP, max_size=25))
+    @given(steps=STEPS)
     def test_the_tables_are_what_a_dictionary_says(self, steps: list[tuple[str, object]]) -> None:
         budget = RocksBudget()
         opened: list[Store] = []

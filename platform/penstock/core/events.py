@@ -54,7 +54,7 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
             continue
         if expression is not None:
             if value is None:
-                value = event_json(event)
+                value = _readable(event)
             verdict = _holds(expression, value)
             if verdict is not True:
                 if verdict:
@@ -69,6 +69,16 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
         # One internal id twice: a producer repeats its seed after the id was forgotten, while the run is still open.
         return [EventDeduplicated(event.internal_id, event.id, event.name)]
     return [accepted(event, command.topic, command.partition, command.offset, seen), *runs, *skipped]
+
+
+def _readable(event: Envelope) -> dict[str, object]:
+    try:
+        return event_json(event)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(
+            f"event {event.id!r} refused: data must be JSON, since a trigger has an expression; got "
+            f"{event.data[:100]!r}: {error}. Fix its producer."
+        ) from error
 
 
 def _holds(expression: Expression, event: dict[str, object]) -> bool | str:

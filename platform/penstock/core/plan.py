@@ -27,6 +27,11 @@ from penstock.model.rows import Hand, RunRow, StepRow
 class Plan:
     """What one report leads to. Made, filled and read within one ``decide``."""
 
+    __slots__ = (
+        "_bytes", "_found", "_publishes", "_resolving", "_told", "again", "dispatch", "facts", "now_ms", "over",
+        "resolved", "run", "tables",
+    )  # fmt: skip
+
     def __init__(self, tables: Tables, run: RunRow, dispatch: int, now_ms: int) -> None:
         self.tables = tables
         self.run = run
@@ -37,8 +42,8 @@ class Plan:
         self.again = run.again  # Something the body has not seen was resolved before this report.
         self.resolved = False  # A step was done or failed for good: the body wants to know.
         self._resolving = -1  # Where in ``facts`` that was said last.
-        self._found: set[str] = set()  # Steps this very report has brought.
-        self._told: set[str] = set()  # Known steps it has spoken of.
+        self._found: tuple[str, ...] = ()  # Steps this very report has brought.
+        self._told: tuple[str, ...] = ()  # Known steps it has spoken of.
         self._bytes = run.bytes
         self._publishes = -1
 
@@ -60,7 +65,7 @@ class Plan:
         """Note that the report brings this step; False when the run knows it already or the run ended over a limit."""
         if self.over or step in self._found or self.step(step) is not None:
             return False
-        self._found.add(step)
+        self._found = (*self._found, step)
         if len(self.run.steps) + len(self._found) > limits.STEPS_PER_RUN_MAX:
             self.fail(
                 "InngestErrFunctionOverflowed",
@@ -74,7 +79,7 @@ class Plan:
         """Note that the report speaks of a step that the run knows; False when it has done so before."""
         if self.over or step in self._told:
             return False
-        self._told.add(step)
+        self._told = (*self._told, step)
         return True
 
     def complete(self, fact: StepCompleted) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from penstock.core.plan import Plan
 from penstock.core.retry import lost_retry_at_ms
-from penstock.core.steps import DECIDE
+from penstock.core.steps import DECIDE, body
 from penstock.core.steps import run as run_step
 from penstock.core.steps.run import is_resolved
 from penstock.core.tables import Tables
@@ -20,6 +20,7 @@ from penstock.model.operations import BodyErrored, Failure, StepDone, StepErrore
 from penstock.model.rows import Hand, RunRow, StepRow
 
 WORKER_LOST = "WorkerLost"
+NOTHING_REPORTED = "NothingReported"
 STEP_NOT_REPORTED = "StepNotReported"
 
 
@@ -39,8 +40,19 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         if plan.over:
             break
         DECIDE[type(operation)](plan, operation)
+    if not plan.facts and not plan.again and not run.pending:
+        body.errored(plan, _nothing())
     plan.close_body()
     return plan.facts
+
+
+def _nothing() -> BodyErrored:
+    """The body found nothing new and no step is under way: nothing would ever bring it back. Its attempt has failed."""
+    message = (
+        "the function was called and answered with nothing new: expected a step, a result or an error, since no step "
+        "of the run is under way. Check what it waits for: only steps bring a run on."
+    )
+    return BodyErrored(Failure(NOTHING_REPORTED, message))
 
 
 def _of_step(plan: Plan, command: Report) -> list[Fact]:

@@ -228,10 +228,11 @@ class Body:
             info = RunInfo(self.run_id, spec.slug, view.run.attempt, spec.retries + 1)
             reader = self.shared.payloads.get(spec.slug)
             if self.threaded:
-                plain = SyncContext[object](self, info, view.events, reader)
+                plain: SyncContext[object] = SyncContext(self, info, view.events, reader)
                 result = await self.shared.handler_threads.run(lambda: handler(plain))
             else:
-                result = await cast("Async[object]", handler(Context[object](self, info, view.events, reader)))
+                context: Context[object] = Context(self, info, view.events, reader)
+                result = await cast("Async[object]", handler(context))
             operation = BodyDone(encode(result, f"the result of function {spec.slug!r}"))
         except GeneratorExit:
             raise  # The coroutine is thrown away with its loop.

@@ -95,6 +95,14 @@ class LocalExecutor:
         """How many bodies are alive."""
         return len(self._bodies)
 
+    @property
+    def full(self) -> bool:
+        """Whether as many bodies are at work as may be alive; idle ones make room first."""
+        if len(self._bodies) < self.settings.live_bodies_max:
+            return False
+        self._make_room()
+        return len(self._bodies) >= self.settings.live_bodies_max
+
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         body = self._bodies.get(effect.run)

@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from penstock.core.decide import decide
 from penstock.core.fold import fold
@@ -88,7 +89,7 @@ class Lane:
         self._at_ms = 0
         self._debts: asyncio.Task[None] | None = None
         self._live = asyncio.Event()
-        self.timers = Timers(tables, parts.surroundings, self.submit, self._late)
+        self.timers = Timers(tables, parts.surroundings, self.submit, self._late, self._has_room)
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker)
         self._intake = Intake(parts.log, self.place.group, self.place.lane, self.submit, self._wait_for_room)
@@ -244,10 +245,12 @@ class Lane:
                 kind = type(command)
                 if kind is AcceptEvent or kind is RefuseRecord:
                     self._positions[command.topic, command.partition] = command.offset + 1  # type: ignore[union-attr]
-            for fact in decide(tables, command, now_ms):
-                facts.append(fact)
-                effects += fold(tables, fact, now_ms)
-                size += _size(fact)
+            decided = decide(tables, command, now_ms)
+            if decided:
+                facts += decided
+                for fact in decided:
+                    effects += fold(tables, fact, now_ms)
+                size += _payload_bytes(decided)
         if not facts and not (self._positions_due and self._positions):
             self._positions_due = False
             return None
@@ -348,9 +351,13 @@ class Lane:
             say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)
         self.timers.paused = wrong
 
+    def _has_room(self) -> bool:
+        """Whether new work may come in: the queue is not full, and neither is the executor."""
+        return len(self._queue) < self._settings.queue_max and not self.executor.full
+
     async def _wait_for_room(self) -> None:
-        """Wait while the queue is full."""
-        while len(self._queue) >= self._settings.queue_max:
+        """Wait until new work may come in."""
+        while not self._has_room():
             self._room.clear()
             await self._room.wait()
 
@@ -387,12 +394,21 @@ class Lane:
         await self.journal.close()
 
 
-def _size(fact: Fact) -> int:
-    """The bytes of a fact that can be many."""
-    if isinstance(fact, StepCompleted | EventAccepted):
-        return len(fact.data) + 100
-    if isinstance(fact, RunCompleted):
-        return len(fact.result) + 60
-    if isinstance(fact, PublishQueued):
-        return len(fact.value) + (len(fact.event.data) if fact.event is not None else 0) + 100
-    return 200
+# What facts with payloads weigh; the others count as FACT_BYTES.
+FACT_BYTES: Final = 150
+_PAYLOAD: Final[dict[type, Callable[[Any], int]]] = {
+    StepCompleted: lambda fact: len(fact.data),
+    EventAccepted: lambda fact: len(fact.data),
+    RunCompleted: lambda fact: len(fact.result),
+    PublishQueued: lambda fact: len(fact.value) + (len(fact.event.data) if fact.event is not None else 0),
+}
+
+
+def _payload_bytes(facts: list[Fact]) -> int:
+    """About how many bytes facts will have in the record."""
+    size = FACT_BYTES * len(facts)
+    for fact in facts:
+        payload = _PAYLOAD.get(type(fact))
+        if payload is not None:
+            size += payload(fact)
+    return size

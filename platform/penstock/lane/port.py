@@ -12,7 +12,8 @@ class Executor(Protocol):
     """Carries out "execute this". Reports come back to the lane as commands.
 
     ``start`` and ``abandon`` return at once and raise nothing. ``holds`` says whether this very dispatch is under way.
-    ``knows`` says whether there is code for a function.
+    ``knows`` says whether there is code for a function, ``full`` whether so much is under way that nothing
+    new should be started.
     """
 
     def start(self, effect: Execute) -> None: ...
@@ -22,6 +23,9 @@ class Executor(Protocol):
     def holds(self, run: str, step: str, dispatch: int) -> bool: ...
 
     def knows(self, function: str) -> bool: ...
+
+    @property
+    def full(self) -> bool: ...
 
 
 class Alarm(Protocol):

@@ -14,7 +14,8 @@ class LaneSettings:
 
     ``flush_…``       the durable overlay goes to the local store when it is this old or has this many rows.
     ``checkpoint_…``  rows go to the compacted topics after so many facts or so long, but not more often than the gap.
-    ``trim_lag_ms``   what a checkpoint made unnecessary stays this much longer; ``history_ms`` keeps it for readers.
+    ``trim_lag_ms``   what a checkpoint made unnecessary stays this much longer; ``history_ms`` keeps it for readers;
+                      ``trim_every_ms`` is how often it is looked for.
     ``queue_max``     commands that may wait before sources pause; ``turn_…_max`` bound one group commit.
     """
 
@@ -24,6 +25,7 @@ class LaneSettings:
     checkpoint_after_ms: int = 60_000
     checkpoint_gap_ms: int = 5_000
     trim_lag_ms: int = 600_000
+    trim_every_ms: int = 10_000
     history_ms: int = DAY_MS
     queue_max: int = 4_000
     turn_commands_max: int = 2_000

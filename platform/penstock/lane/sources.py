@@ -7,7 +7,7 @@ holds what came of it also holds the position: a restart goes on exactly there. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange
@@ -52,29 +52,30 @@ class Intake:
 
     async def run_source(self, topic: str, partition: int, offset: int) -> None:
         """Read a source for ever; one record that can't be read never stops it."""
-        async for record in self._records(topic, partition, offset):
-            try:
-                assert record.value is not None
-                event = decode_envelope(record.value)
-            except (Corruption, AssertionError) as error:
-                reason = f"the record is no event: {error}" if record.value is not None else "the record has no value"
-                self._submit(
-                    RefuseRecord(topic, partition, record.offset, reason, record.key or b"", record.value or b"")
-                )
-                continue
-            if event.catalogue > self._catalogue:
-                await self._catalogue_at(event.catalogue)
-            self._submit(AcceptEvent(event, topic, partition, record.offset))
+        submit = self._submit
+        async for page in self._pages(topic, partition, offset):
+            for record in page:
+                value = record.value
+                try:
+                    event = decode_envelope(value if value is not None else b"")
+                except Corruption as error:
+                    reason = f"the record is no event: {error}" if value is not None else "the record has no value"
+                    submit(RefuseRecord(topic, partition, record.offset, reason, record.key or b"", value or b""))
+                    continue
+                if event.catalogue > self._catalogue:
+                    await self._catalogue_at(event.catalogue)
+                submit(AcceptEvent(event, topic, partition, record.offset))
 
     async def run_catalogue(self, offset: int) -> None:
         """Read the functions topic for ever."""
         self._catalogue = offset
-        async for record in self._records(self._functions, 0, offset):
-            position = Position(self._functions, 0, record.offset + 1)
-            app_id = (record.key or b"").decode("utf-8", "replace")
-            app = decode_app(record.value) if record.value is not None else None
-            self._submit(Taken(SeeCatalogue(app_id, app, record.offset), position))
-            self._catalogue = record.offset + 1
+        async for page in self._pages(self._functions, 0, offset):
+            for record in page:
+                position = Position(self._functions, 0, record.offset + 1)
+                app_id = (record.key or b"").decode("utf-8", "replace")
+                app = decode_app(record.value) if record.value is not None else None
+                self._submit(Taken(SeeCatalogue(app_id, app, record.offset), position))
+                self._catalogue = record.offset + 1
             self._catalogue_moved.set()
             self._catalogue_moved = asyncio.Event()
 
@@ -85,28 +86,22 @@ class Intake:
 
     async def run_inbox(self, offset: int) -> None:
         """Read the lane's inbox for ever."""
-        async for record in self._records(self._inbox, self._lane, offset):
-            position = Position(self._inbox, self._lane, record.offset + 1)
-            command: Command
-            try:
-                assert record.value is not None
-                found = decode_inbox(record.value)
-                command = (
-                    found.message if found.from_lane < 0 else TakeMessage(found.from_lane, found.seq, found.message)
-                )
-            except (Corruption, AssertionError) as error:
-                command = RefuseRecord(
-                    self._inbox,
-                    self._lane,
-                    record.offset,
-                    f"the record is no message: {error}",
-                    b"",
-                    record.value or b"",
-                )
-            self._submit(Taken(command, position))
+        async for page in self._pages(self._inbox, self._lane, offset):
+            for record in page:
+                position = Position(self._inbox, self._lane, record.offset + 1)
+                self._submit(Taken(self._message(record), position))
 
-    async def _records(self, topic: str, partition: int, offset: int) -> AsyncIterator[Record]:
-        """Every record from an offset on; pauses while the queue is full, reopens after a failure."""
+    def _message(self, record: Record) -> Command:
+        value = record.value or b""
+        try:
+            found = decode_inbox(value)
+        except Corruption as error:
+            reason = f"the record is no message: {error}"
+            return RefuseRecord(self._inbox, self._lane, record.offset, reason, b"", value)
+        return found.message if found.from_lane < 0 else TakeMessage(found.from_lane, found.seq, found.message)
+
+    async def _pages(self, topic: str, partition: int, offset: int) -> AsyncIterator[Sequence[Record]]:
+        """Every record from an offset on, in pages; pauses while the queue is full, reopens after a failure."""
         reader: Reader = self._log.reader(topic, partition, offset)
         try:
             while True:
@@ -122,7 +117,6 @@ class Intake:
                 except LogUnavailable:
                     await asyncio.sleep(RETRY_S)
                     continue
-                for record in page:
-                    yield record
+                yield page
         finally:
             await reader.close()

@@ -20,12 +20,13 @@ HORIZON_MS: Final = 20_000
 RELOAD_MS: Final = 5_000
 PAGE_ROWS: Final = 2_000
 FIRED_AT_ONCE_MAX: Final = 1_000
+FULL_WAIT_S: Final = 0.02
 
 
 class Timers:
     """Fires ``FireTimer`` commands when their time has come.
 
-    ``submit`` queues the command; ``lateness_s`` is told how late it was.
+    ``submit`` queues the command; ``lateness_s`` is told how late it was; ``room`` says whether the lane can take more.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Timers:
         surroundings: Surroundings,
         submit: Callable[[FireTimer], None],
         lateness_s: Callable[[float], None],
+        room: Callable[[], bool],
     ) -> None:
         self._tables = tables
         self._now_ms = surroundings.now_ms
         self._call_later = surroundings.call_later
         self._submit = submit
         self._lateness_s = lateness_s
+        self._room = room
         self._heap: list[TimerKey] = []
         self._horizon_ms = 0
         self._handle: Alarm | None = None
@@ -108,6 +111,10 @@ class Timers:
         self._handle = None
         if self.paused:
             self._handle = self._call_later(RELOAD_MS / 1000, self._fire)
+            return
+        if not self._room():
+            # Everything that is due would start at once: the world's queue is the table, not our memory.
+            self._handle = self._call_later(FULL_WAIT_S, self._fire)
             return
         now_ms = self._now_ms()
         fired = 0

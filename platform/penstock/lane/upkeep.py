@@ -18,8 +18,6 @@ from penstock.state.checkpoint import Checkpoint
 from penstock.state.marker import Marker
 from penstock.state.tables import LaneTables
 
-TRIM_EVERY_MS = 10_000
-
 
 class Checkpointed(NamedTuple):
     """A committed checkpoint: the journal offset it stands for, the inbox position in it, when it was committed."""
@@ -65,7 +63,7 @@ class Upkeep:
         due = self.facts_since_checkpoint >= settings.checkpoint_facts or since_ms >= settings.checkpoint_after_ms
         if due and since_ms >= settings.checkpoint_gap_ms and self.facts_since_checkpoint:
             await self.checkpoint()
-        if now_ms - self._trimmed_at_ms >= TRIM_EVERY_MS:
+        if now_ms - self._trimmed_at_ms >= settings.trim_every_ms:
             self._trimmed_at_ms = now_ms
             await self.trim()
 

@@ -163,10 +163,10 @@ class LayeredTable(Generic[K, R]):
             absent, live = self._absent, self._live
             for key in self._gone:
                 # Neither the store nor a flush under way holds it: forget that it ever was.
-                if key in absent and flight.get(key) is None:
+                if key in absent and flight.get(key) is None and key not in self.frozen:
                     overlay.pop(key, None)
                     live.pop(key, None)
-                    absent.discard(key)
+                    absent.discard(key)  # It would stay until the next flush, and most rows come and go.
             self._gone.clear()
         flight.clear()
         self.version += 1  # For values derived from the durable view.
@@ -280,12 +280,18 @@ class LayeredTable(Generic[K, R]):
 class DurableTable(Generic[K, R]):
     """A read view of one table that sees nothing in flight; for executors and apis."""
 
-    __slots__ = ("_table", "get", "scan")
+    __slots__ = ("_table",)
 
     def __init__(self, table: LayeredTable[K, R]) -> None:
         self._table = table
-        self.get = table.get_durable
-        self.scan = table.scan_durable
+
+    def get(self, key: K, /) -> R | None:
+        """The row of a key as acknowledged records left it."""
+        return self._table.get_durable(key)
+
+    def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
+        """As the table's ``scan``, of what acknowledged records left."""
+        return self._table.scan_durable(start, limit=limit)
 
     @property
     def version(self) -> int:
@@ -293,6 +299,10 @@ class DurableTable(Generic[K, R]):
         return self._table.version
 
     def put(self, key: K, row: R, /) -> None:
+        """Never: only ``fold`` writes."""
+        raise self._refused()
+
+    def add(self, key: K, row: R, /) -> None:
         """Never: only ``fold`` writes."""
         raise self._refused()
 

@@ -1,0 +1,96 @@
+"""Exit codes, and errors as one line on stderr.
+
+    0  ok                                       4  not found
+    1  the operation failed (also a watched     5  not allowed
+       run that failed)                         6  a check failed
+    2  usage: an argument, a setting            7  timeout
+    3  cannot reach the server
+
+Errors of penstock's own tree say themselves what happened and what to do; anything else is a bug of ours, and the
+only case that shows a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from penstock.errors import ConfigError, NotAllowed, NotFound, OperatorError, PenstockError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+NOT_FOUND: Final = 4
+NOT_ALLOWED: Final = 5
+CHECK_FAILED: Final = 6
+TIMEOUT: Final = 7
+INTERRUPTED: Final = 130
+
+
+class Unreachable(OperatorError):
+    """No server answered."""
+
+
+class TimedOut(OperatorError):
+    """The time the caller allowed is over."""
+
+
+# The first that fits counts: subclasses before their parents.
+_CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
+    (ConfigError, USAGE),
+    (Unreachable, UNREACHABLE),
+    (NotFound, NOT_FOUND),
+    (NotAllowed, NOT_ALLOWED),
+    (TimedOut, TIMEOUT),
+    (PenstockError, FAILED),
+)
+
+
+def code_of(error: PenstockError) -> int:
+    """The exit code of an error."""
+    return next(code for kind, code in _CODES if isinstance(error, kind))
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """What ``run`` returns; an error of ours becomes one line on stderr and its exit code."""
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (``| head``). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except PenstockError as error:
+        complain(error)
+        return code_of(error)
+    except ExceptionGroup as group:
+        expected, bugs = group.split(PenstockError)
+        if bugs is not None or expected is None:
+            raise
+        errors = list(_leaves(expected))
+        for error in errors:
+            complain(error)
+        return code_of(errors[0])
+
+
+def complain(error: PenstockError) -> None:
+    """One line on stderr."""
+    note("error: " + " ".join(str(error).split("\n")))
+
+
+def note(text: str) -> None:
+    """One line on stderr, for the person; never data."""
+    print(f"penstock: {text}", file=sys.stderr, flush=True)
+
+
+def _leaves(group: ExceptionGroup[PenstockError]) -> list[PenstockError]:
+    found: list[PenstockError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, ExceptionGroup) else [error]
+    return found

@@ -1,0 +1,355 @@
+"""Every setting of penstock, as data: its name, its ``PENSTOCK_*`` variable, its kind, its default, what it is for.
+
+    a flag on the command line  >  the PENSTOCK_* variable  >  the default
+
+The command line makes its flags from this table (``cli/flags.py``), ``penstock config show`` prints it, and a
+``PENSTOCK_*`` variable that is not in it is refused: a misspelt setting must not be a setting that silently does nothing.
+
+Add a setting: one line in ``SETTINGS``, its name in the command that takes it. Nothing else reads the environment
+(but ``sdk/client.py``, which runs in users' programs).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from penstock.errors import ConfigError, FunctionError
+from penstock.sdk.durations import to_ms
+
+PREFIX: Final = "PENSTOCK_"
+MASK: Final = "****"
+NUMBER_CHARS_MAX: Final = 18
+VALUE_SHOWN_CHARS_MAX: Final = 200
+
+TEXT: Final = "text"
+NUMBER: Final = "number"
+DURATION: Final = "duration"  # "10m", "1h30m", or seconds; held as milliseconds
+CHOICE: Final = "choice"
+SWITCH: Final = "switch"  # true or false
+TEXTS: Final = "texts"  # several: the flag repeated, the variable with commas
+
+_TRUE: Final = ("1", "true", "yes", "on")
+_FALSE: Final = ("0", "false", "no", "off", "")
+
+Value = str | int | bool | tuple[str, ...] | None
+"""What a setting may be; None: not set, and there is no default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One line of the table.
+
+    ``default``   as a user would write it; "" is no default for numbers and durations.
+    ``flag``      the option on the command line; the variable is ``PENSTOCK_<NAME>``.
+    ``metavar``   what stands behind the flag in its help.
+    ``secret``    shown masked.
+    """
+
+    name: str
+    kind: str
+    doc: str
+    flag: str
+    default: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: int = 1 << 31
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return PREFIX + self.name.upper()
+
+    def parse(self, text: str, origin: str) -> Value:
+        """The value of what a user wrote. Raises ConfigError that names ``origin``, the flag or variable."""
+        match self.kind:
+            case "number":
+                return self._number(text, origin)
+            case "duration":
+                return self._duration(text, origin)
+            case "choice" if text not in self.choices:
+                raise ConfigError(f"{origin} was refused: expected one of {', '.join(self.choices)}, got {_shown(text)}.")
+            case "switch":
+                return self._switch(text, origin)
+            case "texts":
+                return tuple(part.strip() for part in text.split(",") if part.strip())
+        return text
+
+    def shown(self, value: Value) -> str:
+        """The value as ``config show`` prints it."""
+        if value is None or value in ("", ()):
+            return ""
+        if self.secret:
+            return MASK
+        if self.kind == DURATION:
+            return duration_text(cast("int", value))
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return ",".join(value) if isinstance(value, tuple) else str(value)
+
+    def _number(self, text: str, origin: str) -> int | None:
+        if not text:
+            return None
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) <= NUMBER_CHARS_MAX):
+            raise ConfigError(f"{origin} was refused: expected a whole number, got {_shown(text)}.")
+        if not self.minimum <= int(text) <= self.maximum:
+            raise ConfigError(f"{origin} was refused: expected {self.minimum} to {self.maximum}, got {text}.")
+        return int(text)
+
+    def _duration(self, text: str, origin: str) -> int | None:
+        if not text:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = None  # Not plain seconds: "10m" and the like.
+        try:
+            return to_ms(text if seconds is None else seconds, origin)
+        except FunctionError as error:
+            raise ConfigError(
+                f'{origin} was refused: expected a length of time such as "30s", "10m", "24h", or seconds, '
+                f"got {_shown(text)}."
+            ) from error
+
+    def _switch(self, text: str, origin: str) -> bool:
+        if text.lower() not in _TRUE + _FALSE:
+            raise ConfigError(f"{origin} was refused: expected true or false, got {_shown(text)}.")
+        return text.lower() in _TRUE
+
+
+SETTINGS: Final = (
+    # --- reaching a server
+    Setting(
+        name="url",
+        kind=TEXT,
+        default="http://127.0.0.1:8288",
+        flag="--url",
+        metavar="URL",
+        doc="The server that commands talk to.",
+    ),
+    Setting(
+        name="event_key", kind=TEXT, flag="--event-key", metavar="KEY", secret=True, doc="The key events are sent with."
+    ),
+    Setting(
+        name="output",
+        kind=CHOICE,
+        default="auto",
+        choices=("auto", "table", "json", "jsonl"),
+        flag="--output",
+        metavar="FORMAT",
+        doc="table, json or jsonl; auto: a table on a terminal, jsonl in a pipe.",
+    ),
+    Setting(
+        name="timeout",
+        kind=DURATION,
+        flag="--timeout",
+        metavar="DURATION",
+        doc="How long runs watch waits at most; without it, until the run ends.",
+    ),
+    # --- penstock dev
+    Setting(
+        name="data", kind=TEXT, default=".penstock", flag="--data", metavar="DIR", doc="The directory for all data."
+    ),
+    Setting(
+        name="host",
+        kind=TEXT,
+        default="127.0.0.1",
+        flag="--host",
+        metavar="HOST",
+        doc="The address to listen on; 0.0.0.0 lets other machines in.",
+    ),
+    Setting(
+        name="port",
+        kind=NUMBER,
+        default="8288",
+        maximum=65_535,
+        flag="--port",
+        metavar="PORT",
+        doc="The port to listen on; 0 takes a free one.",
+    ),
+    Setting(
+        name="lanes",
+        kind=NUMBER,
+        minimum=1,
+        maximum=4_096,
+        flag="--lanes",
+        metavar="N",
+        doc="Lanes of a new data directory (1); fixed from then on.",
+    ),
+    Setting(
+        name="group",
+        kind=TEXT,
+        flag="--group",
+        metavar="NAME",
+        doc="Group of a new data directory (the app's id, or penstock for several); fixed from then on.",
+    ),
+    Setting(
+        name="durability",
+        kind=CHOICE,
+        default="fsync",
+        choices=("fsync", "os"),
+        flag="--durability",
+        metavar="fsync|os",
+        doc="fsync survives power cuts; os is faster and survives only the death of the process.",
+    ),
+    Setting(
+        name="schemas",
+        kind=TEXTS,
+        flag="--schemas",
+        metavar="DIR",
+        doc="A directory of Avro schemas of events, <name>.avsc; may be repeated.",
+    ),
+    Setting(
+        name="retry_interval",
+        kind=DURATION,
+        flag="--retry-interval",
+        metavar="SECONDS",
+        doc="Retry everything after this time instead of each function's backoff.",
+    ),
+    Setting(
+        name="event_keys",
+        kind=TEXTS,
+        flag="--event-key",
+        metavar="KEY",
+        secret=True,
+        doc="A key events are taken with; may be repeated. Without one, any key is taken.",
+    ),
+    Setting(
+        name="history",
+        kind=DURATION,
+        default="24h",
+        flag="--history",
+        metavar="DURATION",
+        doc="How long ended runs and events can be read.",
+    ),
+    Setting(
+        name="trim_lag",
+        kind=DURATION,
+        default="10m",
+        flag="--trim-lag",
+        metavar="DURATION",
+        doc="How long a journal that a checkpoint made unnecessary is kept.",
+    ),
+    Setting(
+        name="feed",
+        kind=TEXT,
+        flag="--feed",
+        metavar="FILE.jsonl",
+        doc="Send the file's events after the start, with fresh ids.",
+    ),
+    Setting(
+        name="smoke",
+        kind=SWITCH,
+        default="false",
+        flag="--smoke",
+        doc="Run until the feed's runs have ended or settled, in a fresh temporary directory unless --data is given; "
+        "print a summary; exit 0 or 1.",
+    ),
+    Setting(
+        name="log_level",
+        kind=CHOICE,
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        flag="--log-level",
+        metavar="LEVEL",
+        doc="Which log lines go to stderr.",
+    ),
+    # Options of another server that scripts pass; they change nothing here, and penstock dev says so.
+    Setting(
+        name="no_discovery", kind=SWITCH, default="false", flag="--no-discovery", doc="Taken and without meaning here."
+    ),
+    Setting(name="no_poll", kind=SWITCH, default="false", flag="--no-poll", doc="Taken and without meaning here."),
+    Setting(
+        name="tick", kind=NUMBER, minimum=0, flag="--tick", metavar="MS", doc="Taken and without meaning here."
+    ),
+)
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
+
+Given = Mapping[str, str | bool | Sequence[str] | None]
+"""Flags as the command line got them, by setting; None: not given."""
+
+
+class Settings:
+    """Every setting's value and where it came from: a flag, a variable, or ``default``."""
+
+    def __init__(self, given: Given, environ: Mapping[str, str]) -> None:
+        """Raises ConfigError for a value that cannot be."""
+        self._values: dict[str, Value] = {}
+        self.origins: dict[str, str] = {}
+        for setting in SETTINGS:
+            self._values[setting.name], self.origins[setting.name] = _resolved(setting, given, environ)
+
+    def value(self, name: str) -> Value:
+        """The value of any setting."""
+        return self._values[name]
+
+    def text(self, name: str) -> str:
+        """A text or choice."""
+        value = self._values[name]
+        assert isinstance(value, str), f"setting {name} is no text"
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Several texts."""
+        value = self._values[name]
+        assert isinstance(value, tuple), f"setting {name} is no list"
+        return value
+
+    def number(self, name: str, otherwise: int) -> int:
+        """A number, or a duration in milliseconds; ``otherwise`` where it is not set."""
+        value = self._values[name]
+        assert value is None or (isinstance(value, int) and not isinstance(value, bool)), f"{name} is no number"
+        return otherwise if value is None else value
+
+    def switch(self, name: str) -> bool:
+        """A switch."""
+        value = self._values[name]
+        assert isinstance(value, bool), f"setting {name} is no switch"
+        return value
+
+    def is_default(self, name: str) -> bool:
+        """Whether nobody set it."""
+        return self.origins[name] == "default"
+
+
+def refuse_unknown(environ: Iterable[str]) -> None:
+    """Raise ConfigError for a ``PENSTOCK_*`` variable that is no setting, with the nearest that is."""
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in BY_VARIABLE:
+            near = difflib.get_close_matches(variable, BY_VARIABLE, 1, 0.5)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ConfigError(
+                f"the environment variable {variable} is no setting of penstock. {hint}"
+                "Unset it, or see all of them with: penstock config show."
+            )
+
+
+def duration_text(ms: int) -> str:
+    """Milliseconds as they are written: ``90000`` is ``1m30s``."""
+    parts = []
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, ms = divmod(ms, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _resolved(setting: Setting, given: Given, environ: Mapping[str, str]) -> tuple[Value, str]:
+    flag = given.get(setting.name)
+    if flag is not None and flag != () and flag != []:
+        if isinstance(flag, str):
+            return setting.parse(flag, setting.flag), setting.flag
+        return (flag if isinstance(flag, bool) else tuple(flag)), setting.flag
+    if environ.get(setting.variable, "") != "":
+        return setting.parse(environ[setting.variable], setting.variable), setting.variable
+    return setting.parse(setting.default, setting.name), "default"
+
+
+def _shown(text: str) -> str:
+    return repr(text[:VALUE_SHOWN_CHARS_MAX])

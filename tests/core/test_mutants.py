@@ -1,0 +1,298 @@
+"""Deliberate faults: each is caught by the harness within a bounded number of random sequences.
+
+A fault that nothing catches says that the equation or the invariants have a hole, not that the fault is harmless.
+Add one: a function that breaks the core through ``patch``, one line in ``FAULTS``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pytest
+
+from penstock.core import ending, events, fold_runs, reports, requests
+from penstock.core.decide import DECIDE
+from penstock.core.fold import FOLD
+from penstock.core.plan import Plan
+from penstock.core.steps import DECIDE as OPERATIONS
+from penstock.core.steps import run as run_step
+from penstock.core.tables import Tables
+from penstock.model.commands import AcceptEvent, LoseDispatch, Report, TakeMessage
+from penstock.model.effects import Effect
+from penstock.model.facts import (
+    CronDisarmed,
+    DispatchUnparked,
+    EventAccepted,
+    Fact,
+    MessageSent,
+    MessageTaken,
+    PublishQueued,
+    RunStarted,
+    StepCompleted,
+)
+from penstock.model.operations import StepErrored
+from penstock.model.rows import EventRow, Hand, RunRow, StepRow
+from tests.core.harness import Harness
+from tests.core.moves import MOVES, Move, play
+
+SEQUENCES_MAX: Final = 300
+MOVES_EACH: Final = 80
+
+Patch = pytest.MonkeyPatch
+
+
+def accept_late_failures(patch: Patch) -> None:
+    """A failure counts whoever reports it."""
+
+    def errored(plan: Plan, op: StepErrored) -> None:
+        row = plan.step(op.step)
+        if row is None or run_step.is_resolved(row):
+            real(plan, op)
+            return
+        mine = StepRow(row.run, row.step, row.name, row.kind, Hand.OUT, row.attempt, plan.dispatch)
+        with pytest.MonkeyPatch.context() as awaited:
+            awaited.setattr(Plan, "step", lambda plan, step: mine)
+            real(plan, op)
+
+    real = OPERATIONS[StepErrored]
+    patch.setitem(OPERATIONS, StepErrored, errored)
+
+
+def forget_again(patch: Patch) -> None:
+    """What was resolved while the body was out is not looked at."""
+
+    def fold(tables: Tables, fact: StepCompleted, at_ms: int) -> Sequence[Effect]:
+        effects = real(tables, fact, at_ms)
+        run = tables.runs.get(fact.run)
+        assert run is not None
+        tables.runs.put(fact.run, run.with_changes(again=False))
+        return effects
+
+    real = FOLD[StepCompleted]
+    patch.setitem(FOLD, StepCompleted, fold)
+
+
+def forget_timers_of_the_dead(patch: Patch) -> None:
+    """The timers of a run outlive it."""
+    patch.setattr(ending, "leave_hand", lambda tables, run, step: [])
+
+
+def forget_parking_places(patch: Patch) -> None:
+    """An unparked hand-out keeps its parking place."""
+
+    def fold(tables: Tables, fact: DispatchUnparked, at_ms: int) -> Sequence[Effect]:
+        key = (fact.function, fact.run, fact.step)
+        row = tables.parked.get(key)
+        effects = real(tables, fact, at_ms)
+        assert row is not None
+        tables.parked.put(key, row)
+        return effects
+
+    real = FOLD[DispatchUnparked]
+    patch.setitem(FOLD, DispatchUnparked, fold)
+
+
+def drop_the_outbox_early(patch: Patch) -> None:
+    """A message is gone before it is known to have arrived."""
+
+    def fold(tables: Tables, fact: MessageSent, at_ms: int) -> Sequence[Effect]:
+        effects = real(tables, fact, at_ms)
+        tables.outbox.delete((fact.to_lane, fact.seq))
+        return effects
+
+    real = FOLD[MessageSent]
+    patch.setitem(FOLD, MessageSent, fold)
+
+
+def reuse_dispatch_numbers(patch: Patch) -> None:
+    """A body goes out again under the number it had."""
+
+    def hand_out(tables: Tables, run: RunRow, attempt: int, lost: int) -> Sequence[Effect]:
+        return real(tables, run.with_changes(dispatch=max(run.dispatch - 1, 0)), attempt, lost)
+
+    real = fold_runs._hand_out_body
+    patch.setattr(fold_runs, "_hand_out_body", hand_out)
+
+
+def start_twice(patch: Patch) -> None:
+    """An event starts its first function twice."""
+
+    def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
+        facts = real(tables, command, now_ms)
+        return facts + [fact for fact in facts if isinstance(fact, RunStarted)][:1]
+
+    real = DECIDE[AcceptEvent]
+    patch.setitem(DECIDE, AcceptEvent, accept)
+
+
+def ignore_seen_ids(patch: Patch) -> None:
+    """Every id is new."""
+    counted = iter(range(1 << 30))
+
+    def seen_hash(topic: str, partition: int, id: str) -> bytes:
+        return (next(counted) // 2).to_bytes(16, "big")  # Each command is decided twice.
+
+    patch.setattr(events, "seen_hash", seen_hash)
+
+
+def ignore_positions(patch: Patch) -> None:
+    """A record that was read before is taken again, if its id is forgotten."""
+
+    def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
+        behind = AcceptEvent(command.event, command.topic, command.partition, 1 << 40)
+        facts = real(tables, behind, now_ms)
+        return [_with_offset(fact, command.offset) for fact in facts]
+
+    real = DECIDE[AcceptEvent]
+    patch.setitem(DECIDE, AcceptEvent, accept)
+
+
+def _with_offset(fact: Fact, offset: int) -> Fact:
+    if not isinstance(fact, EventAccepted):
+        return fact
+    values = {name: getattr(fact, name) for name in fact.__struct_fields__}
+    return EventAccepted(**{**values, "offset": offset})
+
+
+def take_messages_twice(patch: Patch) -> None:
+    """A message that comes again is taken again."""
+
+    def take(tables: Tables, command: TakeMessage, now_ms: int) -> list[Fact]:
+        held = tables.inbox_cursors.get(command.from_lane)
+        taken = held.taken if held is not None else 0
+        seq = command.seq + 1 if command.seq == taken else command.seq
+        facts = real(tables, TakeMessage(command.from_lane, seq, command.message), now_ms)
+        return [MessageTaken(f.from_lane, command.seq) if isinstance(f, MessageTaken) else f for f in facts]
+
+    real = requests.take_message
+    patch.setitem(DECIDE, TakeMessage, take)
+
+
+def resolve_twice(patch: Patch) -> None:
+    """A result that is recorded is recorded again."""
+    patch.setattr(run_step, "is_resolved", lambda row: False)
+    patch.setattr(reports, "is_resolved", lambda row: False)
+
+
+def retry_for_ever(patch: Patch) -> None:
+    """The last attempt is followed by another."""
+
+    def retry_at_ms(plan: Plan, step: str, attempt: int, after_ms: int) -> int:
+        return plan.now_ms + 1_000
+
+    patch.setattr(Plan, "retry_at_ms", retry_at_ms)
+
+
+def lose_for_ever(patch: Patch) -> None:
+    """A step that kills its workers goes on doing so."""
+
+    def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
+        with pytest.MonkeyPatch.context() as unlimited:
+            unlimited.setattr("penstock.model.limits.DISPATCHES_LOST_MAX", 1_000)
+            return real(tables, command, now_ms)
+
+    real = reports.lose
+    patch.setitem(DECIDE, LoseDispatch, lose)
+
+
+def miscount_payloads(patch: Patch) -> None:
+    """An event that starts two runs is let go of with the first."""
+
+    def fold(tables: Tables, fact: RunStarted, at_ms: int) -> Sequence[Effect]:
+        effects = real(tables, fact, at_ms)
+        for id in fact.events:
+            held = tables.events.get(id)
+            assert held is not None
+            tables.events.put(id, EventRow(held.event, 1))
+        return effects
+
+    real = FOLD[RunStarted]
+    patch.setitem(FOLD, RunStarted, fold)
+
+
+def number_publishes_twice(patch: Patch) -> None:
+    """Two records of one decision have one number."""
+    patch.setattr(Plan, "_next_publish", lambda plan: 1)
+
+
+def leave_crons_armed(patch: Patch) -> None:
+    """A cron that is gone goes on firing."""
+
+    def fold(tables: Tables, fact: CronDisarmed, at_ms: int) -> Sequence[Effect]:
+        tables.crons.delete((fact.function, fact.cron))
+        return ()
+
+    patch.setitem(FOLD, CronDisarmed, fold)
+
+
+def forget_publishes(patch: Patch) -> None:
+    """A record for a topic is released but not stored."""
+
+    def fold(tables: Tables, fact: PublishQueued, at_ms: int) -> Sequence[Effect]:
+        effects = real(tables, fact, at_ms)
+        tables.publishes.delete(fact.number)
+        return effects
+
+    real = FOLD[PublishQueued]
+    patch.setitem(FOLD, PublishQueued, fold)
+
+
+def answer_with_nothing(patch: Patch) -> None:
+    """A body that brings nothing while nothing is under way is taken at its word."""
+
+    def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
+        with pytest.MonkeyPatch.context() as silent:
+            silent.setattr("penstock.core.steps.body.errored", lambda plan, op: None)
+            return real(tables, command, now_ms)
+
+    real = reports.report
+    patch.setitem(DECIDE, Report, report)
+
+
+FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
+    accept_late_failures,
+    forget_again,
+    forget_timers_of_the_dead,
+    forget_parking_places,
+    drop_the_outbox_early,
+    reuse_dispatch_numbers,
+    start_twice,
+    ignore_seen_ids,
+    ignore_positions,
+    take_messages_twice,
+    resolve_twice,
+    retry_for_ever,
+    lose_for_ever,
+    miscount_payloads,
+    number_publishes_twice,
+    leave_crons_armed,
+    forget_publishes,
+    answer_with_nothing,
+)
+
+
+def sequence(seed: int) -> list[Move]:
+    """The moves of this seed."""
+    draw = random.Random(seed).randrange
+    return [Move(draw(len(MOVES)), draw(64), draw(64), draw(64)) for _ in range(MOVES_EACH)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_each_deliberate_fault_is_caught(fault: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    fault(monkeypatch)
+    assert not all(_holds(sequence(seed)) for seed in range(SEQUENCES_MAX))
+
+
+def test_without_a_fault_the_same_sequences_hold() -> None:
+    for seed in range(20):
+        play(Harness(), sequence(seed))
+
+
+def _holds(moves: list[Move]) -> bool:
+    try:
+        play(Harness(), moves)
+    except AssertionError:
+        return False
+    return True

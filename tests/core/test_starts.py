@@ -1,0 +1,204 @@
+"""Which runs an event starts: names, wildcards, expressions, duplicates, times to come."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.model import limits
+from penstock.model.commands import CleanUp, FireTimer, NoteGap, OpenSource, RefuseRecord
+from penstock.model.facts import (
+    CommandRefused,
+    EventAccepted,
+    EventDeduplicated,
+    Fact,
+    FunctionSkipped,
+    PublishQueued,
+    RunDue,
+    RunStarted,
+    SourceGap,
+    SourceOpened,
+)
+from penstock.model.function import EventTrigger
+from penstock.model.ids import lane_of
+from penstock.model.operations import BodyDone
+from tests.core.harness import Harness
+from tests.core.values import LANES, MINUTE_MS, START_MS, accept, app, event, function, report, see
+
+
+def harness_with(*triggers: EventTrigger | str) -> Harness:
+    harness = Harness()
+    harness.do(see(app(function("shop-f", *triggers))))
+    return harness
+
+
+def started(facts: list[Fact]) -> list[str]:
+    return [fact.function for fact in facts if isinstance(fact, RunStarted)]
+
+
+def test_an_event_starts_each_subscribed_function_once_on_this_lane() -> None:
+    harness = Harness()
+    harness.do(
+        see(app(function("shop-a", "order/placed"), function("shop-b", "order/placed"), function("shop-c", "x")))
+    )
+    facts = harness.do(accept(event()))
+    assert started(facts) == ["shop-a", "shop-b"]
+    assert len([fact for fact in facts if isinstance(fact, EventAccepted)]) == 1
+    assert all(lane_of(run, LANES) == 0 for run in harness.runs)
+
+
+def test_several_triggers_that_fit_start_a_function_once() -> None:
+    harness = harness_with("order/placed", "order/*", EventTrigger("order/placed", "event.name != ''"))
+    assert started(harness.do(accept(event()))) == ["shop-f"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("order/*", "order/placed", True),
+        ("order/*", "order/placed.late", True),
+        ("order/placed.*", "order/placed.late", True),
+        ("order/pl*", "order/placed", False),
+        ("order/placed.*", "order/placed", False),
+        ("order/*", "orders/placed", False),
+        ("*", "order/placed", False),
+    ],
+)
+def test_a_wildcard_matches_at_the_end_of_a_segment(pattern: str, name: str, fits: bool) -> None:
+    assert bool(started(harness_with(pattern).do(accept(event(name=name))))) is fits
+
+
+def test_an_event_that_nobody_subscribes_to_leads_to_no_fact() -> None:
+    assert harness_with("order/placed").do(accept(event(name="order/lost"))) == []
+
+
+def test_an_expression_decides_on_the_data_of_the_event() -> None:
+    harness = harness_with(EventTrigger("order/placed", "event.data.n > 3"))
+    assert started(harness.do(accept(event(1, data=b'{"n":3}'), 0))) == []
+    assert started(harness.do(accept(event(2, data=b'{"n":4}'), 1))) == ["shop-f"]
+    assert started(harness.do(accept(event(3, data=b"{}"), 2))) == []
+
+
+def test_an_expression_that_gives_no_bool_skips_the_function_and_says_why() -> None:
+    (fact,) = harness_with(EventTrigger("order/placed", "event.data.n")).do(accept(event(data=b'{"n":3}')))
+    assert isinstance(fact, FunctionSkipped) and "true or false" in fact.reason
+
+
+def test_an_expression_that_cannot_be_compiled_skips_the_function_and_stops_nothing() -> None:
+    harness = Harness()
+    broken = EventTrigger("order/placed", "event.data.n ===")
+    harness.do(see(app(function("shop-a", broken), function("shop-b", "order/placed"))))
+    facts = harness.do(accept(event()))
+    assert started(facts) == ["shop-b"]
+    assert any(isinstance(fact, FunctionSkipped) and fact.function == "shop-a" for fact in facts)
+
+
+def test_a_record_that_was_read_before_is_ignored() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1), offset=7))
+    assert harness.do(accept(event(2), offset=7)) == []
+    assert harness.do(accept(event(3), offset=6)) == []
+    assert started(harness.do(accept(event(4), offset=8))) == ["shop-f"]
+
+
+def test_a_clients_id_starts_nothing_again_within_24_hours_and_does_after() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1, id="mine"), 0))
+    at_ms = START_MS + 23 * limits.HOUR_MS
+    harness.do(CleanUp(), at_ms)
+    (fact,) = harness.do(accept(event(2, id="mine", at_ms=at_ms), 1))
+    assert isinstance(fact, EventDeduplicated)
+    at_ms = START_MS + 26 * limits.HOUR_MS
+    harness.do(CleanUp(), at_ms)
+    assert started(harness.do(accept(event(3, id="mine", at_ms=at_ms), 2))) == ["shop-f"]
+
+
+def test_an_id_of_ours_is_remembered_for_10_minutes() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1), 0))
+    harness.do(report(harness.run.run, 1, BodyDone(b"1")))
+    harness.do(CleanUp(), START_MS + 9 * MINUTE_MS)
+    assert started(harness.do(accept(event(1), 1))) == []
+    harness.do(CleanUp(), START_MS + 21 * MINUTE_MS)
+    assert not harness.tables.seen.scan(limit=1)
+
+
+def test_the_same_id_on_another_partition_is_another_event() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1, id="mine"), 0, partition=0))
+    assert started(harness.do(accept(event(2, id="mine"), 0, partition=1))) == ["shop-f"]
+
+
+def test_an_internal_id_that_comes_again_never_restarts_the_run_that_is_still_open() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1), 0))
+    harness.do(CleanUp(), START_MS + 21 * MINUTE_MS)
+    (fact,) = harness.do(accept(event(1), 1))
+    assert isinstance(fact, EventDeduplicated)
+
+
+def test_seen_ids_are_dropped_in_bounded_portions() -> None:
+    harness = harness_with("order/placed")
+    for number in range(40):  # 40 sources, so 40 buckets and 40 chunks.
+        harness.do(accept(event(number), 0, partition=number))
+    assert [len(harness.do(CleanUp(), START_MS + limits.DAY_MS)) for _ in range(4)] == [16, 16, 8, 0]
+    assert not harness.tables.seen.scan(limit=1) and not harness.tables.seen_buckets.scan(limit=1)
+
+
+def test_a_bucket_of_many_ids_is_dropped_a_chunk_at_a_time() -> None:
+    harness = harness_with("order/placed")
+    for number in range(1_100):
+        harness.do(accept(event(number), number))
+        harness.do(report(harness.run.run, 1, BodyDone(b"1")))
+    assert len(harness.tables.seen_chunks.scan(limit=10)) == 3
+    assert len(harness.do(CleanUp(), START_MS + limits.DAY_MS)) == 3
+    assert not harness.tables.seen.scan(limit=1) and not harness.tables.seen_buckets.scan(limit=1)
+
+
+def test_an_event_of_the_future_starts_its_run_then() -> None:
+    harness = harness_with("order/placed")
+    later_ms = START_MS + 5_000
+    harness.do(accept(event(at_ms=later_ms)))
+    timer = harness.armed("due")
+    assert timer.at_ms == later_ms and not harness.story.dispatches
+    assert harness.do(FireTimer(timer.at_ms, timer.kind, timer.id, timer.step), later_ms) == [RunDue(harness.run.run)]
+    assert harness.out().dispatch == 1
+
+
+def test_a_clock_a_little_ahead_is_not_the_future() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(at_ms=START_MS + 900)))
+    assert harness.out().dispatch == 1
+
+
+@pytest.mark.parametrize("at_ms", [-1, 1 << 60])
+def test_an_event_of_an_impossible_time_goes_to_the_dead_letters(at_ms: int) -> None:
+    harness = harness_with("order/placed")
+    refused, letter = harness.do(accept(event(at_ms=at_ms)))
+    assert isinstance(refused, CommandRefused) and "Unix milliseconds" in refused.reason
+    assert isinstance(letter, PublishQueued) and letter.topic == "shop.dead-letters"
+
+
+def test_a_poison_record_goes_to_the_dead_letters_with_its_bytes_and_where_it_was() -> None:
+    harness = Harness()
+    poison = RefuseRecord("events", 0, 3, "the record is no event", b"k", b"\xff")
+    refused, letter = harness.do(poison)
+    assert isinstance(refused, CommandRefused)
+    assert isinstance(letter, PublishQueued) and (letter.key, letter.value) == (b"k", b"\xff")
+    assert dict(letter.headers) == {"penstock-subject": b"events/0@3", "penstock-reason": b"the record is no event"}
+    assert harness.do(poison) == []  # Read before: one letter is enough.
+
+
+def test_data_that_is_no_json_goes_to_the_dead_letters_where_an_expression_asks_for_it() -> None:
+    harness = harness_with(EventTrigger("order/placed", "event.data.n > 3"))
+    refused, letter = harness.do(accept(event(data=b"{broken")))
+    assert isinstance(refused, CommandRefused) and "data must be JSON" in refused.reason
+    assert isinstance(letter, PublishQueued) and letter.value == b"{broken"
+
+
+def test_a_source_is_opened_once_and_a_gap_never_moves_it_back() -> None:
+    harness = harness_with("order/placed")
+    assert harness.do(OpenSource("events", 0, 5)) == [SourceOpened("events", 0, 5)]
+    assert harness.do(OpenSource("events", 0, 0)) == []
+    assert harness.do(NoteGap("events", 0, 5, 9)) == [SourceGap("events", 0, 5, 9)]
+    harness.do(accept(event(), 20))
+    assert harness.do(NoteGap("events", 0, 5, 9)) == []

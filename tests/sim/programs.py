@@ -1,0 +1,285 @@
+"""Random functions, and the one handler that plays them. What a program may lead to is known from its text alone.
+
+A program is a tuple of operations; ``Gather`` holds branches of them. Step results are numbers that no two executions
+share, so that a result tells which execution it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import NonRetriableError, RetryAfterError, StepError
+from penstock.model.event import FUNCTION_CANCELLED, FUNCTION_FINISHED, Event
+from penstock.sdk.app import App
+from penstock.sdk.backoff import Table
+from penstock.sdk.context import Context
+from penstock.sdk.current import current
+
+if TYPE_CHECKING:
+    from tests.sim.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``ctx.step.run``: fails so many times, takes so long."""
+
+    id: str
+    fails: int = 0
+    final: bool = False  # its failure is not retriable
+    after_s: float = -1  # its failure says when to try again
+    length_s: float = 0.0
+    caught: bool = False  # the body goes on without it
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    id: str
+    length_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Events for other functions, some of them later, some with ids of their own and twice."""
+
+    id: str
+    names: tuple[str, ...]
+    later_s: float = 0.0
+    own_id: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boom:
+    """The body raises so many times; final: the run fails here."""
+
+    id: str
+    times: int
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The body itself waits for something foreign."""
+
+    length_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    branches: tuple[tuple[Op, ...], ...]
+
+
+Op = Step | Sleep | Send | Publish | Boom | Wait | Gather
+Program = tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A function of the simulation and what it may lead to."""
+
+    slug: str
+    id: str
+    event: str  # empty: a cron
+    program: Program
+    retries: int
+    on_failure: bool
+
+    @property
+    def fails(self) -> bool:
+        """Whether every run of it fails, if nothing cancels it."""
+        return _fails(self.program, self.retries)
+
+
+def _fails(program: Program, retries: int) -> bool:
+    for op in program:
+        match op:
+            case Step():
+                if (op.final and op.fails > 0 or op.fails > retries) and not op.caught:
+                    return True
+            case Boom():
+                if op.final:
+                    return True
+            case Gather():
+                if any(_fails(branch, retries) for branch in op.branches):
+                    return True
+            case _:
+                pass
+    return False
+
+
+def steps_of(program: Program) -> dict[str, Step]:
+    """The ``Step``s of a program by id."""
+    found: dict[str, Step] = {}
+    for op in program:
+        if isinstance(op, Step):
+            found[op.id] = op
+        elif isinstance(op, Gather):
+            for branch in op.branches:
+                found |= steps_of(branch)
+    return found
+
+
+def plan(rng: Random, app: str, first: int, count: int) -> list[Planned]:
+    """``count`` functions; each sends events only to those with higher numbers, so that all of it ends."""
+    planned = []
+    for number in range(first, first + count):
+        retries = rng.choice([0, 1, 2, 3])
+        writer = _Writer(rng, number, first + count, retries)
+        id = f"f{number}"
+        program = writer.sequence(rng.randint(1, 5), depth=0)
+        planned.append(Planned(f"{app}-{id}", id, f"go/{number}", program, retries, rng.random() < 0.25))
+    if rng.random() < 0.4:
+        number = first + count
+        program = _Writer(rng, number, number, 1).sequence(rng.randint(1, 2), depth=1)
+        planned.append(Planned(f"{app}-cron", "cron", "", program, 1, False))
+    return planned
+
+
+class _Writer:
+    def __init__(self, rng: Random, number: int, functions: int, retries: int) -> None:
+        self._rng = rng
+        self._number = number
+        self._functions = functions
+        self._retries = retries
+        self._ids = 0
+
+    def sequence(self, length: int, depth: int) -> Program:
+        return tuple(self._op(depth) for _ in range(length))
+
+    def _id(self, kind: str) -> str:
+        self._ids += 1
+        return f"{kind}{self._ids}"
+
+    def _op(self, depth: int) -> Op:
+        rng = self._rng
+        roll = rng.random()
+        if roll < 0.45:
+            return self._step()
+        if roll < 0.6 and depth < 2:
+            return Gather(tuple(self.sequence(rng.randint(1, 2), depth + 1) for _ in range(rng.randint(2, 4))))
+        if roll < 0.7:
+            return Sleep(self._id("sleep"), rng.choice([0.0, 0.05, 1.0, 5.0]))
+        if roll < 0.8:
+            later = range(self._number + 1, self._functions)
+            names = tuple(f"go/{rng.choice(later)}" for _ in range(rng.randint(1, 2)) if later) or ("heard/by.nobody",)
+            return Send(self._id("send"), names, rng.choice([0.0, 0.0, 4.0]), rng.random() < 0.3)
+        if roll < 0.87:
+            return Publish(self._id("publish"))
+        if roll < 0.93 and depth == 0:
+            if rng.random() < 0.2:
+                return Boom(self._id("boom"), 1, final=True)
+            return Boom(self._id("boom"), rng.randint(0, self._retries))
+        return Wait(rng.choice([0.0, 0.02, 1.5])) if depth == 0 else self._step()
+
+    def _step(self) -> Step:
+        rng = self._rng
+        fails = rng.choice([0, 0, 0, 0, 1, 1, 2, self._retries + 1])
+        return Step(
+            self._id("step"),
+            fails=fails,
+            final=fails > 0 and rng.random() < 0.15,
+            after_s=1.0 if rng.random() < 0.1 else -1,
+            length_s=rng.choice([0.0, 0.0, 0.0, 0.01, 0.3, 2.0]),
+            caught=rng.random() < 0.7,
+        )
+
+
+def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool) -> App:
+    """The app of these functions; ``announced``: something listens to how runs end."""
+    app = App(id)
+    for one in planned:
+        options: dict[str, Any] = {"on": one.event} if one.event else {"cron": "@every 20s"}
+        if one.on_failure:
+            options["on_failure"] = _quiet
+        app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(_handler(one, ledger))
+    if announced:
+        app.function(id="listener", on=[FUNCTION_FINISHED, FUNCTION_CANCELLED], if_=_NOT_ITSELF.format(id), retries=0)(
+            _quiet
+        )
+    return app
+
+
+_NOT_ITSELF = "event.data.function_id != '{}-listener'"
+
+
+async def _quiet(ctx: Context) -> None:
+    """A function without steps."""
+
+
+def _handler(planned: Planned, ledger: Ledger) -> Any:
+    async def handler(ctx: Context) -> dict[str, Any]:
+        ledger.entered(ctx.run_id, planned)
+        seen: dict[str, Any] = {}
+        await _play(planned.program, ctx, ledger, seen)
+        return seen
+
+    return handler
+
+
+async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, Any]) -> None:
+    for op in program:
+        match op:
+            case Step():
+                try:
+                    value = await ctx.step.run(op.id, _step_code, op, ledger)
+                except StepError as error:
+                    ledger.saw(ctx.run_id, op.id, error)
+                    if not op.caught:
+                        raise
+                    seen[op.id] = error.name
+                else:
+                    ledger.saw(ctx.run_id, op.id, value)
+                    seen[op.id] = value
+            case Sleep():
+                await ctx.step.sleep(op.id, op.length_s)
+                ledger.saw(ctx.run_id, op.id, None)
+            case Send():
+                now_s = ledger.true_ms() / 1000
+                # The data must not change between attempts; the time is taken where the step is found.
+                events = [
+                    Event(
+                        name,
+                        {"from": ctx.run_id},
+                        id=f"{ctx.run_id}/{op.id}/own" if op.own_id else None,
+                        ts=int((now_s + op.later_s) * 1000) if op.later_s else None,
+                    )
+                    for name in op.names
+                ]
+                seen[op.id] = await ctx.step.send_event(op.id, events)
+                ledger.saw(ctx.run_id, op.id, {"ids": seen[op.id]})
+            case Publish():
+                await ctx.step.publish(op.id, "out", ctx.run_id, {"step": op.id})
+                ledger.saw(ctx.run_id, op.id, None)
+            case Boom():
+                if op.final:
+                    raise NonRetriableError(op.id)
+                if ledger.boom(ctx.run_id, op.id, op.times):
+                    raise ValueError(op.id)
+            case Wait():
+                await asyncio.sleep(op.length_s)
+            case Gather():
+                await asyncio.gather(*(_play(branch, ctx, ledger, seen) for branch in op.branches))
+
+
+async def _step_code(op: Step, ledger: Ledger) -> dict[str, int]:
+    at = current()
+    ledger.began(at.run_id, at.step, at.attempt)
+    try:
+        if op.length_s:
+            await asyncio.sleep(op.length_s)
+        if at.attempt < op.fails:
+            if op.final:
+                raise NonRetriableError("never again")
+            if op.after_s >= 0:
+                raise RetryAfterError("not yet", op.after_s)
+            raise ValueError("not this time")
+        return {"v": ledger.number()}
+    finally:
+        ledger.left(at.run_id, at.step)
