@@ -87,7 +87,7 @@ def cli_page(command: Any) -> str:
             lines += ["| argument or option | |", "|---|---|"]
         for parameter, words in rows:
             options = parameter.opts[0].startswith("-")
-            name = ", ".join(f"`{o}`" for o in parameter.opts) if options else f"`{parameter.human_readable_name}`"
+            name = ", ".join(f"`{o}`" for o in parameter.opts) if options else f"`{parameter.name}`"
             lines.append(f"| {name} | {' '.join(words.split()).replace('|', '&#124;')} |")
         lines.append("")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
     a flag on the command line  >  the PENSTOCK_* variable  >  the default
 
 The command line makes its flags from this table (``cli/flags.py``), ``penstock config show`` prints it, and a
-``PENSTOCK_*`` variable that is not in it is refused: a misspelt setting must not be a setting that silently does nothing.
+``PENSTOCK_*`` variable that is not in it is refused: a misspelt setting must not silently do nothing.
 
 Add a setting: one line in ``SETTINGS``, its name in the command that takes it. Nothing else reads the environment
 (but ``sdk/client.py``, which runs in users' programs).
@@ -72,7 +72,9 @@ class Setting:
             case "duration":
                 return self._duration(text, origin)
             case "choice" if text not in self.choices:
-                raise ConfigError(f"{origin} was refused: expected one of {', '.join(self.choices)}, got {_shown(text)}.")
+                raise ConfigError(
+                    f"{origin} was refused: expected one of {', '.join(self.choices)}, got {_shown(text)}."
+                )
             case "switch":
                 return self._switch(text, origin)
             case "texts":
@@ -264,9 +266,7 @@ SETTINGS: Final = (
         name="no_discovery", kind=SWITCH, default="false", flag="--no-discovery", doc="Taken and without meaning here."
     ),
     Setting(name="no_poll", kind=SWITCH, default="false", flag="--no-poll", doc="Taken and without meaning here."),
-    Setting(
-        name="tick", kind=NUMBER, minimum=0, flag="--tick", metavar="MS", doc="Taken and without meaning here."
-    ),
+    Setting(name="tick", kind=NUMBER, minimum=0, flag="--tick", metavar="MS", doc="Taken and without meaning here."),
 )
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}

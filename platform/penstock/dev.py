@@ -65,8 +65,8 @@ class DevSettings:
     version: str = "dev"
 
 
-class _Made(msgspec.Struct, frozen=True):
-    """What a data directory was made with."""
+class Made(msgspec.Struct, frozen=True):
+    """What a data directory was made with; fixed from then on."""
 
     group: str
     lanes: int
@@ -163,7 +163,7 @@ class DevServer:
         if self.log is not None:
             await self.log.close()
 
-    def _start_history(self, index: Path, made: _Made) -> None:
+    def _start_history(self, index: Path, made: Made) -> None:
         follows = Follows(
             group=made.group,
             lanes=made.lanes,
@@ -188,11 +188,21 @@ class DevServer:
             await asyncio.to_thread(process.wait)
 
 
-def _made(settings: DevSettings, apps: Sequence[App]) -> _Made:
+def made_with(data: Path) -> Made | None:
+    """What a data directory was made with; None where there is none. Raises ConfigError for a note that is no note."""
+    path = data / "group"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Made)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{path} cannot be read: expected a group and its lanes as JSON, got {error}.") from error
+
+
+def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
     """The directory's group and lanes; a new directory gets what the settings ask for."""
-    path = settings.data / "group"
-    if path.exists():
-        made = msgspec.json.decode(path.read_bytes(), type=_Made)
+    made = made_with(settings.data)
+    if made is not None:
         for name, asked, held in (("--lanes", settings.lanes, made.lanes), ("--group", settings.group, made.group)):
             if asked and asked != held:
                 raise ConfigError(
@@ -201,7 +211,7 @@ def _made(settings: DevSettings, apps: Sequence[App]) -> _Made:
                 )
         return made
     group = settings.group or (apps[0].id if len(apps) == 1 else GROUP_DEFAULT)
-    made = _Made(group, settings.lanes or LANES_DEFAULT)
-    path.write_bytes(msgspec.json.encode(made))
+    made = Made(group, settings.lanes or LANES_DEFAULT)
+    (settings.data / "group").write_bytes(msgspec.json.encode(made))
     say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes, at=int(time.time()))
     return made

@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": {"model"},
     "testing": EVERYTHING,
     "worker": EVERYTHING,
+    "dev": EVERYTHING,
+    "__main__": EVERYTHING,
     "cli": EVERYTHING,
     "penstock": {"model", "sdk"},  # What `import penstock` gives a user: neither Kafka nor RocksDB.
 }
@@ -49,6 +51,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "pytest": {"testing"},
     "rich": {"cli"},
     "typer": {"cli"},
+    "typing_extensions": {"sdk"},
     "uvloop": {"cli", "worker"},
     "faust": {"history"},
     "aiokafka": {"history"},

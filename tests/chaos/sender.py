@@ -126,7 +126,9 @@ class Sender:
         body: list[dict[str, Any]] = []
         for event in events:
             event.posts += 1
-            body.append({"name": f"chaos/{event.function}", "data": event.data} | ({"id": event.id} if event.id else {}))
+            body.append(
+                {"name": f"chaos/{event.function}", "data": event.data} | ({"id": event.id} if event.id else {})
+            )
         self.counts.posts += 1
         try:
             async with session.post(

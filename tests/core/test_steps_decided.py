@@ -102,9 +102,9 @@ def test_parallel_steps_go_out_on_their_own_and_end_in_any_order(harness: Harnes
     harness.do(tell(harness, done("b"), step="b"))
     assert harness.run.body == Hand.OUT
     harness.do(tell(harness, done("a"), step="a"))
-    assert harness.run.again, "the body is out and has not seen step a"
+    assert [harness.run.again, harness.out().dispatch] == [True, 4], "the body is out and has not seen step a"
     assert harness.do(tell(harness)) == [DiscoveryAnswered(harness.run.run, 4, True)]
-    assert not harness.run.again and harness.out().dispatch == 5
+    assert [harness.run.again, harness.out().dispatch] == [False, 5]
     harness.do(tell(harness, BodyDone(b"[1,2]")))
     assert not harness.runs
 
@@ -159,6 +159,13 @@ def test_a_report_of_a_dispatch_that_was_never_made_is_ignored(harness: Harness)
     assert harness.do(report(run, 0, done("a"))) == []
     assert harness.do(report(run, 9, done("a"))) == []
     assert harness.do(report(run, 1, done("a"), step="a")) == []
+
+
+def test_a_step_reported_under_the_bodys_number_does_not_answer_the_body(harness: Harness) -> None:
+    harness.do(tell(harness, found("a"), found("b")))
+    harness.do(tell(harness, done("b"), step="b"))
+    assert harness.do(report(harness.run.run, harness.out().dispatch, done("a"), step="a")) == []
+    assert harness.run.body == Hand.OUT
 
 
 def test_a_body_that_reports_another_failure_of_a_step_in_other_hands_changes_nothing(harness: Harness) -> None:

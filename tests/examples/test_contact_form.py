@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from examples import contact_form, records
+from examples import contact_form, mail, records
 from penstock import Event
 from penstock.testing import TestApp
 
@@ -12,7 +12,7 @@ WRITTEN = Event(
 
 
 def mails() -> list[tuple[str, str]]:
-    return [(mail["to"], mail["subject"]) for mail in records.found("mail")]
+    return [(sent["to"], sent["subject"]) for sent in records.found("mail")]
 
 
 async def test_team_and_visitor_get_a_mail_at_once_and_the_visitor_another_after_a_day() -> None:
@@ -36,13 +36,28 @@ async def test_a_message_sent_twice_is_stored_and_answered_once() -> None:
     assert len(mails()) == 3
 
 
-async def test_a_worker_that_dies_behind_a_mail_sends_it_once() -> None:
+async def test_a_worker_that_dies_behind_a_recorded_mail_does_not_send_it_again() -> None:
     async with TestApp(contact_form.app) as t:
         t.crash_after("mail-visitor")
         run = await t.send(WRITTEN)
         await t.advance("2d")
         assert run.result == {"message": 1, "mails": 3}
     assert len(mails()) == 3
+
+
+async def test_a_mail_whose_worker_dies_before_the_record_of_it_is_sent_once() -> None:
+    async with TestApp(contact_form.app) as t:
+
+        async def sent_and_killed(*args: str) -> dict[str, str]:
+            answer = mail.send(*args)
+            if len(thanks.calls) == 1:
+                await t.crash()
+            return answer
+
+        thanks = t.stub("mail-visitor", sent_and_killed)
+        await t.send(WRITTEN)
+        assert len(thanks.calls) == 2
+    assert sorted(mails()) == [("ada@example.com", "Thank you"), ("team@example.com", "Message 1 from Ada")]
 
 
 async def test_a_message_without_a_mail_address_fails_naming_the_field() -> None:

@@ -1,12 +1,13 @@
 """A lane in memory around the executor: the real core over the real tables, without log and disk, in virtual time.
 
-Every report is decided, folded and made durable in the next turn of the loop; its effects follow. ``World.crash()`` throws the
-executor away, as if the worker had died, and hands out again what the tables say is out.
+Every report is decided, folded and made durable in the next turn of the loop; its effects follow. ``World.crash()``
+throws the executor away, as if the worker had died, and hands out again what the tables say is out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -42,6 +43,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now_s
 
     def _run_once(self) -> None:
+        while self._scheduled and self._scheduled[0]._cancelled:  # Else it would really wait for what is behind them.
+            heapq.heappop(self._scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
         if not self._ready and self._scheduled:
             self._now_s = max(self._now_s, self._scheduled[0]._when)
         super()._run_once()
@@ -129,7 +133,7 @@ class World:
             id, id, False, name, msgspec.json.encode({} if data is None else data), self.now_ms(), self.now_ms()
         )
         self.submit(AcceptEvent(envelope, "events", 0, offset))
-        while not (new := set(self.runs()) - known):
+        while not (new := set(self.runs()) - known):  # noqa: ASYNC110 - turns of the loop are what is waited for
             await asyncio.sleep(0)
         run = new.pop()
         self.ends[run] = self.loop.create_future()

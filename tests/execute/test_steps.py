@@ -42,7 +42,7 @@ async def calls_nothing() -> None:
 class Calls(list[object]):
     """Step functions that note that they were called."""
 
-    def of(self, value: object, *, failures: int = 0, takes_s: float = 0, raises: type[BaseException] = ValueError):  # noqa: ANN201
+    def of(self, value: object, *, failures: int = 0, takes_s: float = 0, raises: type[BaseException] = ValueError):
         async def step() -> object:
             self.append(value)
             if takes_s:
@@ -93,9 +93,7 @@ def test_gathered_steps_are_found_together_and_handed_out_on_their_own(nested: b
     @app.function(on="go")
     async def fn(ctx: Context) -> object:
         async def pair(name: str) -> list[object]:
-            return list(
-                await asyncio.gather(*(ctx.step.run(f"{name}{i}", calls.of(f"{name}{i}")) for i in range(2)))
-            )
+            return list(await asyncio.gather(*(ctx.step.run(f"{name}{i}", calls.of(f"{name}{i}")) for i in range(2))))
 
         if nested:
             return await asyncio.gather(pair("a"), pair("b"))
@@ -187,7 +185,6 @@ def test_a_failing_step_is_tried_again_with_its_own_counter() -> None:
         assert [fact.error_name for fact in failed] == ["ValueError", "ValueError"]
         assert "flaky" in failed[0].error_stack and "execute/op.py" not in failed[0].error_stack
         return run
-
 
     run = play(scenario)
     assert seen == [(i, f"{run}:flaky") for i in range(3)]

@@ -257,6 +257,7 @@ class _Transaction:
     async def commit(self, inbox_positions: Mapping[int, int]) -> None:
         self._log.process.act()
         await self._inner.commit(inbox_positions)
+        self._log.world.trace("%s: committed a checkpoint %s", self._log.process.name, inbox_positions)
 
     async def abort(self) -> None:
         await self._inner.abort()

@@ -56,21 +56,20 @@ async def get_event(request: web.Request) -> web.Response:
 
 
 async def get_event_runs(request: web.Request) -> web.Response:
-    """``GET /v1/events/{id}/runs``: none yet is an empty list; what cannot be an event is a 404."""
+    """``GET /v1/events/{id}/runs``: none yet is an empty list; what cannot be an event is a 404.
+
+    An event that was deduplicated has no runs of its own: asked for it, we show those of its sender's id.
+    """
     event_id = _id(request)
     reads = request.app[DOOR].reads
-    internal = event_id
-    if not is_ulid(event_id):
+    runs = await reads.ask(lambda queries: queries.runs_of_event(event_id))
+    if not runs:
         event = await reads.ask(lambda queries: queries.event(event_id))
-        if event is None:
+        if event is None and not is_ulid(event_id):
             raise NotFound(f"Event not found: {event_id[:64]}")
-        internal = event.internal_id
-    runs = await reads.ask(lambda queries: queries.runs_of_event(internal))
-    if not runs and is_ulid(event_id):  # A sender's own id may look like a ULID.
-        event = await reads.ask(lambda queries: queries.event(event_id))
-        if event is not None and event.internal_id != event_id:
-            other = event.internal_id
-            runs = await reads.ask(lambda queries: queries.runs_of_event(other))
+        if event is not None and event.id != event.internal_id:
+            sent_id = event.id
+            runs = await reads.ask(lambda queries: queries.runs_of_sent_id(sent_id))
     return found([_run(run) for run in runs])
 
 

@@ -83,7 +83,9 @@ def _send_all(settings: Settings, lines: Lines | None, events: Iterable[dict[str
                     ids = server.send(batch)
                 except PartlyRefused as refused:
                     ids, code = list(refused.ids), FAILED
-                    where = f"event {sent + len(ids) + 1} ({str(batch[min(len(ids), len(batch) - 1)].get('name'))[:80]})"
+                    where = (
+                        f"event {sent + len(ids) + 1} ({str(batch[min(len(ids), len(batch) - 1)].get('name'))[:80]})"
+                    )
                     note(f"error: {where} was refused, those before it were taken: {refused}")
                 sent += len(ids)
                 for id, event in zip(ids, batch, strict=False):
@@ -92,7 +94,7 @@ def _send_all(settings: Settings, lines: Lines | None, events: Iterable[dict[str
                 if code:
                     break
         except BadRequest as error:
-            note(f"error: {error} ({sent} events before it were taken)")
+            note(f"error: {error} {sent} events were sent before.")
             code = FAILED
         finally:
             progress.end()

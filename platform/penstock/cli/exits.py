@@ -73,10 +73,10 @@ def guarded(run: Callable[[], int]) -> int:
         expected, bugs = group.split(PenstockError)
         if bugs is not None or expected is None:
             raise
-        errors = list(_leaves(expected))
-        for error in errors:
-            complain(error)
-        return code_of(errors[0])
+        leaves = _leaves(expected)
+        for leaf in leaves:
+            complain(leaf)
+        return code_of(leaves[0])
 
 
 def complain(error: PenstockError) -> None:

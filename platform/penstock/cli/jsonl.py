@@ -49,7 +49,9 @@ class Lines:
     def _object(self, raw: bytes) -> dict[str, Any]:
         found = decoded(raw, self.where())
         if not isinstance(found, dict):
-            raise BadRequest(f"{self.where()}: expected one JSON object a line, got {raw[:80].decode(errors='replace')}")
+            raise BadRequest(
+                f"{self.where()}: expected one JSON object a line, got {raw[:80].decode(errors='replace')}"
+            )
         return found
 
 
@@ -63,7 +65,9 @@ def opened(text: str) -> Iterator[Lines]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}. Name a file of events, one a line.") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror or error}. Name a file of events, one a line."
+        ) from error
     with file:
         yield Lines(file, str(path), path.stat().st_size)
 

@@ -88,7 +88,9 @@ def _imported(name: str, target: str) -> ModuleType:
                 f"no module {missing!r} for {target!r}: looked in {os.getcwd()} and the installed packages. "
                 "Call the command in the folder above it, or install it."
             ) from None
-        raise LoadFailed(f"{target} could not be imported: {_where(error)}: no module {missing!r}. Install it.") from error
+        raise LoadFailed(
+            f"{target} could not be imported: {_where(error)}: no module {missing!r}. Install it."
+        ) from error
     except PenstockError:
         raise  # FunctionError says itself which function, and what is wrong with it.
     except SyntaxError as error:

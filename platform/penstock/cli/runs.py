@@ -121,9 +121,11 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
         for number, attempt in enumerate(step["attempts"]):
             if (step["id"], number) not in known:
                 known[step["id"], number] = True
-                yield head | {"at": attempt["ended_at"], "took": _length(attempt)} | {
-                    name: attempt[name] for name in ("attempt", "status", "error", "retry_at")
-                }
+                yield (
+                    head
+                    | {"at": attempt["ended_at"], "took": _length(attempt)}
+                    | {name: attempt[name] for name in ("attempt", "status", "error", "retry_at")}
+                )
         if known.get(step["id"]) != step["status"]:
             known[step["id"]] = step["status"]
             if step["kind"] == "sleep" or step["status"] == "planned":

@@ -19,7 +19,16 @@ import msgspec
 
 from penstock.cli.exits import Unreachable
 from penstock.config import Settings
-from penstock.errors import BadRequest, Busy, ConfigError, LimitExceeded, LogUnavailable, NotAllowed, NotFound, PenstockError
+from penstock.errors import (
+    BadRequest,
+    Busy,
+    ConfigError,
+    LimitExceeded,
+    LogUnavailable,
+    NotAllowed,
+    NotFound,
+    PenstockError,
+)
 from penstock.sdk.client import NO_KEY, SEED_HEADER
 
 TRIES_MAX: Final = 5
@@ -57,7 +66,9 @@ class Server:
         except ValueError:
             port = -1
         if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise ConfigError(f"--url was refused: expected something like http://127.0.0.1:8288, got {self.url!r:.200}.")
+            raise ConfigError(
+                f"--url was refused: expected something like http://127.0.0.1:8288, got {self.url!r:.200}."
+            )
         self._path = parts.path
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, port, timeout=TIMEOUT_S)

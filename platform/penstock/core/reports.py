@@ -59,6 +59,8 @@ def _of_step(plan: Plan, command: Report) -> list[Fact]:
     row = plan.step(command.step)
     if row is None or is_resolved(row):
         return []  # Somebody else was quicker.
+    if command.dispatch == plan.run.body_dispatch:
+        return []  # That number is the body's: a fact with it would answer the body.
     late = row.hand != Hand.OUT or row.dispatch != command.dispatch
     if late and row.attempt != command.attempt:
         return []  # The attempt it speaks of is over.

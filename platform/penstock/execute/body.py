@@ -1,60 +1,56 @@
 """``Body``: one run's handler as a living coroutine, and the answers to the dispatches it is out under.
 
-One task for the handler, made when the run is first handed out; between steps it is suspended on the future of an ``Op``.
-A finished step resolves the future and the same task goes on: no task per step, no replay while it lives.
+One task for the handler, made when the run is first handed out; between steps it is suspended on the future of an
+``Op``. A finished step resolves the future and the same task goes on: no task per step, no replay while it lives.
 
 **What answers a body dispatch** (exactly one report carries its number):
 
-1. A step asked for from the handler's own task while nothing else is under way is run at once, *inline*; its end is the answer.
-2. Else the steps found are collected until the body has *settled* (``settled.py``) and reported together. One step alone
-   is run inline all the same.
+1. A step asked for from the handler's own task while nothing else is under way is run at once, *inline*; its end is
+   the answer.
+2. Else the steps found are collected until the body has *settled* (``settled.py``) and reported together. One step
+   alone is run inline all the same.
 3. The handler's return or exception.
-4. Nothing new, but only where a step is under way that will bring the body back. A body that waits for something foreign and
-   has no such step stays out: there is nothing to say yet.
+4. Nothing new, but only where a step is under way that will bring the body back. A body that waits for something
+   foreign and has no such step stays out: there is nothing to say yet.
 
-Steps found while the body is not out wait for its next dispatch. Several results at one dispatch are delivered in their recorded
-order, the body settling after each, so that a race ends in a replay (``replay.py``) as it ended the first time.
+Steps found while the body is not out wait for its next dispatch. Several results at one dispatch are delivered in
+their recorded order, the body settling after each, so that a race ends in a replay (``replay.py``) as it ended the
+first time.
 
-Code between steps must do the same every time. ``asyncio.timeout`` around a step is such code only if its outcome does not
-matter to the steps that follow: use the function's step_timeout instead.
+Code between steps must do the same every time. ``asyncio.timeout`` around a step is such code only if its outcome does
+not matter to the steps that follow: use the function's step_timeout instead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar, cast
 
-from penstock.errors import FunctionError, NonRetriableError, StepError, StepsChanged
+from penstock.errors import StepError, StepsChanged
 from penstock.execute import failures
+from penstock.execute.driver import LocalDriver
 from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async
 from penstock.execute.port import RunView
 from penstock.execute.replay import Replay
 from penstock.execute.settled import Look
 from penstock.execute.shared import Shared
-from penstock.execute.threads import Escaped, Unwound
-from penstock.model import limits
+from penstock.execute.threads import Escaped
 from penstock.model.commands import Report
 from penstock.model.effects import Execute
-from penstock.model.event import Event
 from penstock.model.operations import (
     BodyDone,
     BodyErrored,
     Operation,
-    PublishFound,
-    SendFound,
-    SleepFound,
     StepErrored,
     StepFound,
     failure_of,
 )
 from penstock.model.rows import Hand, StepRow
-from penstock.sdk.context import Context, RunInfo, SyncContext, payload_reader
+from penstock.sdk.context import Context, RunInfo, SyncContext
 from penstock.sdk.current import CURRENT, Current
 from penstock.sdk.function import Function
-from penstock.sdk.outgoing import envelope_of
-from penstock.sdk.payloads import decode, encode, read, result_reader
+from penstock.sdk.payloads import encode
 from penstock.sdk.steps import Async
 
 R = TypeVar("R")
@@ -70,7 +66,7 @@ _DONE, _FAILED = int(Hand.DONE), int(Hand.FAILED)
 
 
 class Body:
-    """A run's handler, alive. It is the step tools' ``Driver``."""
+    """A run's handler, alive."""
 
     def __init__(self, view: RunView, function: Function, shared: Shared, running: dict[str, Op]) -> None:
         """``running`` are steps of an earlier body of this run that have not ended yet; they become this one's."""
@@ -91,7 +87,6 @@ class Body:
         self._replay: Replay | None = Replay(view.steps) if view.steps else None
         self._due: list[StepRow] = []
         self._wanted: dict[str, Execute] = {}
-        self._asked: dict[str, int] = {}
         self._ended: Operation | None = None
         self._looks = 0
         self._watched: set[object] = set()
@@ -112,7 +107,8 @@ class Body:
         else:
             if self._replay is None:
                 self._collect()
-            self._touch()
+            if self.ops or self._due or self._replay is not None:
+                self._touch()  # Else what it does next comes by itself: a step, or its end.
 
     def hand_out_step(self, effect: Execute) -> None:
         """Run an attempt of one step, in the coroutine that asked for it."""
@@ -223,15 +219,16 @@ class Body:
     async def _main(self, view: RunView) -> None:
         CURRENT.set(self._current)
         handler, spec, now_ms = self.function.handler, self.function.spec, self.shared.source.now_ms
+        driver = LocalDriver(self, self.shared.loop)
         operation: Operation
         try:
             info = RunInfo(self.run_id, spec.slug, view.run.attempt, spec.retries + 1)
             reader = self.shared.payloads.get(spec.slug)
             if self.threaded:
-                plain: SyncContext[object] = SyncContext(self, info, view.events, reader)
+                plain: SyncContext[object] = SyncContext(driver, info, view.events, reader)
                 result = await self.shared.handler_threads.run(lambda: handler(plain))
             else:
-                context: Context[object] = Context(self, info, view.events, reader)
+                context: Context[object] = Context(driver, info, view.events, reader)
                 result = await cast("Async[object]", handler(context))
             operation = BodyDone(encode(result, f"the result of function {spec.slug!r}"))
         except GeneratorExit:
@@ -243,95 +240,21 @@ class Body:
             operation = failures.body_errored(told, now_ms())
         self._end(operation)
 
-    # --- the step tools' driver -----------------------------------------------------------------
+    # --- what the driver (``driver.py``) does with it ----------------------------------------------
 
     @property
-    def replaying(self) -> bool:
-        """Whether finished steps are being gone over again."""
+    def remembering(self) -> bool:
+        """Whether results of finished steps are still to be gone over."""
         return self._replay is not None and self._replay.remembering
 
-    async def run(
-        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-    ) -> object:
-        """Run a step, at once or when it is handed out; its result."""
-        op = self._op(id, "run")
-        op.call, op.args, op.kwargs = call, args, kwargs
-        if self.dispatch and not self.ops and op.task is self._task and self._replay is None:
+    def ask(self, op: Op) -> None:
+        """The body wants this step. Run at once (1. above), remembered, or found."""
+        replay = self._replay
+        if replay is None and op.call is not None and self.dispatch and not self.ops and op.task is self._task:
             self.ops[op.step] = self.inline = op
             op.state = INLINE
-            await self._attempt(op)
-        else:
-            self._ask(op)
-        return read((await self._row(op)).data, result_reader(call), f"the recorded result of step {op.step!r}")
-
-    async def sleep(self, id: str, length_ms: int, until_ms: int) -> None:
-        """Sleep at a step."""
-        op = self._op(id, "sleep")
-        op.found = SleepFound(op.step, id, length_ms, until_ms)
-        self._ask(op)
-        await self._row(op)
-
-    async def send_event(self, id: str, events: Sequence[Event]) -> list[str]:
-        """Send events at a step; their ids."""
-        now_ms = self.shared.source.now_ms()
-        envelopes = tuple(envelope_of(event, now_ms) for event in events)
-        op = self._op(id, "send_event")
-        op.found = SendFound(op.step, id, envelopes)
-        self._ask(op)
-        sent = cast("dict[str, list[str]]", decode((await self._row(op)).data))
-        return sent["ids"]
-
-    async def publish(self, id: str, topic: str, key: bytes, value: bytes) -> None:
-        """Write a record at a step."""
-        op = self._op(id, "publish")
-        op.found = PublishFound(op.step, id, topic, key, value)
-        self._ask(op)
-        await self._row(op)
-
-    def wait(self, call: Async[R]) -> R:
-        """For a handler in a thread: block until the coroutine is done on the loop."""
-        if asyncio._get_running_loop() is not None:
-            call.close()
-            raise FunctionError(
-                "a step tool of SyncContext was called on the event loop, which it would block. "
-                "Use `async def handler(ctx: Context)`, or call it from the handler's own thread."
-            )
-        try:
-            return asyncio.run_coroutine_threadsafe(call, self.shared.loop).result()
-        except concurrent.futures.CancelledError:
-            raise Unwound from None
-
-    # --- an op's life ---------------------------------------------------------------------------
-
-    def _op(self, id: str, kind: str) -> Op:
-        task = asyncio.current_task(self.shared.loop)
-        if self.closed or self.over:
-            raise asyncio.CancelledError  # Of a body that was parked or has ended: nobody listens.
-        if not isinstance(id, str) or not 1 <= len(id) <= limits.STEP_ID_CHARS_MAX:
-            raise FunctionError(
-                f"step refused: an id must be a text of 1 to {limits.STEP_ID_CHARS_MAX} characters, got {id!r:.80}."
-            )
-        at = CURRENT.get()
-        if at is not None and at.step:
-            raise NonRetriableError(
-                f"step {id!r} was asked for inside step {at.step!r}: steps do not nest, since only the outer one would be "
-                "remembered. Ask for it in the handler."
-            )
-        assert task is not None
-        asked = self._asked
-        if id not in asked:
-            asked[id] = 0
-            return Op(id, id, kind, task)
-        number = asked[id] + 1
-        while f"{id}:{number}" in asked:  # Somebody named a step so.
-            number += 1
-        asked[id] = number
-        asked[f"{id}:{number}"] = 0
-        return Op(f"{id}:{number}", id, kind, task)
-
-    def _ask(self, op: Op) -> None:
+            return
         self.ops[op.step] = op
-        replay = self._replay
         row = replay.ask(op.step) if replay is not None else None
         if row is None:
             self.found.append(op)
@@ -341,8 +264,10 @@ class Body:
                 self._change(row, f"the code now asks for a step of kind {op.kind!r} under this id")
         self._touch()
 
-    async def _row(self, op: Op) -> StepRow:
-        """Wait for one signal after another until the step has ended."""
+    async def outcome(self, op: Op) -> StepRow:
+        """Follow one signal after another until the step has ended. Raises StepError where it has failed for good."""
+        if op.state is INLINE:
+            await self._attempt(op)
         while True:
             wait = op.wait = self.shared.loop.create_future()
             try:
@@ -410,6 +335,14 @@ class Body:
     def _collect(self) -> None:
         """See which of the awaited steps have ended, and deliver the first."""
         step = self.shared.source.step
+        if len(self.ops) == 1 and not self._due:  # One step after another: the common case, without the sorting.
+            (op,) = self.ops.values()
+            row = step(self.run_id, op.step) if op.state is KNOWN and op.wait is not None else None
+            if row is not None and (row.hand == _DONE or row.hand == _FAILED):
+                del self.ops[op.step]
+                if op.wait is not None and not op.wait.done():
+                    op.wait.set_result(row)
+                    return
         for op in tuple(self.ops.values()):
             if op.state is not KNOWN:
                 continue
@@ -518,9 +451,9 @@ class Body:
 
     def _change(self, row: StepRow, instead: str) -> None:
         error = StepsChanged(
-            f"function {self.function.spec.slug!r} no longer matches what run {self.run_id} has recorded: step {row.step!r} "
-            f"of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename the function "
-            "(id=) so that open runs keep the old code."
+            f"function {self.function.spec.slug!r} no longer matches what run {self.run_id} has recorded: step "
+            f"{row.step!r} of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename "
+            "the function (id=) so that open runs keep the old code."
         )
         self._finish(failures.body_errored(error, self.shared.source.now_ms()))
         if not self._task.done():
@@ -565,9 +498,3 @@ class Body:
     def _foreign_done(self, future: asyncio.Future[object]) -> None:
         self._watched.discard(future)
         self._touch()
-
-
-def payload_readers(functions: Mapping[str, Function]) -> dict[str, Callable[[bytes], object]]:
-    """What decodes event data, for the functions that declare a type for it."""
-    readers = {slug: payload_reader(function.handler) for slug, function in functions.items()}
-    return {slug: reader for slug, reader in readers.items() if reader is not None}

@@ -1,6 +1,6 @@
 """Exceptions of user code as data: which failure is recorded, and whether another attempt may help.
 
-Whatever user code raises is caught, ``SystemExit`` and ``KeyboardInterrupt`` included: a function must not end the worker.
+Whatever user code raises is caught, ``SystemExit`` and ``KeyboardInterrupt`` too: a function must not end its worker.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def body_errored(error: BaseException, now_ms: int) -> BodyErrored:
 def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int) -> StepErrored:
     """What an attempt that took too long is reported as."""
     message = (
-        f"step {step!r} was stopped after {ran_ms / 1_000:g} s: an attempt may take as long as the function's step_timeout. "
-        "Raise step_timeout=, or make the step smaller."
+        f"step {step!r} was stopped after {ran_ms / 1_000:g} s: an attempt may take as long as the function's "
+        "step_timeout. Raise that, or make the step smaller."
     )
     return StepErrored(step, name, Failure(STEP_TIMEOUT, message), started_at_ms)
 

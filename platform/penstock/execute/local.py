@@ -6,8 +6,8 @@ It keeps the living bodies (``body.py``) of a lane's runs and decides how long e
     alive ── idle for ``park_after_s``, too many, or too much memory ──> parked: cancelled and dropped; nothing is lost
     alive ── the run ends, or ``abandon`` ──> gone
 
-Budget: 10 µs of CPU per step beside the user's code, hence no task and no timer per step: bodies that were touched in a turn
-of the loop are looked at together at its end, and one coarse watch sees to timeouts and idleness.
+Budget: 10 µs of CPU per step beside the user's code, hence no task and no timer per step: bodies that were touched in a
+turn of the loop are looked at together at its end, and one coarse watch sees to timeouts and idleness.
 
 Warning: handlers share the loop with the lane. A step that computes for long blocks both; ``blocking.py`` names it.
 """
@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Final
 
 from penstock.errors import FunctionError
-from penstock.execute.body import Body, payload_readers
+from penstock.execute.body import Body
 from penstock.execute.port import RunSource
 from penstock.execute.threads import Threads
 from penstock.model.commands import ParkDispatch
 from penstock.model.effects import Execute
 from penstock.sdk.app import App
+from penstock.sdk.context import payload_reader
 from penstock.sdk.function import Function
 from penstock.sdk.payloads import Reader
 
@@ -84,7 +85,12 @@ class LocalExecutor:
     def add_app(self, app: App) -> None:
         """From now on the functions of this app are known; it replaces an app of the same id for new bodies."""
         self._functions.update(app.functions)
-        self.payloads.update(payload_readers(app.functions))
+        for slug, function in app.functions.items():
+            reader = payload_reader(function.handler)
+            if reader is None:
+                self.payloads.pop(slug, None)
+            else:
+                self.payloads[slug] = reader
 
     def knows(self, function: str) -> bool:
         """Whether there is code for this function."""
@@ -102,6 +108,20 @@ class LocalExecutor:
             return False
         self._make_room()
         return len(self._bodies) >= self.settings.live_bodies_max
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything executes: a handler between steps, or a step. O(bodies)."""
+        return not all(body.idle for body in self._bodies.values())
+
+    def under_way(self) -> list[tuple[str, str]]:
+        """What executes, as (run, step); the step is empty where it is the handler itself."""
+        found: list[tuple[str, str]] = []
+        for run, body in self._bodies.items():
+            if not body.idle:
+                steps = [*body.running, *([body.inline.step] if body.inline is not None else [])]
+                found += [(run, step) for step in steps or [""]]
+        return found
 
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
@@ -133,14 +153,14 @@ class LocalExecutor:
         self._closing = True
         for body in [body for body in self._bodies.values() if body.idle]:
             self._park(body)
-        tasks = [op.task for body in self._bodies.values() for op in (*body.running.values(), body.inline) if op]
+        running = self._executing()
         ends = self.loop.time() + grace_s
-        while any(b.running or b.inline for b in self._bodies.values()) and self.loop.time() < ends:
-            # Steps end inside tasks that live on, so there is no task to wait for.
+        # Steps end inside tasks that live on, so there is no task and no event to wait for.
+        while self._executing() and self.loop.time() < ends:  # noqa: ASYNC110
             await asyncio.sleep(min(0.01, grace_s))
-        if tasks:
-            left = sum(len(body.running) + (body.inline is not None) for body in self._bodies.values())
-            log.info("executor closed ended=%d stopped=%d", len(tasks) - left, left)
+        if running:
+            left = self._executing()
+            log.info("executor closed ended=%d stopped=%d", running - left, left)
         for run in tuple(self._bodies):
             self.abandon(run)
         if self._watch is not None:
@@ -164,6 +184,9 @@ class LocalExecutor:
             del self._bodies[body.run_id]
 
     # --- how long bodies live ---------------------------------------------------------------------
+
+    def _executing(self) -> int:
+        return sum(len(body.running) + (body.inline is not None) for body in self._bodies.values())
 
     def _enter(self, effect: Execute, ended: Body | None) -> Body | None:
         function = self._functions.get(effect.function)

@@ -4,8 +4,8 @@
       └─────> KNOWN ──> RUNNING ┤      recorded, then handed out under a dispatch of its own
                 ^───────────────┴──> gone: the body has the result
 
-An op is driven by its own coroutine, inside the task that asked for it: it waits on ``wait`` for one signal after another,
-``GO`` (run an attempt) or a StepRow (the end). So no step costs a task.
+An op is driven by its own coroutine, inside the task that asked for it: it waits on ``wait`` for one signal after
+another, ``GO`` (run an attempt) or a StepRow (the end). So no step costs a task.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import asyncio
 import enum
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, cast
+
+import msgspec
 
 from penstock.errors import LimitExceeded
 from penstock.execute import failures
@@ -51,56 +53,35 @@ GO: Final = Go.GO
 Signal = Go | StepRow
 
 
-class Op:
-    """A step that a body asked for and has no result of yet."""
+class Op(msgspec.Struct, eq=False):
+    """A step that a body asked for and has no result of yet.
 
-    __slots__ = (
-        "args",
-        "attempt",
-        "call",
-        "dispatch",
-        "found",
-        "given_up",
-        "kind",
-        "kwargs",
-        "muted",
-        "name",
-        "started_at_ms",
-        "state",
-        "step",
-        "stopped_at_ms",
-        "task",
-        "wait",
-    )  # fmt: skip
+    ``task``           the task that asked for it, which its attempts run in.
+    ``found``          what is reported when it is found; None: StepFound.
+    ``wait``           what its coroutine waits on; None while an attempt runs, and when the body no longer waits
+                       (its branch was cancelled).
+    ``started_at_ms``  −1: the attempt has not begun.
+    ``stopped_at_ms``  when the attempt was told to stop for taking too long; 0: it was not.
+    ``given_up``       it did not stop; what it does now is nobody's business any more.
+    ``muted``          the run is over: report nothing.
+    """
 
-    def __init__(self, step: str, name: str, kind: str, task: asyncio.Task[object]) -> None:
-        self.step = step
-        self.name = name
-        self.kind = kind
-        self.task = task
-        self.found: Operation | None = None
-        """What is reported when it is found; None: StepFound."""
-        self.call: Callable[..., object] | None = None
-        self.args: tuple[object, ...] = ()
-        self.kwargs: Mapping[str, object] = {}
-        self.state = FOUND
-        self.wait: asyncio.Future[Signal] | None = None
-        """None while an attempt runs, and when the body no longer waits (its branch was cancelled)."""
-        self.attempt = 0
-        self.dispatch = 0
-        self.started_at_ms = -1
-        """−1: the attempt has not begun."""
-        self.stopped_at_ms = 0
-        """When the attempt was told to stop for taking too long; 0: it was not."""
-        self.given_up = False
-        """It did not stop; what it does now is nobody's business any more."""
-        self.muted = False
-        """The run is over: report nothing."""
-
-    @property
-    def executing(self) -> bool:
-        """Whether an attempt is under way, or about to be."""
-        return self.state is INLINE or self.state is RUNNING
+    step: str
+    name: str
+    kind: str
+    task: asyncio.Task[object]
+    found: Operation | None = None
+    call: Callable[..., object] | None = None
+    args: tuple[object, ...] = ()
+    kwargs: Mapping[str, object] = {}
+    state: State = FOUND
+    wait: asyncio.Future[Signal] | None = None
+    attempt: int = 0
+    dispatch: int = 0
+    started_at_ms: int = -1
+    stopped_at_ms: int = 0
+    given_up: bool = False
+    muted: bool = False
 
 
 async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int]) -> StepDone | StepErrored:
@@ -110,15 +91,18 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
     CURRENT.set(Current(run, op.step, op.attempt))
     try:
         code = getattr(call, "__code__", None)
-        if (code is not None and code.co_flags & _COROUTINE) or is_async(call):
-            result = call(*op.args, **op.kwargs)
+        if code is not None and code.co_flags & _COROUTINE:  # The common case, told apart without a call.
+            result = await cast("Awaitable[object]", call(*op.args, **op.kwargs))
         else:
-            result = await threads.run(functools.partial(call, *op.args, **op.kwargs))
-        if inspect.isawaitable(result):  # Also of a plain function: ``lambda: charge(order)``.
-            result = await result
+            if is_async(call):
+                result = call(*op.args, **op.kwargs)
+            else:
+                result = await threads.run(functools.partial(call, *op.args, **op.kwargs))
+            if inspect.isawaitable(result):  # Also of a plain function: ``lambda: charge(order)``.
+                result = await result
         if op.stopped_at_ms:
             return _stopped(op)  # It finished in spite of being told to stop; the attempt was over by then.
-        data = encode(result, f"the result of step {op.step!r}")
+        data = encode(result, "the result of step", op.step)
         if len(data) > limits.STEP_OUTPUT_BYTES_MAX:
             raise LimitExceeded(
                 f"the result of step {op.step!r} was refused: at most {limits.STEP_OUTPUT_BYTES_MAX} bytes, "

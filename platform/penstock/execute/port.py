@@ -4,8 +4,8 @@
 
 The rules both sides keep:
 
-* Every ``Execute`` is a dispatch with a number. It is answered by exactly one report that carries the number, or parked.
-  Losing it is allowed (a worker that dies): the lane asks ``holds`` and hands out again under a new number.
+* Every ``Execute`` is a dispatch with a number. It is answered by exactly one report that carries the number, or
+  parked. Losing it is allowed (a worker that dies): the lane asks ``holds`` and hands out again under a new number.
 * A body dispatch (``step`` empty) is answered by what the body did: steps done or found, its end, or nothing new.
 * What an executor looks at is durable only. A row it was never told of may be there; one it was told of is.
 """
@@ -55,7 +55,7 @@ class RunSource(Protocol):
 
 
 class Executor(Protocol):
-    """Carries out ``Execute``. All methods are called on the event loop; none but ``close`` may wait, none may raise."""
+    """Carries out ``Execute``. Its methods are called on the event loop; none but ``close`` waits, none raises."""
 
     def start(self, effect: Execute) -> None:
         """Begin. The same dispatch twice is begun once; a newer number for what is under way takes its place."""

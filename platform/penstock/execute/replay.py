@@ -1,8 +1,9 @@
 """``Replay``: the recorded steps that a new body of an old run is led over, in the order they were resolved.
 
-The body runs from its beginning; a step that it asks for and that is recorded is not run. Results are given to it one at a
-time, in recorded order, the body settling in between, so that whatever raced ends as it did. A step that was recorded must be asked
-for again at the latest when everything resolved before it has been delivered; otherwise the code has changed.
+The body runs from its beginning; a step that it asks for and that is recorded is not run. Results are given to it one
+at a time, in recorded order, the body settling in between, so that whatever raced ends as it did. A step that was
+recorded must be asked for again at the latest when everything resolved before it has been delivered; otherwise the code
+has changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Has a body settled? Whether everything in it waits for us, so that nothing more will come before we answer.
 
-A body dispatch is answered once, so the answer must not go out while the body may still find another step. Python does not
-say what a task waits for; but each of the usual ways leaves a trace, followed here from the body's own task:
+A body dispatch is answered once, so the answer must not go out while the body may still find another step. Python does
+not say what a task waits for; but each of the usual ways leaves a trace, followed here from the body's own task:
 
     a step's future             ours
     a task, gather's children   looked into, one after another
@@ -10,10 +10,9 @@ say what a task waits for; but each of the usual ways leaves a trace, followed h
     Event, Lock, Queue, …       somebody else in the same body will wake it: does not count
     anything else               **foreign**: a socket, a timer, a thread; the body does something of its own
 
-A task that waits for nothing is about to run: *busy*, look again next turn. For what is foreign, the body stays out until
-the awaited future is done. Background tasks that nobody awaits are not seen; a step they find late goes out with the next
-dispatch. So does a step found behind a primitive we do not know, after ``HOLD_MAX_S`` (``body.py``): a wrong guess costs
-time, never a result.
+A task that waits for nothing is about to run: *busy*, look again next turn. For what is foreign, the body stays out
+until the awaited future is done, at most ``HOLD_MAX_S`` (``body.py``). Background tasks that nobody awaits are not
+seen. A step found after the answer goes out with the next dispatch: a wrong guess costs time, never a result.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import asyncio
 import asyncio.locks
 import asyncio.queues
 import asyncio.tasks
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Collection, Iterable
 from types import CodeType
 from typing import Final, cast
 
@@ -85,11 +84,8 @@ class Look:
 
 def _held(task: asyncio.Task[object]) -> Iterable[object] | None:
     """What the innermost coroutine of a task waits for, where it is one we know; None: foreign."""
-    innermost = task.get_coro()
-    while isinstance(innermost, Coroutine):
-        awaited = getattr(innermost, "cr_await", None)
-        if getattr(awaited, "cr_frame", None) is None:
-            break
+    innermost: object = task.get_coro()
+    while getattr(awaited := getattr(innermost, "cr_await", None), "cr_frame", None) is not None:
         innermost = awaited
     frame = getattr(innermost, "cr_frame", None)
     if frame is None:

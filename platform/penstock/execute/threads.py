@@ -1,7 +1,7 @@
 """Threads for plain functions: a bounded pool whose threads can be let go of.
 
-``concurrent.futures`` joins its threads when the interpreter ends and counts a stuck one for ever; a user's function that
-never returns must do neither. Threads here are daemons, started when needed and ended when idle.
+``concurrent.futures`` joins its threads when the interpreter ends and counts a stuck one for ever; a user's function
+that never returns must do neither. Threads here are daemons, started when needed and ended when idle.
 """
 
 from __future__ import annotations

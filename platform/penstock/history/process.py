@@ -37,7 +37,9 @@ class Options:
 def command(options: Options) -> list[str]:
     """The command line that starts the process with these options. Start it with ``stdin=PIPE``."""
     follows = options.follows
-    line = [sys.executable, "-m", "penstock.history", "--log-dir", str(options.log_dir), "--index", str(options.index)]
+    # -P: a file of the user's in the working directory, such as platform/ or queue.py, must not shadow Python's own.
+    line = [sys.executable, "-P", "-m", "penstock.history"]
+    line += ["--log-dir", str(options.log_dir), "--index", str(options.index)]
     line += ["--group", follows.group, "--lanes", str(follows.lanes), "--retention-ms", str(follows.retention_ms)]
     for topic, partitions in follows.events:
         line += ["--events", f"{topic}:{partitions}"]

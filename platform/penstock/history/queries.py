@@ -200,6 +200,19 @@ class Queries:
         )
         return [_run(row) for row in rows]
 
+    def runs_of_sent_id(self, id: str) -> list[RunSeen]:
+        """The runs of every event that carries this sender's id, newest first, RUNS_OF_EVENT_MAX at most.
+
+        A post that is repeated because its answer got lost is another event with the same id, and starts nothing.
+        """
+        same = "SELECT internal_id FROM event WHERE id = ?1"
+        rows = self._ask(
+            f"{_RUN} WHERE r.n IN (SELECT n FROM run WHERE event IN ({same})"
+            f" UNION SELECT n FROM run_event WHERE event IN ({same})) ORDER BY r.n DESC LIMIT ?2",
+            (id, RUNS_OF_EVENT_MAX),
+        )
+        return [_run(row) for row in rows]
+
     def events(self, *, name: str = "", received_after_ms: int = 0, page: Page) -> tuple[list[EventSeen], int]:
         """A page of events, newest first, and the cursor of the next one (0: none)."""
         limit = max(1, min(page.limit, PAGE_ROWS_MAX))

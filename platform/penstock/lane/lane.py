@@ -116,6 +116,11 @@ class Lane:
         return self._live.is_set()
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits, is being appended or is on its way out. What reads its topics is not looked at."""
+        return self._wake is not None and self.outbox.idle and (self._debts is None or self._debts.done())
+
+    @property
     def catalogue_seen(self) -> int:
         """How much of the functions topic this lane has taken, durably; −1 while it is not live."""
         return self._position(group_topic(self.place.group, "functions"), 0) if self.live else -1

@@ -46,6 +46,11 @@ class Outbox:
         self._writers: dict[tuple[str, int], Writer] = {}
         self._partitions: dict[str, int] = {}
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return all(task.done() for task in self._tasks.values())
+
     def deliver(self, effect: Deliver) -> None:
         """A message to another lane is durable here: bring it there, after those before it."""
         self._wanted[effect.to_lane] = max(effect.seq, self._wanted.get(effect.to_lane, 0))

@@ -141,6 +141,7 @@ async def fold_upto(
                 offset = found.offset + 1
                 if record is None:
                     continue
+                tables.fold_anothers()
                 apply(tables, record)
                 tables.promote()
                 at_ms = max(at_ms, record.at_ms)

@@ -151,15 +151,20 @@ def _received(event: Envelope, reader: Reader | None) -> Received[T]:
     )
 
 
-def payload_reader(handler: Callable[..., object]) -> Reader | None:
-    """What decodes event data for this handler: the ``T`` of the ``Context[T]`` it declares, if any."""
+def declared_context(handler: Callable[..., object]) -> tuple[object, object]:
+    """The context class a handler's first parameter is annotated with, and the type of its data; None: not said."""
     first = next(iter(inspect.signature(handler).parameters.values()), None)
     if first is None:
-        return None
+        return None, None
     try:
         wanted = typing.get_type_hints(handler).get(first.name)
-    except Exception:  # Names that exist for type checkers only: data stays a dict.
-        return None
-    if typing.get_origin(wanted) not in (Context, SyncContext):
-        return None
-    return reader_of(typing.get_args(wanted)[0])
+    except Exception:  # Names that exist for type checkers only.
+        return None, None
+    arguments = typing.get_args(wanted)
+    return typing.get_origin(wanted) or wanted, arguments[0] if arguments else None
+
+
+def payload_reader(handler: Callable[..., object]) -> Reader | None:
+    """What decodes event data for this handler: the ``T`` of the ``Context[T]`` it declares, if any."""
+    declared, wanted = declared_context(handler)
+    return reader_of(wanted) if declared in (Context, SyncContext) else None

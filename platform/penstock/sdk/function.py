@@ -18,6 +18,7 @@ from penstock.model import limits
 from penstock.model.event import FUNCTION_FAILED
 from penstock.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, Trigger
 from penstock.sdk.backoff import Shape
+from penstock.sdk.context import Context, SyncContext, declared_context
 from penstock.sdk.durations import Duration, to_ms
 
 Handler = Callable[..., object]
@@ -96,6 +97,11 @@ def _check_handler(slug: str, handler: Handler) -> None:
             f"function {slug!r} refused: a handler takes one argument, the context, but its signature is "
             f"{inspect.signature(handler)} ({error}). Write: async def {slug.rsplit('-', 1)[-1]}(ctx: Context)"
         ) from error
+    declared, _ = declared_context(handler)
+    if inspect.iscoroutinefunction(handler) and declared is SyncContext:
+        raise FunctionError(f"function {slug!r} refused: a coroutine takes a Context, not a SyncContext.")
+    if not inspect.iscoroutinefunction(handler) and declared is Context:
+        raise FunctionError(f"function {slug!r} refused: a plain function takes a SyncContext.")
 
 
 def _triggers(slug: str, options: Options) -> tuple[Trigger, ...]:

@@ -35,8 +35,8 @@ def _foreign(value: object) -> object:
 _encode: Final = msgspec.json.Encoder(enc_hook=_foreign).encode
 
 
-def encode(value: object, what: str) -> bytes:
-    """The value as UTF-8 JSON. ``what`` names it in the error.
+def encode(value: object, what: str, id: str = "") -> bytes:
+    """The value as UTF-8 JSON. ``what`` and ``id`` name it in the error.
 
     Raises UnserialisableResult naming the path of the first field that is not JSON.
     """
@@ -45,9 +45,13 @@ def encode(value: object, what: str) -> bytes:
     except Exception as error:
         path, bad = next(_unserialisable(value, "$", ()), ("$", value))
         raise UnserialisableResult(
-            f"{what} is not JSON: {path} is {_said(bad)} ({type(error).__name__}). "
+            f"{_named(what, id)} is not JSON: {path} is {_said(bad)} ({type(error).__name__}). "
             "Return dicts, lists, strings, numbers, booleans, None, dataclasses or Structs."
         ) from error
+
+
+def _named(what: str, id: str) -> str:
+    return f"{what} {id!r}" if id else what
 
 
 def _said(value: object) -> str:
@@ -140,7 +144,7 @@ def _return_type(function: Callable[..., object]) -> object:
         return None
 
 
-def read(data: bytes, reader: Reader | None, what: str) -> object:
+def read(data: bytes, reader: Reader | None, what: str, id: str = "") -> object:
     """The value of this JSON. Raises NonRetriableError, naming the field, where it does not fit the type."""
     if reader is None:
         return decode(data)
@@ -148,5 +152,5 @@ def read(data: bytes, reader: Reader | None, what: str) -> object:
         return reader(data)
     except (msgspec.MsgspecError, ValueError) as error:
         raise NonRetriableError(
-            f"{what} does not fit the type the code declares: {error}. Change the type, or what was sent."
+            f"{_named(what, id)} does not fit the type the code declares: {error}. Change the type, or what was sent."
         ) from error

@@ -20,6 +20,10 @@ heard of it. A born row that is deleted in the same epoch takes its mark with it
 committed checkpoint removes the marks that are still as it saw them (``state/checkpoint.py``).
 
 Rows that came and went since the last flush are not written at all.
+
+**Heard.** All that is true only of what this store alone has seen. Folding records of another owner (the lane was
+elsewhere, or the store is an old copy), a row may have come, been checkpointed there and gone: the topics have heard of
+it though this store has not. A flush of such rows marks every one of them, and none as born.
 """
 
 from __future__ import annotations
@@ -57,8 +61,11 @@ _NOTES: Final = 3  # marker, epoch, flush under way
 class Flush:
     """A flush under way. Made in the turn whose state it writes."""
 
-    def __init__(self, tables: Sequence[LayeredTable[Key, Row]], store: Store, marker: Marker, epoch: int) -> None:
+    def __init__(
+        self, tables: Sequence[LayeredTable[Key, Row]], store: Store, marker: Marker, epoch: int, *, heard: bool = False
+    ) -> None:
         self.marker = marker
+        self.heard = heard
         self._tables = tables
         self._store = store
         self._epoch = epoch
@@ -101,11 +108,12 @@ class Flush:
                 table.forget(keys[at : at + FORGET_ROWS])
                 await asyncio.sleep(0)
 
-    def end(self) -> None:
-        """The flush is over. One that did not come to its end is owed by the next."""
+    def end(self) -> bool:
+        """The flush is over; whether it is in the store. One that did not come to its end is owed by the next."""
         if not self._written:
             for table in self._tables:
                 table.thaw()
+        return self._written
 
     def refused(self) -> InternalError:
         """What a second flush meanwhile gets."""
@@ -133,11 +141,14 @@ class Flush:
         held = self._store.get(MARKS + stored)
         # A row that the store has never had is born now; one that was born in this epoch stays so.
         born = held == self._born if held is not None else absent or self._store.get(stored) is None
+        born = born and not self.heard
         return (stored, value), (MARKS + stored, self._born if born else self._changed)
 
     def _deletion(self, table: LayeredTable[Key, Row], stored: bytes, *, absent: bool) -> tuple[Change, ...]:
         if table.spec.derived:
             return () if absent else ((stored, None),)
+        if self.heard:
+            return (stored, None), (MARKS + stored, self._changed)
         held = self._store.get(MARKS + stored)
         if held is None and (absent or self._store.get(stored) is None):
             return ()

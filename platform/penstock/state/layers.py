@@ -72,6 +72,7 @@ class LayeredTable(Generic[K, R]):
         "frozen",
         "frozen_absent",
         "get",
+        "heard",
         "key_of",
         "overlay",
         "payload_bytes",
@@ -85,6 +86,7 @@ class LayeredTable(Generic[K, R]):
     def __init__(self, spec: TableSpec, store: Store) -> None:
         self.spec = spec
         self.version = 0
+        self.heard = False  # The topics may know keys that this store never had (``state/flush.py``): forget no deletion.
         self.flight: dict[K, R | None] = {}
         self.overlay: dict[K, R | None] = {}
         self.frozen: dict[K, R | None] = {}
@@ -163,7 +165,7 @@ class LayeredTable(Generic[K, R]):
             absent, live = self._absent, self._live
             for key in self._gone:
                 # Neither the store nor a flush under way holds it: forget that it ever was.
-                if key in absent and flight.get(key) is None and key not in self.frozen:
+                if key in absent and flight.get(key) is None and key not in self.frozen and not self.heard:
                     overlay.pop(key, None)
                     live.pop(key, None)
                     absent.discard(key)  # It would stay until the next flush, and most rows come and go.

@@ -87,6 +87,8 @@ class LaneTables:
         """The last record that the store includes; None: the store is empty."""
         # A checkpoint may have been under way when the last owner ended: its epoch is not used again.
         self.epoch = int.from_bytes(store.get(EPOCH_KEY) or b"", "big") + 1
+        self.heard = False
+        """Whether records of another owner, who may have checkpointed them, lie in the overlay; see ``Flush``."""
         self._flush: Flush | None = None
         tables: list[LayeredTable[Key, Row]] = []
         for spec in KEYSPACE:
@@ -120,7 +122,8 @@ class LaneTables:
         """
         if self._flush is not None:
             raise self._flush.refused()
-        flush = self._flush = Flush(self.all, self.store, marker, self.epoch)
+        flush = self._flush = Flush(self.all, self.store, marker, self.epoch, heard=self.heard)
+        self._hear(False)
         return self._run(flush)
 
     @property
@@ -138,6 +141,17 @@ class LaneTables:
         """About how much memory they take; too high where payloads came and went. O(tables)."""
         return sum(len(table.overlay) * ROW_BYTES + table.payload_bytes for table in self.all)
 
+    def fold_anothers(self) -> None:
+        """What is folded next was recorded by another owner: the topics may know rows that the store never had."""
+        if not self.heard:
+            self._hear(True)
+            self.next_epoch()
+
+    def _hear(self, heard: bool) -> None:
+        self.heard = heard
+        for table in self.all:
+            table.heard = heard
+
     def next_epoch(self) -> None:
         """A checkpoint has taken its snapshot: marks made from here on are newer than what it holds."""
         self.epoch += 1
@@ -148,7 +162,8 @@ class LaneTables:
             self.marker = flush.marker
             await flush.settle()
         finally:
-            flush.end()
+            if not flush.end() and flush.heard:
+                self._hear(True)
             self._flush = None
         return written
 

@@ -1,0 +1,155 @@
+"""The engine in this process: embedded log, RocksDB, worker; no door. Load is appended to the events topic.
+
+That is the way of an event behind the door: what the door does before (HTTP, JSON, validation) is not in these figures;
+making and encoding the envelope is, on the engine's own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from bench.rig.functions import THREE, app
+from penstock.lane.settings import LaneSettings
+from penstock.log.embedded import EmbeddedLog
+from penstock.log.port import Produced, Writer
+from penstock.model.event import Envelope
+from penstock.model.facts import Fact, RunCompleted, RunFailed
+from penstock.model.ids import encode_ulid, lane_of_source, run_id
+from penstock.state.rocksdb import RocksBudget, RocksStore
+from penstock.wire.messages import encode_envelope
+from penstock.worker import Worker, WorkerParts
+
+WATCHED_EVERY: Final = 32
+THREE_SLUG: Final = f"{app.id}-three"
+
+
+class Engine:
+    """``async with Engine(directory, lanes=1, durability="fsync", on_facts=...) as engine``: a running worker."""
+
+    def __init__(
+        self,
+        directory: Path,
+        on_facts: Callable[[Sequence[Fact], int], None],
+        *,
+        lanes: int = 1,
+        durability: str = "fsync",
+        settings: LaneSettings | None = None,
+    ) -> None:
+        self.lanes = lanes
+        self._directory = directory
+        self._durability = durability
+        self._on_facts = on_facts
+        self._settings = settings or LaneSettings()
+        self._stack = AsyncExitStack()
+        self._writers: list[Writer] = []
+        self._tail = int.from_bytes(os.urandom(10), "big") >> 1
+        self._made = 0
+
+    async def __aenter__(self) -> Engine:
+        self.log = await EmbeddedLog.open(self._directory / "log", durability=self._durability)
+        self._stack.push_async_callback(self.log.close)
+        budget = RocksBudget()
+        parts = WorkerParts(
+            log=self.log,
+            group=app.id,
+            lanes=self.lanes,
+            apps=[app],
+            make_store=lambda lane: RocksStore(self._directory / "state" / str(lane), budget),
+            settings=self._settings,
+            on_facts=self._on_facts,
+        )
+        self.worker = Worker(parts)
+        await self.worker.start()
+        self._stack.push_async_callback(self.worker.stop, 0)
+        self._writers = [self.log.writer("events", partition) for partition in range(self.lanes)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def inject(self, name: str, datas: Sequence[bytes]) -> list[tuple[str, int, int]]:
+        """Append events, spread over the partitions; (internal id, ms, partition) of each. One append a partition."""
+        now_ms = time.time_ns() // 1_000_000
+        batches: list[list[Produced]] = [[] for _ in self._writers]
+        made = []
+        for data in datas:
+            self._tail += 1
+            self._made += 1
+            internal = encode_ulid(now_ms << 80 | self._tail)
+            partition = self._made % self.lanes
+            envelope = Envelope(internal, internal, False, name, data, now_ms, now_ms)
+            batches[partition].append(Produced(encode_envelope(envelope)))
+            made.append((internal, now_ms, partition))
+        for writer, batch in zip(self._writers, batches, strict=True):
+            if batch:
+                writer.append(batch)
+        return made
+
+
+class ClosedLoop:
+    """Keeps so many three-step runs going: whenever some end, as many events follow, in the same turn of the loop."""
+
+    def __init__(self, outstanding: int) -> None:
+        self.latencies_s: list[float] = []
+        self.failed = 0
+        self._outstanding = outstanding
+        self._loop = asyncio.get_running_loop()
+        self._ended = self._owed = self._left = self._wanted = 0
+        self._scheduled = False
+        self._watched: dict[str, float] = {}
+        self._over = asyncio.Event()
+        self.engine: Engine | None = None
+
+    def on_facts(self, facts: Sequence[Fact], at_ms: int) -> None:
+        """What the engine tells of every durable record."""
+        ended, watched = 0, self._watched
+        for fact in facts:
+            kind = type(fact)
+            if kind is RunCompleted:
+                ended += 1
+                if fact.run in watched:  # type: ignore[union-attr]
+                    self.latencies_s.append(time.perf_counter() - watched.pop(fact.run))  # type: ignore[union-attr]
+            elif kind is RunFailed:
+                self.failed += 1
+        if ended:
+            self._ended += ended
+            self._owed += ended
+            if not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._follow)
+            if self._ended >= self._wanted:
+                self._over.set()
+
+    async def run(self, runs: int, within_s: float = 600.0) -> None:
+        """Start and end so many runs."""
+        self.latencies_s.clear()
+        self._watched.clear()
+        self._over.clear()
+        self._ended, self._wanted, self._left = 0, runs, runs
+        self._owed = self._outstanding
+        self._follow()
+        await asyncio.wait_for(self._over.wait(), within_s)
+        if self.failed:
+            raise RuntimeError(f"{self.failed} runs failed: the figure would mean nothing.")
+
+    def _follow(self) -> None:
+        self._scheduled = False
+        count, self._owed = min(self._owed, self._left), 0
+        if count <= 0:
+            return
+        assert self.engine is not None
+        self._left -= count
+        begun, lanes = time.perf_counter(), self.engine.lanes
+        made = self.engine.inject(THREE, [b'{"n":1}'] * count)
+        for internal, at_ms, partition in made[::WATCHED_EVERY]:
+            lane = lane_of_source("events", partition, lanes)
+            self._watched[run_id(at_ms, internal, THREE_SLUG, "", lane=lane, lanes=lanes)] = begun

@@ -1,0 +1,56 @@
+"""How a bench runs: on the loop the product would use, with a directory of its own, profiled if asked.
+
+``python -m bench.NAME --profile`` prints where the time of the measuring process goes; the figure is worthless then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+PROFILE_LINES: Final = 45
+
+try:
+    from uvloop import new_event_loop
+
+    LOOP = "uvloop"
+except ImportError:
+    from asyncio import new_event_loop
+
+    LOOP = "asyncio"
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """What every bench takes: where its data go and whether it is profiled."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--directory", type=Path, default=None, help="on the disk to be measured; default: the temporary")
+    made.add_argument("--profile", action="store_true")
+    return made
+
+
+def run(main: Callable[[argparse.Namespace, Path], Awaitable[None]], given: argparse.Namespace) -> None:
+    """Run a bench's ``main(flags, fresh directory)``."""
+    directory = Path(tempfile.mkdtemp(prefix="penstock-bench-", dir=given.directory))
+
+    async def begin() -> None:
+        await main(given, directory)
+
+    profile = cProfile.Profile() if given.profile else None
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            if profile is not None:
+                profile.enable()
+            runner.run(begin())
+    finally:
+        if profile is not None:
+            profile.disable()
+            pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(PROFILE_LINES)
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,158 @@
+"""The dev composition in a process of its own: door, worker, embedded log, history as its child.
+
+    python -m bench.rig.served --data DIR --durability fsync|os --lanes N --settings '{"history_ms": 60000}' --ends FD
+
+It is ``penstock.dev.DevServer``, which ``penstock dev`` starts as well. Through the pipe ``--ends`` it tells, once for
+every journal record with ends of runs in it, how many runs have ended and when that was durable: one write of 16 bytes
+a record, so that a closed loop outside need not poll. ``Server`` is the other end of it all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.rig.figures import ROOT
+from bench.rig.functions import app
+from bench.rig.loop import new_event_loop
+from penstock.dev import DevServer, DevSettings
+from penstock.lane.settings import LaneSettings
+from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+
+END: Final = struct.Struct("<qd")
+ENDS: Final = frozenset((RunCompleted, RunFailed, RunCancelled))
+SERVING_WITHIN_S: Final = 120.0
+PIPE_BYTES: Final = 1 << 20
+
+
+class Server:
+    """A dev server in a child process, on a directory. Start it, stop or kill it, start it again."""
+
+    def __init__(
+        self, data: Path, *, durability: str = "fsync", lanes: int = 1, settings: dict[str, int] | None = None
+    ) -> None:
+        self.data = data
+        self.url = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self._line = ["--data", str(data), "--durability", durability, "--lanes", str(lanes)]
+        self._line += ["--settings", json.dumps(settings or {})]
+        self._ends = -1
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's process and its history's."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [self.pid, *map(int, children)]
+
+    async def start(self) -> float:
+        """Start it and return the seconds until it answered."""
+        begun = time.perf_counter()
+        self._ends, theirs = os.pipe()
+        fcntl.fcntl(self._ends, 1031, PIPE_BYTES)  # F_SETPIPE_SZ
+        os.set_blocking(self._ends, False)
+        path = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
+        command = [sys.executable, "-m", "bench.rig.served", *self._line, "--ends", str(theirs)]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, pass_fds=[theirs]
+        )
+        os.close(theirs)
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), SERVING_WITHIN_S)
+        if not line:
+            raise RuntimeError(f"the server ended with exit code {self.process.wait()} before it served: see above.")
+        self.url = line.decode().strip()
+        return time.perf_counter() - begun
+
+    def watch_ends(self, told: Callable[[int, float], None]) -> None:
+        """Call back with (runs ended, the time their record was durable on perf_counter's clock)."""
+
+        def readable() -> None:
+            data = os.read(self._ends, PIPE_BYTES)
+            for count, at_s in END.iter_unpack(data[: len(data) // END.size * END.size]):
+                told(count, at_s)
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._ends)
+
+        asyncio.get_running_loop().add_reader(self._ends, readable)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._ends)
+        self.process.send_signal(number)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._ends)
+        self.process = None
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--durability", default="fsync")
+    parser.add_argument("--lanes", type=int, default=1)
+    parser.add_argument("--settings", type=json.loads, default={})
+    parser.add_argument("--ends", type=int, required=True)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    lane = LaneSettings(**given.settings)
+    settings = DevSettings(data=given.data, port=0, lanes=given.lanes, durability=given.durability, lane=lane)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings, given.ends))
+
+
+async def _serve(settings: DevSettings, ends: int) -> None:
+    def on_facts(facts: Sequence[Fact], at_ms: int) -> None:
+        count = 0
+        for fact in facts:
+            if type(fact) in ENDS:
+                count += 1
+        if count:
+            os.write(ends, END.pack(count, time.perf_counter()))
+
+    server = DevServer([app], settings, on_facts=on_facts)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await server.start()
+    assert server.served is not None
+    print(server.served.url, flush=True)
+    ending, running = asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(server.wait())
+    await asyncio.wait([ending, running], return_when="FIRST_COMPLETED")
+    if running.done():
+        running.result()
+    running.cancel()
+    await server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Every command with its arguments. What a command does is in the module of its name, imported only when it is called.
+
+Add a command: a function here; the settings it takes are named in ``@settings``, other options are its parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from penstock.cli.flags import settings as takes
+from penstock.config import SETTINGS, Settings
+
+CLIENT: Final = ("url", "output")
+LIMIT_MAX: Final = 100_000
+
+app = typer.Typer(
+    name="penstock",
+    help="Durable Python functions on events. Every setting has a PENSTOCK_* variable: penstock config show.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+events = typer.Typer(help="Send events.", no_args_is_help=True, rich_markup_mode=None)
+runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+lanes = typer.Typer(help="Look into a data directory, also one in use.", no_args_is_help=True, rich_markup_mode=None)
+config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
+for name, group in (("events", events), ("runs", runs), ("lanes", lanes), ("config", config)):
+    app.add_typer(group, name=name)
+
+Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
+NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", show_default=False)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
+DEV: Final = (
+    "port", "host", "data", "lanes", "group", "durability", "schemas", "retry_interval", "event_keys", "history",
+    "trim_lag", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
+)  # fmt: skip
+
+
+def run_command() -> int:
+    """Parse the arguments and run; ends the process with the command's exit code, 2 for wrong usage."""
+    app(prog_name="penstock")
+    return 0
+
+
+@app.command()
+@takes(*DEV)
+def dev(settings: Settings, *, apps: NoApps = None) -> int:
+    """Run apps in one process: an embedded log, every lane, the HTTP API."""
+    from penstock.cli.dev import dev as run
+
+    return run(settings, apps or ())
+
+
+@app.command()
+@takes("output")
+def check(settings: Settings, *, apps: Apps) -> int:
+    """Load apps and name everything that is wrong with them. Exit code 6 if there is."""
+    from penstock.cli.check import check as run
+
+    return run(settings, apps)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from penstock.cli.version import print_version
+
+    print_version()
+
+
+@config.command("show")
+@takes("output")
+def config_show(settings: Settings) -> int:
+    """Print every setting, its value, and where it came from."""
+    from penstock.cli.output import show_rows
+
+    rows = (
+        {
+            "setting": one.name,
+            "value": one.shown(settings.value(one.name)),
+            "origin": settings.origins[one.name],
+            "variable": one.variable,
+            "doc": one.doc,
+        }
+        for one in SETTINGS
+    )
+    show_rows(settings, rows, ("setting", "value", "origin", "variable"))
+    return 0
+
+
+@events.command("send")
+@takes(*CLIENT, "event_key")
+def events_send(
+    settings: Settings,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME|@FILE|-", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", help="JSON, @file or -; jsonl sends one event a line.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="The event's id: a second one of it starts nothing.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Events of one key stay in order.")] = None,
+    ts: Annotated[int | None, typer.Option("--ts", help="Unix milliseconds; in the future: start then.")] = None,
+) -> int:
+    """Send one event, or all events of a jsonl file; prints their ids once they are durable."""
+    from penstock.cli.events import Extras, send
+
+    return send(settings, name, data, Extras(id=id, key=key, ts=ts))
+
+
+@runs.command("list")
+@takes(*CLIENT)
+def runs_list(
+    settings: Settings,
+    *,
+    status: Annotated[list[str] | None, typer.Option("--status", help="Queued, Running, Completed, …")] = None,
+    function: Annotated[str, typer.Option("--function", help="A function's id, <app>-<id>.")] = "",
+    app_id: Annotated[str, typer.Option("--app", help="An app's id.")] = "",
+    event: Annotated[str, typer.Option("--event", help="The id of the event that started it.")] = "",
+    event_name: Annotated[str, typer.Option("--event-name")] = "",
+    since: Annotated[str, typer.Option("--from", help="Queued at or after, such as 2026-01-31T12:00:00Z.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Queued before.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50,
+) -> int:
+    """List the newest runs."""
+    from penstock.cli.runs import list_runs
+
+    query = [("status", one.capitalize()) for one in status or ()]
+    query += [("function", function), ("app", app_id), ("event", event), ("event_name", event_name)]
+    return list_runs(settings, [*query, ("from", since), ("to", until)], limit)
+
+
+@runs.command("get")
+@takes(*CLIENT)
+def runs_get(settings: Settings, *, run: RunId) -> int:
+    """Show one run with its steps, attempts and errors."""
+    from penstock.cli.runs import get
+
+    return get(settings, run)
+
+
+@runs.command("watch")
+@takes(*CLIENT, "timeout")
+def runs_watch(settings: Settings, *, run: RunId) -> int:
+    """Print a run's steps as they happen, until it ends. Exit code 1 if it failed, 7 on --timeout."""
+    from penstock.cli.runs import watch
+
+    return watch(settings, run)
+
+
+@runs.command("cancel")
+@takes(*CLIENT)
+def runs_cancel(
+    settings: Settings,
+    *,
+    run: Annotated[list[str], typer.Argument(metavar="RUN…", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> int:
+    """End runs from outside."""
+    from penstock.cli.runs import cancel
+
+    return cancel(settings, run, yes=yes, dry_run=dry_run)
+
+
+@lanes.command("inspect")
+@takes("data", "output")
+def lanes_inspect(settings: Settings) -> int:
+    """Show each lane's journal, owner, open runs, timers and lag."""
+    from penstock.cli.lanes import inspect
+
+    return inspect(settings)
+
+
+@lanes.command("verify")
+@takes("data", "output")
+def lanes_verify(settings: Settings) -> int:
+    """Check every stored byte and every open run. Exit code 6 with what was found."""
+    from penstock.cli.lanes import verify
+
+    return verify(settings)

@@ -1,0 +1,203 @@
+"""The functions that the cases run: one app, one function a promise. Names say what each is for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from penstock import (
+    App,
+    Context,
+    Event,
+    NonRetriableError,
+    RetryAfterError,
+    StepError,
+    SyncContext,
+    Table,
+    current,
+)
+
+app = App("cases")
+SOON = Table(["50ms"])
+NOTES = Path(os.environ.get("CASES_NOTES", "/dev/null"))
+
+
+def note(text: str) -> None:
+    """A line outside the product: what user code really did."""
+    with NOTES.open("a") as file:
+        file.write(text + "\n")
+
+
+async def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.function(on="cases/sequence")
+async def sequence(ctx: Context) -> dict[str, int]:
+    one = await ctx.step.run("one", add, 1, 1)
+    two = await ctx.step.run("two", add, one, 1)
+    return {"sum": await ctx.step.run("three", add, two, 1)}
+
+
+@app.function(on="cases/loop")
+async def loop(ctx: Context) -> list[int]:
+    return [await ctx.step.run("again", add, n, 1) for n in range(5)]
+
+
+async def slow(name: str) -> float:
+    await asyncio.sleep(0.3)
+    return time.time()
+
+
+@app.function(on="cases/parallel")
+async def parallel(ctx: Context) -> int:
+    ends = await asyncio.gather(*(ctx.step.run(f"branch-{n}", slow, str(n)) for n in range(4)))
+    async with asyncio.TaskGroup() as group:
+        a = group.create_task(ctx.step.run("group-a", add, 1, 2))
+        b = group.create_task(ctx.step.run("group-b", add, 3, 4))
+    assert max(ends) - min(ends) < 0.3, "the branches ran one after another"
+    return a.result() + b.result()
+
+
+@app.function(on="cases/plain")
+def plain(ctx: SyncContext) -> int:
+    first = ctx.step.run("first", lambda: 20)
+    return first + ctx.step.run("second", lambda: 22)
+
+
+def fails_until(limit: int) -> int:
+    attempt = current().attempt
+    if attempt < limit:
+        raise ValueError(f"attempt {attempt} fails")
+    return attempt
+
+
+@app.function(on="cases/retry", retries=3, backoff=SOON)
+async def retry(ctx: Context) -> int:
+    return await ctx.step.run("flaky", fails_until, 2)
+
+
+@app.function(on="cases/exhausted", retries=1, backoff=SOON)
+async def exhausted(ctx: Context) -> str:
+    try:
+        await ctx.step.run("hopeless", fails_until, 99)
+    except StepError as error:
+        return await ctx.step.run("compensate", lambda: f"caught {error.name}: {error}")
+    return "not reached"
+
+
+async def tell(ctx: Context) -> None:
+    note(f"failure-handler {ctx.event.data['function_id']} {ctx.event.data['error']['message']}")
+
+
+@app.function(on="cases/uncaught", retries=0, on_failure=tell)
+async def uncaught(ctx: Context) -> None:
+    await ctx.step.run("hopeless", fails_until, 99)
+
+
+def never() -> None:
+    raise NonRetriableError("there is no such order")
+
+
+@app.function(on="cases/non-retriable", retries=5, backoff=SOON)
+async def non_retriable(ctx: Context) -> None:
+    await ctx.step.run("never", never)
+
+
+def later() -> str:
+    if current().attempt == 0:
+        raise RetryAfterError("busy", 1)
+    return "ok"
+
+
+@app.function(on="cases/retry-after")
+async def retry_after(ctx: Context) -> str:
+    return await ctx.step.run("later", later)
+
+
+@app.function(on="cases/body-fails", retries=2, backoff=SOON)
+async def body_fails(ctx: Context) -> int:
+    await ctx.step.run("before", lambda: note(f"before {ctx.run_id}"))
+    if ctx.attempt < 2:
+        raise RuntimeError("the body fails")
+    return ctx.attempt
+
+
+@app.function(on="cases/sleep")
+async def sleep(ctx: Context) -> str:
+    await ctx.step.sleep("nap", "1s")
+    return "awake"
+
+
+@app.function(on="cases/long-sleep")
+async def long_sleep(ctx: Context) -> str:
+    before = await ctx.step.run("before", lambda: note(f"slept {ctx.run_id}") or "kept")
+    await ctx.step.sleep("night", "3s")
+    return before
+
+
+@app.function(on="cases/send")
+async def send(ctx: Context) -> list[str]:
+    return await ctx.step.send_event("pass-on", [Event("cases/passed", {"n": n}) for n in range(3)])
+
+
+@app.function(on="cases/passed")
+async def passed(ctx: Context) -> int:
+    return int(ctx.event.data["n"])
+
+
+@app.function(on="cases/publish")
+async def publish(ctx: Context) -> None:
+    await ctx.step.publish("out", "cases-out", b"key", b"value")
+
+
+@app.function(on="cases/wild/*")
+async def wild(ctx: Context) -> str:
+    return ctx.event.name
+
+
+@app.function(on="cases/if", if_="event.data.amount > 100 && event.data.country == 'FR'")
+async def only_if(ctx: Context) -> float:
+    return float(ctx.event.data["amount"])
+
+
+@app.function(on=["cases/both", "cases/both/*"], name="Both")
+async def both(ctx: Context) -> None:
+    pass
+
+
+@app.function(cron="@every 1s")
+async def tick(ctx: Context) -> str:
+    return str(ctx.event.data["cron"])
+
+
+async def forever() -> None:
+    await asyncio.sleep(3600)
+
+
+@app.function(on="cases/forever")
+async def endless(ctx: Context) -> None:
+    await ctx.step.run("forever", forever)
+
+
+@app.function(on="cases/timeout", retries=0, step_timeout="1s")
+async def too_slow(ctx: Context) -> None:
+    await ctx.step.run("forever", forever)
+
+
+@app.function(on="cases/unserialisable", retries=0)
+async def unserialisable(ctx: Context) -> None:
+    await ctx.step.run("object", lambda: {"items": [1, {"bad": object()}]})
+
+
+@app.function(on="cases/many-steps", retries=0)
+async def many_steps(ctx: Context) -> None:
+    for n in range(1_001):
+        await ctx.step.run(f"step-{n}", add, n, 1)
+
+
+@app.function()
+async def on_demand(ctx: Context) -> dict[str, object]:
+    return {"got": dict(ctx.event.data)}

@@ -1,0 +1,115 @@
+"""Stopped, killed, started with other code: a run goes on where it was."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cases.server import Server
+
+Fresh = Callable[..., Server]
+OPEN = "Running"
+
+
+def app_file(folder: Path, text: str) -> str:
+    """A module of its own for a case that changes its code; the target to load."""
+    (folder / "changing.py").write_text(textwrap.dedent(text))
+    return f"{folder / 'changing.py'}:app"
+
+
+def test_a_sleeping_run_survives_kill_9_and_its_step_is_not_redone(fresh: Fresh) -> None:
+    server = fresh()
+    event = server.send("cases/long-sleep")
+    run = server.run_of(event)["run_id"]
+    server.until("the sleep", lambda: len(server.run(run)["steps"]) == 2)
+    server.kill()
+    server.start()
+    assert server.ended(event)["output"] == "kept"
+    assert server.notes.read_text().count(f"slept {run}") == 1
+
+
+def test_losing_the_local_store_and_the_index_loses_nothing(fresh: Fresh) -> None:
+    server = fresh()
+    event = server.send("cases/long-sleep")
+    done = server.does("cases/sequence")
+    run = server.run_of(event)["run_id"]
+    server.until("the sleep", lambda: len(server.run(run)["steps"]) == 2)
+    server.kill()
+    shutil.rmtree(server.data / "state")
+    for index in server.data.glob("history.db*"):
+        index.unlink()
+    server.start()
+    assert server.ended(event)["output"] == "kept"
+    again = server.until("the old run", lambda: server.get(f"/v1/runs/{done['run_id']}")[0] == 200 and done)
+    assert again["output"] == {"sum": 4}
+
+
+def test_sigterm_ends_in_good_order(fresh: Fresh) -> None:
+    server = fresh()
+    server.does("cases/sequence")
+    assert server.stop() == 0
+
+
+def test_a_second_server_on_the_same_data_is_refused(fresh: Fresh) -> None:
+    server = fresh()
+    other = Server(server.data)
+    try:
+        other.start()
+    except AssertionError as error:
+        assert str(server.process.pid) in str(error)
+    else:
+        other.close()
+        raise AssertionError("two servers wrote one data directory")
+
+
+def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: Path) -> None:
+    before = """
+        from penstock import App, Context
+        app = App("changing")
+        @app.function(on="change/it", retries=0)
+        async def change(ctx: Context):
+            await ctx.step.run("old-name", lambda: 1)
+            await ctx.step.sleep("nap", "2s")
+            return await ctx.step.run("last", lambda: 2)
+    """
+    target = app_file(tmp_path, before)
+    server = fresh(target)
+    event = server.send("change/it")
+    run = server.run_of(event)["run_id"]
+    server.until("the sleep", lambda: len(server.run(run)["steps"]) == 2)
+    server.kill()
+    app_file(tmp_path, before.replace("old-name", "new-name"))
+    server.start()
+    ended = server.ended(event)
+    assert ended["status"] == "Failed"
+    assert "old-name" in str(ended["output"])
+
+
+def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_path: Path) -> None:
+    whole = """
+        from penstock import App, Context
+        app = App("changing")
+        @app.function(on="keep/it")
+        async def keep(ctx: Context):
+            await ctx.step.sleep("nap", "2s")
+            return "back"
+    """
+    without = """
+        from penstock import App
+        app = App("changing")
+    """
+    server = fresh(app_file(tmp_path, whole))
+    event = server.send("keep/it")
+    run = server.run_of(event)["run_id"]
+    server.until("the sleep", lambda: len(server.run(run)["steps"]) == 1)
+    server.stop()
+    app_file(tmp_path, without)
+    server.start()
+    server.until("the end of the sleep", lambda: server.run(run)["steps"][0]["status"] == "completed")
+    assert server.run(run)["status"] == OPEN
+    server.stop()
+    app_file(tmp_path, whole)
+    server.start()
+    assert server.ended(event)["output"] == "back"

@@ -1,0 +1,135 @@
+"""Catalogue versions and the crons that come and go with them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from penstock.model.commands import FireTimer
+from penstock.model.event import SCHEDULED_TIMER
+from penstock.model.facts import (
+    CatalogueSeen,
+    CronArmed,
+    CronDisarmed,
+    CronTicked,
+    EventAccepted,
+    Fact,
+    FunctionSkipped,
+    RunStarted,
+)
+from penstock.model.function import CronTrigger
+from tests.core.harness import Harness
+from tests.core.values import HOUR_MS, MINUTE_MS, START_MS, accept, app, event, function, home_slug, see
+
+HOURLY = "0 * * * *"
+HERE = home_slug("shop-tick")
+ELSEWHERE = home_slug("shop-tick", lane=1)
+NEXT_HOUR_MS = (START_MS // HOUR_MS + 1) * HOUR_MS
+
+
+def ticking(cron: str = HOURLY, slug: str = HERE) -> Harness:
+    harness = Harness()
+    harness.do(see(app(function(slug, CronTrigger(cron)))))
+    return harness
+
+
+def fire(harness: Harness, at_ms: int) -> list[Fact]:
+    timer = harness.armed("cron")
+    return harness.do(FireTimer(timer.at_ms, timer.kind, timer.id, timer.step), at_ms)
+
+
+def test_a_version_is_taken_once_and_an_older_one_never() -> None:
+    harness = Harness()
+    assert isinstance(harness.do(see(app(function("shop-f", "a")), offset=5))[0], CatalogueSeen)
+    assert harness.do(see(app(function("shop-f", "b")), offset=5)) == []
+    assert harness.do(see(app(function("shop-f", "b")), offset=4)) == []
+    assert harness.do(accept(event(name="a"), 0))
+
+
+def test_a_new_version_decides_what_later_events_start() -> None:
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "a")), offset=0))
+    harness.do(see(app(function("shop-f", "b")), offset=1))
+    assert harness.do(accept(event(1, "a"), 0)) == []
+    assert harness.do(accept(event(2, "b"), 1))
+
+
+def test_an_app_that_is_gone_starts_nothing_and_other_apps_go_on() -> None:
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "a")), offset=0))
+    harness.do(see(app(function("till-f", "a"), id="till"), offset=1, id="till"))
+    harness.do(see(None, offset=2))
+    facts = harness.do(accept(event(name="a"), 0))
+    assert [fact.function for fact in facts if isinstance(fact, RunStarted)] == ["till-f"]
+
+
+def test_an_open_run_outlives_its_function() -> None:
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "a")), offset=0))
+    harness.do(accept(event(name="a"), 0))
+    harness.do(see(None, offset=1))
+    assert harness.out().function == "shop-f"
+
+
+def test_a_cron_is_armed_on_its_home_lane_only() -> None:
+    assert ticking().armed("cron").at_ms == NEXT_HOUR_MS
+    assert not ticking(slug=ELSEWHERE).outstanding
+
+
+def test_a_cron_starts_a_run_at_its_time_and_is_armed_for_the_next() -> None:
+    harness = ticking()
+    ticked, accepted, started = fire(harness, NEXT_HOUR_MS + 3)
+    assert ticked == CronTicked(HERE, HOURLY, NEXT_HOUR_MS, 0, NEXT_HOUR_MS + HOUR_MS)
+    assert isinstance(accepted, EventAccepted) and accepted.name == SCHEDULED_TIMER
+    assert json.loads(accepted.data)["cron"] == HOURLY and accepted.ts_ms == NEXT_HOUR_MS
+    assert isinstance(started, RunStarted) and started.function == HERE
+    assert harness.armed("cron").at_ms == NEXT_HOUR_MS + HOUR_MS
+
+
+def test_a_timer_that_fires_twice_ticks_once() -> None:
+    harness = ticking()
+    timer = harness.armed("cron")
+    command = FireTimer(timer.at_ms, timer.kind, timer.id, timer.step)
+    assert harness.do(command, timer.at_ms)
+    assert harness.do(command) == []
+
+
+def test_firings_missed_during_downtime_are_one_run() -> None:
+    harness = ticking()
+    facts = fire(harness, NEXT_HOUR_MS + 5 * HOUR_MS + MINUTE_MS)
+    last_ms = NEXT_HOUR_MS + 5 * HOUR_MS
+    assert facts[0] == CronTicked(HERE, HOURLY, last_ms, 5, last_ms + HOUR_MS)
+    assert len(harness.runs) == 1
+
+
+def test_very_many_missed_firings_are_one_run_too() -> None:
+    harness = ticking("* * * * *")
+    now_ms = START_MS + 30 * 24 * HOUR_MS
+    (ticked, *_) = fire(harness, now_ms)
+    assert isinstance(ticked, CronTicked)
+    assert now_ms - MINUTE_MS < ticked.at_ms <= now_ms < ticked.next_at_ms <= now_ms + MINUTE_MS
+    assert len(harness.runs) == 1
+
+
+@pytest.mark.parametrize(("cron", "hour"), [("TZ=Europe/Paris 30 9 * * *", 8), ("30 9 * * *", 9)])
+def test_a_cron_goes_by_its_time_zone(cron: str, hour: int) -> None:
+    at_ms = ticking(cron).armed("cron").at_ms  # In January 2027 Paris is an hour ahead.
+    assert at_ms // HOUR_MS % 24 == hour and at_ms // MINUTE_MS % 60 == 30
+
+
+def test_a_new_version_arms_new_crons_disarms_old_ones_and_leaves_the_others_alone() -> None:
+    harness = ticking()
+    facts = harness.do(see(app(function(HERE, CronTrigger(HOURLY), CronTrigger("5 * * * *"))), offset=1))
+    assert [type(fact) for fact in facts] == [CatalogueSeen, CronArmed]
+    facts = harness.do(see(app(function(HERE, CronTrigger("5 * * * *"))), offset=2))
+    assert facts[1:] == [CronDisarmed(HERE, HOURLY)]
+    harness.do(see(None, offset=3))
+    assert not harness.outstanding and not harness.tables.crons.scan(limit=1)
+
+
+def test_a_cron_that_cannot_be_read_is_skipped_and_said_so() -> None:
+    harness = Harness()
+    facts = harness.do(see(app(function(HERE, CronTrigger("every day"))), offset=0))
+    assert isinstance(facts[1], FunctionSkipped) and "every day" in facts[1].reason
+    assert not harness.outstanding

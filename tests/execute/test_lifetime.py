@@ -1,0 +1,291 @@
+"""Do bodies end when they should: parked, timed out, abandoned, closed? Does whatever they do then harm nobody?"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from penstock import App, Context, StepError
+from penstock.execute.local import LocalSettings
+from penstock.model.commands import CancelRun
+from penstock.model.effects import Execute
+from penstock.model.facts import RunCompleted, StepAttemptFailed
+from tests.execute.harness import World, play
+
+
+async def note(list_: list[str], word: str) -> str:
+    list_.append(word)
+    return word
+
+
+def sleeper(app: App, done: list[str]) -> None:
+    @app.function(on="go")
+    async def fn(ctx: Context) -> str:
+        try:
+            await ctx.step.run("a", note, done, "a")
+            await ctx.step.sleep("long", "1h")
+            return await ctx.step.run("b", note, done, "b")
+        finally:
+            done.append("finally")
+
+
+def test_an_idle_body_is_parked_and_comes_back() -> None:
+    app, done = App("a"), list[str]()
+    sleeper(app, done)
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(5)
+        assert world.executor.live == 1
+        await asyncio.sleep(10)
+        assert world.executor.live == 0
+        assert done == ["a", "finally"]
+        assert isinstance(await world.end(run), RunCompleted)
+
+    play(scenario)
+    assert done == ["a", "finally", "b", "finally"]
+
+
+def test_above_the_limit_idle_bodies_are_parked() -> None:
+    app, done = App("a"), list[str]()
+    sleeper(app, done)
+
+    async def scenario() -> None:
+        world = World(app, LocalSettings(live_bodies_max=10))
+        runs = [await world.send() for _ in range(50)]
+        await asyncio.sleep(1)
+        assert world.executor.live <= 10
+        for run in runs:
+            assert isinstance(await world.end(run), RunCompleted)
+
+    play(scenario)
+    assert done.count("a") == done.count("b") == 50
+
+
+def test_above_the_memory_limit_idle_bodies_are_parked() -> None:
+    app, done = App("a"), list[str]()
+    sleeper(app, done)
+
+    async def scenario() -> None:
+        world = World(app, LocalSettings(memory_bytes_max=1))
+        await world.send()
+        await asyncio.sleep(2)
+        assert world.executor.live == 0
+
+    play(scenario)
+
+
+def test_a_parked_body_that_swallows_the_cancellation_does_no_harm() -> None:
+    app, done = App("a"), list[str]()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> str:
+        for _ in range(3):
+            try:
+                await ctx.step.sleep("long", "1h")
+            except BaseException:
+                done.append("swallowed")
+            else:
+                break
+        return "end"
+
+    async def scenario() -> None:
+        world = World(app)
+        assert await world.result() == "end"
+
+    play(scenario)
+    assert done == ["swallowed"] * 3
+
+
+def test_an_attempt_that_takes_too_long_is_stopped_and_tried_again() -> None:
+    app, done = App("a"), list[str]()
+
+    @app.function(on="go", step_timeout="30s", retries=1)
+    async def fn(ctx: Context) -> str:
+        async def hang() -> str:
+            done.append("try")
+            await asyncio.sleep(60 if len(done) == 1 else 0)
+            return "ok"
+
+        return await ctx.step.run("hang", hang)
+
+    async def scenario() -> None:
+        world = World(app)
+        assert await world.result() == "ok"
+        failed = next(fact for fact in world.facts if isinstance(fact, StepAttemptFailed))
+        assert failed.error_name == "StepTimeout" and "step_timeout" in failed.error_message
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_an_attempt_that_will_not_stop_is_given_up(planned: bool) -> None:
+    app, done = App("a"), list[str]()
+
+    @app.function(on="go", step_timeout="30s", retries=1)
+    async def fn(ctx: Context) -> list[str]:
+        async def stubborn() -> str:
+            done.append("try")
+            while len(done) < 2:
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    done_swallowing.append(1)
+            return "ok"
+
+        both = [ctx.step.run("stubborn", stubborn)]
+        if planned:
+            both.append(ctx.step.run("other", note, [], "other"))
+        return list(await asyncio.gather(*both))
+
+    done_swallowing = list[int]()
+
+    async def scenario() -> None:
+        world = World(app)
+        began = world.loop.time()
+        result = await world.result()
+        assert result == (["ok", "other"] if planned else ["ok"])
+        assert world.loop.time() - began < 60
+
+    play(scenario)
+    assert done == ["try", "try"] and done_swallowing
+
+
+def test_a_timed_out_step_without_attempts_left_can_be_caught() -> None:
+    app = App("a")
+
+    @app.function(on="go", step_timeout="30s", retries=0)
+    async def fn(ctx: Context) -> str:
+        try:
+            await ctx.step.run("hang", asyncio.sleep, 60)
+        except StepError as error:
+            await asyncio.sleep(0)  # The stop must not linger in the task.
+            return error.name
+        return "no"
+
+    async def scenario() -> None:
+        assert await World(app).result() == "StepTimeout"
+
+    play(scenario)
+
+
+def test_a_cancelled_run_stops_at_once_and_reports_nothing_more() -> None:
+    app, done = App("a"), list[str]()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> None:
+        async def long() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                done.append("stopped")
+
+        await asyncio.gather(ctx.step.run("x", long), ctx.step.run("y", long))
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(1)
+        reports = len(world.reports)
+        world.submit(CancelRun(run, "enough"))
+        await asyncio.sleep(1)
+        assert done == ["stopped", "stopped"] and world.executor.live == 0
+        assert len(world.reports) == reports
+
+    play(scenario)
+
+
+def test_holds_knows_what_is_under_way_and_a_newer_number_takes_its_place() -> None:
+    app, calls = App("a"), list[str]()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> None:
+        async def long() -> None:
+            calls.append("x")
+            await asyncio.sleep(100)
+
+        await ctx.step.run("x", long)
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(1)
+        executor = world.executor
+        assert executor.holds(run, "", 1) and not executor.holds(run, "", 2) and not executor.holds(run, "x", 1)
+        executor.start(Execute(run, "a-fn", "", 0, 1))
+        executor.start(Execute(run, "a-fn", "", 0, 7))
+        assert executor.holds(run, "", 7)
+        await asyncio.sleep(200)
+        assert [report.dispatch for report in world.reports][:1] == [7]
+
+    play(scenario)
+    assert calls == ["x"]
+
+
+def test_close_lets_running_steps_end_and_be_reported() -> None:
+    app = App("a")
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> None:
+        await asyncio.gather(ctx.step.run("short", asyncio.sleep, 2), ctx.step.run("long", asyncio.sleep, 3600))
+
+    async def scenario() -> None:
+        world = World(app)
+        await world.send()
+        await asyncio.sleep(1)
+        await world.executor.close(10)
+        assert ["StepDone short"] in world.operations() and ["StepDone long"] not in world.operations()
+        assert world.executor.live == 0
+
+    play(scenario)
+
+
+def test_a_branch_cancelled_while_its_step_runs_fails_that_step_for_good() -> None:
+    app, stopped = App("a"), list[str]()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> str:
+        async def long() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                stopped.append("long")
+
+        tasks = [
+            asyncio.create_task(ctx.step.run("long", long)),
+            asyncio.create_task(ctx.step.run("quick", asyncio.sleep, 1)),
+        ]
+        _, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        return await ctx.step.run("after", note, stopped, "after")
+
+    async def scenario() -> None:
+        world = World(app)
+        assert await world.result() == "after"
+        assert world.operations().count(["StepErrored long"]) == 1
+
+    play(scenario)
+    assert stopped == ["long", "after"]
+
+
+def test_user_timeouts_around_a_step_are_answered() -> None:
+    app = App("a")
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> str:
+        try:
+            async with asyncio.timeout(5):
+                await ctx.step.run("slow", asyncio.sleep, 3600)
+        except TimeoutError:
+            return await ctx.step.run("plan b", note, [], "b")
+        return "no"
+
+    async def scenario() -> None:
+        world = World(app)
+        assert await world.result() == "b"
+
+    play(scenario)

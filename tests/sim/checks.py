@@ -1,0 +1,294 @@
+"""The promises that are checked between storms and at the end (design.md, section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from penstock.core.owed import owed_by_run
+from penstock.lane.lane import Lane
+from penstock.lane.restore import restore
+from penstock.model import facts as f
+from penstock.model.event import FUNCTION_FAILED
+from penstock.model.ids import run_id
+from penstock.model.messages import group_topic
+from penstock.state.dump import dump
+from penstock.state.memory import MemoryDisk, MemoryStore
+from penstock.wire.messages import decode_envelope
+from tests.sim.programs import steps_of
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+SETTLE_MAX_S = 900
+GROUP = "sim"
+
+
+def live_lanes(world: World) -> list[Lane]:
+    """The lanes that live and whose owners are the journals' latest."""
+    found = []
+    for machine in world.machines:
+        if not machine.up or machine.worker is None:
+            continue
+        for lane in machine.worker.lanes.values():
+            seen, journal = world.observer.lanes[lane.place.lane].validity, lane.journal
+            if lane.live and (journal.owner, journal.seq) == (seen.owner, seen.seq):
+                found.append(lane)
+    return found
+
+
+def live_tables(world: World) -> None:
+    """Live tables are what the journal says, byte for byte; and what is owed is in somebody's hand."""
+    for lane in live_lanes(world):
+        number = lane.place.lane
+        if world.observer.lanes[number].validity.parts_held:
+            continue
+        expect(world, f"lane {number}, live", dump(world.observer.lanes[number].tables), dump(lane.tables.durable))
+        executions(world, lane)
+
+
+def executions(world: World, lane: Lane) -> None:
+    """Every hand-out that the state owes is under way, when nothing waits to be decided."""
+    settling = lane._debts is not None and not lane._debts.done()
+    if lane._queue or settling or any(table.flight for table in lane.tables.all):
+        return
+    if getattr(lane.executor.source, "delayed", 0):  # type: ignore[attr-defined]
+        return
+    for _, run in lane.tables.durable.runs.scan(limit=1_000):
+        for effect in owed_by_run(lane.tables.durable, run):
+            if not lane.executor.holds(effect.run, effect.step, effect.dispatch):
+                world.violate("effects outstanding = owed", f"lane {lane.place.lane}: {effect} is in nobody's hand")
+
+
+def expect(world: World, what: str, wanted: dict[str, Any], got: dict[str, Any]) -> None:
+    """Equal tables, or a violation that shows the first difference."""
+    for name in wanted:
+        if wanted[name] != got[name]:
+            keys = {k for k in wanted[name].keys() | got[name].keys() if wanted[name].get(k) != got[name].get(k)}
+            key = min(keys)
+            world.violate(
+                "restored tables = live tables (rule 15)",
+                f"{what}: table {name}, {len(keys)} rows; first {key!r}: journal {wanted[name].get(key)!r}, "
+                f"there {got[name].get(key)!r}",
+            )
+            return
+
+
+async def settle(world: World) -> None:
+    """Wait, in virtual time, until nothing is left to do."""
+    begun_s = world.loop.now_s
+    left: list[str] = []
+    while world.loop.now_s - begun_s < SETTLE_MAX_S:
+        left = unsettled(world)
+        if not left:
+            world.trace("-- settled after %.1f s", world.loop.now_s - begun_s)
+            return
+        await asyncio.sleep(0.5)
+    world.violate("every open run has something that will move it (rule 32)", "; ".join(left[:6]))
+
+
+def unsettled(world: World) -> list[str]:
+    """What is still to be done."""
+    lanes = {lane.place.lane: lane for lane in live_lanes(world)}
+    left = [f"lane {n} is not live" for n in range(world.lanes) if n not in lanes]
+    for number, lane in lanes.items():
+        durable = lane.tables.durable
+        left += [f"run {row} is open" for row in durable.runs.scan(limit=5)]
+        left += [f"outbox {row}" for row in durable.outbox.scan(limit=2)]
+        left += [f"publish {row}" for row in durable.publishes.scan(limit=2)]
+        left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
+        left += [f"event {row}" for row in durable.events.scan(limit=2)]
+        for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.parts.sources):
+            end = world.cluster.partitions[topic, partition].end
+            row = durable.positions.get((topic, partition))
+            if end and (row is None or row.offset < end):
+                left.append(f"{topic}/{partition} is read to {row}, not {end}")
+    return left
+
+
+async def final(world: World) -> None:
+    """Everything that can be said at the end."""
+    live_tables(world)
+    if world.violations:
+        return
+    await restored(world)
+    timers(world)
+    events(world)
+    outcomes(world)
+    messages(world)
+    publishes(world)
+    requests(world)
+
+
+async def restored(world: World) -> None:
+    """The topics alone, and every disk that is left, lead to the same tables."""
+    log = world.cluster.client("auditor")
+    for lane in world.observer.lanes:
+        number = lane.place.lane
+        stores = [("the topics alone", MemoryStore())]
+        for machine in world.machines:
+            if number in machine.disks:
+                copy = MemoryDisk()
+                copy.write(list(machine.disks[number].rows.items()))
+                stores.append((f"the disk of {machine.name}", MemoryStore(copy)))
+        for what, store in stores:
+            try:
+                tables, reached = await restore(log, lane.place, store, lambda facts, left: None)
+            except Exception as error:
+                world.violate("the state can always be restored", f"lane {number} from {what}: {error!r}", error)
+                return
+            if reached.offset == lane.next:
+                expect(world, f"lane {number} from {what}", dump(lane.tables), dump(tables))
+
+
+def timers(world: World) -> None:
+    """A run that is over leaves no timer; a cron has exactly one, in the future."""
+    for lane in world.observer.lanes:
+        crons = {(row.function, row.cron): row.at_ms for _, row in lane.tables.crons.scan(limit=100)}
+        for key, _ in lane.tables.timers.scan(limit=100):
+            if key[1] != "cron" or crons.pop((key[2], key[3]), None) != key[0]:
+                world.violate("a timer belongs to something", f"{key}")
+        if crons:
+            world.violate("a cron has its timer", f"{crons}")
+
+
+def events(world: World) -> None:
+    """What lies in the events topic, acknowledged or not, started each subscribed function exactly once."""
+    for number in range(world.lanes):
+        records, _ = world.cluster.partitions["events", number].read(0, 1 << 30, 1 << 40)
+        firsts: set[str] = set()
+        written: set[str] = set()
+        for record in records:
+            try:
+                event = decode_envelope(record.value or b"")
+            except Exception:
+                continue  # Poison, ours.
+            written.add(event.internal_id)
+            if event.id in firsts:
+                continue
+            if one_function(world, event, number):
+                firsts.add(event.id)
+        lost = [id for id, partition in world.clients.acknowledged.items() if partition == number and id not in written]
+        if lost:
+            world.violate("an acknowledged event is never lost", f"{lost}")
+
+
+def one_function(world: World, event: Any, partition: int) -> bool:
+    """Whether the event had subscribers; each must have started once."""
+    from penstock.model.ids import lane_of_source
+
+    heard = False
+    lane = lane_of_source("events", partition, world.lanes)
+    for slug, planned in world.planned.items():
+        if planned.event == event.name:
+            run = run_id(event.ts_ms, event.internal_id, slug, "", lane=lane, lanes=world.lanes)
+            heard = True
+            if run not in world.observer.starts:
+                world.violate("an event starts each subscribed function", f"{event} did not start {slug}")
+    return heard
+
+
+def outcomes(world: World) -> None:
+    """Every run ended, as its program says it may."""
+    observer = world.observer
+    for run, start in observer.starts.items():
+        end = observer.ends.get(run)
+        planned = world.planned.get(start.function)
+        if end is None:
+            world.violate("every run ends", f"{start}")
+        elif isinstance(end, f.RunCancelled):
+            if run not in observer.cancelled:
+                world.violate("only a cancel cancels", f"{end}")
+        elif planned is None:
+            if not isinstance(end, f.RunCompleted):
+                world.violate("a run ends as its program says", f"{end}")
+        elif isinstance(end, f.RunFailed):
+            if end.error_name == "WorkerLost" and observer.lost[run] >= 5:
+                continue
+            if not planned.fails or end.error_name in ("InternalError", "StepsChanged", "CancelledError"):
+                if not _worker_lost(world, run):
+                    world.violate("a run ends as its program says", f"{end}, program {planned.program}")
+        else:
+            if planned.fails:
+                world.violate("a run ends as its program says", f"{end} of {planned.program}")
+            _result(world, run, end)
+
+
+def _worker_lost(world: World, run: str) -> bool:
+    """Whether a step of it was given up because its worker died too often."""
+    return any(b'"WorkerLost"' in data for (of, _), data in world.observer.failures.items() if of == run)
+
+
+def _result(world: World, run: str, end: f.RunCompleted) -> None:
+    """What the run returned is made of what its steps recorded; and each step that ran was tried as often as it fails."""
+    observer = world.observer
+    steps = steps_of(world.planned[end.function].program)
+    for id, value in msgspec.json.decode(end.result).items():
+        recorded = observer.results.get((run, id))
+        if recorded is None:
+            if (run, id) not in observer.failures:
+                world.violate("a recorded result never changes", f"{run} returned {id} = {value}, recorded nothing")
+            continue
+        found = msgspec.json.decode(recorded)
+        if found != value and (not isinstance(found, dict) or found.get("ids") != value):
+            world.violate("a recorded result never changes", f"{run} returned {id} = {value}, recorded {recorded!r}")
+        if id in steps and not all((run, id, n) in observer.attempts_failed for n in range(steps[id].fails)):
+            world.violate("every attempt is recorded", f"step {id} of {run} fails {steps[id].fails} times first")
+
+
+def messages(world: World) -> None:
+    """What one lane sent to another, that one took."""
+    for lane in world.observer.lanes:
+        for to_lane, sent in lane.sent.items():
+            taken = world.observer.lanes[to_lane].taken[lane.place.lane]
+            if taken != sent:
+                world.violate("messages arrive exactly once", f"{lane.place.lane} sent {sent} to {to_lane}: {taken} taken")
+
+
+def publishes(world: World) -> None:
+    """What was queued is in its topic, at least once, as it was queued; and nothing else is there."""
+    there: set[tuple[str, bytes]] = set()
+    for (topic, _), partition in world.cluster.partitions.items():
+        if topic in ("out", "events", group_topic(GROUP, "dead-letters")):
+            records, _ = partition.read(0, 1 << 30, 1 << 40)
+            for record in records:
+                there.add((topic, _identity(topic, record.value or b"", record.headers)))
+    queued = set()
+    for fact in world.observer.queued:
+        if fact.event is not None:
+            queued.add((fact.topic, b"event " + fact.event.internal_id.encode()))
+        else:
+            queued.add((fact.topic, _identity(fact.topic, fact.value, fact.headers)))
+    if queued - there:
+        world.violate("what is to be published is published", f"missing: {sorted(queued - there)[:3]}")
+    phantoms = {one for one in there - queued if one[0] != "events"}
+    ours = {b"event " + id.encode() for id in world.clients.sent}
+    phantoms |= {one for one in there - queued if one[0] == "events" and one[1] not in ours and one[1] != b""}
+    if phantoms:
+        world.violate("nothing is published that was not decided", f"{sorted(phantoms)[:3]}")
+    announced = [fact.event for fact in world.observer.queued if fact.event and fact.event.name == FUNCTION_FAILED]
+    failed = [run for run, end in world.observer.ends.items() if isinstance(end, f.RunFailed)]
+    keys = sorted(event.key for event in announced)
+    if len(keys) != len(set(keys)) or not set(keys) <= set(failed):
+        world.violate("a run's end is announced once", f"{keys}")
+    wanted = any(one.on_failure and one.slug.startswith("one-") for one in world.planned.values())
+    if wanted and len(set(keys)) < len(failed):
+        world.violate("a run's end is announced once", f"announced {keys}, failed {failed}")
+
+
+def _identity(topic: str, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> bytes:
+    if topic == "events":
+        try:
+            return b"event " + decode_envelope(value).internal_id.encode()
+        except Exception:
+            return b""
+    return b"|".join(name.encode() + b"=" + text for name, text in headers) + b"|" + value
+
+
+def requests(world: World) -> None:
+    """What an api asked for was decided, and answered."""
+    for request, message in world.clients.asked.items():
+        if request not in world.observer.answers:
+            world.violate("a request is answered", f"{message}")

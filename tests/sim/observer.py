@@ -1,0 +1,285 @@
+"""Somebody who sees every record of every journal the moment it is written, and holds each lane's facts to the rules.
+
+It takes records through ``Validity``, as every reader does (rule 1), folds the valid ones into tables of its own (what a
+lane must restore to), and keeps what the final checks compare with the topics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock.core.owed import owed
+from penstock.lane.restore import apply
+from penstock.model import facts as f
+from penstock.model import limits
+from penstock.model.event import Envelope
+from penstock.model.journal import JournalRecord
+from penstock.model.messages import group_topic
+from penstock.model.place import Place
+from penstock.state.memory import MemoryStore
+from penstock.state.tables import LaneTables
+from penstock.wire.journal import Validity, decode_record
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+ENDS = (f.RunCompleted, f.RunFailed, f.RunCancelled)
+
+
+class _OfRun(Protocol):
+    run: str
+
+
+class Lane:
+    """What the observer knows of one lane."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.validity = Validity()
+        self.tables = LaneTables(place, MemoryStore())
+        self.next = 0
+        self.at_ms = 0
+        self.published = 0
+        self.sent: Counter[int] = Counter()
+        self.taken: Counter[int] = Counter()
+        self.outbox: dict[tuple[int, int], Any] = {}
+        self.owners: list[bytes] = []
+
+    @property
+    def owed(self) -> list[Any]:
+        """What the state owes."""
+        return list(owed(self.tables))
+
+
+class Observer:
+    """One for a world; ``attach`` once its topics are there."""
+
+    def __init__(self, world: World, group: str, lanes: int) -> None:
+        self._world = world
+        self._group = group
+        self.lanes = [Lane(Place(group, lane, lanes)) for lane in range(lanes)]
+        self.starts: dict[str, f.RunStarted] = {}
+        self.home: dict[str, int] = {}
+        self.ends: dict[str, Any] = {}
+        self.results: dict[tuple[str, str], bytes] = {}
+        self.kinds: dict[tuple[str, str], str] = {}
+        self.failures: dict[tuple[str, str], bytes] = {}
+        self.attempts_failed: set[tuple[str, str, int]] = set()
+        self.body_failed: Counter[tuple[str, int]] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.slept: dict[tuple[str, str], int] = {}
+        self.queued: list[f.PublishQueued] = []
+        self.accepted: dict[str, f.EventAccepted] = {}
+        self.answers: dict[str, bytes] = {}
+        self.cancelled: set[str] = set()
+        self.ticks: dict[tuple[str, str], int] = {}
+        self.refused: list[f.CommandRefused] = []
+        self.counts: Counter[str] = Counter()
+        self.void = 0
+        self._attached: set[int] = set()
+
+    def attach(self) -> None:
+        """Listen to every journal partition that exists by now."""
+        for lane in self.lanes:
+            number = lane.place.lane
+            partition = self._world.cluster.partitions.get((group_topic(self._group, "journal"), number))
+            if partition is None or number in self._attached:
+                continue
+            self._attached.add(number)
+            write = partition.append
+
+            def append(records: Any, now_ms: int, lane: Lane = lane, write: Any = write) -> int:
+                first: int = write(records, now_ms)
+                for record in records:
+                    self._take(lane, record.value)
+                return first
+
+            partition.append = append  # type: ignore[method-assign]
+
+    def _take(self, lane: Lane, value: bytes) -> None:
+        world = self._world
+        record = decode_record(value)
+        lane.next += 1
+        taken = lane.validity.take(record)
+        if taken is None:
+            self.void += not record.more
+            world.trace(
+                "journal %d@%d: void or part %s/%d %s", lane.place.lane, lane.next - 1, record.owner.hex()[:4], record.seq,
+                [type(one).__name__ for one in record.facts],
+            )  # fmt: skip
+            return
+        world.trace("journal %d@%d: %s/%d %s", lane.place.lane, lane.next - 1, taken.owner.hex()[:4], taken.seq, taken.facts)
+        self._record(lane, taken)
+
+    def _record(self, lane: Lane, record: JournalRecord) -> None:
+        world = self._world
+        if record.at_ms < lane.at_ms:
+            world.violate("a lane's time never goes back (rule 8)", f"{record.at_ms} after {lane.at_ms}")
+        lane.at_ms = record.at_ms
+        for fact in record.facts:
+            self.counts[type(fact).__name__] += 1
+            check = _CHECKS.get(type(fact))
+            if check is not None:
+                check(self, lane, fact)
+            self._of_open_run(fact)
+        try:
+            apply(lane.tables, record)
+        except Exception as error:
+            world.violate("what was recorded can be folded", f"{type(error).__name__}: {error} in {record.facts}")
+            return
+        lane.tables.promote()
+
+    def _of_open_run(self, fact: Any) -> None:
+        run = getattr(fact, "run", None)
+        if run is None or isinstance(fact, f.RunStarted):
+            return
+        if run not in self.starts:
+            self._world.violate("every fact is of a run that began", f"{fact}")
+        elif run in self.ends and not isinstance(fact, ENDS):
+            self._world.violate("nothing follows a run's end", f"{fact} after {self.ends[run]}")
+
+    # --- one fact at a time -------------------------------------------------------------------
+
+    def run_started(self, lane: Lane, fact: f.RunStarted) -> None:
+        if fact.run in self.starts:
+            self._world.violate("an event starts each function once", f"{fact} again")
+        self.starts[fact.run] = fact
+        self.home[fact.run] = lane.place.lane
+        for event in fact.events:
+            if event not in self.accepted:
+                self._world.violate("a run's event was accepted", f"{fact}")
+
+    def ended(self, lane: Lane, fact: Any) -> None:
+        if fact.run in self.ends:
+            self._world.violate("a run ends once", f"{fact} after {self.ends[fact.run]}")
+        self.ends[fact.run] = fact
+
+    def step_completed(self, lane: Lane, fact: f.StepCompleted) -> None:
+        self._once(fact.run, fact.step)
+        self.results[fact.run, fact.step] = fact.data
+        self.kinds[fact.run, fact.step] = fact.kind
+        self._attempt(fact.run, fact.step, fact.attempt)
+
+    def step_failed(self, lane: Lane, fact: f.StepFailed) -> None:
+        self._once(fact.run, fact.step)
+        from penstock.model.operations import failure_json
+
+        self.failures[fact.run, fact.step] = failure_json(fact.error_name, fact.error_message, fact.error_stack)
+        self._attempt(fact.run, fact.step, fact.attempt)
+
+    def _once(self, run: str, step: str) -> None:
+        if (run, step) in self.results or (run, step) in self.failures:
+            self._world.violate("a recorded result never changes", f"step {step} of {run} was resolved twice")
+
+    def _attempt(self, run: str, step: str, attempt: int) -> None:
+        """Attempts are counted from 0 without holes, and no more of them than allowed."""
+        for earlier in range(attempt):
+            if (run, step, earlier) not in self.attempts_failed:
+                self._world.violate("attempts have no holes", f"attempt {attempt} of {run} {step}: {earlier} never failed")
+        if (run, step, attempt) in self.attempts_failed:
+            self._world.violate("an attempt is recorded once", f"attempt {attempt} of {run} {step} failed before")
+        retries = self._world.retries.get(self.starts[run].function) if run in self.starts else None
+        if retries is not None and attempt > retries:
+            self._world.violate("no more recorded attempts than allowed", f"{run} {step} attempt {attempt} of {retries}")
+
+    def attempt_failed(self, lane: Lane, fact: f.StepAttemptFailed) -> None:
+        self._attempt(fact.run, fact.step, fact.attempt)
+        self.attempts_failed.add((fact.run, fact.step, fact.attempt))
+
+    def body_attempt_failed(self, lane: Lane, fact: f.BodyAttemptFailed) -> None:
+        retries = self._world.retries.get(self.starts[fact.run].function)
+        if retries is not None and fact.attempt >= retries:
+            self._world.violate("no more recorded attempts than allowed", f"body of {fact.run}: {fact}")
+
+    def sleep_started(self, lane: Lane, fact: f.SleepStarted) -> None:
+        if (fact.run, fact.step) in self.slept:
+            self._world.violate("a sleep begins once", f"{fact}")
+        self.slept[fact.run, fact.step] = fact.wake_at_ms
+
+    def sleep_ended(self, lane: Lane, fact: f.SleepEnded) -> None:
+        self._once(fact.run, fact.step)
+        self.results[fact.run, fact.step] = b"null"
+        self.kinds[fact.run, fact.step] = "sleep"
+        wake_at_ms = self.slept[fact.run, fact.step]
+        if lane.at_ms < wake_at_ms and not self._world.weather.jumps:
+            self._world.violate("a sleep ends not before its time", f"{fact} at {lane.at_ms}, due {wake_at_ms}")
+
+    def dispatch_lost(self, lane: Lane, fact: f.DispatchLost) -> None:
+        self.lost[fact.run] += 1
+        if fact.lost > limits.DISPATCHES_LOST_MAX:
+            self._world.violate("hand-outs are lost a bounded number of times", f"{fact}")
+
+    def publish_queued(self, lane: Lane, fact: f.PublishQueued) -> None:
+        lane.published += 1
+        if fact.number != lane.published:
+            self._world.violate("publishes are numbered without holes", f"{fact}, expected {lane.published}")
+        self.queued.append(fact)
+
+    def message_sent(self, lane: Lane, fact: f.MessageSent) -> None:
+        lane.sent[fact.to_lane] += 1
+        if fact.seq != lane.sent[fact.to_lane]:
+            self._world.violate("messages between lanes have no holes", f"{fact}, expected {lane.sent[fact.to_lane]}")
+        lane.outbox[fact.to_lane, fact.seq] = fact.message
+
+    def message_taken(self, lane: Lane, fact: f.MessageTaken) -> None:
+        lane.taken[fact.from_lane] += 1
+        if fact.seq != lane.taken[fact.from_lane]:
+            self._world.violate("messages are taken once, in order", f"{fact}, expected {lane.taken[fact.from_lane]}")
+        if (lane.place.lane, fact.seq) not in self.lanes[fact.from_lane].outbox:
+            self._world.violate("a message is sent before it is taken", f"{fact}")
+
+    def messages_delivered(self, lane: Lane, fact: f.MessagesDelivered) -> None:
+        found = self._world.in_inbox(fact.to_lane, lane.place.lane)
+        if any(seq not in found for seq in range(1, fact.upto + 1)):
+            self._world.violate("delivered is what lies in the inbox", f"{fact}, there are {sorted(found)}")
+
+    def event_accepted(self, lane: Lane, fact: f.EventAccepted) -> None:
+        self.accepted[fact.internal_id] = fact
+
+    def answered(self, lane: Lane, fact: f.RequestAnswered) -> None:
+        if self.answers.setdefault(fact.request, fact.reply) != fact.reply:
+            self._world.violate("a request has one answer", f"{fact}, before: {self.answers[fact.request]!r}")
+
+    def cron_ticked(self, lane: Lane, fact: f.CronTicked) -> None:
+        last = self.ticks.get((fact.function, fact.cron), 0)
+        if fact.at_ms <= last:
+            self._world.violate("a cron fires once for each time", f"{fact}, the last was {last}")
+        self.ticks[fact.function, fact.cron] = fact.at_ms
+
+    def command_refused(self, lane: Lane, fact: f.CommandRefused) -> None:
+        self.refused.append(fact)
+        if not self._world.is_poison(fact.subject):
+            self._world.violate("no command of ours is refused", f"{fact}")
+
+    def fenced(self, lane: Lane, fact: f.LaneFenced) -> None:
+        lane.owners.append(lane.validity.owner)
+
+
+def same_event(one: Envelope, other: Envelope) -> bool:
+    """Whether two envelopes are the same event sent twice."""
+    return one.internal_id == other.internal_id and one.id == other.id and one.data == other.data
+
+
+_CHECKS: dict[type, Any] = {
+    f.RunStarted: Observer.run_started,
+    f.RunCompleted: Observer.ended,
+    f.RunFailed: Observer.ended,
+    f.RunCancelled: Observer.ended,
+    f.StepCompleted: Observer.step_completed,
+    f.StepFailed: Observer.step_failed,
+    f.StepAttemptFailed: Observer.attempt_failed,
+    f.BodyAttemptFailed: Observer.body_attempt_failed,
+    f.SleepStarted: Observer.sleep_started,
+    f.SleepEnded: Observer.sleep_ended,
+    f.DispatchLost: Observer.dispatch_lost,
+    f.PublishQueued: Observer.publish_queued,
+    f.MessageSent: Observer.message_sent,
+    f.MessageTaken: Observer.message_taken,
+    f.MessagesDelivered: Observer.messages_delivered,
+    f.EventAccepted: Observer.event_accepted,
+    f.RequestAnswered: Observer.answered,
+    f.CronTicked: Observer.cron_ticked,
+    f.CommandRefused: Observer.command_refused,
+    f.LaneFenced: Observer.fenced,
+}

@@ -1,0 +1,506 @@
+"""One world: a shared log, machines with disks and clocks, workers that are killed and come back, clients, and chance.
+
+    world = World(seed); world.run(); world.violations
+
+All of it follows from the seed. A world is hostile for some virtual seconds; then every fault ends, and what was
+begun must come to its end (``checks.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from penstock.core.tables import Tables
+from penstock.errors import OperatorError
+from penstock.execute.local import LocalExecutor, LocalSettings
+from penstock.lane.settings import LaneSettings
+from penstock.log.memory import MemoryCluster
+from penstock.model import limits
+from penstock.model.commands import Command, Report
+from penstock.model.ids import lane_of
+from penstock.model.messages import group_topic
+from penstock.state import flush
+from penstock.state.memory import MemoryDisk
+from penstock.telemetry import Telemetry
+from penstock.wire.messages import decode_inbox
+from penstock.worker import LaneRunSource, Worker, WorkerParts, topics_of
+from tests.sim import checks
+from tests.sim.clients import POISON, Clients
+from tests.sim.ledger import Ledger
+from tests.sim.loop import Process, SimLoop, run
+from tests.sim.observer import Observer
+from tests.sim.programs import Planned, make_app, plan
+from tests.sim.weather import SimFaults, SimLog, SimStore, Weather
+
+GROUP = "sim"
+EPOCH_MS = 1_750_000_000_000
+TRACE_MAX = 4_000
+TELEMETRY = Telemetry()
+
+
+class SimSurroundings:
+    """A machine's clock, which may be wrong, and its chance."""
+
+    def __init__(self, world: World, rng: Random) -> None:
+        self._world = world
+        self._rng = rng
+        self.off_ms = 0
+
+    def now_ms(self) -> int:
+        return self._world.true_ms() + self.off_ms
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._world.loop.call_later(delay_s, callback)
+
+    async def sleep(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+
+    def entropy(self, size: int) -> bytes:
+        return self._rng.randbytes(size)
+
+    def chance(self) -> float:
+        return self._rng.random()
+
+
+class _Source(LaneRunSource):
+    """Reports arrive late, twice, or both."""
+
+    world: World
+    delayed = 0
+
+    def report(self, report: Report) -> None:
+        for delay_s in self.world.faults.report_fate():
+            if delay_s:
+                self.delayed += 1
+                self.world.loop.call_later(delay_s, self._late, report)
+            else:
+                super().report(report)
+
+    def _late(self, report: Report) -> None:
+        self.delayed -= 1
+        super().report(report)
+
+
+class SimWorker(Worker):
+    """The real worker, whose executors report through a bad line."""
+
+    world: World
+
+    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> LocalExecutor:
+        source = _Source(durable, submit, self.parts.surroundings.now_ms)
+        source.world = self.world
+        settings = LocalSettings(park_after_s=self.world.park_after_s, live_bodies_max=self.world.live_bodies_max)
+        executor = self._executors[number] = LocalExecutor(self.parts.apps, source, settings)
+        return executor
+
+
+class Machine:
+    """A name, disks and a clock that outlive the processes on it; ``process`` is the one of now."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.disks: dict[int, MemoryDisk] = {}
+        self.olds: dict[int, dict[bytes, bytes]] = {}
+        self.surroundings = SimSurroundings(world, Random(f"{world.seed}/{name}"))
+        self.starts = 0
+        self.process: Process
+        self.worker: SimWorker | None = None
+        self.died: asyncio.Future[None]
+        self.up = False
+
+    def start(self) -> None:
+        """A new process on this machine."""
+        world = self.world
+        self.starts += 1
+        self.process = Process(f"{self.name}{self.starts}", self._on_death)
+        self.died = world.loop.create_future()
+        self.worker = None
+        self.up = True
+        world.trace("%s: starts", self.process.name)
+        if not world.faults.calm and world.weather.crashes and world.chaos.random() < 0.7:
+            if world.chaos.random() < 0.6:
+                self.process.fuse = int(10 ** world.chaos.uniform(1.0, 4.0))
+            else:
+                self.process.action_fuse = int(10 ** world.chaos.uniform(0.3, 2.7))
+        world.loop.create_task(self._main(), context=self.process.context.copy())  # type: ignore[call-arg, arg-type]
+
+    async def _main(self) -> None:
+        world = self.world
+        try:
+            self.client = world.cluster.client(self.name)
+            log = SimLog(world, self, self.client)
+            parts = WorkerParts(
+                log=log,
+                group=GROUP,
+                lanes=world.lanes,
+                apps=world.apps_deployed,
+                make_store=self._store,
+                name=self.name,
+                surroundings=self.surroundings,
+                settings=world.settings,
+                telemetry=TELEMETRY,
+            )
+            self.worker = worker = SimWorker(parts)
+            worker.world = world
+            poll = asyncio.ensure_future(self._poll())
+            await worker.start()
+            world.trace("%s: started", self.process.name)
+            await worker.wait()
+            poll.cancel()
+        except OperatorError as error:
+            # A process may end with a clear word for its operator and be started again; but not over the state it found.
+            if type(error).__name__ == "Corruption":
+                world.violate("the state can always be restored", repr(error))
+            self.process.kill(f"ended with {error!r}")
+        except Exception as error:
+            world.violate("a worker lives on", f"{self.process.name} ended with {type(error).__name__}: {error}", error)
+            self.process.kill("violation")
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self.world.poll_s * (0.5 + self.world.delays.random()))
+            await self.client.poll()
+
+    def _store(self, lane: int) -> SimStore:
+        return SimStore(self.world, self, self.disks.setdefault(lane, MemoryDisk()))
+
+    def _on_death(self, how: str) -> None:
+        world, chaos = self.world, self.world.chaos
+        world.trace("%s: dies, %s", self.process.name, how)
+        self.up = False
+        if hasattr(self, "client"):
+            self.client.crash()
+        if not self.died.done():
+            self.died.set_result(None)
+        for lane, disk in list(self.disks.items()):
+            roll = chaos.random()
+            if roll < 0.3:
+                kept = chaos.randint(0, disk.unsynced)
+                world.trace("%s: disk of lane %d keeps %d of %d writes", self.name, lane, kept, disk.unsynced)
+                disk.lose_unsynced(kept)
+            elif roll < 0.4:
+                world.trace("%s: disk of lane %d is lost", self.name, lane)
+                del self.disks[lane]
+            elif roll < 0.55 and lane in self.olds:
+                world.trace("%s: disk of lane %d is an old copy", self.name, lane)
+                self.disks[lane] = MemoryDisk()
+                self.disks[lane].write(list(self.olds[lane].items()))
+            # else: the disk is as it was
+        back_s = chaos.random() * 3
+        world.loop.call_later(back_s, self._back, context=world.context)  # type: ignore[call-arg]
+
+    def _back(self) -> None:
+        if not self.up and not self.world.over:
+            self.start()
+
+    def keep_old(self) -> None:
+        """What an older disk will look like."""
+        for lane, disk in self.disks.items():
+            self.olds[lane] = dict(disk.rows)
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        self.seed = seed
+        self.verbose = verbose
+        rng = Random(seed)
+        self.chaos = Random(f"{seed}/chaos")
+        self.delays = Random(f"{seed}/delays")
+        self.weather = Weather.draw(rng)
+        self.lanes = rng.choice([2, 2, 3])
+        self.machine_names = ["a", "b"] if rng.random() < 0.6 else ["a"]
+        self.hostile_s = rng.uniform(5, 25)
+        self.poll_s = rng.choice([0.5, 2.0, 6.0])
+        self.park_after_s = rng.choice([0.5, 2.0, 10.0])
+        self.live_bodies_max = rng.choice([2, 5, 10_000])
+        self.settings = _settings(rng)
+        self.violations: list[tuple[str, str]] = []
+        self.failed_with: BaseException | None = None
+        self.over = False
+        self.traced: deque[tuple[Any, ...]] = deque(maxlen=TRACE_MAX)
+        self._rng = rng
+        self._inbox: dict[tuple[int, int], set[int]] = {}
+        self._inboxes_attached: set[int] = set()
+
+    def run(self) -> None:
+        """From the beginning to the last check."""
+        limit, flush_max = limits.RECORD_FACTS_MAX, flush.FLUSH_BATCH_CHANGES_MAX
+        if self.weather.parts:
+            limits.RECORD_FACTS_MAX = 3  # type: ignore[misc]
+        if self.weather.torn:
+            flush.FLUSH_BATCH_CHANGES_MAX = 12  # type: ignore[misc]
+        try:
+            run(self._main)
+        finally:
+            self.over = True
+            limits.RECORD_FACTS_MAX, flush.FLUSH_BATCH_CHANGES_MAX = limit, flush_max  # type: ignore[misc]
+
+    def true_ms(self) -> int:
+        """The log's time, which is the true one."""
+        return EPOCH_MS + int(self.loop.now_s * 1000)
+
+    def trace(self, text: str, *values: Any) -> None:
+        """Note what happens."""
+        self.traced.append((self.loop.now_s, text, values))
+        if self.verbose:
+            print(f"{self.loop.now_s:9.4f} " + text % values)
+
+    def violate(self, name: str, detail: str, error: BaseException | None = None) -> None:
+        """A promise is broken: the world ends here."""
+        if self.over:
+            return
+        self.trace("VIOLATED: %s: %s", name, detail)
+        self.violations.append((name, detail))
+        self.failed_with = self.failed_with or error
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def owns_truly(self, process: Process | None, run_id: str) -> bool:
+        """Whether this process has the run's lane, as the group knows it and not as the process believes."""
+        for machine in self.machines:
+            if machine.process is process:
+                member = machine.client._membership
+                held = member.group.held_by(member.member) if member is not None and member.member is not None else {}
+                return lane_of(run_id, self.lanes) in held
+        return False
+
+    def in_inbox(self, to_lane: int, from_lane: int) -> set[int]:
+        """The sequence numbers that have been written to an inbox, whether trimmed since or not."""
+        return self._inbox.get((to_lane, from_lane), set())
+
+    def is_poison(self, subject: str) -> bool:
+        """Whether the record that was refused is one of those that are meant to be."""
+        topic, _, place = subject.partition("/")
+        partition, _, offset = place.partition("@")
+        if topic != "events" or not offset:
+            return False
+        records, _ = self.cluster.partitions[topic, int(partition)].read(int(offset), 1, 1)
+        return bool(records) and records[0].value == POISON
+
+    # --- the course of things -----------------------------------------------------------------
+
+    async def _main(self, loop: SimLoop) -> None:
+        import contextvars
+
+        self.loop = loop
+        self.context = contextvars.copy_context()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self.faults = SimFaults(self.weather, Random(f"{self.seed}/faults"))
+        self.cluster = MemoryCluster(now_ms=self.true_ms, faults=self.faults)
+        self.observer = Observer(self, GROUP, self.lanes)
+        self.ledger = Ledger(self)
+        self._plan()
+        await self._topics()
+        self.machines = [Machine(self, name) for name in self.machine_names]
+        self.cluster.group(GROUP, self.lanes)
+        await self.cluster.assign(self._spread())
+        course = loop.create_task(self._course())
+        await asyncio.wait([course, self._ended], return_when="FIRST_COMPLETED")
+        if course.done() and not course.cancelled() and course.exception() is not None:
+            raise course.exception()  # type: ignore[misc]
+        self._complain()
+        self.over = True
+
+    def _plan(self) -> None:
+        rng = self._rng
+        planned = plan(rng, "one", 0, rng.randint(1, 4))
+        later = plan(rng, "two", 10, rng.randint(1, 2)) if rng.random() < 0.3 else []
+        self.planned: dict[str, Planned] = {one.slug: one for one in [*planned, *later]}
+        self.retries = {slug: one.retries for slug, one in self.planned.items()}
+        announced = rng.random() < 0.3
+        self.apps_deployed = [make_app("one", planned, self.ledger, announced=announced)]
+        self._later = [make_app("two", later, self.ledger, announced=False)] if later else []
+        self.clients = Clients(self, Random(f"{self.seed}/clients"))
+
+    async def _topics(self) -> None:
+        parts = WorkerParts(
+            log=self.cluster.client("admin"), group=GROUP, lanes=self.lanes, apps=(), make_store=_no_store
+        )
+        await parts.log.create_topics(topics_of(parts))
+        self.observer.attach()
+        for lane in range(self.lanes):
+            self._watch_inbox(lane)
+
+    def _watch_inbox(self, lane: int) -> None:
+        partition = self.cluster.partitions[group_topic(GROUP, "inbox"), lane]
+        write = partition.append
+
+        def append(records: Any, now_ms: int) -> int:
+            for record in records:
+                found = decode_inbox(record.value)
+                if found.from_lane >= 0:
+                    self._inbox.setdefault((lane, found.from_lane), set()).add(found.seq)
+            return write(records, now_ms)
+
+        partition.append = append  # type: ignore[method-assign]
+
+    async def _course(self) -> None:
+        for machine in self.machines:
+            machine.start()
+        await self._until_live()
+        self.faults.calm = False
+        self.trace("-- %s", self.weather)
+        await asyncio.gather(self.clients.run(self.hostile_s), self._chaos(), self._look())
+        await self._heal()
+        await self.clients.finish()
+        await checks.settle(self)
+        await checks.final(self)
+
+    async def _until_live(self) -> None:
+        while not all(machine.worker is not None and _live(machine.worker) for machine in self.machines):
+            await asyncio.sleep(0.05)
+
+    def _spread(self) -> dict[str, list[int]]:
+        names = list(self.machine_names)
+        spread: dict[str, list[int]] = {name: [] for name in names}
+        for lane in range(self.lanes):
+            spread[self.chaos.choice(names)].append(lane)
+        return spread
+
+    async def _chaos(self) -> None:
+        chaos, weather, ends_s = self.chaos, self.weather, self.loop.now_s + self.hostile_s
+        deeds: list[tuple[float, Callable[[], Any]]] = [
+            (weather.crashes, self._crash),
+            (weather.steals if len(self.machines) > 1 else 0.0, self._steal),
+            (weather.moves, self._move),
+            (weather.jumps, self._jump),
+            (weather.outages, self._outage),
+            (6.0, self._keep_old),
+            (6.0, self._compact),
+            (2.0 if self._later else 0.0, self._deploy),
+            (1.0, self._stop),
+        ]
+        rates = [rate for rate, _ in deeds]
+        while self.loop.now_s < ends_s:
+            await asyncio.sleep(chaos.expovariate(sum(rates) / 60))
+            if self.loop.now_s >= ends_s:
+                break
+            deed = chaos.choices([deed for _, deed in deeds], rates)[0]
+            await deed()
+
+    async def _crash(self) -> None:
+        machine = self.chaos.choice(self.machines)
+        machine.process.kill("killed")
+
+    async def _steal(self) -> None:
+        lane, to = self.chaos.randrange(self.lanes), self.chaos.choice(self.machine_names)
+        self.trace("lane %d is stolen for %s", lane, to)
+        await self.cluster.steal(lane, to)
+
+    async def _move(self) -> None:
+        spread = self._spread()
+        self.trace("lanes move: %s", spread)
+        await self.cluster.assign(spread)
+
+    async def _jump(self) -> None:
+        machine = self.chaos.choice(self.machines)
+        machine.surroundings.off_ms = self.chaos.choice([0, 0, -500, 700, -5_000, 4_000, -45_000, 45_000, 100_000])
+        self.trace("%s: clock is off by %d ms", machine.name, machine.surroundings.off_ms)
+
+    async def _outage(self) -> None:
+        self.faults.outage = True
+        self.trace("the log refuses everything")
+        await asyncio.sleep(self.chaos.random() * 3)
+        self.faults.outage = False
+
+    async def _keep_old(self) -> None:
+        self.chaos.choice(self.machines).keep_old()
+
+    async def _compact(self) -> None:
+        self.cluster.retain()
+
+    async def _stop(self) -> None:
+        machine = self.chaos.choice(self.machines)
+        worker = machine.worker
+        if worker is not None and machine.up:
+            self.trace("%s: stops gracefully", machine.process.name)
+            stop = self.loop.create_task(worker.stop(0.5), context=machine.process.context.copy())  # type: ignore[call-arg, arg-type]
+            await asyncio.wait([stop, machine.died], return_when="FIRST_COMPLETED", timeout=10)
+            machine.process.kill("stopped")
+
+    async def _deploy(self) -> None:
+        """A newer version of the code, on processes from now on; the app is registered when the first of them starts."""
+        if self._later:
+            self.trace("app two is deployed")
+            self.apps_deployed = self.apps_deployed + self._later
+            self._later = []
+            self.chaos.choice(self.machines).process.kill("restarted with app two")
+
+    async def _look(self) -> None:
+        """Compare what lanes hold with what their journals say, now and then."""
+        ends_s = self.loop.now_s + self.hostile_s
+        while self.loop.now_s < ends_s:
+            await asyncio.sleep(self.hostile_s / 6)
+            checks.live_tables(self)
+
+    async def _heal(self) -> None:
+        self.trace("-- all is well from now on")
+        self.faults.calm, self.faults.outage = True, False
+        self.poll_s = 0.5
+        for machine in self.machines:
+            machine.surroundings.off_ms = 0
+            machine.process.fuse = machine.process.action_fuse = -1
+            if len(self.apps_deployed) > 1 and machine.worker is not None and len(machine.worker.parts.apps) == 1:
+                machine.process.kill("restarted with app two")
+        await asyncio.sleep(4)
+        for _ in range(3):
+            await self.cluster.assign(self._spread())
+            await asyncio.sleep(0.5)
+
+    def _complain(self) -> None:
+        for process, what in self.loop.complaints:
+            error = what.get("exception")
+            if process is not None and process.dead:
+                continue
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                self.over = False
+                self.violate("no exception is lost", f"{what.get('message')}: {error!r}", error)
+
+    def report(self, lines: int = 60) -> str:
+        """What happened, for a person."""
+        told = [f"seed {self.seed}: {name}: {detail}" for name, detail in self.violations]
+        last = [f"{at:9.4f} " + text % values for at, text, values in list(self.traced)[-lines:]]
+        again = f"run it again, with everything it does: make sim SEED={self.seed}"
+        return "\n".join([*last, *told, again])
+
+
+def _live(worker: Worker) -> bool:
+    return all(lane in worker.lanes and worker.lanes[lane].live for lane in worker._tasks)
+
+
+def _settings(rng: Random) -> LaneSettings:
+    return LaneSettings(
+        flush_after_ms=rng.choice([200, 1_000, 3_000]),
+        flush_rows=rng.choice([10, 50, 1_000]),
+        checkpoint_facts=rng.choice([15, 60, 300]),
+        checkpoint_after_ms=rng.choice([2_000, 6_000, 20_000]),
+        checkpoint_gap_ms=500,
+        trim_lag_ms=rng.choice([0, 2_000]),
+        history_ms=rng.choice([0, 3_000]),
+        queue_max=rng.choice([8, 200]),
+        turn_commands_max=rng.choice([1, 5, 200]),
+        turn_facts_max=rng.choice([3, 100]),
+        housekeeping_ms=500,
+        retry_refused_ms=200,
+        takeover_runs_per_turn=rng.choice([1, 3, 100]),
+    )
+
+
+def _no_store(lane: int) -> Any:
+    raise AssertionError("the administrator owns no lanes")
+
+
+def simulate(seed: int, *, verbose: bool = False) -> World:
+    """Run one seed to its end."""
+    world = World(seed, verbose=verbose)
+    with contextlib.suppress(KeyboardInterrupt) if verbose else contextlib.nullcontext():
+        world.run()
+    return world
