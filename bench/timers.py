@@ -39,6 +39,15 @@ class Sleepers:
         self.begun = self.ended = self.runs_ended = 0
         self.late_s: list[float] = []
         self._wakes_ms: dict[str, int] = {}
+        self._awaited = 0
+        self._reached = asyncio.Event()
+
+    async def asleep(self, count: int) -> None:
+        """Return once at least so many have fallen asleep."""
+        self._awaited = count
+        self._reached.clear()
+        if self.begun < count:
+            await self._reached.wait()
 
     def on_facts(self, facts: Sequence[Fact], at_ms: int) -> None:
         """What the engine tells of every durable record."""
@@ -54,6 +63,8 @@ class Sleepers:
                 self.late_s.append((now_ms - self._wakes_ms.pop(fact.run)) / 1000)  # type: ignore[union-attr]
             elif kind is RunCompleted:
                 self.runs_ended += 1
+        if self.begun >= self._awaited:
+            self._reached.set()
 
 
 async def main(given: argparse.Namespace, directory: Path) -> None:
@@ -111,10 +122,8 @@ async def _asleep(engine: Engine, sleepers: Sleepers, lengths: Sequence[float]) 
     before = sleepers.begun
     for at in range(0, len(lengths), BATCH):
         engine.inject(NAP, [b'{"s":%.3f}' % length for length in lengths[at : at + BATCH]])
-        while at + BATCH - (sleepers.begun - before) > AHEAD_MAX:
-            await asyncio.sleep(0.002)
-    while sleepers.begun - before < len(lengths):
-        await asyncio.sleep(0.01)
+        await sleepers.asleep(before + at + BATCH - AHEAD_MAX)
+    await sleepers.asleep(before + len(lengths))
 
 
 async def _asleep_until(engine: Engine, sleepers: Sleepers, times: Sequence[float], before: int) -> None:
@@ -122,10 +131,8 @@ async def _asleep_until(engine: Engine, sleepers: Sleepers, times: Sequence[floa
     for at in range(0, len(times), BATCH):
         now = time.time()
         engine.inject(NAP, [b'{"s":%.3f}' % max(time_ - now, 0.001) for time_ in times[at : at + BATCH]])
-        while at + BATCH - (sleepers.begun - before) > AHEAD_MAX:
-            await asyncio.sleep(0.002)
-    while sleepers.begun - before < len(times):
-        await asyncio.sleep(0.01)
+        await sleepers.asleep(before + at + BATCH - AHEAD_MAX)
+    await sleepers.asleep(before + len(times))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ async def gate_pull_request(ctx: Context) -> dict[str, Any]:
         }
     objections = {name: said for name, task in results.items() if (said := task.result())}
     verdict = "hold" if objections else "merge"
-    ctx.logger.info("pull request %s: %s", pull["number"], verdict)
     return {"pull_request": pull["html_url"], "verdict": verdict, "objections": objections}
 
 

@@ -19,13 +19,18 @@ from typing import Final
 PROFILE_LINES: Final = 45
 
 try:
-    from uvloop import new_event_loop
+    from uvloop import new_event_loop as _uvloop
 
     LOOP = "uvloop"
 except ImportError:
-    from asyncio import new_event_loop
-
+    _uvloop = None
     LOOP = "asyncio"
+
+
+def make_loop() -> asyncio.AbstractEventLoop:
+    """The loop `penstock dev` would take: uvloop's where it is installed."""
+    made: asyncio.AbstractEventLoop = asyncio.new_event_loop() if _uvloop is None else _uvloop()
+    return made
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -45,7 +50,7 @@ def run(main: Callable[[argparse.Namespace, Path], Awaitable[None]], given: argp
 
     profile = cProfile.Profile() if given.profile else None
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=make_loop) as runner:
             if profile is not None:
                 profile.enable()
             runner.run(begin())

@@ -58,9 +58,9 @@ class Connection(asyncio.Protocol):
 
 async def connect(url: str, answered: Callable[[Connection, int, bytes, float], None]) -> Connection:
     """A connection to the server at ``url``."""
-    parts = urlsplit(url)
+    host, _, port = urlsplit(url).netloc.partition(":")
     loop = asyncio.get_running_loop()
-    _, made = await loop.create_connection(lambda: Connection(answered), parts.hostname, parts.port)
+    _, made = await loop.create_connection(lambda: Connection(answered), host, int(port))
     return made
 
 

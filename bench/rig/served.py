@@ -26,7 +26,7 @@ from typing import Final
 
 from bench.rig.figures import ROOT
 from bench.rig.functions import app
-from bench.rig.loop import new_event_loop
+from bench.rig.loop import make_loop
 from penstock.dev import DevServer, DevSettings
 from penstock.lane.settings import LaneSettings
 from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
@@ -65,21 +65,25 @@ class Server:
     async def start(self) -> float:
         """Start it and return the seconds until it answered."""
         begun = time.perf_counter()
-        self._ends, theirs = os.pipe()
-        fcntl.fcntl(self._ends, 1031, PIPE_BYTES)  # F_SETPIPE_SZ
-        os.set_blocking(self._ends, False)
-        path = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
-        command = [sys.executable, "-m", "bench.rig.served", *self._line, "--ends", str(theirs)]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, pass_fds=[theirs]
-        )
-        os.close(theirs)
+        self.process = self._spawn()
         assert self.process.stdout is not None
         line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), SERVING_WITHIN_S)
         if not line:
             raise RuntimeError(f"the server ended with exit code {self.process.wait()} before it served: see above.")
         self.url = line.decode().strip()
         return time.perf_counter() - begun
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        self._ends, theirs = os.pipe()
+        fcntl.fcntl(self._ends, 1031, PIPE_BYTES)  # F_SETPIPE_SZ
+        os.set_blocking(self._ends, False)
+        path = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
+        command = [sys.executable, "-m", "bench.rig.served", *self._line, "--ends", str(theirs)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, pass_fds=[theirs]
+        )
+        os.close(theirs)
+        return process
 
     def watch_ends(self, told: Callable[[int, float], None]) -> None:
         """Call back with (runs ended, the time their record was durable on perf_counter's clock)."""
@@ -127,7 +131,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     lane = LaneSettings(**given.settings)
     settings = DevSettings(data=given.data, port=0, lanes=given.lanes, durability=given.durability, lane=lane)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(_serve(settings, given.ends))
 
 

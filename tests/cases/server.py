@@ -41,7 +41,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         env = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
-        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "platform"), str(ROOT), str(self.data.parent)])
         env["CASES_NOTES"] = str(self.notes)
         line = [sys.executable, "-m", "penstock", "dev", *self.targets, "--port", str(self.port)]
         line += ["--data", str(self.data), *self.flags]

@@ -14,9 +14,9 @@ OPEN = "Running"
 
 
 def app_file(folder: Path, text: str) -> str:
-    """A module of its own for a case that changes its code; the target to load."""
+    """A module of its own, beside the data, for a case that changes its code; the target to load."""
     (folder / "changing.py").write_text(textwrap.dedent(text))
-    return f"{folder / 'changing.py'}:app"
+    return "changing:app"
 
 
 def test_a_sleeping_run_survives_kill_9_and_its_step_is_not_redone(fresh: Fresh) -> None:

@@ -45,7 +45,7 @@ class Plan:
 
     def shapes(self) -> list[tuple[Shape, int]]:
         """The worlds, each with its number of kills; half of them with two or more lanes."""
-        found = []
+        found: list[tuple[Shape, int]] = []
         left = self.kills
         while left > 0:
             number = len(found)
@@ -54,6 +54,7 @@ class Plan:
                 lanes=(2, 1, 3, 1)[number % 4],
                 durability="os" if number % 5 == 4 else "fsync",
                 history_ms=SHORT_HISTORY_MS if number % 3 == 1 else DAY_MS,
+                cli=number % 4 == 3,
             )
             found.append((shape, min(left, self.kills_per_world)))
             left -= self.kills_per_world

@@ -114,7 +114,8 @@ def _of(ctx: Context | SyncContext, function: str) -> tuple[str, str, str]:
 @app.function(on="chaos/sequence")
 async def sequence(ctx: Context) -> Tokens:
     """Three steps, one after another."""
-    of, tokens = _of(ctx, "sequence"), {}
+    of = _of(ctx, "sequence")
+    tokens: Tokens = {}
     for step in ("one", "two", "three"):
         tokens[step] = await ctx.step.run(step, work, of, dict(tokens))
     return tokens
@@ -123,7 +124,8 @@ async def sequence(ctx: Context) -> Tokens:
 @app.function(on="chaos/threaded")
 def threaded(ctx: SyncContext) -> Tokens:
     """A plain handler with plain steps: threads."""
-    of, tokens = _of(ctx, "threaded"), {}
+    of = _of(ctx, "threaded")
+    tokens: Tokens = {}
     for step in ("one", "two"):
         tokens[step] = ctx.step.run(step, blocking_work, of, dict(tokens))
     return tokens

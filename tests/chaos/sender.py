@@ -136,7 +136,7 @@ class Sender:
             ) as answer:
                 text = await answer.read()
                 status = answer.status
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        except (TimeoutError, aiohttp.ClientError, OSError):
             self.counts.unanswered += 1
             return False
         if status != 200:

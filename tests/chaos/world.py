@@ -31,16 +31,21 @@ STOPPED_WITHIN_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a world is like. ``history_ms``: short enough and journals get trimmed."""
+    """What a world is like. ``history_ms``: short enough and journals get trimmed.
+
+    ``cli``: the server is ``penstock dev`` as users start it, which flushes and checkpoints once in seconds.
+    """
 
     name: str
     lanes: int
     durability: str
     history_ms: int
+    cli: bool = False
 
     def __str__(self) -> str:
         trims = "trims" if self.history_ms < 3_600_000 else "keeps all"
-        return f"{self.name}: {self.lanes} lane{'s' * (self.lanes > 1)}, {self.durability}, {trims}"
+        server = "penstock dev" if self.cli else "busy upkeep"
+        return f"{self.name}: {server}, {self.lanes} lane{'s' * (self.lanes > 1)}, {self.durability}, {trims}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,11 @@ class World:
         path = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
         environment = os.environ | {LEDGER_VARIABLE: str(self.ledger), "PYTHONPATH": path}
         shape = self.shape
-        line = [sys.executable, "-m", "tests.chaos.server", "--data", str(self.data), "--port", str(self.port)]
-        line += ["--lanes", str(shape.lanes), "--history-ms", str(shape.history_ms), "--durability", shape.durability]
+        line = [sys.executable, "-m", "tests.chaos.server", "--history-ms", str(shape.history_ms)]
+        if shape.cli:
+            line = [sys.executable, "-m", "penstock", "dev", "tests.chaos.functions:app"]
+        line += ["--data", str(self.data), "--port", str(self.port)]
+        line += ["--lanes", str(shape.lanes), "--durability", shape.durability]
         with (self.directory / "server.log").open("ab") as log:
             log.write(f"--- start {len(self.kills) + 1}\n".encode())
             log.flush()

@@ -12,6 +12,7 @@ from penstock.errors import FunctionError
 from penstock.testing import NotAsExpected, TestApp, rig
 
 SHORT_S = 0.02
+PATIENCE_S = 0.2
 
 
 def waits(seconds: float) -> App:
@@ -49,7 +50,7 @@ async def test_real_waiting_is_waited_for_and_costs_no_virtual_time(where: str) 
     [("step", r"step 'nap' of run \w+ \(a-in_step\) does not end"), ("body", r"the body, between steps, of run")],
 )
 async def test_what_never_ends_is_named_once_patience_is_over(where: str, named: str) -> None:
-    async with TestApp(waits(3_600), patience_s=SHORT_S) as t:
+    async with TestApp(waits(3_600), patience_s=PATIENCE_S) as t:
         with pytest.raises(NotAsExpected, match=named):
             await t.send(Event(where))
 
@@ -120,7 +121,7 @@ async def test_an_app_under_test_is_entered_once_and_needs_an_app() -> None:
 
 async def test_nothing_is_left_running_behind_a_test() -> None:
     before = asyncio.all_tasks()
-    async with TestApp(waits(3_600), patience_s=SHORT_S) as t:
+    async with TestApp(waits(2 * PATIENCE_S), patience_s=PATIENCE_S) as t:
         with pytest.raises(NotAsExpected):
             await t.send(Event("both"))
     await asyncio.sleep(0)

@@ -101,7 +101,7 @@ class Body:
         if self.dispatch == effect.dispatch:
             return
         self.dispatch, self.attempt = effect.dispatch, effect.attempt
-        self._let_hold()
+        self.held_since = -1.0
         if self._ended is not None:
             self._finish(self._ended)
         else:
@@ -141,6 +141,11 @@ class Body:
         op = self.running.get(step)
         wanted = self._wanted.get(step)
         return (op is not None and op.dispatch == dispatch) or (wanted is not None and wanted.dispatch == dispatch)
+
+    @property
+    def executing(self) -> bool:
+        """Whether a step of it runs under its own dispatch."""
+        return bool(self.running)
 
     @property
     def idle(self) -> bool:
@@ -219,7 +224,7 @@ class Body:
     async def _main(self, view: RunView) -> None:
         CURRENT.set(self._current)
         handler, spec, now_ms = self.function.handler, self.function.spec, self.shared.source.now_ms
-        driver = LocalDriver(self, self.shared.loop)
+        driver = LocalDriver(self, self.shared.loop, now_ms)
         operation: Operation
         try:
             info = RunInfo(self.run_id, spec.slug, view.run.attempt, spec.retries + 1)
@@ -366,7 +371,7 @@ class Body:
             if op is not None and op.wait is not None and not op.wait.done():
                 op.wait.set_result(row)
                 self._looks = 0
-                self._let_hold()
+                self.held_since = -1.0
                 return
 
     def _answer(self) -> None:
@@ -391,7 +396,7 @@ class Body:
 
     def _report(self, *operations: Operation) -> None:
         dispatch, self.dispatch = self.dispatch, 0
-        self._let_hold()
+        self.held_since = -1.0
         self.answered_tick = self.shared.tick
         self.shared.source.report(Report(self.run_id, "", self.attempt, dispatch, operations))
 
@@ -439,8 +444,8 @@ class Body:
         if unasked is not None:
             if unsure:
                 return False  # It waits for something foreign first; the watch looks again.
-            names = ", ".join(repr(op.step) for op in self.found) or "no new step"
-            self._change(unasked, f"the code asks for {names} instead")
+            instead = ", ".join(repr(op.step) for op in self.found) or "no new step"
+            self._change(unasked, f"the code asks for {instead} instead")
             return False
         self._replay = None
         for effect in self._take_wanted():
@@ -472,16 +477,11 @@ class Body:
         self._wanted.clear()
         return wanted
 
-    # --- waiting --------------------------------------------------------------------------------
-
     def _touch(self) -> None:
         self._looks = 0
         if not self.touched:
             self.touched = True
             self.shared.touch(self)
-
-    def _let_hold(self) -> None:
-        self.held_since = -1.0
 
     def _held_long_enough(self, foreign: Sequence[asyncio.Future[object]]) -> bool:
         now_s = self.shared.loop.time()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from penstock.errors import FunctionError, NonRetriableError
 from penstock.execute.op import Op
@@ -17,24 +17,43 @@ from penstock.execute.threads import Unwound
 from penstock.model import limits
 from penstock.model.event import Event
 from penstock.model.operations import PublishFound, SendFound, SleepFound
+from penstock.model.rows import StepRow
 from penstock.sdk.current import CURRENT
 from penstock.sdk.outgoing import envelope_of
 from penstock.sdk.payloads import decode, read, result_reader
 from penstock.sdk.steps import Async
 
-if TYPE_CHECKING:
-    from penstock.execute.body import Body
-
 R = TypeVar("R")
+
+
+class Asked(Protocol):
+    """A body, as its step tools see it."""
+
+    closed: bool
+    over: bool
+
+    @property
+    def remembering(self) -> bool:
+        """Whether results of finished steps are still to be gone over."""
+        ...
+
+    def ask(self, op: Op) -> None:
+        """The handler wants this step."""
+        ...
+
+    async def outcome(self, op: Op) -> StepRow:
+        """The step's row once it has ended. Raises StepError where it has failed for good."""
+        ...
 
 
 class LocalDriver:
     """The step tools of one body."""
 
-    __slots__ = ("_asked", "_body", "_loop")
+    __slots__ = ("_asked", "_body", "_loop", "_now_ms")
 
-    def __init__(self, body: Body, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, body: Asked, loop: asyncio.AbstractEventLoop, now_ms: Callable[[], int]) -> None:
         self._body = body
+        self._now_ms = now_ms
         self._loop = loop
         self._asked: dict[str, int] = {}
         """Every step id in use, with how often it was repeated."""
@@ -63,7 +82,7 @@ class LocalDriver:
 
     async def send_event(self, id: str, events: Sequence[Event]) -> list[str]:
         """Send events at a step; their ids."""
-        now_ms = self._body.shared.source.now_ms()
+        now_ms = self._now_ms()
         envelopes = tuple(envelope_of(event, now_ms) for event in events)
         op = self._op(id, "send_event")
         op.found = SendFound(op.step, id, envelopes)

@@ -25,6 +25,7 @@ from typing import Final
 from penstock.errors import FunctionError
 from penstock.execute.body import Body
 from penstock.execute.port import RunSource
+from penstock.execute.shared import Alive
 from penstock.execute.threads import Threads
 from penstock.model.commands import ParkDispatch
 from penstock.model.effects import Execute
@@ -76,7 +77,7 @@ class LocalExecutor:
         self.tick = 0
         self._functions: dict[str, Function] = {}
         self._bodies: dict[str, Body] = {}
-        self._touched: list[Body] = []
+        self._touched: list[Alive] = []
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
         for app in apps:
@@ -172,15 +173,15 @@ class LocalExecutor:
 
     # --- what bodies call -------------------------------------------------------------------------
 
-    def touch(self, body: Body) -> None:
+    def touch(self, body: Alive) -> None:
         """Look at this body soon."""
         if not self._touched:
             self.loop.call_soon(self._look)
         self._touched.append(body)
 
-    def forget(self, body: Body) -> None:
+    def forget(self, body: Alive) -> None:
         """Drop an ended body once nothing of it runs."""
-        if not body.running and self._bodies.get(body.run_id) is body:
+        if not body.executing and self._bodies.get(body.run_id) is body:
             del self._bodies[body.run_id]
 
     # --- how long bodies live ---------------------------------------------------------------------
@@ -240,7 +241,7 @@ class LocalExecutor:
         for body in idle:
             self._park(body)
 
-    def _park(self, body: Body) -> None:
+    def _park(self, body: Alive) -> None:
         if self._bodies.get(body.run_id) is body:
             del self._bodies[body.run_id]
             body.close()

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from penstock.execute.port import RunSource
 from penstock.execute.threads import Threads
 from penstock.sdk.payloads import Reader
 
-if TYPE_CHECKING:
-    from penstock.execute.body import Body
+
+class Alive(Protocol):
+    """A body, as the executor's bookkeeping sees it."""
+
+    run_id: str
+    touched: bool
+    threaded: bool
+
+    @property
+    def idle(self) -> bool:
+        """Whether it only waits."""
+        ...
+
+    @property
+    def executing(self) -> bool:
+        """Whether a step of it runs under its own dispatch."""
+        ...
+
+    def settle(self) -> bool:
+        """Answer if it has settled; True: look again next turn."""
+        ...
+
+    def close(self) -> None:
+        """Cancel everything of it."""
+        ...
 
 
 class Shared(Protocol):
@@ -25,10 +48,10 @@ class Shared(Protocol):
     payloads: dict[str, Reader]
     tick: int
 
-    def touch(self, body: Body) -> None:
+    def touch(self, body: Alive) -> None:
         """Look at this body at the end of this turn of the loop, or in the next."""
         ...
 
-    def forget(self, body: Body) -> None:
+    def forget(self, body: Alive) -> None:
         """The body has ended; forget it once nothing of it runs."""
         ...
