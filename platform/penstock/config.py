@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from penstock.errors import ConfigError, FunctionError
-from penstock.sdk.durations import to_ms
+from penstock.model.durations import to_ms
 
 PREFIX: Final = "PENSTOCK_"
 MASK: Final = "****"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ import msgspec
 from penstock.api.door import DoorConfig
 from penstock.api.server import Served, build_app, serve
 from penstock.errors import ConfigError, OperatorError
+from penstock.execute.blocking import LoopWatch
 from penstock.history.index import prepare
 from penstock.history.process import Options as HistoryOptions
 from penstock.history.process import command as history_command
@@ -41,6 +43,7 @@ from penstock.worker import Worker, WorkerParts
 LOG: Final = logging.getLogger("penstock.dev")
 HISTORY_STOP_S: Final = 5.0
 LANES_DEFAULT: Final = 1
+SWITCH_INTERVAL_S: Final = 0.0005
 GROUP_DEFAULT: Final = "penstock"
 
 
@@ -85,10 +88,13 @@ class DevServer:
         self.served: Served | None = None
         self._history: subprocess.Popen[bytes] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._blocking: LoopWatch | None = None
 
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
+        # The log's writer thread must not wait 5 ms for the interpreter each time its disk has answered.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         settings.data.mkdir(parents=True, exist_ok=True)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
         made = _made(settings, self.apps)
@@ -134,6 +140,8 @@ class DevServer:
                 "Stop what listens there, or choose another port with --port."
             ) from error
         self._watch = asyncio.get_running_loop().create_task(watch_loop(self.telemetry))
+        self._blocking = LoopWatch()
+        self._blocking.start()
 
     async def wait(self) -> None:
         """Return when stopped; raise what stopped a lane or the history."""
@@ -153,6 +161,8 @@ class DevServer:
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """Take nothing new, let running steps end and be recorded, let go of everything."""
+        if self._blocking is not None:
+            self._blocking.stop()
         if self._watch is not None:
             self._watch.cancel()
         if self.served is not None:

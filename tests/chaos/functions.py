@@ -19,7 +19,7 @@ import msgspec
 
 from penstock import App, Context, Event, SyncContext, Table, current
 
-LEDGER_VARIABLE: Final = "PENSTOCK_CHAOS_LEDGER"
+LEDGER_VARIABLE: Final = "CHAOS_LEDGER"
 TOLD: Final = "told"
 LONG_STEP_S: Final = 0.5
 

@@ -9,7 +9,7 @@ import pytest
 
 from penstock import App, Context, EventTrigger, Exponential, FunctionError, Linear, SyncContext, Table, current
 from penstock.model.function import DEFAULT_BACKOFF, CronTrigger
-from penstock.sdk.durations import instant_ms, to_ms
+from penstock.model.durations import instant_ms, to_ms
 
 
 async def handler(ctx: Context) -> str:

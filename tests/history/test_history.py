@@ -14,7 +14,7 @@ import pytest
 import penstock.history
 from penstock.history.fold import Changes
 from penstock.history.index import Folded, Index, prepare
-from penstock.history.process import Options, command
+from penstock.history.process import Options, command, only_writer
 from penstock.history.queries import Page, Queries, RunFilter
 from penstock.history.service import Follows, History
 from penstock.log.embedded import EmbeddedLog
@@ -189,3 +189,12 @@ async def test_the_child_process_shows_what_is_durable_and_ends_with_its_parent(
         child.kill()
         child.wait()
         await log.close()
+
+
+async def test_an_index_has_one_writer_at_a_time(tmp_path: Path) -> None:
+    first = await only_writer(tmp_path / "history.db")
+    second = asyncio.ensure_future(only_writer(tmp_path / "history.db"))
+    done, _ = await asyncio.wait([second], timeout=0.1)
+    assert not done
+    os.close(first)
+    os.close(await second)

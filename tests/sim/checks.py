@@ -114,6 +114,7 @@ async def final(world: World) -> None:
     if world.violations:
         return
     await restored(world)
+    ownership(world)
     timers(world)
     events(world)
     outcomes(world)
@@ -141,6 +142,16 @@ async def restored(world: World) -> None:
                 return
             if reached.offset == lane.next:
                 expect(world, f"lane {number} from {what}", dump(lane.tables), dump(tables))
+
+
+def ownership(world: World) -> None:
+    """Every lane lives in one process: the one that the group names."""
+    for machine in world.machines:
+        member = machine.client._membership
+        told = set(member.member.told) if member is not None and member.member is not None else set()
+        held = set(machine.worker.lanes) if machine.worker is not None else set()
+        if machine.up and told != held:
+            world.violate("a lane lives where the group says (rule 6)", f"{machine.name}: told {told}, has {held}")
 
 
 def timers(world: World) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.core.owed import owed
 from penstock.lane.restore import apply
 from penstock.model import facts as f
 from penstock.model import limits
-from penstock.model.event import Envelope
 from penstock.model.journal import JournalRecord
 from penstock.model.messages import group_topic
+from penstock.model.operations import failure_json
 from penstock.model.place import Place
 from penstock.state.memory import MemoryStore
 from penstock.state.tables import LaneTables
@@ -46,11 +45,6 @@ class Lane:
         self.outbox: dict[tuple[int, int], Any] = {}
         self.owners: list[bytes] = []
 
-    @property
-    def owed(self) -> list[Any]:
-        """What the state owes."""
-        return list(owed(self.tables))
-
 
 class Observer:
     """One for a world; ``attach`` once its topics are there."""
@@ -75,6 +69,8 @@ class Observer:
         self.cancelled: set[str] = set()
         self.ticks: dict[tuple[str, str], int] = {}
         self.refused: list[f.CommandRefused] = []
+        self.started_on: dict[tuple[str, int, str, str], str] = {}
+        self.opened: set[tuple[str, int]] = set()
         self.counts: Counter[str] = Counter()
         self.void = 0
         self._attached: set[int] = set()
@@ -117,6 +113,10 @@ class Observer:
         if record.at_ms < lane.at_ms:
             world.violate("a lane's time never goes back (rule 8)", f"{record.at_ms} after {lane.at_ms}")
         lane.at_ms = record.at_ms
+        self.opened |= {(one.topic, one.partition) for one in record.facts if type(one) is f.SourceOpened}
+        for position in record.positions:
+            if "." not in position.topic and (position.topic, position.partition) not in self.opened:
+                world.violate("a source is opened before it is read (rule 18)", f"{position}")
         for fact in record.facts:
             self.counts[type(fact).__name__] += 1
             check = _CHECKS.get(type(fact))
@@ -147,8 +147,13 @@ class Observer:
         self.starts[fact.run] = fact
         self.home[fact.run] = lane.place.lane
         for event in fact.events:
-            if event not in self.accepted:
+            accepted = self.accepted.get(event)
+            if accepted is None:
                 self._world.violate("a run's event was accepted", f"{fact}")
+            elif accepted.topic:
+                key = (accepted.topic, accepted.partition, accepted.id, fact.function)
+                if self.started_on.setdefault(key, fact.run) != fact.run:
+                    self._world.violate("an event id starts each function once (rule 19)", f"{fact}, {key}")
 
     def ended(self, lane: Lane, fact: Any) -> None:
         if fact.run in self.ends:
@@ -163,8 +168,6 @@ class Observer:
 
     def step_failed(self, lane: Lane, fact: f.StepFailed) -> None:
         self._once(fact.run, fact.step)
-        from penstock.model.operations import failure_json
-
         self.failures[fact.run, fact.step] = failure_json(fact.error_name, fact.error_message, fact.error_stack)
         self._attempt(fact.run, fact.step, fact.attempt)
 
@@ -254,11 +257,6 @@ class Observer:
 
     def fenced(self, lane: Lane, fact: f.LaneFenced) -> None:
         lane.owners.append(lane.validity.owner)
-
-
-def same_event(one: Envelope, other: Envelope) -> bool:
-    """Whether two envelopes are the same event sent twice."""
-    return one.internal_id == other.internal_id and one.id == other.id and one.data == other.data
 
 
 _CHECKS: dict[type, Any] = {

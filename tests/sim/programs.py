@@ -137,13 +137,15 @@ def plan(rng: Random, app: str, first: int, count: int) -> list[Planned]:
         planned.append(Planned(f"{app}-{id}", id, f"go/{number}", program, retries, rng.random() < 0.25))
     if rng.random() < 0.4:
         number = first + count
-        program = _Writer(rng, number, number, 1).sequence(rng.randint(1, 2), depth=1)
+        program = _Writer(rng, number, number, 1, short=True).sequence(rng.randint(1, 2), depth=1)
         planned.append(Planned(f"{app}-cron", "cron", "", program, 1, False))
     return planned
 
 
 class _Writer:
-    def __init__(self, rng: Random, number: int, functions: int, retries: int) -> None:
+    def __init__(self, rng: Random, number: int, functions: int, retries: int, *, short: bool = False) -> None:
+        self._booms = retries  # Of the whole body: its attempts are counted together where no step is in between.
+        self._sleeps_s = [0.0, 0.05, 1.0, 1.0, 5.0] + ([] if short else [5.0, 45.0])
         self._rng = rng
         self._number = number
         self._functions = functions
@@ -165,7 +167,7 @@ class _Writer:
         if roll < 0.6 and depth < 2:
             return Gather(tuple(self.sequence(rng.randint(1, 2), depth + 1) for _ in range(rng.randint(2, 4))))
         if roll < 0.7:
-            return Sleep(self._id("sleep"), rng.choice([0.0, 0.05, 1.0, 5.0]))
+            return Sleep(self._id("sleep"), rng.choice(self._sleeps_s))
         if roll < 0.8:
             later = range(self._number + 1, self._functions)
             names = tuple(f"go/{rng.choice(later)}" for _ in range(rng.randint(1, 2)) if later) or ("heard/by.nobody",)
@@ -175,7 +177,9 @@ class _Writer:
         if roll < 0.93 and depth == 0:
             if rng.random() < 0.2:
                 return Boom(self._id("boom"), 1, final=True)
-            return Boom(self._id("boom"), rng.randint(0, self._retries))
+            times = rng.randint(0, self._booms)
+            self._booms -= times
+            return Boom(self._id("boom"), times)
         return Wait(rng.choice([0.0, 0.02, 1.5])) if depth == 0 else self._step()
 
     def _step(self) -> Step:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import traceback
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -159,7 +160,8 @@ class Machine:
                 world.violate("the state can always be restored", repr(error))
             self.process.kill(f"ended with {error!r}")
         except Exception as error:
-            world.violate("a worker lives on", f"{self.process.name} ended with {type(error).__name__}: {error}", error)
+            told = "".join(traceback.format_exception(error))[-3_000:]
+            world.violate("a worker lives on", f"{self.process.name} ended with {error!r}\n{told}", error)
             self.process.kill("violation")
 
     async def _poll(self) -> None:
@@ -175,6 +177,7 @@ class Machine:
         world.trace("%s: dies, %s", self.process.name, how)
         self.up = False
         if hasattr(self, "client"):
+            self._tear(chaos)
             self.client.crash()
         if not self.died.done():
             self.died.set_result(None)
@@ -191,9 +194,20 @@ class Machine:
                 world.trace("%s: disk of lane %d is an old copy", self.name, lane)
                 self.disks[lane] = MemoryDisk()
                 self.disks[lane].write(list(self.olds[lane].items()))
+            elif roll < 0.6 and len(self.disks) > 1:
+                world.trace("%s: disk of lane %d is another lane's", self.name, lane)
+                self.disks[lane] = MemoryDisk()
+                self.disks[lane].write(list(chaos.choice(list(self.disks.values())).rows.items()))
             # else: the disk is as it was
         back_s = chaos.random() * 3
         world.loop.call_later(back_s, self._back, context=world.context)  # type: ignore[call-arg]
+
+    def _tear(self, chaos: Random) -> None:
+        """Of a decision in several parts, only the first may have left the process."""
+        for writer in self.client._writers:
+            for append in writer._unwritten:
+                if len(append.records) > 1 and writer._partition.spec.name.endswith(".journal"):
+                    append.records = append.records[: chaos.randint(1, len(append.records))]
 
     def _back(self) -> None:
         if not self.up and not self.world.over:
@@ -440,6 +454,7 @@ class World:
         while self.loop.now_s < ends_s:
             await asyncio.sleep(self.hostile_s / 6)
             checks.live_tables(self)
+            await checks.restored(self)
 
     async def _heal(self) -> None:
         self.trace("-- all is well from now on")

@@ -62,7 +62,10 @@ class World:
                 self.tables.timers.delete(timer)
                 continue
             # A counter: folded twice, or over a row of another moment, it shows.
-            self.tables.runs.put(id, run(id, dispatch + (held.dispatch if held is not None else 0)))
+            if held is None:
+                self.tables.runs.add(id, run(id, dispatch))
+            else:
+                self.tables.runs.put(id, run(id, dispatch + held.dispatch))
             self.tables.timers.put(timer, TimerRow(*timer))
 
     def record(self, record: list[Put]) -> None:

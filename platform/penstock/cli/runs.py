@@ -126,13 +126,13 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
                     | {"at": attempt["ended_at"], "took": _length(attempt)}
                     | {name: attempt[name] for name in ("attempt", "status", "error", "retry_at")}
                 )
-        if known.get(step["id"]) != step["status"]:
-            known[step["id"]] = step["status"]
+        if known.get((step["id"],)) != step["status"]:
+            known[step["id"],] = step["status"]
             if step["kind"] == "sleep" or step["status"] == "planned":
                 at = step["ended_at"] if step["status"] == "completed" else step["started_at"]
                 yield head | {"at": at, "status": step["status"], "wake_at": step["wake_at"]}
-    if known.get("") != run["status"]:
-        known[""] = run["status"]
+    if known.get("run") != run["status"]:
+        known["run"] = run["status"]
         at = run["ended_at"] or run["run_started_at"] or run["queued_at"]
         yield {"run_id": run["run_id"], "at": at, "status": run["status"], "output": run.get("output")}
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from penstock.log.embedded import EmbeddedLog
 from penstock.model.limits import DAY_MS
 
 FAILED = 1
+TRY_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,17 +84,39 @@ def _parsed(arguments: Sequence[str] | None) -> Options:
 
 
 async def _follow_until_parent_ends(options: Options) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(_follow(options))
+        await _end_of_input()
+        following.cancel()
+
+
+async def _follow(options: Options) -> None:
+    alone = await only_writer(options.index)
     log = await EmbeddedLog.open(options.log_dir, readonly=True)
     prepare(options.index)
     index = Index(options.index)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(History(log, index, options.follows).run())
-            await _end_of_input()
-            following.cancel()
+        await History(log, index, options.follows).run()
     finally:
         index.close()
         await log.close()
+        os.close(alone)
+
+
+async def only_writer(index: Path) -> int:
+    """Return once no other process writes this index; the descriptor that holds the place until it is closed.
+
+    The history of a parent that was killed may still be storing a batch: who read the positions before that would
+    fold the batch a second time.
+    """
+    handle = os.open(index.with_name(f"{index.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await asyncio.sleep(TRY_AGAIN_S)
+        else:
+            return handle
 
 
 async def _end_of_input() -> None:

@@ -86,6 +86,8 @@ class Lane:
         self._room = asyncio.Event()
         self._positions: dict[Source, int] = {}
         self._positions_due = False
+        self._record_due = False  # Even an empty one.
+        self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
         self._at_ms = 0
         self._debts: asyncio.Task[None] | None = None
         self._live = asyncio.Event()
@@ -256,10 +258,10 @@ class Lane:
                 for fact in decided:
                     effects += fold(tables, fact, now_ms)
                 size += _payload_bytes(decided)
-        if not facts and not (self._positions_due and self._positions):
+        if not facts and not (self._positions_due and self._positions) and not self._record_due:
             self._positions_due = False
             return None
-        self._positions_due = False
+        self._positions_due = self._record_due = False
         for (topic, partition), offset in self._positions.items():
             tables.positions.put((topic, partition), PositionRow(topic, partition, offset))
         return turn
@@ -270,6 +272,7 @@ class Lane:
         facts = tuple(turn.facts)
         clock = asyncio.get_running_loop().time
         began_s = clock()
+        appended_at_ms = self.parts.surroundings.now_ms()
         try:
             size = await self.journal.append(facts, positions, self._at_ms)
         except Refused as error:
@@ -280,6 +283,7 @@ class Lane:
         except (Void, Fenced) as error:
             await self._reopen(turn, type(error).__name__)
             return
+        self._appended_at_ms = appended_at_ms
         self.tables.promote()
         self._positions.clear()
         self._release(turn.effects)
@@ -344,17 +348,23 @@ class Lane:
             self._gauge()
 
     async def _check_clock(self) -> None:
-        """A clock far off the log's fires no timers: they would be early or late by as much (lanes.md rule 8)."""
+        """A clock far off the log's fires no timers: they would be early or late by as much (lanes.md rule 8).
+
+        The log's time of our last record is compared with our own at that moment. While they differ, an empty record a
+        check tells when they agree again.
+        """
         last = self.journal.expected - 1
         found = await self.journal.read(last, last + 1)
-        if not found:
-            return
-        off_ms = abs(found[0].at_ms - self.parts.surroundings.now_ms())
-        behind_ms = abs(found[0].at_ms - self._at_ms)
-        wrong = min(off_ms, behind_ms) > self._settings.clock_off_max_ms
+        if not found or last != self.journal.expected - 1:
+            return  # Something was appended meanwhile; the next check looks at that.
+        off_ms = abs(found[0].at_ms - self._appended_at_ms)
+        wrong = off_ms > self._settings.clock_off_max_ms
         if wrong != self.timers.paused:
             say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)
         self.timers.paused = wrong
+        if wrong:
+            self._record_due = True
+            self.submit(CleanUp())
 
     def _has_room(self) -> bool:
         """Whether new work may come in: the queue is not full, and neither is the executor."""

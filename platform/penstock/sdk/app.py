@@ -12,7 +12,7 @@ from penstock.model.event import Event
 from penstock.model.function import AppSpec, FunctionSpec
 from penstock.sdk.backoff import Shape
 from penstock.sdk.client import Client
-from penstock.sdk.durations import Duration
+from penstock.model.durations import Duration
 from penstock.sdk.function import Function, Handler, On, Options, declare
 
 H = TypeVar("H", bound=Handler)

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from penstock.errors import FunctionError
 from penstock.model.function import Backoff
-from penstock.sdk.durations import Duration, to_ms
+from penstock.model.durations import Duration, to_ms
 
 DELAYS_MAX: Final = 100
 

@@ -22,7 +22,7 @@ from penstock.model.ids import ulid
 from penstock.model.messages import InboxRecord, Message
 from penstock.sdk.app import App
 from penstock.sdk.client import Client
-from penstock.sdk.durations import Duration, instant_ms, to_ms
+from penstock.model.durations import Duration, instant_ms, to_ms
 from penstock.sdk.function import Handler
 from penstock.sdk.outgoing import envelope_of
 from penstock.testing.clock import VirtualClock
