@@ -20,7 +20,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bench.rig.figures import Stopwatch, directory_mb, emit, resident_mb
+from bench.rig.figures import Stopwatch, cpu_s, directory_mb, emit, resident_mb
 from bench.rig.functions import NAP, THREE
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.posting import Caller, get, post
@@ -62,7 +62,8 @@ async def _again(given: argparse.Namespace, server: Server, what: str) -> None:
         f"restart with {given.runs} open runs, {what}",
         took_s,
         "s",
-        watch.stop(),
+        watch.stop(started=server.pids),
+        cpu_s=round(sum(cpu_s(pid) for pid in server.pids), 2),
         answers_s=round(answers_s, 2),
         resident_mb=round(resident_mb(server.pid)),
         disk_mb=round(directory_mb(server.data)),

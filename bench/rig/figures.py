@@ -85,12 +85,13 @@ class Stopwatch:
         self._cpu = {pid: cpu_s(pid) for pid in (*self.ours, *self.generators)}
         self._busy = _busy_s()
 
-    def stop(self) -> Lap:
-        """What happened since."""
+    def stop(self, started: Sequence[int] = ()) -> Lap:
+        """What happened since. ``started`` are processes of ours that began meanwhile."""
         took = time.perf_counter() - self.begun
-        used = {pid: cpu_s(pid) - at for pid, at in self._cpu.items()}
+        used = {pid: cpu_s(pid) - at for pid, at in self._cpu.items()} | {pid: cpu_s(pid) for pid in started}
         others = max(_busy_s() - self._busy - sum(used.values()), 0.0) / took
-        return Lap(took, [used[p] for p in self.ours], sum(used[p] for p in self.generators) / took, others)
+        ours = [used[pid] for pid in (*self.ours, *started)]
+        return Lap(took, ours, sum(used[pid] for pid in self.generators) / took, others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,16 @@ from typing import Final
 PROFILE_LINES: Final = 45
 
 try:
-    from uvloop import new_event_loop as _uvloop
-
-    LOOP = "uvloop"
+    import uvloop
 except ImportError:
-    _uvloop = None
     LOOP = "asyncio"
+else:
+    LOOP = "uvloop"
 
 
 def make_loop() -> asyncio.AbstractEventLoop:
     """The loop `penstock dev` would take: uvloop's where it is installed."""
-    made: asyncio.AbstractEventLoop = asyncio.new_event_loop() if _uvloop is None else _uvloop()
+    made: asyncio.AbstractEventLoop = asyncio.new_event_loop() if LOOP == "asyncio" else uvloop.new_event_loop()
     return made
 
 

@@ -222,6 +222,14 @@ SETTINGS: Final = (
         doc="A key events are taken with; may be repeated. Without one, any key is taken.",
     ),
     Setting(
+        name="events_per_s",
+        kind=NUMBER,
+        default="0",
+        flag="--events-per-s",
+        metavar="N",
+        doc="How many events a second each event key may send before it is answered 429; 0 is any number.",
+    ),
+    Setting(
         name="history",
         kind=DURATION,
         default="24h",

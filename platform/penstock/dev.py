@@ -13,7 +13,6 @@ import asyncio
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -53,6 +52,7 @@ class DevSettings:
 
     ``lanes``, ``group``  count only when the data directory is made; 0 and "" take what it was made with.
     ``event_keys``        empty: any key is taken.
+    ``events_per_s``      that each key may send; 0: any number.
     """
 
     data: Path = Path(".penstock")
@@ -63,6 +63,7 @@ class DevSettings:
     durability: str = "fsync"
     retry_interval_ms: int = -1
     event_keys: frozenset[str] = frozenset()
+    events_per_s: int = 0
     schemas: EventSchemas = field(default_factory=EventSchemas)
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
@@ -128,6 +129,7 @@ class DevServer:
             index=index,
             event_partitions=made.lanes,
             event_keys=settings.event_keys,
+            events_per_s=settings.events_per_s,
             schemas=settings.schemas,
             telemetry=self.telemetry,
             version=settings.version,
@@ -223,5 +225,5 @@ def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
     group = settings.group or (apps[0].id if len(apps) == 1 else GROUP_DEFAULT)
     made = Made(group, settings.lanes or LANES_DEFAULT)
     (settings.data / "group").write_bytes(msgspec.json.encode(made))
-    say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes, at=int(time.time()))
+    say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes)
     return made

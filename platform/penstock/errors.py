@@ -13,7 +13,8 @@
     │   ├── LimitExceeded        something is larger or more than a limit allows
     │   ├── NotFound             no such run, event, function
     │   ├── NotAllowed           wrong or missing key
-    │   └── Busy                 a bounded queue is full: try again after a while
+    │   ├── Busy                 a bounded queue is full: try again after a while
+    │   └── TooMany              a quota is used up: try again after a while
     ├── UserCodeError        fix the function
     │   ├── FunctionError        a function or app is declared wrongly
     │   ├── NonRetriableError    raised by user code: no more attempts
@@ -107,6 +108,10 @@ class Busy(CallerError):
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TooMany(Busy):
+    """A quota is used up. ``retry_after_s`` seconds later there is some again."""
 
 
 # --- user code's ------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ async def retry(ctx: Context) -> int:
 async def exhausted(ctx: Context) -> str:
     try:
         await ctx.step.run("hopeless", fails_until, 99)
-    except StepError as error:
+    except StepError:
         return await ctx.step.run("compensate", lambda: f"caught {error.name}: {error}")
     return "not reached"
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from penstock import App, Context, EventTrigger, Exponential, FunctionError, Linear, SyncContext, Table, current
-from penstock.model.function import DEFAULT_BACKOFF, CronTrigger
 from penstock.model.durations import instant_ms, to_ms
+from penstock.model.function import DEFAULT_BACKOFF, CronTrigger
 
 
 async def handler(ctx: Context) -> str:

@@ -54,7 +54,8 @@ def executions(world: World, lane: Lane) -> None:
     settling = lane._debts is not None and not lane._debts.done()
     if lane._queue or settling or any(table.flight for table in lane.tables.all):
         return
-    if getattr(lane.executor.source, "delayed", 0):  # type: ignore[attr-defined]
+    executor: Any = lane.executor
+    if executor.source.delayed or executor._closing:
         return
     for _, run in lane.tables.durable.runs.scan(limit=1_000):
         for effect in owed_by_run(lane.tables.durable, run):

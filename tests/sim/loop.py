@@ -179,7 +179,7 @@ def _close(coro: Any) -> None:
         try:
             coro.close()
             return
-        except BaseException:  # noqa: S112 - its ``finally`` blocks await or raise; nobody is left to care
+        except BaseException:
             continue
 
 

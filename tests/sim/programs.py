@@ -101,7 +101,7 @@ def _fails(program: Program, retries: int) -> bool:
     for op in program:
         match op:
             case Step():
-                if (op.final and op.fails > 0 or op.fails > retries) and not op.caught:
+                if ((op.final and op.fails > 0) or op.fails > retries) and not op.caught:
                     return True
             case Boom():
                 if op.final:
@@ -145,7 +145,7 @@ def plan(rng: Random, app: str, first: int, count: int) -> list[Planned]:
 class _Writer:
     def __init__(self, rng: Random, number: int, functions: int, retries: int, *, short: bool = False) -> None:
         self._booms = retries  # Of the whole body: its attempts are counted together where no step is in between.
-        self._sleeps_s = [0.0, 0.05, 1.0, 1.0, 5.0] + ([] if short else [5.0, 45.0])
+        self._sleeps_s = [0.0, 0.05, 1.0, 1.0, 5.0] + ([] if short else [5.0, 100.0])
         self._rng = rng
         self._number = number
         self._functions = functions

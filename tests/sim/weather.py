@@ -128,7 +128,7 @@ class SimFaults:
     def read_fails(self) -> bool:
         if self.calm:
             return False
-        return self.outage and self._rng.random() < 0.1 or self._rng.random() < self._weather.reads
+        return (self.outage and self._rng.random() < 0.1) or self._rng.random() < self._weather.reads
 
     def store_busy(self) -> bool:
         return not self.calm and self._rng.random() < self._weather.busy
@@ -202,11 +202,11 @@ class SimLog:
     async def close(self) -> None:
         await self.inner.close()
 
-    async def pause(self) -> None:
+    async def pause(self, longest_s: float = 0.05) -> None:
         """Now and then an answer takes a while: others get their turns meanwhile."""
         rng = self.world.delays
         if not self.world.faults.calm and rng.random() < 0.1:
-            await asyncio.sleep(rng.random() * 0.05)
+            await asyncio.sleep(rng.random() * longest_s)
 
 
 class _Writer:
@@ -243,6 +243,7 @@ class _Reader:
         self._inner.seek(offset)
 
     async def close(self) -> None:
+        await self._log.pause(0.6)
         await self._inner.close()
 
 

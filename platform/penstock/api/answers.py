@@ -1,7 +1,8 @@
 """How the door answers: JSON bodies, and which status an error is.
 
     BadRequest, SchemaViolation  400     NotAllowed  401     NotFound  404     LimitExceeded  413
-    Busy, DiskFull, LogUnavailable  503 with Retry-After: nothing was acknowledged, the same request may be sent again
+    TooMany  429, Busy, DiskFull, LogUnavailable  503, both with Retry-After: nothing was acknowledged, the same request
+    may be sent again
 
 Add a class of errors: its line in ``_STATUS``.
 """
@@ -23,6 +24,7 @@ from penstock.errors import (
     NotFound,
     PenstockError,
     SchemaViolation,
+    TooMany,
 )
 
 JSON: Final = "application/json"
@@ -34,6 +36,7 @@ _STATUS: Final = (
     (NotAllowed, 401),
     (NotFound, 404),
     (LimitExceeded, 413),
+    (TooMany, 429),
     (Busy, 503),
     (LogUnavailable, 503),
 )
@@ -66,7 +69,7 @@ def status_of(error: PenstockError) -> int:
 
 def with_retry_after(response: web.Response, error: PenstockError) -> None:
     """Say when to come again, where that helps."""
-    if response.status == 503:
+    if response.status in (429, 503):
         response.headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Busy) else 1)
 
 

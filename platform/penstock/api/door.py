@@ -18,6 +18,7 @@ from aiohttp import web
 from penstock.api.budget import Budget
 from penstock.api.catalogue import Catalogue
 from penstock.api.intake import Intake
+from penstock.api.quota import Quota
 from penstock.api.reads import Reads
 from penstock.api.requests import Requests
 from penstock.log.port import Log
@@ -33,6 +34,7 @@ class DoorConfig:
 
     ``event_partitions``  of the events topic.    ``reply_partition``  this instance's own in ``<group>.replies``.
     ``index``             the history's file.     ``event_keys``       empty: any key is taken (dev).
+    ``events_per_s``      that each event key may send; 0: any number.
     """
 
     log: Log
@@ -43,6 +45,7 @@ class DoorConfig:
     event_partitions: int = 1
     reply_partition: int = 0
     event_keys: frozenset[str] = frozenset()
+    events_per_s: int = 0
     schemas: EventSchemas = field(default_factory=EventSchemas)
     telemetry: Telemetry = field(default_factory=Telemetry)
     version: str = "dev"
@@ -57,6 +60,7 @@ class Door:
     def __init__(self, config: DoorConfig) -> None:
         self.config = config
         self.budget = Budget(BYTES_UNDER_WAY_MAX)
+        self.quota = Quota(config.events_per_s, time.monotonic)
         self.intake = Intake(config.log, config.events_topic, config.event_partitions)
         self.catalogue = Catalogue(config.log, config.group)
         self.requests = Requests(config)

@@ -2,7 +2,7 @@
 
     200 {"ids": [internal ids], "status": 200}          an empty body or array: {"ids": [""], "status": 200}
     400 {"ids": [of the valid prefix], "status": 400, "error"}    the prefix is stored, the rest was not looked at
-    401, 413, 503 (Retry-After)                          nothing is acknowledged
+    401, 413, 429 and 503 (Retry-After)                  nothing is acknowledged
 
 Internal ids are ULIDs. With the header ``x-inngest-event-id-seed: <millis>,<base64 of 10 bytes>`` they are the same
 at every try, so that a repeated post starts nothing twice: event i gets the seed's ten bytes, as a number, plus i.
@@ -50,7 +50,7 @@ async def post_events(request: web.Request) -> web.Response:
         _check_key(door, request.match_info["key"])
         body = await read_body(request, door.budget, limits.REQUEST_BYTES_MAX)
         size = len(body)
-        response, count = await _take(door, body, request.headers.get(SEED_HEADER, ""))
+        response, count = await _take(door, request.match_info["key"], body, request.headers.get(SEED_HEADER, ""))
     except PenstockError as error:
         status = status_of(error)
         response = answer(_refusal(error, status), status, content_type=TEXT)
@@ -67,9 +67,10 @@ async def post_events(request: web.Request) -> web.Response:
     return response
 
 
-async def _take(door: Door, body: bytes, seed: str) -> tuple[web.Response, int]:
+async def _take(door: Door, key: str, body: bytes, seed: str) -> tuple[web.Response, int]:
     """Store the valid events of a body; the answer and how many were stored."""
     drafts, wrong = read(body)
+    door.quota.take(key, len(drafts))
     ids, batches, violation = _prepare(door, drafts, seed)
     if batches:
         await door.intake.store(batches)

@@ -34,6 +34,8 @@ from penstock.telemetry import setup_logging
 from penstock.wire.schemas import EventSchemas
 
 GRACE_S: Final = 10.0
+ONE_SIGNAL_S: Final = 0.5
+"""Signals this close are one: ``make``, ``timeout`` and terminals send it to the group, and each of them again."""
 TICK_S: Final = 0.5
 MEANINGLESS: Final = {
     "no_discovery": "apps are named on the command line",
@@ -80,6 +82,7 @@ def _dev_settings(settings: Settings, data: Path) -> DevSettings:
         durability=settings.text("durability"),
         retry_interval_ms=settings.number("retry_interval", -1),
         event_keys=frozenset(settings.texts("event_keys")),
+        events_per_s=settings.number("events_per_s", 0),
         schemas=EventSchemas.from_directories(folders),
         lane=LaneSettings(
             history_ms=settings.number("history", limits.DAY_MS), trim_lag_ms=settings.number("trim_lag", 0)
@@ -197,13 +200,19 @@ async def _tick(lines: RunLines) -> None:
 
 
 def _on_signals(told: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    first_s = 0.0
+
     def heard() -> None:
+        nonlocal first_s
         if told.is_set():
+            if loop.time() - first_s < ONE_SIGNAL_S:
+                return
             note("stopped at once; nothing is lost, the next start goes on")
             os._exit(INTERRUPTED)
         told.set()
+        first_s = loop.time()
         note(f"stopping: steps under way have {GRACE_S:.0f} s to end. Again: stop at once.")
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, heard)

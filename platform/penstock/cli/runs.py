@@ -116,6 +116,8 @@ def _when_there(server: Server, run_id: str, deadline: float) -> dict[str, Any]:
 
 def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[str, Any]]:
     """What is new since the last look: attempts of steps, states of steps, the state of the run."""
+    if run["status"] not in OVER:
+        yield from _run_change(run, known)
     for step in run["steps"]:
         head = {"run_id": run["run_id"], "step": step["name"], "id": step["id"], "kind": step["kind"]}
         for number, attempt in enumerate(step["attempts"]):
@@ -131,6 +133,11 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
             if step["kind"] == "sleep" or step["status"] == "planned":
                 at = step["ended_at"] if step["status"] == "completed" else step["started_at"]
                 yield head | {"at": at, "status": step["status"], "wake_at": step["wake_at"]}
+    if run["status"] in OVER:
+        yield from _run_change(run, known)
+
+
+def _run_change(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[str, Any]]:
     if known.get("run") != run["status"]:
         known["run"] = run["status"]
         at = run["ended_at"] or run["run_started_at"] or run["queued_at"]

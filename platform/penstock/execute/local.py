@@ -54,7 +54,7 @@ class LocalSettings:
 
     park_after_s: float = 10.0
     live_bodies_max: int = 10_000
-    memory_bytes_max: int = 0
+    memory_bytes_max: int = 2 << 30
     handler_threads_max: int = 64
     step_threads_max: int = 64
 

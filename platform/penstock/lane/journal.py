@@ -16,6 +16,8 @@ below the fence first; the commands are decided again on top of that, and every 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from penstock.errors import LogUnavailable, OffsetOutOfRange
 from penstock.log.port import Log, OutcomeUnknown, Produced, Record, Writer
 from penstock.model.facts import Fact, LaneFenced
@@ -75,8 +77,13 @@ class Journal:
     async def _look(self, record: JournalRecord, parts: int) -> None:
         """Find out what became of a record whose acknowledgement was odd."""
         validity = Validity(self.owner, self.seq)
-        end = await self._log.end_offset(self._topic, self._lane)
-        for found in await self.read(self.expected, end):
+        try:
+            end = await self._log.end_offset(self._topic, self._lane)
+            records = await self.read(self.expected, end)
+        except (LogUnavailable, Refused) as error:
+            # It may be there all the same: never "refused", or another record would follow under the same number.
+            raise Void from error
+        for found in records:
             taken = validity.take(decode_record(_value(found)))
             if validity.owner != self.owner:
                 raise Fenced
@@ -86,19 +93,22 @@ class Journal:
         raise Void
 
     async def fence(self, worker: str, owner: bytes, at_ms: int) -> int:
-        """Append a fence with a new writer and owner; return its offset. Raises Void when the outcome stays unknown."""
+        """Append a fence with a new writer and owner; return its offset.
+
+        Raises Void or Refused when it is not known to be there; should it turn up later, it is a fence like another's.
+        """
         await self._writer.close()
         self._writer = self._log.writer(self._topic, self._lane)
-        before = await self._log.end_offset(self._topic, self._lane)
         record = JournalRecord(owner, 0, at_ms, (LaneFenced(worker),))
         try:
-            await self._writer.append([Produced(encode_record(record))])
-        except OutcomeUnknown:
-            pass
+            before = await self._log.end_offset(self._topic, self._lane)
+            with suppress(OutcomeUnknown):
+                await self._writer.append([Produced(encode_record(record))])
+            end = await self._log.end_offset(self._topic, self._lane)
+            records = await self.read(before, end)
         except LogUnavailable as error:
             raise Refused(str(error)) from error
-        end = await self._log.end_offset(self._topic, self._lane)
-        for found in await self.read(before, end):
+        for found in records:
             if decode_record(_value(found)).owner == owner:
                 return found.offset
         raise Void

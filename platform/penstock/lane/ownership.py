@@ -10,7 +10,7 @@ Met a newer fence: the same again after a short random wait, as long as the grou
 
 from __future__ import annotations
 
-from penstock.errors import PenstockError
+from penstock.errors import LogUnavailable, PenstockError
 from penstock.lane.journal import Journal, Refused, Void
 from penstock.lane.parts import LaneParts
 from penstock.lane.restore import Reached, fold_upto
@@ -28,13 +28,13 @@ async def take_over(parts: LaneParts, tables: LaneTables, journal: Journal, reac
     inbox = (group_topic(place.group, "inbox"), place.lane)
     while True:
         held = tables.durable.positions.get(inbox)
-        if not await parts.membership.still_owns(place.lane, inbox_position=held.offset if held is not None else 0):
-            raise NotOwned(f"lane {place.lane} belongs to another worker now.")
         owner = parts.surroundings.entropy(8)
-        at_ms = max(parts.surroundings.now_ms(), reached.at_ms)
         try:
+            if not await parts.membership.still_owns(place.lane, inbox_position=held.offset if held is not None else 0):
+                raise NotOwned(f"lane {place.lane} belongs to another worker now.")
+            at_ms = max(parts.surroundings.now_ms(), reached.at_ms)
             fence = await journal.fence(parts.worker, owner, at_ms)
-        except (Void, Refused):
+        except (Void, Refused, LogUnavailable):
             await wait_a_little(parts)
             continue
         reached = await fold_upto(parts.log, tables, reached, fence + 1, lambda facts, left: None)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from penstock.core.fold import fold
 from penstock.core.tables import Tables
-from penstock.errors import Corruption, OffsetOutOfRange
+from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange
 from penstock.log.port import Log, Record
 from penstock.model.journal import JournalRecord
 from penstock.model.messages import group_topic
@@ -133,7 +133,11 @@ async def fold_upto(
     reader = log.reader(topic, lane, offset)
     try:
         while reader.position < end:
-            page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+            try:
+                page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+            except LogUnavailable:
+                await asyncio.sleep(RETRY_S)
+                continue
             for found in page:
                 if found.offset >= end:
                     return Reached(end, validity, at_ms, facts)

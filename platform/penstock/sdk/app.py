@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from penstock.errors import FunctionError
 from penstock.model import limits
+from penstock.model.durations import Duration
 from penstock.model.event import Event
 from penstock.model.function import AppSpec, FunctionSpec
 from penstock.sdk.backoff import Shape
 from penstock.sdk.client import Client
-from penstock.model.durations import Duration
 from penstock.sdk.function import Function, Handler, On, Options, declare
 
 H = TypeVar("H", bound=Handler)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from penstock.errors import FunctionError
-from penstock.model.function import Backoff
 from penstock.model.durations import Duration, to_ms
+from penstock.model.function import Backoff
 
 DELAYS_MAX: Final = 100
 

@@ -15,11 +15,11 @@ import msgspec
 
 from penstock.errors import FunctionError
 from penstock.model import limits
+from penstock.model.durations import Duration, to_ms
 from penstock.model.event import FUNCTION_FAILED
 from penstock.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, Trigger
 from penstock.sdk.backoff import Shape
 from penstock.sdk.context import Context, SyncContext, declared_context
-from penstock.model.durations import Duration, to_ms
 
 Handler = Callable[..., object]
 On = str | EventTrigger | Sequence[str | EventTrigger]

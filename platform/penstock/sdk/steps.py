@@ -12,8 +12,8 @@ from typing import ParamSpec, Protocol, TypeVar, overload
 
 from penstock.errors import FunctionError
 from penstock.model import limits
-from penstock.model.event import Event
 from penstock.model.durations import Duration, instant_ms, to_ms
+from penstock.model.event import Event
 from penstock.sdk.payloads import encode
 
 P = ParamSpec("P")

@@ -86,7 +86,9 @@ class LayeredTable(Generic[K, R]):
     def __init__(self, spec: TableSpec, store: Store) -> None:
         self.spec = spec
         self.version = 0
-        self.heard = False  # The topics may know keys that this store never had (``state/flush.py``): forget no deletion.
+        self.heard = (
+            False  # The topics may know keys that this store never had (``state/flush.py``): forget no deletion.
+        )
         self.flight: dict[K, R | None] = {}
         self.overlay: dict[K, R | None] = {}
         self.frozen: dict[K, R | None] = {}

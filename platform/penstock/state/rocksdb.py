@@ -79,7 +79,7 @@ class RocksBudget:
 class RocksStore:
     """A ``Store`` in a directory of its own."""
 
-    __slots__ = ("_budget", "_database", "_directory", "_snapshots", "_write_options")
+    __slots__ = ("_budget", "_database", "_directory", "_snapshots", "_untouched", "_write_options")
 
     def __init__(self, directory: Path, budget: RocksBudget) -> None:
         """Open or create it; empty it first if it cannot be opened. Raises LogLocked if another process has it."""
@@ -127,6 +127,7 @@ class RocksStore:
 
     def write(self, changes: Sequence[Change]) -> None:
         """See ``Store``. Holds the interpreter's lock for about 1 µs a change, so the caller keeps them few."""
+        self._untouched = False
         batch = WriteBatch(raw_mode=True)
         for key, value in changes:
             if value is None:
@@ -152,6 +153,8 @@ class RocksStore:
 
     def wipe(self) -> None:
         """See ``Store``."""
+        if self._untouched:
+            return  # Opening once more takes as long as starting a lane.
         self.close()
         shutil.rmtree(self._directory)
         self._database = self._open()
@@ -164,6 +167,7 @@ class RocksStore:
         self._database.close()
 
     def _open(self) -> Rdict:
+        self._untouched = not self._directory.exists()
         self._directory.mkdir(parents=True, exist_ok=True)
         return Rdict(str(self._directory), _options(self._budget))
 

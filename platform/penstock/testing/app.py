@@ -17,12 +17,12 @@ import msgspec
 from penstock.errors import FunctionError
 from penstock.log.port import Produced
 from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.durations import Duration, instant_ms, to_ms
 from penstock.model.event import FUNCTION_INVOKED, Envelope, Event
 from penstock.model.ids import ulid
 from penstock.model.messages import InboxRecord, Message
 from penstock.sdk.app import App
 from penstock.sdk.client import Client
-from penstock.model.durations import Duration, instant_ms, to_ms
 from penstock.sdk.function import Handler
 from penstock.sdk.outgoing import envelope_of
 from penstock.testing.clock import VirtualClock

@@ -1,0 +1,128 @@
+"""The real command line, in processes of its own, and a small app for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
+APP = """
+from penstock import App, Context, Linear
+
+app = App("shop")
+
+@app.function(on="shop/quick")
+async def quick(ctx: Context):
+    return {"got": ctx.event.data, "step": await ctx.step.run("one", lambda: 1)}
+
+@app.function(on="shop/bad", retries=0)
+async def bad(ctx: Context):
+    def explode():
+        raise ValueError("it burst")
+    await ctx.step.run("explode", explode)
+
+@app.function(on="shop/long")
+async def long(ctx: Context):
+    await ctx.step.sleep("nap", "1d")
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[Any]:
+        """Its jsonl."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's, without settings of penstock but those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    return kept | {"PYTHONPATH": str(ROOT / "platform")} | variables
+
+
+def penstock(*arguments: str, cwd: Path = ROOT, stdin: str = "", **variables: str) -> Ended:
+    """Call it and wait."""
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", "penstock", *arguments],
+        cwd=cwd,
+        env=environment(**variables),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return Ended(ran.returncode, ran.stdout, ran.stderr)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A ``penstock dev`` that takes events."""
+
+    url: str
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def call(self, *arguments: str, stdin: str = "") -> Ended:
+        """A command against it."""
+        return penstock(*arguments, cwd=self.folder, stdin=stdin, PENSTOCK_URL=self.url)
+
+    def start_run(self, event: str) -> str:
+        """Send an event; the id of the run it started."""
+        sent = self.call("events", "send", event)
+        assert sent.code == 0, sent.err
+        for _ in range(20):
+            runs = self.call("runs", "list", "--event", sent.rows[0]["id"]).rows
+            if runs:
+                return str(runs[0]["run_id"])
+        raise AssertionError(f"{event} started no run")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *more: str) -> Iterator[Serving]:
+    """A server of APP on a free port, with its data in ``folder``/data."""
+    (folder / "shop.py").write_text(APP)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "penstock", "dev", "shop:app", "--port", "0", "--data", "data", *more],
+        cwd=folder,
+        env=environment(),
+        stdout=(folder / "out").open("w"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        url = ""
+        told = []
+        while not url:
+            line = process.stderr.readline()
+            assert line, f"it did not start: {told}"
+            told.append(line)
+            found = re.search(r"at (http://\S+),", line)
+            url = found.group(1) if found else ""
+        yield Serving(url, folder, process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=30)
+        if process.poll() is None:
+            process.kill()

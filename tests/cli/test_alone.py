@@ -1,0 +1,149 @@
+"""Commands that need no server: settings, loading, checks, exit codes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from penstock.cli.lines import LINES_PER_S, RunLines
+from penstock.cli.standing import standing, timer_problem
+from penstock.config import SETTINGS, Settings, duration_text, refuse_unknown
+from penstock.errors import ConfigError
+from penstock.model.event import Envelope
+from penstock.model.facts import RunCompleted, RunFailed, RunStarted
+from penstock.model.place import Place
+from penstock.model.rows import EventRow, Hand, RunRow, TimerRow
+from penstock.state.memory import MemoryStore
+from penstock.state.tables import LaneTables
+from tests.cli.program import penstock
+
+RUN = "01M8321AD85Y4GST1D5EH83AVG"
+
+
+def test_a_flag_wins_over_its_variable_and_the_variable_over_the_default() -> None:
+    environ = {"PENSTOCK_PORT": "9000", "PENSTOCK_HISTORY": "90s"}
+    settings = Settings({"port": "9001"}, environ)
+    assert settings.number("port", 0) == 9001 and settings.origins["port"] == "--port"
+    assert settings.number("history", 0) == 90_000 and settings.origins["history"] == "PENSTOCK_HISTORY"
+    assert settings.text("host") == "127.0.0.1" and settings.is_default("host")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("port", "many", "whole number"),
+        ("port", "70000", "65535"),
+        ("history", "soon", "10m"),
+        ("durability", "x", "fsync"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_with_what_was_expected(name: str, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected) as refused:
+        Settings({name: text}, {})
+    assert text in str(refused.value)
+
+
+def test_every_setting_has_a_default_that_is_one_of_its_values() -> None:
+    Settings({}, {})
+    assert len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
+    assert duration_text(5_400_250) == "1h30m250ms"
+
+
+def test_a_misspelt_variable_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(ConfigError, match="PENSTOCK_DURABILITY"):
+        refuse_unknown(["PATH", "PENSTOCK_DURABLITY"])
+    ended = penstock("version", PENSTOCK_PROT="1")
+    assert ended.code == 2 and "PENSTOCK_PORT" in ended.err
+
+
+def test_secrets_are_masked_in_config_show() -> None:
+    ended = penstock("config", "show", PENSTOCK_EVENT_KEY="hush")
+    assert "hush" not in ended.out
+    assert {"event_key": "PENSTOCK_EVENT_KEY"}.items() <= {row["setting"]: row["origin"] for row in ended.rows}.items()
+
+
+def test_wrong_usage_is_exit_code_2_and_no_server_is_3() -> None:
+    assert penstock("runs", "lost").code == 2
+    assert penstock("dev", "--port", "x").code == 2
+    assert penstock("dev", "nosuch:app").code == 2
+    assert penstock("runs", "list", PENSTOCK_URL="ftp://x").code == 2
+    assert penstock("lanes", "verify", "--data", "nosuch").code == 2
+    assert penstock("runs", "list", PENSTOCK_URL="http://127.0.0.1:1").code == 3
+
+
+def test_the_version_is_told() -> None:
+    assert re.fullmatch(r"penstock \d+\.\d+\.\d+\n", penstock("version").out)
+
+
+def test_check_names_every_problem_of_an_app(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        'from penstock import App\napp = App("shop")\n'
+        '@app.function(on="a/b", if_="event.data.x ==")\nasync def first(ctx): ...\n'
+        '@app.function(cron="61 * * * *")\nasync def second(ctx): ...\n'
+    )
+    (tmp_path / "twin.py").write_text('from penstock import App\napp = App("shop")\n')
+    ended = penstock("check", "shop:app", "twin:app", cwd=tmp_path)
+    assert ended.code == 6
+    assert [row["function"] for row in ended.rows] == ["shop-first", "shop-second", ""]
+    assert penstock("check", "examples.blog:app").code == 0
+
+
+def test_a_users_own_folder_named_like_a_part_of_python_does_no_harm(tmp_path: Path) -> None:
+    for name in ("platform", "shop"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "platform" / "__init__.py").write_text("raise RuntimeError('not this one')")
+    (tmp_path / "shop" / "apps.py").write_text(
+        'import platform\nfrom penstock import App\nplatform.system()\napp = App("s")\n'
+        '@app.function(on="a/b")\nasync def f(ctx): ...\n'
+    )
+    ended = penstock("check", "shop.apps:app", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [("gone:app", "gone"), ("shop:nope", "shop:app"), ("shop:number", "int"), ("shop.py", "module:name")],
+)
+def test_a_target_that_is_no_app_says_what_is_there(tmp_path: Path, target: str, told: str) -> None:
+    (tmp_path / "shop.py").write_text('from penstock import App\napp = App("s")\nnumber = 1\n')
+    ended = penstock("check", target, cwd=tmp_path)
+    assert ended.code == 2 and told in ended.err
+
+
+def test_a_module_that_raises_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("import json\n1 / 0\n")
+    ended = penstock("dev", "shop:app", cwd=tmp_path)
+    assert ended.code == 1 and "shop.py:2" in ended.err and "ZeroDivisionError" in ended.err
+
+
+def test_lines_are_limited_a_second_and_the_rest_is_counted_but_failures_have_room() -> None:
+    written: list[str] = []
+    now = [100.0]
+    lines = RunLines(written.append, lambda: now[0])
+    lines.take([RunStarted(RUN, "shop-f", (), "", 0)], 1)
+    lines.take([RunCompleted(RUN, "shop-f", 1, b"1")] * 1_000, 2)
+    lines.take([RunFailed(RUN, "shop-f", 0, "ValueError", "it burst", "")], 3)
+    now[0] += 2
+    lines.tick()
+    lines.close()
+    assert len(written) < LINES_PER_S
+    assert "it burst" in written[-2] and "more runs" in written[-1]
+    assert lines.counts["shop-f", "completed"] == 1_000
+
+
+def test_a_run_in_nobodys_hand_is_found_and_so_is_a_timer_that_wakes_nobody() -> None:
+    tables = LaneTables(Place("g", 0, 1), MemoryStore())
+    tables.events.put("e", EventRow(Envelope("e", "e", False, "a/b", b"{}", 0, 0), 1))
+    run = RunRow(RUN, "shop-f", ("e",), "", 0, body=Hand.OUT)
+    assert standing(tables, run).problems == [] and standing(tables, run).executing == 1
+    assert "stuck" in standing(tables, run.with_changes(body=Hand.IDLE)).problems[0]
+    waiting = run.with_changes(body=Hand.BACKOFF, wake_at_ms=7)
+    assert "no timer" in standing(tables, waiting).problems[0]
+    timer = TimerRow(7, "retry", RUN, "")
+    tables.timers.put((7, "retry", RUN, ""), timer)
+    assert standing(tables, waiting).problems == [] and standing(tables, waiting).wakes == [7]
+    assert "not open" in timer_problem(tables, timer)
+    tables.runs.put(RUN, waiting)
+    assert timer_problem(tables, timer) == ""

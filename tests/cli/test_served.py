@@ -1,0 +1,101 @@
+"""Commands against a real ``penstock dev``."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import ROOT, Serving, penstock, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with serving(tmp_path_factory.mktemp("dev"), "--tick", "10") as served:
+        yield served
+
+
+def test_an_event_sent_starts_a_run_that_is_watched_to_its_end(server: Serving) -> None:
+    run = server.start_run("shop/quick")
+    watched = server.call("runs", "watch", run)
+    assert watched.code == 0, watched.err
+    assert watched.rows[-1]["status"] == "Completed" and watched.rows[-1]["output"]["step"] == 1
+    assert [row["step"] for row in watched.rows if "step" in row] == ["one"]
+    assert "shop-quick" in (server.folder / "out").read_text(), "a line for each run"
+
+
+def test_watching_a_run_that_fails_is_exit_code_1_and_names_the_error(server: Serving) -> None:
+    run = server.start_run("shop/bad")
+    watched = server.call("runs", "watch", run, "-o", "table")
+    assert watched.code == 1
+    assert "it burst" in watched.err and "it burst" in watched.out
+    shown = server.call("runs", "get", run, "-o", "table").out
+    assert "explode" in shown and "Failed" in shown
+
+
+def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the_run(server: Serving) -> None:
+    run = server.start_run("shop/long")
+    assert server.call("runs", "watch", run, "--timeout", "300ms").code == 7
+    assert server.call("runs", "cancel", run).code == 2, "destructive: it needs --yes"
+    looked = server.call("runs", "cancel", run, "--dry-run")
+    assert looked.code == 0 and "would be cancelled" in looked.err and looked.rows[0]["status"] == "Running"
+    assert server.call("runs", "cancel", run, "--yes").rows == [{"run_id": run, "status": "Cancelled"}]
+    assert server.call("runs", "watch", run).code == 1
+
+
+def test_a_run_that_is_not_there_is_exit_code_4(server: Serving) -> None:
+    for command in (("get",), ("cancel", "--yes")):
+        ended = server.call("runs", *command, "01M8321AD85Y4GST1D5EH83AVG")
+        assert ended.code == 4 and "not found" in ended.err
+
+
+def test_jsonl_is_sent_line_by_line_and_a_bad_line_is_named(server: Serving) -> None:
+    lines = "".join(f'{{"name": "none/such", "data": {{"n": {n}}}}}\n' for n in range(250))
+    sent = server.call("events", "send", "-", stdin=lines)
+    assert sent.code == 0 and len({row["id"] for row in sent.rows}) == 250
+    broken = server.call("events", "send", "-", stdin='{"name": "none/such"}\n{"name": \n')
+    assert broken.code == 1 and "line 2" in broken.err
+    many = server.call("events", "send", "none/such", "--data", "-", stdin='{"n": 1}\n{"n": 2}\n')
+    assert [row["name"] for row in many.rows] == ["none/such"] * 2
+    refused = server.call("events", "send", "inngest/none.such")
+    assert refused.code == 1 and "refused" in refused.err
+
+
+def test_lanes_are_inspected_and_verified_while_the_server_has_them(server: Serving) -> None:
+    server.start_run("shop/long")
+    (row,) = server.call("lanes", "inspect", "--data", "data").rows
+    assert row["fences"] == 1 and row["open_runs"] >= 1 and row["timers"] >= 1 and row["stuck"] == 0
+    verified = server.call("lanes", "verify", "--data", "data")
+    assert verified.code == 0 and "no problems" in verified.err, verified
+
+
+def test_a_second_server_on_the_same_data_is_refused_in_one_line(server: Serving) -> None:
+    ended = penstock("dev", "shop:app", "--port", "0", "--data", "data", cwd=server.folder)
+    assert ended.code == 1 and "error:" in ended.err
+
+
+def test_dev_stops_at_a_signal_and_what_it_wrote_verifies_until_a_byte_is_wrong(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        served.call("runs", "watch", served.start_run("shop/quick"))
+        served.start_run("shop/long")
+        served.process.send_signal(signal.SIGINT)
+        served.process.communicate(timeout=30)
+        assert served.process.returncode == 0
+    assert penstock("lanes", "verify", "--data", "data", cwd=tmp_path).code == 0
+    file = next(path for path in (tmp_path / "data" / "log").iterdir() if path.read_bytes()[:6] == b"SQLite")
+    with sqlite3.connect(file) as log:
+        log.execute("UPDATE batch SET crc = crc + 1 WHERE rowid = (SELECT rowid FROM batch LIMIT 1 OFFSET 3)")
+    log.close()
+    broken = penstock("lanes", "verify", "--data", "data", cwd=tmp_path)
+    assert broken.code == 6 and broken.rows
+
+
+def test_the_smoke_run_feeds_the_examples_with_real_webhooks_and_ends_by_itself(tmp_path: Path) -> None:
+    apps = ("examples.contact_form:app", "examples.blog:app", "examples.webhooks:app")
+    feed = ROOT / "examples" / "data" / "github-webhooks.jsonl"
+    ended = penstock("dev", *apps, "--port", "0", "--feed", str(feed), "--smoke", "--data", str(tmp_path / "data"))
+    assert ended.code == 0, ended.err[-2000:]
+    assert "webhooks-tally" in ended.out and " failed " in ended.out
