@@ -83,9 +83,9 @@ async def retry(ctx: Context) -> int:
 async def exhausted(ctx: Context) -> str:
     try:
         await ctx.step.run("hopeless", fails_until, 99)
-    except StepError:
-        return await ctx.step.run("compensate", lambda: f"caught {error.name}: {error}")
-    return "not reached"
+    except StepError as error:
+        caught = f"caught {error.name}: {error}"
+    return await ctx.step.run("compensate", lambda: caught)
 
 
 async def tell(ctx: Context) -> None:

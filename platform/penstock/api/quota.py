@@ -1,7 +1,8 @@
 """How many events a second each event key may send: beyond it a post is answered 429 with Retry-After.
 
-A virtual-scheduling token bucket (GCRA, ITU-T I.371): one number a key says when its bucket would be empty again. A post of
-many events is taken whole or refused whole; one larger than the burst is taken when the bucket is full, else nobody could send it.
+A virtual-scheduling token bucket (GCRA, ITU-T I.371): one number a key says when its bucket would be empty again. A
+post of many events is taken whole or refused whole; one larger than the burst is taken when the bucket is full, else
+nobody could send it.
 """
 
 from __future__ import annotations

@@ -69,6 +69,12 @@ def guarded(run: Callable[[], int]) -> int:
     except PenstockError as error:
         complain(error)
         return code_of(error)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        # The machine's word about a path that was named to us: no access, not a directory, a full disk.
+        note(f"error: {error.filename}: {error.strerror}")
+        return FAILED
     except ExceptionGroup as group:
         expected, bugs = group.split(PenstockError)
         if bugs is not None or expected is None:

@@ -116,13 +116,14 @@ class LayeredTable(Generic[K, R]):
         self.version += 1
 
     def add(self, key: K, row: R, /) -> None:
-        """Set the row of a key that is certainly new: no layer and no store has one.
+        """Set the row of a key that certainly has none: neither in a layer nor in the store.
 
         As ``put``, but a row that is added and deleted between two flushes costs the store nothing, not even a look.
         """
+        if key not in self._live:  # Else its deletion may still be on the way to the store, which has it.
+            self._absent.add(key)
         self._live[key] = row
         self.flight[key] = row
-        self._absent.add(key)
         self.version += 1
 
     def delete(self, key: K, /) -> None:
