@@ -131,6 +131,7 @@ class Worker:
         self.parts = parts
         self.lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._lives: dict[int, asyncio.Task[None]] = {}  # The last life of each lane here, ended or not.
         self._stores: dict[int, Store] = {}
         self._executors: dict[int, LocalExecutor] = {}
         self._membership: Membership | None = None
@@ -166,8 +167,10 @@ class Worker:
             self._failed.set_result(None)
 
     async def _assigned(self, lanes: frozenset[int]) -> None:
+        loop = asyncio.get_running_loop()
         for lane in sorted(lanes):
-            self._tasks[lane] = asyncio.get_running_loop().create_task(self._own(lane), name=f"lane {lane}")
+            owning = self._own(lane, self._lives.get(lane))
+            self._tasks[lane] = self._lives[lane] = loop.create_task(owning, name=f"lane {lane}")
 
     async def _revoked(self, lanes: frozenset[int]) -> None:
         tasks = [task for lane in sorted(lanes) if (task := self._tasks.pop(lane, None)) is not None]
@@ -175,13 +178,16 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _own(self, number: int) -> None:
-        """One lane's life in this worker."""
+    async def _own(self, number: int, before: asyncio.Task[None] | None) -> None:
+        """One lane's life in this worker; it begins when the one before has let go of store and executor."""
+        if before is not None:
+            await asyncio.wait([before])
         try:
             await self._live(number)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:
+        except BaseException as raised:
+            error = _alone(raised)
             say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error))
             if not self._failed.done():
                 self._failed.set_exception(error)
@@ -234,6 +240,13 @@ class Worker:
         """A step publishes to a topic that is not there: make it, as a dev server may."""
         await self.parts.log.create_topics([TopicSpec(topic, 1, retention_ms=self.parts.events_retention_ms)])
         say(LOG, "topic created", topic=topic)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What a TaskGroup's error is about, where it is about one thing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def topics_of(parts: WorkerParts) -> list[TopicSpec]:

@@ -100,7 +100,7 @@ class RocksStore:
                     "Stop the other worker, or give this one a data directory of its own."
                 ) from error
             log.warning("lane store wiped directory=%s reason=%s", directory, error)
-            shutil.rmtree(directory)
+            shutil.rmtree(directory, ignore_errors=True)
             self._database = self._open()
 
     def get(self, key: bytes) -> bytes | None:
