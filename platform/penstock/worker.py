@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from penstock.core.tables import Tables
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, Corruption
 from penstock.execute.local import LocalExecutor
 from penstock.execute.port import RunView
 from penstock.lane.lane import Lane
@@ -159,7 +159,13 @@ class Worker:
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """Take nothing new, let running steps end for so long and be recorded, let go of every lane."""
+        lanes = tuple(self.lanes.values())
+        for lane in lanes:
+            lane.take_nothing_new()
         await asyncio.gather(*(executor.close(grace_s) for executor in self._executors.values()))
+        with suppress(TimeoutError):  # A log that takes nothing now: what was reported is executed again.
+            async with asyncio.timeout(grace_s):
+                await asyncio.gather(*(lane.recorded() for lane in lanes))
         await self._revoked(frozenset(self._tasks))
         if self._membership is not None:
             await self._membership.leave()
@@ -169,11 +175,17 @@ class Worker:
     async def _assigned(self, lanes: frozenset[int]) -> None:
         loop = asyncio.get_running_loop()
         for lane in sorted(lanes):
+            held = self._tasks.get(lane)
+            if held is not None and not held.done():
+                continue  # Told twice: a second life of it would never be told of the end.
             owning = self._own(lane, self._lives.get(lane))
             self._tasks[lane] = self._lives[lane] = loop.create_task(owning, name=f"lane {lane}")
 
     async def _revoked(self, lanes: frozenset[int]) -> None:
-        tasks = [task for lane in sorted(lanes) if (task := self._tasks.pop(lane, None)) is not None]
+        # A lane that asks the group whether it is still owned may be told here: it ends by itself, or goes on.
+        asking = asyncio.current_task()
+        ending = [lane for lane in sorted(lanes) if lane in self._tasks and self._tasks[lane] is not asking]
+        tasks = [self._tasks.pop(lane) for lane in ending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -294,8 +306,9 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec]) -> int:
                 break
             for record in page:
                 if record.value is not None:
-                    app = decode_app(record.value)
-                    known[app.id] = app
+                    with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
+                        app = decode_app(record.value)
+                        known[app.id] = app
     finally:
         await reader.close()
     changed = [spec for spec in specs if known.get(spec.id) != spec]

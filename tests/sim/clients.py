@@ -59,6 +59,13 @@ class Clients:
             if planned.event and self._known(planned.slug):
                 await self._append_event(planned.event, own_id=None, later_ms=0)
 
+    async def greet(self, apps: list[bytes]) -> None:
+        """One event for each function of apps that were registered this moment."""
+        for planned in self._world.planned.values():
+            if planned.event and planned.slug.split("-")[0].encode() in apps:
+                for _ in range(self._world.lanes):
+                    await self._append_event(planned.event, own_id=None, later_ms=0)
+
     def _known(self, slug: str) -> bool:
         """Whether somebody has registered it, and was told so."""
         records, _ = self._world.cluster.partitions[group_topic("sim", "functions"), 0].read(0, 100, 1 << 30)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import LogUnavailable
 from penstock.log.faults import REFUSED, Fate, Verdict
 from penstock.log.memory import MemoryLog
-from penstock.log.port import LanesChanged, Produced, Record, TopicSpec
+from penstock.log.port import LanesChanged, OutcomeUnknown, Produced, Record, TopicSpec
 from penstock.state.memory import MemoryDisk, MemoryStore
 from penstock.state.store import Change, StoreBusy
 
@@ -171,10 +171,10 @@ class SimLog:
         return await self.inner.topic(name)
 
     def writer(self, topic: str, partition: int) -> _Writer:
-        return _Writer(self, self.inner.writer(topic, partition))
+        return _Writer(self, self.inner.writer(topic, partition), topic)
 
     def reader(self, topic: str, partition: int, offset: int) -> _Reader:
-        return _Reader(self, self.inner.reader(topic, partition, offset))
+        return _Reader(self, self.inner.reader(topic, partition, offset), topic)
 
     async def start_offset(self, topic: str, partition: int) -> int:
         self._may_fail()
@@ -194,6 +194,7 @@ class SimLog:
 
     async def transaction(self, name: str) -> _Transaction:
         self.process.act()
+        await self.pause(2.0)
         return _Transaction(self, await self.inner.transaction(name))
 
     def membership(self, group: str, lanes: int) -> _Membership:
@@ -210,22 +211,34 @@ class SimLog:
 
 
 class _Writer:
-    def __init__(self, log: SimLog, inner: Any) -> None:
+    def __init__(self, log: SimLog, inner: Any, topic: str) -> None:
         self._log = log
         self._inner = inner
+        self._journal = topic.endswith(".journal")
 
     def append(self, records: Sequence[Produced]) -> Any:
         self._log.process.act()
+        world = self._log.world
+        rng, calm = world.delays, world.faults.calm
+        if len(records) > 1 and not calm and world.weather.unknown and self._journal and rng.random() < 0.3:
+            cut = rng.randint(1, len(records) - 1)
+            return self._torn(self._inner.append(records[:cut] if rng.random() < 0.7 else records[cut:]))
         return self._inner.append(records)
+
+    async def _torn(self, under_way: Any) -> None:
+        """Several records, of which the log took only some (lanes.md rule 1)."""
+        await under_way
+        raise OutcomeUnknown("some of these records may be there")
 
     async def close(self) -> None:
         await self._inner.close()
 
 
 class _Reader:
-    def __init__(self, log: SimLog, inner: Any) -> None:
+    def __init__(self, log: SimLog, inner: Any, topic: str) -> None:
         self._log = log
         self._inner = inner
+        self._slow_s = 2.0 if topic.endswith(".functions") else 0.05
 
     @property
     def position(self) -> int:
@@ -233,10 +246,11 @@ class _Reader:
 
     async def read(self, *, max_records: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
         self._log._may_fail()
-        await self._log.pause()
+        await self._log.pause(self._slow_s)
         if self._log.world.delays.random() < 0.2:
             max_records = min(max_records, 2)
         found: Sequence[Record] = await self._inner.read(max_records=max_records, max_bytes=max_bytes, wait_s=wait_s)
+        await self._log.pause(self._slow_s)
         return found
 
     def seek(self, offset: int) -> None:

@@ -42,9 +42,18 @@ def owed_by_run(tables: Tables, run: RunRow) -> Iterator[Execute]:
 
 def owed_messages(tables: Tables) -> Iterator[Deliver | Publish | CodeWanted]:
     """Messages and records not known to have arrived, and hand-outs that wait for code."""
-    for (to_lane, seq), _ in tables.outbox.scan(limit=1 << 60):
-        yield Deliver(to_lane, seq)
-    for number, _ in tables.publishes.scan(limit=1 << 60):
-        yield Publish(number)
-    for _, parked in tables.parked.scan(limit=1 << 60):
-        yield CodeWanted(parked.run, parked.function, parked.step, parked.dispatch)
+    at: tuple[int, int] | None = None
+    while messages := tables.outbox.scan(at, limit=PAGE_ROWS):
+        for (to_lane, seq), _ in messages:
+            yield Deliver(to_lane, seq)
+            at = (to_lane, seq + 1)
+    next_number: int | None = None
+    while publishes := tables.publishes.scan(next_number, limit=PAGE_ROWS):
+        for number, _ in publishes:
+            yield Publish(number)
+            next_number = number + 1
+    place: tuple[str, str, str] | None = None
+    while rows := tables.parked.scan(place, limit=PAGE_ROWS):
+        for (function, run, step), row in rows:
+            yield CodeWanted(row.run, row.function, row.step, row.dispatch)
+            place = (function, run, step + "\x00")

@@ -123,6 +123,8 @@ class Body:
             return
         op = self.ops.get(step)
         if op is not None and op.wait is not None and not op.wait.done():
+            if op.state is FOUND:  # It was told after all: by a record that was thought void and turned up late.
+                self.found.remove(op)
             op.state, op.attempt, op.dispatch = RUNNING, effect.attempt, effect.dispatch
             op.started_at_ms = -1
             self.running[step] = op

@@ -16,9 +16,10 @@ below the fence first; the commands are decided again on top of that, and every 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
-from penstock.errors import LogUnavailable, OffsetOutOfRange
+from penstock.errors import Busy, LogUnavailable, OffsetOutOfRange
 from penstock.log.port import Log, OutcomeUnknown, Produced, Record, Writer
 from penstock.model.facts import Fact, LaneFenced
 from penstock.model.journal import JournalRecord, Position
@@ -26,6 +27,8 @@ from penstock.wire.journal import Validity, decode_record, encode_parts, encode_
 
 READ_RECORDS_MAX = 1_000
 READ_BYTES_MAX = 8 * 1024 * 1024
+APPEND_BYTES_MAX = 8 * 1024 * 1024
+"""Parts handed over at once: a log takes no batch of any size. One part may go beyond it."""
 
 
 class Void(Exception):
@@ -57,60 +60,70 @@ class Journal:
         self.seq = -1
 
     async def append(self, facts: tuple[Fact, ...], positions: tuple[Position, ...], at_ms: int) -> int:
-        """Append one decision; return its bytes once it is durable and counts. Raises Void, Fenced or Refused."""
+        """Append one decision; return its bytes once it is durable and counts. Raises Void, Fenced or Refused.
+
+        ``expected`` and ``seq`` move when all parts are there: until then the place to go on from is before the first.
+        """
         record = JournalRecord(self.owner, self.seq + 1, at_ms, facts, positions)
         parts = encode_parts(record)
-        offset: int | None = None
-        try:
-            offset = await self._writer.append([Produced(part) for part in parts])
-        except OutcomeUnknown:
-            pass
-        except LogUnavailable as error:
-            raise Refused(str(error)) from error
-        if offset == self.expected:
-            self.expected += len(parts)
-            self.seq += len(parts)
-        else:
-            await self._look(record, len(parts))
+        expected, seq = self.expected, self.seq
+        for batch in _batches(parts):
+            seq += len(batch)
+            offset: int | None = None
+            try:
+                offset = await self._writer.append([Produced(part) for part in batch])
+            except OutcomeUnknown:
+                pass
+            except (LogUnavailable, Busy) as error:
+                if expected == self.expected:
+                    raise Refused(str(error)) from error
+                raise Void from error  # The parts before these are there, and are void without them.
+            expected = expected + len(batch) if offset == expected else await self._look(seq)
+        self.expected, self.seq = expected, seq
         return sum(map(len, parts))
 
-    async def _look(self, record: JournalRecord, parts: int) -> None:
-        """Find out what became of a record whose acknowledgement was odd."""
+    async def _look(self, seq: int) -> int:
+        """Find out what became of records whose acknowledgement was odd; return the offset behind the one with this
+        seq.
+
+        When the log can't be read the outcome stays unknown: never the same seq again, so Void and not Refused.
+        """
         validity = Validity(self.owner, self.seq)
         try:
             end = await self._log.end_offset(self._topic, self._lane)
-            records = await self.read(self.expected, end)
-        except (LogUnavailable, Refused) as error:
-            # It may be there all the same: never "refused", or another record would follow under the same number.
+            found = await self.read(self.expected, end)
+        except (LogUnavailable, OffsetOutOfRange) as error:
             raise Void from error
-        for found in records:
-            taken = validity.take(decode_record(_value(found)))
+        for one in found:
+            validity.take(decode_record(_value(one)))
             if validity.owner != self.owner:
                 raise Fenced
-            if taken is not None and taken.seq == record.seq + parts - 1:
-                self.expected, self.seq = found.offset + 1, taken.seq
-                return
+            if validity.seq == seq:
+                return one.offset + 1
         raise Void
 
     async def fence(self, worker: str, owner: bytes, at_ms: int) -> int:
         """Append a fence with a new writer and owner; return its offset.
 
-        Raises Void or Refused when it is not known to be there; should it turn up later, it is a fence like another's.
+        Raises Refused when it is certainly not there, Void when nobody knows.
         """
-        await self._writer.close()
-        self._writer = self._log.writer(self._topic, self._lane)
         record = JournalRecord(owner, 0, at_ms, (LaneFenced(worker),))
+        await self._writer.close()
         try:
+            self._writer = self._log.writer(self._topic, self._lane)
             before = await self._log.end_offset(self._topic, self._lane)
             with suppress(OutcomeUnknown):
                 await self._writer.append([Produced(encode_record(record))])
-            end = await self._log.end_offset(self._topic, self._lane)
-            records = await self.read(before, end)
-        except LogUnavailable as error:
+        except (LogUnavailable, Busy) as error:
             raise Refused(str(error)) from error
-        for found in records:
-            if decode_record(_value(found)).owner == owner:
-                return found.offset
+        try:
+            end = await self._log.end_offset(self._topic, self._lane)
+            found = await self.read(before, end)
+        except (LogUnavailable, OffsetOutOfRange) as error:
+            raise Void from error
+        for one in found:
+            if decode_record(_value(one)).owner == owner:
+                return one.offset
         raise Void
 
     def own(self, owner: bytes, fence_offset: int) -> None:
@@ -118,7 +131,10 @@ class Journal:
         self.owner, self.seq, self.expected = owner, 0, fence_offset + 1
 
     async def read(self, start: int, end: int) -> list[Record]:
-        """The records [start, end), which are durable. For the few after an odd append, never for a restore."""
+        """The records [start, end), which are durable. For the few after an odd append, never for a restore.
+
+        Raises LogUnavailable when the log does not give them in time, OffsetOutOfRange when they were trimmed.
+        """
         records: list[Record] = []
         reader = self._log.reader(self._topic, self._lane, start)
         try:
@@ -127,12 +143,11 @@ class Journal:
                     max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=self._watchdog_s
                 )
                 if not page:
-                    raise Refused(
-                        f"{self._topic}/{self._lane} gave no record at offset {reader.position} below its end {end}"
+                    raise LogUnavailable(
+                        f"{self._topic}/{self._lane} gave no record at offset {reader.position} within "
+                        f"{self._watchdog_s:g} s: expected one, since the log says that it ends at {end}."
                     )
                 records += [r for r in page if r.offset < end]
-        except OffsetOutOfRange as error:
-            raise Void from error
         finally:
             await reader.close()
         return records
@@ -140,6 +155,19 @@ class Journal:
     async def close(self) -> None:
         """Let go of the writer; nothing of it turns up afterwards."""
         await self._writer.close()
+
+
+def _batches(parts: list[bytes]) -> Iterator[list[bytes]]:
+    """The parts in order, as many at once as a log takes."""
+    batch: list[bytes] = []
+    size = 0
+    for part in parts:
+        if batch and size + len(part) > APPEND_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += len(part)
+    yield batch
 
 
 def _value(record: Record) -> bytes:

@@ -14,23 +14,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from penstock.core.decide import decide
 from penstock.core.fold import fold
 from penstock.core.owed import PAGE_ROWS, owed_by_run, owed_messages
-from penstock.errors import OperatorError
+from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange, OperatorError
 from penstock.lane.counting import count_facts
 from penstock.lane.journal import Fenced, Journal, Refused, Void
 from penstock.lane.outbox import Outbox
-from penstock.lane.ownership import NotOwned, take_over
+from penstock.lane.ownership import NotOwned, take_over, wait_a_little
 from penstock.lane.parts import LaneParts, Source
-from penstock.lane.restore import Reached
+from penstock.lane.restore import Reached, cannot_fold
 from penstock.lane.sources import Intake, Taken
 from penstock.lane.timers import Timers
 from penstock.lane.upkeep import Upkeep
+from penstock.lane.weight import payload_bytes
 from penstock.model.commands import AcceptEvent, CleanUp, Command, LoseDispatch, OpenSource, RefuseRecord, Unpark
 from penstock.model.effects import (
     Abandon,
@@ -43,7 +43,7 @@ from penstock.model.effects import (
     Execute,
     Publish,
 )
-from penstock.model.facts import EventAccepted, Fact, PublishQueued, RunCompleted, StepCompleted
+from penstock.model.facts import Fact
 from penstock.model.journal import Position
 from penstock.model.messages import group_topic
 from penstock.model.rows import PositionRow
@@ -56,6 +56,7 @@ Item = Command | Taken
 LOG: Final = logging.getLogger("penstock.lane")
 POSITIONS_AFTER_S: Final = 0.5
 CLOCK_CHECK_MS: Final = 30_000
+RECORDED_LOOK_S: Final = 0.005
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class Lane:
         )
         self._reached = reached
         self._queue: deque[Item] = deque()
+        self._queue_bytes = 0  # Of the events in it.
         self._wake: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
         self._positions: dict[Source, int] = {}
@@ -91,10 +93,16 @@ class Lane:
         self._at_ms = 0
         self._debts: asyncio.Task[None] | None = None
         self._live = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._intaking: list[asyncio.Task[None]] = []
+        self._taking_over = True
         self.timers = Timers(tables, parts.surroundings, self.submit, self._late, self._has_room)
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker)
-        self._intake = Intake(parts.log, self.place.group, self.place.lane, self.submit, self._wait_for_room)
+        self.upkeep.facts_since_checkpoint = reached.facts
+        self._intake = Intake(
+            parts.log, self.place.group, self.place.lane, self._take_in, self._wait_for_room, self._wait_for_space
+        )
         self.executor = parts.make_executor(tables.durable, self.submit)
 
     # --- from outside -------------------------------------------------------------------------
@@ -107,6 +115,22 @@ class Lane:
             self._wake = None
             if not wake.done():
                 wake.set_result(None)
+
+    def _take_in(self, item: Item) -> None:
+        if type(item) is AcceptEvent:
+            self._queue_bytes += len(item.event.data)
+        self.submit(item)
+
+    def take_nothing_new(self) -> None:
+        """Read no more and fire no more timers; what executes may still report. The first half of a graceful end."""
+        for task in self._intaking:
+            task.cancel()
+        self.timers.close()
+
+    async def recorded(self) -> None:
+        """Return once all that was submitted is recorded, or the lane has ended. The other half."""
+        while self.live and (self._queue or self._wake is None):  # noqa: ASYNC110 - once, when a worker ends
+            await asyncio.sleep(RECORDED_LOOK_S)
 
     async def wait_live(self) -> None:
         """Return once the lane is restored, fenced and takes commands."""
@@ -135,14 +159,17 @@ class Lane:
     async def run(self) -> None:
         """Take over and live. Returns when the lane is no longer owned; raises what stops it."""
         try:
-            await self._take_over()
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._turns())
-                tasks.create_task(self.timers.run())
-                tasks.create_task(self._upkeep())
-                await self._start_intake(tasks)
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._take_over()
+                self._tasks.create_task(self._turns())
+                self._tasks.create_task(self.timers.run())
+                self._tasks.create_task(self._upkeep())
+                await self._start_intake(self._tasks)
                 self._live.set()
-        except* NotOwned:
+        except BaseExceptionGroup as group:
+            _, stopped = group.split(NotOwned)
+            if stopped is not None:
+                raise _first(stopped) from stopped
             say(LOG, "lane lost", lane=self.place.lane)
         finally:
             self._live.clear()
@@ -152,18 +179,24 @@ class Lane:
 
     async def _take_over(self) -> None:
         """Fence, fold what lies before the fence, and see to what is owed (lanes.md rules 3 to 5)."""
+        self._taking_over = True
         self._reached = await take_over(self.parts, self.tables, self.journal, self._reached)
+        self._taking_over = False
         self._at_ms = max(self._at_ms, self._reached.at_ms)
         self._positions.clear()
         self.parts.telemetry.count("penstock_fences_total")
         if self._debts is not None:
             self._debts.cancel()
-        self._debts = asyncio.get_running_loop().create_task(self._settle_debts())
+        assert self._tasks is not None
+        self._debts = self._tasks.create_task(self._settle_debts())
 
-    async def _reopen(self, turn: _Turn, why: str) -> None:
+    async def _reopen(self, turn: _Turn, why: Void | Fenced) -> None:
         """An append went wrong: what it decided is void. Fence again and decide its commands again."""
         self._undo(turn)
-        say(LOG, "lane reopened", level=logging.WARNING, lane=self.place.lane, why=why)
+        self._taking_over = True  # From here on the tables may be ahead of the journal object.
+        say(LOG, "lane reopened", level=logging.WARNING, lane=self.place.lane, why=type(why).__name__)
+        if isinstance(why, Fenced):
+            await wait_a_little(self.parts)  # lanes.md rule 4: two owners must not fence in step.
         self._reached = Reached(self.journal.expected, Validity(self.journal.owner, self.journal.seq), self._at_ms, 0)
         await self._take_over()
         self.timers.reload()
@@ -172,12 +205,15 @@ class Lane:
         self.tables.drop()
         self._positions = turn.before
         self._queue.extendleft(reversed(turn.items))
+        self._queue_bytes += sum(len(item.event.data) for item in turn.items if type(item) is AcceptEvent)
 
     async def _settle_debts(self) -> None:
         """See to what the state owes and nobody in this process does; a page of runs a turn (lanes.md rule 27)."""
         durable, executor = self.tables.durable, self.executor
-        for message in owed_messages(durable):
+        for n, message in enumerate(owed_messages(durable)):
             self._release_one(message)
+            if n % PAGE_ROWS == PAGE_ROWS - 1:
+                await asyncio.sleep(0)
         start: str | None = None
         while page := durable.runs.scan(start, limit=min(PAGE_ROWS, self._settings.takeover_runs_per_turn)):
             for _, run in page:
@@ -203,10 +239,13 @@ class Lane:
 
     async def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
         group = self.place.group
-        tasks.create_task(self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)))
-        tasks.create_task(self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)))
+        works = [
+            self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)),
+            self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)),
+        ]
         for (topic, partition), offset in (await self._open_sources()).items():
-            tasks.create_task(self._intake.run_source(topic, partition, offset))
+            works.append(self._intake.run_source(topic, partition, offset))
+        self._intaking = [tasks.create_task(work) for work in works]
 
     def _position(self, topic: str, partition: int) -> int:
         row = self.tables.durable.positions.get((topic, partition))
@@ -222,8 +261,7 @@ class Lane:
                 await self._wake
             turn = self._decide()
             if turn is None:
-                if len(self._queue) < self._settings.queue_max // 2:
-                    self._room.set()
+                self._tell_room()
                 await asyncio.sleep(0)
                 continue
             await self._commit(turn)
@@ -250,21 +288,35 @@ class Lane:
                 command = item  # type: ignore[assignment]
                 assert command is not None
                 kind = type(command)
+                if kind is AcceptEvent:
+                    self._queue_bytes -= len(command.event.data)  # type: ignore[union-attr]
                 if kind is AcceptEvent or kind is RefuseRecord:
                     self._positions[command.topic, command.partition] = command.offset + 1  # type: ignore[union-attr]
             decided = decide(tables, command, now_ms)
             if decided:
                 facts += decided
                 for fact in decided:
-                    effects += fold(tables, fact, now_ms)
-                size += _payload_bytes(decided)
+                    try:
+                        effects += fold(tables, fact, now_ms)
+                    except Exception as error:
+                        raise cannot_fold(tables, fact, error) from error
+                size += payload_bytes(decided)
         if not facts and not (self._positions_due and self._positions) and not self._record_due:
             self._positions_due = False
             return None
         self._positions_due = self._record_due = False
-        for (topic, partition), offset in self._positions.items():
-            tables.positions.put((topic, partition), PositionRow(topic, partition, offset))
+        self._move_positions()
         return turn
+
+    def _move_positions(self) -> None:
+        """Positions go forward only: what lies below one was decided, by us or by another owner in between."""
+        rows = self.tables.positions
+        for source, offset in self._positions.items():
+            held = rows.get(source)
+            if held is not None and held.offset > offset:
+                self._positions[source] = held.offset
+            else:
+                rows.put(source, PositionRow(*source, offset))
 
     async def _commit(self, turn: _Turn) -> None:
         """Append what a turn decided; only then does anything of it take effect."""
@@ -281,14 +333,13 @@ class Lane:
             await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
             return
         except (Void, Fenced) as error:
-            await self._reopen(turn, type(error).__name__)
+            await self._reopen(turn, error)
             return
         self._appended_at_ms = appended_at_ms
         self.tables.promote()
         self._positions.clear()
         self._release(turn.effects)
-        if len(self._queue) < self._settings.queue_max // 2:
-            self._room.set()
+        self._tell_room()
         self.upkeep.facts_since_checkpoint += len(facts)
         self._count(facts, size, clock() - began_s)
 
@@ -343,6 +394,9 @@ class Lane:
                 await self._check_clock()
             try:
                 await self.upkeep.tend()
+                self.outbox.check()
+            except Corruption:
+                raise
             except OperatorError as error:
                 say(LOG, "upkeep failed", level=logging.WARNING, lane=self.place.lane, why=str(error))
             self._gauge()
@@ -354,8 +408,11 @@ class Lane:
         check tells when they agree again.
         """
         last = self.journal.expected - 1
-        found = await self.journal.read(last, last + 1)
-        if not found or last != self.journal.expected - 1:
+        try:
+            found = await self.journal.read(last, last + 1)
+        except (LogUnavailable, OffsetOutOfRange):
+            return  # Another time.
+        if last != self.journal.expected - 1:
             return  # Something was appended meanwhile; the next check looks at that.
         off_ms = abs(found[0].at_ms - self._appended_at_ms)
         wrong = off_ms > self._settings.clock_off_max_ms
@@ -368,18 +425,31 @@ class Lane:
 
     def _has_room(self) -> bool:
         """Whether new work may come in: the queue is not full, and neither is the executor."""
-        return len(self._queue) < self._settings.queue_max and not self.executor.full
+        return self._has_space() and not self.executor.full
+
+    def _has_space(self) -> bool:
+        settings = self._settings
+        return len(self._queue) < settings.queue_max and self._queue_bytes < settings.queue_bytes_max
 
     async def _wait_for_room(self) -> None:
-        """Wait until new work may come in."""
         while not self._has_room():
             self._room.clear()
             await self._room.wait()
 
+    async def _wait_for_space(self) -> None:
+        while not self._has_space():
+            self._room.clear()
+            await self._room.wait()
+
+    def _tell_room(self) -> None:
+        settings = self._settings
+        if len(self._queue) < settings.queue_max // 2 and self._queue_bytes < settings.queue_bytes_max:
+            self._room.set()
+
     def _marker(self) -> Marker | None:
         journal = self.journal
-        if journal.seq < 0:
-            return None
+        if self._taking_over:
+            return None  # The tables may be ahead of what the journal object knows.
         return Marker(self._journal_topic, journal.expected - 1, journal.owner, journal.seq)
 
     def _late(self, seconds: float) -> None:
@@ -409,21 +479,9 @@ class Lane:
         await self.journal.close()
 
 
-# What facts with payloads weigh; the others count as FACT_BYTES.
-FACT_BYTES: Final = 150
-_PAYLOAD: Final[dict[type, Callable[[Any], int]]] = {
-    StepCompleted: lambda fact: len(fact.data),
-    EventAccepted: lambda fact: len(fact.data),
-    RunCompleted: lambda fact: len(fact.result),
-    PublishQueued: lambda fact: len(fact.value) + (len(fact.event.data) if fact.event is not None else 0),
-}
-
-
-def _payload_bytes(facts: list[Fact]) -> int:
-    """About how many bytes facts will have in the record."""
-    size = FACT_BYTES * len(facts)
-    for fact in facts:
-        payload = _PAYLOAD.get(type(fact))
-        if payload is not None:
-            size += payload(fact)
-    return size
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error that is no group: what stopped one task has cancelled the others."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -4,28 +4,43 @@ Messages and records are rows: they are produced after their fact is durable, an
 have arrived. A failure only means to try again from the first row that is still there; receivers know what came twice.
 Answers may be lost: whoever asks again gets the same answer.
 
-One task a destination, started when there is something to send and ended when there is not.
+One task a destination, started when there is something to send and ended when there is not: a topic that takes nothing
+holds up only itself. What waits is numbers, not records; above ``PUBLISHES_HELD_MAX`` of them not even that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from penstock.core.tables import Tables
-from penstock.errors import LogUnavailable, OperatorError
+from penstock.errors import Busy, LimitExceeded, OperatorError, PenstockError
 from penstock.lane.port import OnTopicWanted
 from penstock.log.port import Log, Produced, Writer
 from penstock.model.commands import Command, NoteDelivered, NotePublished
 from penstock.model.effects import Answer, Deliver, Publish
 from penstock.model.messages import InboxRecord, Reply, group_topic
-from penstock.model.rows import PublishRow
+from penstock.model.rows import OutboxRow, PublishRow
+from penstock.telemetry import say
 from penstock.wire.messages import encode_envelope, encode_inbox, encode_reply
 from penstock.wire.partition import partition_of
 
+LOG: Final = logging.getLogger("penstock.lane.outbox")
 SENT_AT_ONCE_MAX: Final = 500
+SENT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A batch ends once its records hold this much; one record may go beyond it."""
+PUBLISHES_HELD_MAX: Final = 100_000
+"""Records for topics that may wait to be sent, as numbers; later ones are remembered by their rows alone."""
+ANSWERS_HELD_MAX: Final = 10_000
+"""More are not sent: whoever asks again gets the same answer."""
 RETRY_S: Final = 0.2
+TOPIC_RETRY_S: Final = 5.0
+
+T = TypeVar("T")
 
 
 class Outbox:
@@ -41,8 +56,12 @@ class Outbox:
         self._place = tables.place
         self._tasks: dict[object, asyncio.Task[None]] = {}
         self._wanted: dict[int, int] = {}  # lane → the last message released to it
-        self._publishes: list[int] = []
-        self._answers: list[tuple[Answer, int]] = []
+        self._sent: dict[int, int] = {}  # lane → the last message known to be in its inbox
+        self._taken: int | None = None  # the last record for a topic that was put into ``_publishes``
+        self._released = 0  # the last one that may be
+        self._held = 0
+        self._publishes: dict[str, deque[int]] = {}  # topic → numbers not sent yet
+        self._answers: deque[tuple[Answer, int]] = deque(maxlen=ANSWERS_HELD_MAX)
         self._writers: dict[tuple[str, int], Writer] = {}
         self._partitions: dict[str, int] = {}
 
@@ -57,69 +76,115 @@ class Outbox:
         self._start(effect.to_lane, lambda: self._deliver(effect.to_lane))
 
     def publish(self, effect: Publish) -> None:
-        """A record for a topic is durable here: produce it."""
-        self._publishes.append(effect.number)
-        self._start("publish", self._publish)
+        """A record for a topic is durable here: produce it, after those before it. Told twice does no harm."""
+        if self._taken is None:
+            first = self._durable.publishes.scan(limit=1)
+            self._taken = first[0][0] - 1 if first else effect.number - 1
+        self._released = max(effect.number, self._released)
+        self._take()
+
+    def _take(self) -> None:
+        """Hand released records to the tasks of their topics, as many as may wait."""
+        assert self._taken is not None
+        while self._taken < self._released and self._held < PUBLISHES_HELD_MAX:
+            self._taken += 1
+            row = self._durable.publishes.get(self._taken)
+            if row is None:
+                continue  # It was sent before.
+            self._held += 1
+            topic = row.topic
+            self._publishes.setdefault(topic, deque()).append(row.number)
+            self._start(topic, partial(self._publish, topic))
 
     def answer(self, effect: Answer, offset: int) -> None:
         """Answer a request; a read of this lane at ``offset`` or later sees what it did."""
         self._answers.append((effect, offset))
         self._start("answer", self._answer)
 
-    def _start(self, key: object, work: Callable[[], object]) -> None:
+    def _start(self, key: object, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = self._tasks.get(key)
         if task is None or task.done():
-            self._tasks[key] = asyncio.get_running_loop().create_task(work())  # type: ignore[arg-type]
+            self._tasks[key] = asyncio.get_running_loop().create_task(work())
 
     async def _deliver(self, to_lane: int) -> None:
         topic = group_topic(self._place.group, "inbox")
-        cursor = self._durable.outbox_cursors.get(to_lane)
-        sent = cursor.delivered if cursor is not None else 0
-        while sent < self._wanted[to_lane]:
+        while True:
+            cursor = self._durable.outbox_cursors.get(to_lane)
+            delivered = cursor.delivered if cursor is not None else 0
+            sent = max(delivered, self._sent.get(to_lane, 0))
             upto = min(self._wanted[to_lane], sent + SENT_AT_ONCE_MAX)
-            rows = [self._durable.outbox.get((to_lane, seq)) for seq in range(sent + 1, upto + 1)]
-            records = [
-                Produced(encode_inbox(InboxRecord(self._place.lane, row.seq, row.message))) for row in rows if row
-            ]
-            if await self._append(topic, to_lane, records):
-                sent = upto
-                self._submit(NoteDelivered(to_lane, upto))
+            if sent >= upto:
+                return
+            rows = (self._durable.outbox.get((to_lane, seq)) for seq in range(sent + 1, upto + 1))
+            for batch in _batches([(row.seq, self._message(row)) for row in rows if row is not None]):
+                if not await self._append(topic, to_lane, [record for _, record in batch]):
+                    break  # Again from the first one that is not known to be there.
+                self._sent[to_lane] = batch[-1][0]
+                self._submit(NoteDelivered(to_lane, batch[-1][0]))
 
-    async def _publish(self) -> None:
-        while self._publishes:
-            numbers, self._publishes = self._publishes[:SENT_AT_ONCE_MAX], self._publishes[SENT_AT_ONCE_MAX:]
-            rows = [row for n in numbers if (row := self._durable.publishes.get(n)) is not None]
-            by_target: dict[tuple[str, int], list[tuple[int, Produced]]] = {}
-            for row in rows:
-                target = (row.topic, await self._partition(row))
-                by_target.setdefault(target, []).append((row.number, _produced(row)))
-            for (topic, partition), records in by_target.items():
-                while not await self._append(topic, partition, [r for _, r in records]):
-                    pass
-                self._submit(NotePublished(tuple(n for n, _ in records)))
+    def _message(self, row: OutboxRow) -> Produced:
+        # The key says which message it is even to a receiver that can't read it.
+        record = InboxRecord(self._place.lane, row.seq, row.message)
+        return Produced(encode_inbox(record), message_key(self._place.lane, row.seq))
+
+    async def _publish(self, topic: str) -> None:
+        numbers = self._publishes[topic]
+        while numbers:
+            some = [numbers.popleft() for _ in range(min(len(numbers), SENT_AT_ONCE_MAX))]
+            by_partition: dict[int, list[tuple[int, Produced]]] = {}
+            for number in some:
+                row = self._durable.publishes.get(number)
+                if row is not None:
+                    by_partition.setdefault(await self._partition(row), []).append((number, _produced(row)))
+            for partition, records in by_partition.items():
+                for batch in _batches(records):
+                    await self._send(topic, partition, batch)
+            self._held -= len(some)
+            self._take()
+        del self._publishes[topic]  # In the turn in which it was seen to be empty.
+
+    async def _send(self, topic: str, partition: int, batch: list[tuple[int, Produced]]) -> None:
+        """Until it is there; one that the log will never take stays a row, and those behind it go on."""
+        while True:
+            try:
+                if await self._append(topic, partition, [record for _, record in batch]):
+                    break
+            except LimitExceeded as error:
+                if len(batch) > 1:
+                    for one in batch:
+                        await self._send(topic, partition, [one])
+                    return
+                say(LOG, "record not sent", level=logging.ERROR, topic=topic, number=batch[0][0], why=str(error))
+                return
+        self._submit(NotePublished(tuple(number for number, _ in batch)))
 
     async def _answer(self) -> None:
         topic = group_topic(self._place.group, "replies")
         while self._answers:
-            answers, self._answers = self._answers[:SENT_AT_ONCE_MAX], self._answers[SENT_AT_ONCE_MAX:]
-            by_api: dict[int, list[Produced]] = {}
-            for effect, offset in answers:
+            by_api: dict[int, list[tuple[None, Produced]]] = {}
+            for _ in range(min(len(self._answers), SENT_AT_ONCE_MAX)):
+                effect, offset = self._answers.popleft()
                 reply = encode_reply(Reply(effect.request, self._place.lane, offset, effect.reply))
-                by_api.setdefault(effect.reply_to, []).append(Produced(reply))
+                by_api.setdefault(effect.reply_to, []).append((None, Produced(reply)))
             for partition, records in by_api.items():
-                await self._append(topic, partition, records)
+                for batch in _batches(records):
+                    await self._append(topic, partition, [record for _, record in batch])
 
     async def _append(self, topic: str, partition: int, records: list[Produced]) -> bool:
-        """Append, or wait a little and say no; after a failure the writer is a new one."""
+        """Append, or wait a little and say no; after a failure the writer is a new one.
+
+        Raises LimitExceeded where trying again cannot help.
+        """
         key = (topic, partition)
-        writer = self._writers.get(key)
-        if writer is None:
-            writer = self._writers[key] = self._log.writer(topic, partition)
         try:
+            writer = self._writers.get(key)
+            if writer is None:
+                writer = self._writers[key] = self._log.writer(topic, partition)
             await writer.append(records)
-        except LogUnavailable:
-            del self._writers[key]
-            await writer.close()
+        except (OperatorError, Busy):
+            broken = self._writers.pop(key, None)
+            if broken is not None:
+                await broken.close()
             await asyncio.sleep(RETRY_S)
             return False
         return True
@@ -132,17 +197,25 @@ class Outbox:
                 if found is None:
                     await self._on_topic_wanted(row.topic)
                     found = await self._log.topic(row.topic)
-            except OperatorError:
+            except (PenstockError, ValueError) as error:
+                say(LOG, "topic missing", level=logging.ERROR, topic=row.topic, number=row.number, why=str(error))
                 found = None
             if found is not None:
                 self._partitions[row.topic] = found.partitions
             else:
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(TOPIC_RETRY_S)
         if row.event is not None:
             return partition_of(row.event.key or row.event.id, partitions)
         if row.key:
             return partition_of(row.key.decode("utf-8", "surrogateescape"), partitions)
         return row.number % partitions
+
+    def check(self) -> None:
+        """Forget the tasks that have ended; raise what ended one that should not have."""
+        for key, task in tuple(self._tasks.items()):
+            if task.done():
+                del self._tasks[key]
+                task.result()
 
     async def close(self) -> None:
         """Send nothing more. What was not known to arrive is still owed."""
@@ -151,6 +224,25 @@ class Outbox:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for writer in self._writers.values():
             await writer.close()
+
+
+def message_key(from_lane: int, seq: int) -> bytes:
+    """The key of a record in an inbox: readable where its value is not."""
+    return b"%d:%d" % (from_lane, seq)
+
+
+def _batches(records: Iterable[tuple[T, Produced]]) -> Iterator[list[tuple[T, Produced]]]:
+    """The records in order, as many at once as ``SENT_BYTES_MAX`` allows."""
+    batch: list[tuple[T, Produced]] = []
+    size = 0
+    for name, record in records:
+        batch.append((name, record))
+        size += len(record.value or b"")
+        if size >= SENT_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _produced(row: PublishRow) -> Produced:

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 from penstock.core.fold import fold
 from penstock.core.tables import Tables
-from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange
+from penstock.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
 from penstock.log.port import Log, Record
+from penstock.model.facts import Fact
 from penstock.model.journal import JournalRecord
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
@@ -47,9 +48,21 @@ class Reached(NamedTuple):
 def apply(tables: Tables, record: JournalRecord) -> None:
     """Fold a record that counts. Its effects are not released: whatever is still owed is in the tables."""
     for fact in record.facts:
-        fold(tables, fact, record.at_ms)
+        try:
+            fold(tables, fact, record.at_ms)
+        except Exception as error:
+            raise cannot_fold(tables, fact, error) from error
     for p in record.positions:
         tables.positions.put((p.topic, p.partition), PositionRow(p.topic, p.partition, p.offset))
+
+
+def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
+    """What stops a lane whose fact can't be applied."""
+    return InternalError(
+        f"lane {tables.place.lane} of group {tables.place.group!r} stopped: a fact {type(fact).__name__} could not be "
+        f"applied: expected every recorded fact to fold, got {type(error).__name__}: {error}. Nothing of it has taken "
+        "effect. Start the version that ran before, and report this with the journal: penstock journal."
+    )
 
 
 async def restore(

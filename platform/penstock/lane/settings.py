@@ -16,7 +16,8 @@ class LaneSettings:
     ``checkpoint_…``  rows go to the compacted topics after so many facts or so long, but not more often than the gap.
     ``trim_lag_ms``   what a checkpoint made unnecessary stays this much longer; ``history_ms`` keeps it for readers;
                       ``trim_every_ms`` is how often it is looked for.
-    ``queue_max``     commands that may wait before sources pause; ``turn_…_max`` bound one group commit.
+    ``queue_…max``    commands, and bytes of events, that may wait before sources pause; ``turn_…_max`` bound one
+                      group commit.
     """
 
     flush_after_ms: int = 1_000
@@ -28,6 +29,7 @@ class LaneSettings:
     trim_every_ms: int = 10_000
     history_ms: int = DAY_MS
     queue_max: int = 4_000
+    queue_bytes_max: int = 64 * 1024 * 1024
     turn_commands_max: int = 2_000
     turn_facts_max: int = 4_000
     turn_bytes_max: int = 512 * 1024

@@ -21,6 +21,8 @@ RELOAD_MS: Final = 5_000
 PAGE_ROWS: Final = 2_000
 FIRED_AT_ONCE_MAX: Final = 1_000
 FULL_WAIT_S: Final = 0.02
+HEAP_MAX: Final = 50_000
+"""Timers loaded at once. More that are due (a worker comes back to a million) wait in the table for these."""
 
 
 class Timers:
@@ -48,6 +50,7 @@ class Timers:
         self._handle: Alarm | None = None
         self._handle_at_ms = 0
         self._running = False
+        self._cut = False  # The horizon is where the heap was full, not where it should be.
         self._reload = asyncio.Event()
         self.paused = False  # While the clock is known to be wrong.
 
@@ -58,6 +61,7 @@ class Timers:
 
     def reload(self) -> None:
         """Read the heap's stretch of time again: the tables were folded by somebody else."""
+        self._heap.clear()
         self._horizon_ms = 0
         self._reload.set()
 
@@ -73,10 +77,13 @@ class Timers:
         """Keep the heap filled up to the horizon, for ever."""
         self._running = True
         while True:
+            self._reload.clear()  # First: what is asked for while loading is done next.
             until = self._now_ms() + HORIZON_MS
             if until > self._horizon_ms:
-                await self._load(self._horizon_ms, until)
-            self._reload.clear()
+                if len(self._heap) <= HEAP_MAX // 2:
+                    await self._load(self._horizon_ms, until)
+                else:
+                    self._cut = True
             alarm = self._call_later(RELOAD_MS / 1000, self._reload.set)
             await self._reload.wait()
             alarm.cancel()
@@ -84,6 +91,7 @@ class Timers:
     async def _load(self, start_ms: int, until_ms: int) -> None:
         # The horizon moves first: what is armed from now on goes to the heap by itself; firing twice does no harm.
         self._horizon_ms = until_ms
+        self._cut = False
         start: TimerKey = (start_ms, "", "", "")
         while True:
             page = self._tables.timers.scan(start, limit=PAGE_ROWS)
@@ -95,6 +103,10 @@ class Timers:
             if len(page) < PAGE_ROWS or page[-1][0][0] >= until_ms:
                 return
             last = page[-1][0]
+            if len(self._heap) >= HEAP_MAX:
+                # Some of this very millisecond may be loaded again: firing twice does no harm.
+                self._horizon_ms, self._cut = min(self._horizon_ms, last[0]), True
+                return
             start = (last[0], last[1], last[2], last[3] + "\x00")
             await asyncio.sleep(0)
 
@@ -125,6 +137,8 @@ class Timers:
             last_ms = key[0]
         if fired:
             self._lateness_s((now_ms - last_ms) / 1000)
+        if self._cut and len(self._heap) <= HEAP_MAX // 2:
+            self._reload.set()
         self._schedule()
 
     def close(self) -> None:

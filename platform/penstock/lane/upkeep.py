@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from penstock.errors import LogUnavailable
+from penstock.errors import Busy, LogUnavailable
 from penstock.lane.parts import LaneParts
-from penstock.log.port import Produced
+from penstock.log.port import Produced, Transaction
 from penstock.model.messages import group_topic
 from penstock.state.checkpoint import Checkpoint
 from penstock.state.marker import Marker
@@ -80,34 +80,41 @@ class Upkeep:
         marker = self._marker()
         if marker is None or marker == self._last:
             return
-        inbox = group_topic(self._place.group, "inbox")
-        facts = self.facts_since_checkpoint
-        held = self._tables.durable.positions.get((inbox, self._place.lane))
-        position = held.offset if held is not None else 0
-        checkpoint = await Checkpoint.begin(self._tables, marker)
         self._checkpointed_at_ms = self._now_ms()
         try:
-            await self._send(checkpoint, position)
+            # Begun before the rows are looked at: if the lane is lost from here on, it is refused (lanes.md rule 13).
+            transaction = await self._log.transaction(self._transaction)
+        except LogUnavailable:
+            return
+        try:
+            await self._fill(transaction)
         except BaseException as error:
-            checkpoint.abandoned()
-            if isinstance(error, LogUnavailable):
+            await transaction.abort()
+            if isinstance(error, LogUnavailable | Busy):
                 return  # Not a loss: the next one holds these rows too.
             raise
-        await checkpoint.committed()
-        self.facts_since_checkpoint -= facts
-        self._last = marker
-        self._done.append(Checkpointed(marker.offset, position, self._checkpointed_at_ms))
 
-    async def _send(self, checkpoint: Checkpoint, inbox_position: int) -> None:
-        transaction = await self._log.transaction(self._transaction)
+    async def _fill(self, transaction: Transaction) -> None:
+        """Everything into the transaction, and commit it."""
+        marker = self._marker()
+        if marker is None:  # The lane is being taken over again at this moment.
+            await transaction.abort()
+            return
+        facts = self.facts_since_checkpoint
+        held = self._tables.durable.positions.get((group_topic(self._place.group, "inbox"), self._place.lane))
+        position = held.offset if held is not None else 0
+        checkpoint = await Checkpoint.begin(self._tables, marker)
         try:
             async for which, rows in checkpoint.chunks():
                 topic = group_topic(self._place.group, which)
                 transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
-            await transaction.commit({self._place.lane: inbox_position})
-        except BaseException:
-            await transaction.abort()
-            raise
+            await transaction.commit({self._place.lane: position})
+            await checkpoint.committed()
+        finally:
+            checkpoint.abandoned()  # Lets go of the snapshot; what is committed stays so.
+        self.facts_since_checkpoint -= facts
+        self._last = marker
+        self._done.append(Checkpointed(marker.offset, position, self._checkpointed_at_ms))
 
     async def trim(self) -> None:
         """Cut journal and inbox behind the last but one checkpoint that is older than the lag and the history."""
@@ -117,12 +124,13 @@ class Upkeep:
             old = self._done.popleft()
         if old is None:
             return
+        self._done.appendleft(old)  # Until it is done with: a round that fails is made up for by the next.
         journal, inbox = (group_topic(self._place.group, which) for which in ("journal", "inbox"))
-        kept_from = await self._log.offset_at(journal, self._place.lane, now_ms - self._settings.history_ms)
         try:
+            kept_from = await self._log.offset_at(journal, self._place.lane, now_ms - self._settings.history_ms)
             await self._log.trim(journal, self._place.lane, min(old.offset, kept_from))
             await self._log.trim(inbox, self._place.lane, old.inbox)
         except LogUnavailable:
-            return  # Trimming is cleaning: the next round does it.
-        if kept_from < old.offset:
-            self._done.appendleft(old)
+            return
+        if kept_from >= old.offset and self._done[0] is old:
+            self._done.popleft()

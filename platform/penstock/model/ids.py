@@ -14,9 +14,11 @@ from typing import Final
 
 SLOTS: Final = 4096
 ULID_CHARS: Final = 26
+TIME_CHARS: Final = 10
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # Ten bits at a time: one table look-up for two characters.
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_AS_BASE32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # Python's own digits.
 _VALUES: Final = {c: i for i, c in enumerate(_ALPHABET)}
 
 
@@ -61,8 +63,8 @@ def ulid(at_ms: int, tail: bytes) -> str:
 
 
 def ulid_time_ms(text: str) -> int:
-    """The Unix milliseconds in a ULID."""
-    return decode_ulid(text) >> 80
+    """The Unix milliseconds in a ULID: its first ten characters. Raises ValueError where they are no such number."""
+    return int(text[:TIME_CHARS].translate(_AS_BASE32), 32)
 
 
 def hash16(*parts: str) -> bytes:

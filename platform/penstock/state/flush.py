@@ -48,6 +48,9 @@ FLUSH_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 """A batch is written once it holds this much; one row may go beyond it."""
 SLICE_ROWS: Final = 100
 """Rows encoded in one turn of the loop: about a millisecond."""
+FLUSH_TURNS_MAX: Final = 40
+"""Turns that encoding may take; a flush of more rows takes larger slices. Under load a turn brings more rows than a
+fixed slice takes away: every flush would find more to write than the one before, without end."""
 FORGET_ROWS: Final = 5_000
 """Rows dropped from memory in one turn of the loop."""
 BUSY_WAIT_S: Final = 0.005
@@ -82,7 +85,8 @@ class Flush:
         batch: list[Change] = []
         size = rows = 0
         pending = self._rows()
-        while slice_ := list(islice(pending, SLICE_ROWS)):
+        slice_rows = max(SLICE_ROWS, sum(len(table.frozen) for table in self._tables) // FLUSH_TURNS_MAX)
+        while slice_ := list(islice(pending, slice_rows)):
             for table, key, row in slice_:
                 if len(batch) > FLUSH_BATCH_CHANGES_MAX - _CHANGES_PER_ROW - _NOTES or size >= FLUSH_BATCH_BYTES_MAX:
                     await self._write_part(batch)

@@ -1,0 +1,179 @@
+"""``lane/sources.py``: what comes in is queued with its position; nothing that can't be read stops the intake."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from penstock.lane.lane import Item
+from penstock.lane.outbox import message_key
+from penstock.lane.sources import Intake, Taken
+from penstock.log.port import Produced
+from penstock.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
+from penstock.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
+from penstock.model.messages import InboxRecord
+from penstock.wire.messages import encode_app, encode_envelope, encode_inbox
+from tests.core.values import PLACE, app, event, function
+from tests.lane.rig import EVENTS, FUNCTIONS, INBOX, LETTERS, Rig, until
+
+SHOP = app(function("ship", "order/placed"))
+
+
+class Gate:
+    """An intake whose room the test opens and shuts."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.items: list[Item] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self.space = asyncio.Event()
+        self.space.set()
+        self.intake = Intake(
+            rig.logs["a"],
+            PLACE.group,
+            PLACE.lane,
+            self.items.append,
+            self._room,
+            self.space.wait,  # type: ignore[arg-type]
+        )
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def _room(self) -> None:
+        await self.room.wait()
+
+    def begin(self, *works: Any) -> None:
+        self.tasks += [asyncio.get_running_loop().create_task(work) for work in works]
+
+    def commands(self) -> list[Any]:
+        return [item.command if isinstance(item, Taken) else item for item in self.items]
+
+
+async def test_a_poison_record_is_refused_and_the_source_goes_on(rig: Rig) -> None:
+    owner = await rig.own()
+    await rig.register(SHOP)
+    await until(lambda: owner.lane.catalogue_seen == 1)
+    await rig.put("events", Produced(b"garbage", b"key"), Produced(encode_envelope(event(1))))
+    await until(lambda: rig.facts(RunStarted))
+    await until(lambda: rig.records(LETTERS))
+    (refused,) = rig.facts(CommandRefused)
+    assert refused.subject == "events/0@0"
+    (letter,) = rig.records(LETTERS)
+    assert (letter.key, letter.value) == (b"key", b"garbage")
+
+
+async def test_an_event_waits_until_the_catalogue_it_was_stamped_with_is_queued(rig: Rig) -> None:
+    gate = Gate(rig)
+    gate.space.clear()
+    await rig.register(SHOP)
+    stamped = event(1)
+    await rig.send(type(stamped)(**{**{f: getattr(stamped, f) for f in stamped.__struct_fields__}, "catalogue": 1}))
+    gate.begin(gate.intake.run_source(*EVENTS, 0), gate.intake.run_catalogue(0))
+    await rig.here.sleep(1)
+    assert gate.items == []
+    gate.space.set()
+    await until(lambda: len(gate.items) == 2)
+    assert [type(c) for c in gate.commands()] == [SeeCatalogue, AcceptEvent]
+
+
+async def test_a_stamp_beyond_the_catalogues_end_does_not_stop_the_source(rig: Rig) -> None:
+    gate = Gate(rig)
+    stamped = event(1)
+    await rig.send(type(stamped)(**{**{f: getattr(stamped, f) for f in stamped.__struct_fields__}, "catalogue": 99}))
+    gate.begin(gate.intake.run_source(*EVENTS, 0), gate.intake.run_catalogue(0))
+    await until(lambda: gate.items)
+
+
+async def test_a_catalogue_whose_last_records_were_compacted_away_counts_as_seen(rig: Rig) -> None:
+    await rig.register(SHOP)
+    await rig.put(FUNCTIONS, Produced(encode_app(app(id="old")), b"old"), Produced(None, b"old"))
+    await rig.here.sleep(1_000)
+    rig.cluster.retain()
+    owner = await rig.own()
+    await until(lambda: owner.lane.catalogue_seen == 3)
+
+
+async def test_a_position_that_was_trimmed_away_is_a_fact_that_names_what_was_lost(rig: Rig) -> None:
+    await rig.register(SHOP)
+    first = await rig.own()
+    await rig.send(event(1))
+    await until(lambda: first.lane.tables.durable.positions.get(EVENTS).offset == 1)  # type: ignore[union-attr]
+    await first.stop()
+    await rig.send(event(2), event(3), event(4))
+    await rig.logs["a"].trim("events", 0, 3)
+    second = await rig.own()
+    await until(lambda: len(rig.facts(RunStarted)) == 2)
+    (gap,) = rig.facts(SourceGap)
+    assert (gap.topic, gap.partition, gap.from_offset, gap.to_offset) == ("events", 0, 1, 3)
+    assert len(rig.facts(SourceOpened)) == 1
+    await second.stop()
+
+
+async def test_a_source_pauses_without_room_and_the_inbox_only_without_space(rig: Rig) -> None:
+    gate = Gate(rig)
+    gate.room.clear()
+    await rig.send(event(1))
+    await rig.put(INBOX, Produced(encode_inbox(InboxRecord(-1, 0, CancelRun("x", "y", "r", 0)))))
+    gate.begin(gate.intake.run_source(*EVENTS, 0), gate.intake.run_inbox(0))
+    await rig.here.sleep(1)
+    assert [type(c) for c in gate.commands()] == [CancelRun]
+    gate.room.set()
+    await until(lambda: len(gate.items) == 2)
+
+
+async def test_an_app_that_cannot_be_read_is_refused_and_the_others_are_taken(rig: Rig) -> None:
+    await rig.register(SHOP)
+    owner = await rig.own()
+    await rig.put(FUNCTIONS, Produced(b"garbage", b"shop"))
+    await rig.register(app(function("other", "a/b"), id="other"))
+    await until(lambda: owner.lane.catalogue_seen == 3)
+    await rig.send(event(1))
+    await until(lambda: rig.facts(RunStarted))  # The app is as it was before.
+    assert [f.subject for f in rig.facts(CommandRefused)] == [f"{FUNCTIONS}/0@1"]
+    await owner.stop()
+    again = await rig.own()
+    await until(lambda: again.lane.catalogue_seen == 3)
+    assert len(rig.facts(CommandRefused)) == 1
+
+
+async def test_a_message_that_cannot_be_read_does_not_stop_those_behind_it(rig: Rig) -> None:
+    owner = await rig.own()
+    for seq, value in ((1, None), (2, b"garbage"), (3, None)):
+        whole = encode_inbox(InboxRecord(1, seq, CancelRun("nobody", "no reason", f"r{seq}", -1)))
+        await rig.put(INBOX, Produced(value or whole, message_key(1, seq)))
+    await until(lambda: len(rig.facts(MessageTaken)) == 3)
+    await until(lambda: rig.records(LETTERS))
+    assert [f.seq for f in rig.facts(MessageTaken)] == [1, 2, 3]
+    assert rig.records(LETTERS)[0].value == b"garbage"
+    await owner.stop()
+
+
+async def test_a_foreign_record_in_the_inbox_is_refused_and_counts_as_nobodys_message(rig: Rig) -> None:
+    gate = Gate(rig)
+    await rig.put(INBOX, Produced(b"garbage"), Produced(b"garbage", b"not a number"))
+    gate.begin(gate.intake.run_inbox(0))
+    await until(lambda: len(gate.items) == 2)
+    assert [type(c) for c in gate.commands()] == [RefuseRecord, RefuseRecord]
+
+
+async def test_a_message_taken_twice_is_counted_once(rig: Rig) -> None:
+    owner = await rig.own()
+    record = Produced(encode_inbox(InboxRecord(1, 1, CancelRun("nobody", "", "r", -1))))
+    await rig.put(INBOX, record, record)
+    position = (INBOX, PLACE.lane)
+    await until(lambda: (row := owner.lane.tables.durable.positions.get(position)) and row.offset == 2)
+    assert len(rig.facts(MessageTaken)) == 1
+
+
+async def test_a_source_goes_on_after_the_log_was_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(rig)
+    gate.begin(gate.intake.run_source(*EVENTS, 0))
+    await rig.here.sleep(0.1)
+    rig.logs["a"]._dead = "is away for a while"
+    rig.cluster.partitions["events", 0].wake()
+    await rig.here.sleep(5)
+    rig.logs["a"]._dead = None
+    await rig.send(event(1))
+    await until(lambda: gate.items)
+    assert not any(task.done() for task in gate.tasks)
