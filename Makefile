@@ -44,5 +44,5 @@ sim: $(STAMP) ## simulate a hostile world: SEEDS=0-999 or SEED=42
 chaos: $(STAMP) ## kill -9 a loaded server KILLS=50 times and compare ledgers
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
 
-bench: $(STAMP) ## run every script of bench/, one JSON line a figure
-	@set -e; for script in bench/[a-z]*.py; do echo "# $$script" >&2; $(BIN)/python "$$script"; done
+bench: $(STAMP) ## run every script of bench/ in a short form; FULL=1 for figures to publish
+	$(BIN)/python -m bench $(if $(FULL),--full)

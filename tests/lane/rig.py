@@ -39,7 +39,7 @@ REPLIES = f"{PLACE.group}.replies"
 LETTERS = f"{PLACE.group}.dead-letters"
 EVENTS: Source = ("events", 0)
 TELEMETRY = Telemetry()
-TURNS_MAX = 100_000
+TURNS_MAX = 4_000
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -272,11 +272,11 @@ class Rig:
 
 async def until(what: Callable[[], object]) -> None:
     """Wait, in virtual time, until it is true."""
-    for _ in range(TURNS_MAX):
+    for turn in range(TURNS_MAX):
         if what():
             return
-        await asyncio.sleep(0.001)
-    raise AssertionError(f"expected to become true within {TURNS_MAX / 1_000} virtual seconds: {what}")
+        await asyncio.sleep(0.001 if turn < TURNS_MAX // 2 else 0.1)
+    raise AssertionError(f"expected to become true within {TURNS_MAX} looks in virtual time: {what}")
 
 
 def offsets(record: JournalRecord) -> dict[Source, int]:

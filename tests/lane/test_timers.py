@@ -67,10 +67,10 @@ async def test_timers_fire_at_their_time_in_order(bench: Bench) -> None:
 async def test_what_lies_beyond_the_horizon_is_in_the_table_alone_and_fires_on_time(bench: Bench) -> None:
     bench.run()
     await asyncio.sleep(0)
-    bench.arm(10 * HORIZON_MS)
+    bench.arm(3 * HORIZON_MS)
     assert bench.timers.pending == 0
     await until(lambda: bench.fired)
-    assert bench.at_ms == [10 * HORIZON_MS]
+    assert bench.at_ms == [3 * HORIZON_MS]
 
 
 async def test_a_timer_in_the_past_fires_at_once_and_says_how_late_it_is(bench: Bench) -> None:
@@ -92,8 +92,8 @@ async def test_timers_armed_before_and_while_the_table_is_loaded_are_not_lost(
     bench.arm(500, "sooner")
     bench.arm(1_001, "between")
     bench.arm(2_000, "later")
-    await until(lambda: len(bench.fired) >= 13)
-    assert {f.id for f in bench.fired} == {*(f"before{n}" for n in range(10)), "sooner", "between", "later"}
+    expected = {*(f"before{n}" for n in range(10)), "sooner", "between", "later"}
+    await until(lambda: {f.id for f in bench.fired} == expected)
     assert bench.fired[0].id == "sooner"
 
 
@@ -152,7 +152,7 @@ async def test_what_is_due_waits_in_the_table_until_the_lane_has_room(bench: Ben
 async def test_at_most_so_many_fire_in_one_turn_of_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRED_AT_ONCE_MAX", 10)
     for n in range(35):
-        bench.arm(1_000, str(n))
+        bench.arm(0, str(n))
     bench.run()
     seen: list[int] = []
     while len(bench.fired) < 35:

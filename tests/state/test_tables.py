@@ -11,7 +11,7 @@ from penstock.errors import Corruption, InternalError
 from penstock.model.place import Place
 from penstock.model.rows import CounterRow, SeenRow, StepRow, TimerRow
 from penstock.state import layers
-from penstock.state.flush import FLUSH_BATCH_CHANGES_MAX
+from penstock.state.flush import FLUSH_BATCH_CHANGES_MAX, FLUSH_TURNS_MAX, SLICE_ROWS
 from penstock.state.keyspace import FLUSHING_KEY, KEYSPACE, MARKS
 from penstock.state.marker import Marker, decode_marker, encode_marker
 from penstock.state.memory import MemoryDisk, MemoryStore
@@ -198,6 +198,19 @@ async def test_a_lane_goes_on_while_a_flush_writes() -> None:
     assert turns > 10
     assert max(store.writes) <= FLUSH_BATCH_CHANGES_MAX
     assert tables.overlay_rows == turns // 2
+
+
+async def test_a_flush_of_many_rows_takes_no_more_turns_than_its_limit() -> None:
+    tables = LaneTables(PLACE, CountingStore())
+    for n in range(3 * SLICE_ROWS * FLUSH_TURNS_MAX):
+        tables.runs.put(f"{n:05}", run(f"{n:05}"))
+    tables.promote()
+    flush = asyncio.create_task(tables.flush(marker(1)))
+    turns = 0
+    while not flush.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns <= FLUSH_TURNS_MAX + 10
 
 
 async def test_rows_that_came_and_went_never_reach_the_store() -> None:

@@ -424,8 +424,9 @@ class Lane:
             self.submit(CleanUp())
 
     def _has_room(self) -> bool:
-        """Whether new work may come in: the queue is not full, and neither is the executor."""
-        return self._has_space() and not self.executor.full
+        """Whether new work may come in: the queue is not full, nor the executor, nor the memory of unflushed rows."""
+        flushed = self.tables.overlay_rows < self._settings.overlay_rows_max
+        return self._has_space() and flushed and not self.executor.full
 
     def _has_space(self) -> bool:
         settings = self._settings

@@ -29,6 +29,7 @@ class LaneSettings:
     trim_every_ms: int = 10_000
     history_ms: int = DAY_MS
     queue_max: int = 4_000
+    overlay_rows_max: int = 400_000
     queue_bytes_max: int = 64 * 1024 * 1024
     turn_commands_max: int = 2_000
     turn_facts_max: int = 4_000

@@ -108,6 +108,8 @@ class Upkeep:
             async for which, rows in checkpoint.chunks():
                 topic = group_topic(self._place.group, which)
                 transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
+                if self._tables.overlay_rows >= self._settings.flush_rows:
+                    await self.flush()  # The snapshot stays as it is; memory must not wait for the last chunk.
             await transaction.commit({self._place.lane: position})
             await checkpoint.committed()
         finally:

@@ -1,0 +1,228 @@
+"""``lane/outbox.py``: what the tables owe the world arrives: messages without a hole, records at least once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from penstock.core.fold import fold
+from penstock.core.owed import owed_messages
+from penstock.errors import ConfigError
+from penstock.lane import outbox as module
+from penstock.lane.outbox import Outbox
+from penstock.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
+from penstock.log.port import TopicSpec
+from penstock.model.commands import CancelRun, Command, NoteDelivered, NotePublished
+from penstock.model.effects import Answer, Deliver, Publish
+from penstock.model.facts import Fact, MessagesDelivered, MessageSent, PublishesSent, PublishQueued
+from penstock.state.memory import MemoryStore
+from penstock.state.tables import LaneTables
+from penstock.wire.messages import decode_inbox, decode_reply
+from tests.core.values import PLACE, START_MS
+from tests.lane.rig import INBOX, REPLIES, Rig, until
+
+
+class Bench:
+    """An outbox over tables; what it notes is folded at once, unless ``deaf``."""
+
+    def __init__(self, rig: Rig, tables: LaneTables | None = None) -> None:
+        self.rig = rig
+        self.tables = tables or LaneTables(PLACE, MemoryStore())
+        self.notes: list[Command] = []
+        self.deaf = False
+        self.wanted: list[str] = []
+        self.outbox = Outbox(rig.logs["a"], self.tables.durable, self.note, self.want)
+
+    async def want(self, topic: str) -> None:
+        self.wanted.append(topic)
+        if topic == "forbidden":
+            raise ConfigError("this topic may not be made")
+        await self.rig.logs["a"].create_topics([TopicSpec(topic, 1)])
+
+    def note(self, command: Command) -> None:
+        self.notes.append(command)
+        if self.deaf:
+            return
+        match command:
+            case NoteDelivered():
+                self.fold(MessagesDelivered(command.to_lane, command.upto))
+            case NotePublished():
+                self.fold(PublishesSent(command.numbers))
+
+    def fold(self, fact: Fact) -> None:
+        effects = fold(self.tables, fact, START_MS)
+        self.tables.promote()
+        for effect in effects:
+            if isinstance(effect, Deliver):
+                self.outbox.deliver(effect)
+            elif isinstance(effect, Publish):
+                self.outbox.publish(effect)
+
+    def message(self, seq: int, size: int = 0) -> None:
+        self.fold(MessageSent(1, seq, CancelRun(f"run{seq}", "x" * size)))
+
+    def record(self, number: int, topic: str, key: bytes = b"", value: bytes = b"v") -> None:
+        self.fold(PublishQueued(number, topic, key, value, (), None))
+
+    def received(self) -> list[int]:
+        return [decode_inbox(r.value or b"").seq for r in self.rig.records(INBOX, 1)]
+
+
+async def idle(bench: Bench) -> None:
+    await until(lambda: bench.outbox.idle)
+    bench.outbox.check()
+
+
+async def test_messages_arrive_in_order_and_are_noted(rig: Rig) -> None:
+    bench = Bench(rig)
+    for seq in (1, 2, 3):
+        bench.message(seq)
+    await idle(bench)
+    assert bench.received() == [1, 2, 3]
+    assert bench.tables.durable.outbox.scan(limit=1) == []
+
+
+@pytest.mark.parametrize("verdict", [REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN])
+async def test_after_a_failure_the_sequence_has_no_hole(rig: Rig, verdict: Verdict) -> None:
+    bench = Bench(rig)
+    rig.faults.appends[INBOX] += [verdict, verdict]
+    bench.message(1)
+    await asyncio.sleep(0)
+    bench.message(2)
+    bench.message(3)
+    await idle(bench)
+    firsts = list(dict.fromkeys(bench.received()))
+    assert firsts == [1, 2, 3]
+
+
+async def test_what_was_sent_and_is_not_noted_yet_is_not_sent_again(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.deaf = True
+    bench.message(1)
+    await idle(bench)
+    bench.message(2)
+    await idle(bench)
+    assert bench.received() == [1, 2]
+
+
+async def test_after_a_restart_it_goes_on_with_what_is_not_known_to_have_arrived(rig: Rig) -> None:
+    first = Bench(rig)
+    first.message(1)
+    first.record(1, "events")
+    await idle(first)
+    first.deaf = True
+    first.message(2)
+    first.record(2, "events")
+    await idle(first)
+    second = Bench(rig, first.tables)
+    for effect in owed_messages(second.tables.durable):
+        if isinstance(effect, Deliver):
+            second.outbox.deliver(effect)
+        elif isinstance(effect, Publish):
+            second.outbox.publish(effect)
+    await idle(second)
+    assert first.received() == [1, 2, 2]
+    assert second.notes == [NoteDelivered(1, 2), NotePublished((2,))]
+
+
+async def test_messages_go_out_in_batches_a_log_takes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SENT_BYTES_MAX", 1_000)
+    bench = Bench(rig)
+    for seq in range(1, 11):
+        bench.message(seq, size=400)
+    await idle(bench)
+    assert bench.received() == list(range(1, 11))
+    assert rig.faults.asked.count(("a", INBOX)) == 4
+
+
+async def test_records_of_one_key_lie_in_one_partition_in_order_and_are_noted_by_partition(rig: Rig) -> None:
+    bench = Bench(rig)
+    await rig.logs["a"].create_topics([TopicSpec("out", 3)])
+    for number in range(1, 31):
+        bench.record(number, "out", b"key%d" % (number % 5), b"%d" % number)
+    await idle(bench)
+    for n in range(5):
+        where = [(p, int(r.value or b"")) for p in range(3) for r in rig.records("out", p) if r.key == b"key%d" % n]
+        assert len({p for p, _ in where}) == 1
+        assert [v for _, v in where] == sorted(v for _, v in where)
+    assert len(bench.notes) <= 3 * 2
+    assert sorted(n for note in bench.notes for n in note.numbers) == list(range(1, 31))  # type: ignore[union-attr]
+
+
+async def test_a_record_told_twice_is_sent_once(rig: Rig) -> None:
+    """A lane that reopens says again what is owed, and what is under way with it."""
+    bench = Bench(rig)
+    bench.deaf = True
+    bench.record(1, "events")
+    bench.outbox.publish(Publish(1))
+    await idle(bench)
+    bench.outbox.publish(Publish(1))
+    await idle(bench)
+    assert len([r for p in (0, 1) for r in rig.records("events", p)]) == 1
+
+
+async def test_a_topic_that_is_not_there_is_asked_for(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.record(1, "new")
+    await idle(bench)
+    assert bench.wanted == ["new"]
+    assert [r.value for r in rig.records("new")] == [b"v"]
+
+
+async def test_a_topic_that_cannot_be_had_holds_up_neither_messages_nor_other_topics(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.record(1, "forbidden")
+    bench.record(2, "events", b"k")
+    bench.message(1)
+    await until(lambda: len(bench.notes) == 2)
+    assert bench.received() == [1]
+    assert not bench.outbox.idle
+    bench.outbox.check()
+    await bench.outbox.close()
+    assert bench.tables.durable.publishes.get(1) is not None, "it is still owed"
+
+
+async def test_a_topic_that_takes_nothing_now_is_tried_until_it_does(rig: Rig) -> None:
+    bench = Bench(rig)
+    rig.faults.appends["events"] += [REFUSED, UNKNOWN_NOT_WRITTEN, REFUSED]
+    bench.record(1, "events", b"k")
+    await idle(bench)
+    assert bench.notes == [NotePublished((1,))]
+
+
+async def test_a_record_no_log_takes_stays_owed_and_those_behind_it_go_on(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.record(1, "events", b"k", b"x" * (17 << 20))
+    bench.record(2, "events", b"k", b"small")
+    await idle(bench)
+    assert bench.notes == [NotePublished((2,))]
+    assert bench.tables.durable.publishes.get(1) is not None
+
+
+async def test_of_very_many_records_only_some_are_held_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PUBLISHES_HELD_MAX", 10)
+    monkeypatch.setattr(module, "SENT_AT_ONCE_MAX", 4)
+    bench = Bench(rig)
+    for number in range(1, 101):
+        bench.record(number, "events", b"k")
+    assert bench.outbox._held == 10
+    await idle(bench)
+    assert sorted(n for note in bench.notes for n in note.numbers) == list(range(1, 101))  # type: ignore[union-attr]
+
+
+async def test_answers_go_to_the_api_that_asked_and_name_the_position(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.outbox.answer(Answer("r1", 0, b"{}"), 7)
+    await idle(bench)
+    (found,) = [decode_reply(r.value or b"") for r in rig.records(REPLIES)]
+    assert (found.request, found.lane, found.offset) == ("r1", PLACE.lane, 7)
+
+
+async def test_nothing_is_sent_after_it_was_closed(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.message(1)
+    await bench.outbox.close()
+    await rig.here.sleep(1)
+    assert bench.received() == []
+    assert bench.notes == []

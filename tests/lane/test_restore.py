@@ -1,0 +1,151 @@
+"""``lane/restore.py``: whatever is left of a lane, its tables become what the journal says, or it says why not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from penstock.errors import Corruption, InternalError
+from penstock.lane import restore as module
+from penstock.lane.restore import restore
+from penstock.lane.settings import LaneSettings
+from penstock.log.port import Produced
+from penstock.model.facts import LaneFenced, MessagesDelivered, RunStarted
+from penstock.model.journal import JournalRecord
+from penstock.state.dump import dump
+from penstock.state.keyspace import MARKER_KEY
+from penstock.state.marker import Marker, decode_marker, encode_marker
+from penstock.state.memory import MemoryDisk, MemoryStore
+from penstock.state.tables import LaneTables
+from penstock.wire.journal import encode_record
+from tests.core.values import PLACE, START_MS, app, event, function
+from tests.lane.rig import JOURNAL, Rig, until
+
+SHOP = app(function("ship", "order/placed"))
+EAGER = LaneSettings(flush_after_ms=100, checkpoint_facts=1, checkpoint_gap_ms=500)
+
+
+def quiet(facts: int, left: int) -> None:
+    """Progress that nobody looks at."""
+
+
+async def lived(rig: Rig, events: int = 3, settings: LaneSettings | None = None, wait_s: float = 2.0) -> object:
+    """A lane took some events and ended; returns its tables as they were."""
+    await rig.register(SHOP)
+    owner = await rig.own(settings=settings)
+    await rig.send(*(event(n) for n in range(events)))
+    await until(lambda: len(rig.facts(RunStarted)) == events)
+    await rig.here.sleep(wait_s)
+    await owner.stop()
+    return dump(owner.lane.tables.durable)
+
+
+async def test_nothing_anywhere_is_a_new_lane(rig: Rig) -> None:
+    tables, reached = await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+    assert (reached.offset, reached.facts) == (0, 0)
+    assert not any(dump(tables).values())
+
+
+async def test_from_the_journal_alone_the_tables_are_byte_for_byte_the_same(rig: Rig) -> None:
+    live = await lived(rig)
+    tables, reached = await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+    assert dump(tables) == live
+    assert reached.offset == len(rig.records(JOURNAL))
+
+
+async def test_a_store_goes_on_behind_the_record_it_includes(rig: Rig) -> None:
+    live = await lived(rig)
+    tables, reached = await restore(rig.logs["a"], PLACE, MemoryStore(rig.disk), quiet)
+    assert dump(tables) == live
+    assert reached.facts == 0
+
+
+async def test_a_store_that_speaks_of_another_journal_is_wiped_and_restored(rig: Rig) -> None:
+    live = await lived(rig)
+    store = MemoryStore(rig.disk)
+    store.write([(MARKER_KEY, encode_marker(Marker(JOURNAL, 1, b"somebody", 1))), (b"\x01stray", b"x")])
+    tables, reached = await restore(rig.logs["a"], PLACE, store, quiet)
+    assert dump(tables) == live
+    assert reached.facts > 0
+
+
+async def test_a_store_ahead_of_the_journal_is_wiped_and_restored(rig: Rig) -> None:
+    live = await lived(rig)
+    store = MemoryStore(rig.disk)
+    store.write([(MARKER_KEY, encode_marker(Marker(JOURNAL, 10_000, b"somebody", 1)))])
+    tables, _ = await restore(rig.logs["a"], PLACE, store, quiet)
+    assert dump(tables) == live
+
+
+@pytest.mark.parametrize("trimmed", ["not", "to the checkpoint", "with the checkpoint's record"])
+async def test_a_checkpoint_and_the_journal_behind_it_are_the_same_tables(rig: Rig, trimmed: str) -> None:
+    live = await lived(rig, settings=EAGER)
+    marker = LaneTables(PLACE, MemoryStore(rig.disk)).marker
+    assert marker is not None
+    if trimmed != "not":
+        # The last checkpoint is at the last record with facts: nothing was flushed behind it.
+        await rig.logs["a"].trim(JOURNAL, 0, checkpointed(rig) + (trimmed != "to the checkpoint"))
+    tables, _ = await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+    assert dump(tables) == live
+
+
+def checkpointed(rig: Rig) -> int:
+    """The journal offset of the last checkpoint in the compacted topics."""
+    found = [r for r in rig.records(f"{PLACE.group}.keys") if r.key == MARKER_KEY]
+    return decode_marker(found[-1].value or b"").offset
+
+
+async def test_topics_that_show_different_checkpoints_are_read_again_until_they_agree(rig: Rig) -> None:
+    live = await lived(rig, settings=EAGER)
+    topic = f"{PLACE.group}.timers"
+    whole = next(r.value for r in rig.records(topic) if r.key == MARKER_KEY)
+    await rig.put(topic, Produced(encode_marker(Marker(JOURNAL, 1, b"older...", 0)), MARKER_KEY))
+
+    async def settle() -> None:
+        await rig.here.sleep(module.RETRY_S * 2)
+        await rig.put(topic, Produced(whole, MARKER_KEY))
+
+    settling = asyncio.ensure_future(settle())
+    tables, _ = await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+    await settling
+    assert dump(tables) == live
+
+
+async def test_a_trimmed_journal_without_a_checkpoint_is_corruption_that_says_what_to_do(rig: Rig) -> None:
+    await lived(rig)
+    await rig.logs["a"].trim(JOURNAL, 0, 2)
+    with pytest.raises(Corruption, match="penstock lanes verify"):
+        await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+
+
+async def test_a_long_suffix_is_flushed_on_the_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = await lived(rig, events=50)
+    monkeypatch.setattr(module, "FLUSH_ROWS", 20)
+    monkeypatch.setattr(module, "READ_RECORDS_MAX", 1)
+    disk = MemoryDisk()
+    tables, _ = await restore(rig.logs["a"], PLACE, MemoryStore(disk), quiet)
+    assert tables.overlay_rows <= 200
+    assert tables.marker is not None
+    again, _ = await restore(rig.logs["a"], PLACE, MemoryStore(disk), quiet)
+    assert dump(again) == dump(tables) == live
+
+
+async def test_records_of_a_dead_owner_behind_the_next_fence_are_passed_over(rig: Rig) -> None:
+    await lived(rig)
+    before = rig.decisions()
+    await rig.put(JOURNAL, Produced(encode_record(JournalRecord(b"new.....", 0, START_MS, (LaneFenced("b"),)))))
+    stale = JournalRecord(before[-1].owner, before[-1].seq + 1, START_MS, before[1].facts)
+    await rig.put(JOURNAL, Produced(encode_record(stale)))
+    _, reached = await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+    assert (reached.validity.owner, reached.validity.seq) == (b"new.....", 0)
+    assert reached.offset == len(rig.records(JOURNAL))
+
+
+async def test_a_fact_that_cannot_be_folded_stops_the_restore_and_names_it(rig: Rig) -> None:
+    await rig.put(
+        JOURNAL,
+        Produced(encode_record(JournalRecord(b"new.....", 0, START_MS, (LaneFenced("b"), MessagesDelivered(1, 9))))),
+    )
+    with pytest.raises(InternalError, match="MessagesDelivered"):
+        await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)

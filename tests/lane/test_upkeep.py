@@ -1,0 +1,182 @@
+"""``lane/upkeep.py``: flushed, checkpointed and trimmed in time; a failure costs another try and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.lane.settings import LaneSettings
+from penstock.log.faults import UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from penstock.log.port import Produced
+from penstock.model.commands import CancelRun
+from penstock.model.facts import RunStarted
+from penstock.model.messages import InboxRecord
+from penstock.state.dump import dump
+from penstock.wire.messages import encode_inbox
+from tests.core.values import PLACE, app, event, function
+from tests.lane.rig import INBOX, JOURNAL, Owner, Rig, until
+
+SHOP = app(function("ship", "order/placed"))
+QUICK = LaneSettings(
+    flush_after_ms=200,
+    checkpoint_facts=1_000,
+    checkpoint_after_ms=2_000,
+    checkpoint_gap_ms=1_000,
+    trim_lag_ms=0,
+    trim_every_ms=500,
+    history_ms=0,
+)
+
+
+class Feeder:
+    """Sends one event at a time."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.sent = 0
+
+    async def one(self) -> None:
+        self.sent += 1
+        await self.rig.put(INBOX, Produced(encode_inbox(InboxRecord(1, self.sent, CancelRun("x", "", "", -1)))))
+        await self.rig.send(event(self.sent))
+        await until(lambda: any(f.events == (event(self.sent).internal_id,) for f in self.rig.facts(RunStarted)))
+
+
+async def fed(rig: Rig, settings: LaneSettings = QUICK) -> tuple[Owner, Feeder]:
+    await rig.register(SHOP)
+    owner = await rig.own(settings=settings)
+    feeder = Feeder(rig)
+    await feeder.one()
+    return owner, feeder
+
+
+def start(rig: Rig, topic: str = JOURNAL) -> int:
+    return rig.cluster.partitions[topic, 0].start
+
+
+async def test_what_is_durable_is_flushed_when_it_is_old_enough(rig: Rig) -> None:
+    owner, _ = await fed(rig)
+    await rig.here.sleep(1)
+    assert owner.lane.tables.overlay_rows == 0
+    assert owner.lane.tables.marker is not None
+    assert owner.lane.tables.marker.offset == len(rig.records(JOURNAL)) - 1
+
+
+async def test_a_checkpoint_comes_in_time_and_only_after_something_happened(rig: Rig) -> None:
+    owner, feeder = await fed(rig)
+    await rig.here.sleep(3)
+    assert len(owner.lane.upkeep._done) == 1
+    await rig.here.sleep(60)
+    assert len(owner.lane.upkeep._done) == 1
+    await feeder.one()
+    await rig.here.sleep(1)
+    assert len(owner.lane.upkeep._done) == 2
+
+
+async def test_many_facts_bring_a_checkpoint_forward_but_never_below_the_gap(rig: Rig) -> None:
+    owner, feeder = await fed(rig, LaneSettings(checkpoint_facts=2, checkpoint_gap_ms=3_000))
+    await rig.here.sleep(2)
+    assert not owner.lane.upkeep._done
+    await rig.here.sleep(2)
+    assert len(owner.lane.upkeep._done) == 1
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [Verdict(fate=Fate.REFUSED, written_after_s=None), UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN],
+    ids=["refused", "unknown, not written", "unknown, written"],
+)
+async def test_a_failed_transaction_is_made_up_for_and_loses_nothing(rig: Rig, verdict: Verdict) -> None:
+    owner, feeder = await fed(rig)
+    rig.faults.transactions += [verdict, verdict]
+    for _ in range(4):
+        await rig.here.sleep(2.5)
+        await feeder.one()
+    await rig.here.sleep(3)
+    assert owner.lane.upkeep._done
+    await rig.logs["a"].trim(JOURNAL, 0, owner.lane.upkeep._done[-1].offset)
+    await owner.stop()
+    assert await rig.rows_from_topics() == dump(owner.lane.tables.durable)
+
+
+async def test_the_journal_is_cut_at_an_earlier_checkpoint_never_at_the_last(rig: Rig) -> None:
+    owner, feeder = await fed(rig)
+    offsets: list[int] = []
+    for _ in range(6):
+        await rig.here.sleep(3)
+        offsets += [done.offset for done in owner.lane.upkeep._done if done.offset not in offsets]
+        assert start(rig) in [0, *offsets[:-1]]
+        await feeder.one()
+    assert start(rig) > 0
+    await owner.stop()
+    assert await rig.rows_from_topics() == dump(owner.lane.tables.durable)
+
+
+async def test_nothing_is_cut_within_the_lag(rig: Rig) -> None:
+    _, feeder = await fed(rig, LaneSettings(**{**as_dict(QUICK), "trim_lag_ms": 60_000}))
+    for _ in range(6):
+        await rig.here.sleep(3)
+        await feeder.one()
+    assert start(rig) == 0
+    await rig.here.sleep(61)
+    assert start(rig) > 0
+
+
+async def test_the_history_keeps_the_journal_but_not_the_inbox(rig: Rig) -> None:
+    _, feeder = await fed(rig, LaneSettings(**{**as_dict(QUICK), "history_ms": 60_000}))
+    for _ in range(6):
+        await rig.here.sleep(3)
+        await feeder.one()
+    assert start(rig) == 0
+    assert 0 < start(rig, INBOX) < feeder.sent
+    await rig.here.sleep(61)
+    assert start(rig) > 0
+
+
+async def test_the_inbox_is_cut_where_an_earlier_checkpoint_had_read_it(rig: Rig) -> None:
+    owner, feeder = await fed(rig)
+    for _ in range(4):
+        await rig.here.sleep(3)
+        await feeder.one()
+    await rig.here.sleep(3)
+    last = owner.lane.upkeep._done[-1]
+    assert 0 < start(rig, INBOX) < last.inbox
+    assert rig.cluster.committed(0) == last.inbox
+
+
+async def test_after_a_restart_trimming_goes_on(rig: Rig) -> None:
+    first, feeder = await fed(rig)
+    await rig.here.sleep(3)
+    await first.stop()
+    assert start(rig) == 0
+    await rig.own(settings=QUICK)
+    for _ in range(4):
+        await feeder.one()
+        await rig.here.sleep(3)
+    assert start(rig) > 0
+
+
+async def test_a_trim_that_fails_is_done_in_the_next_round(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.errors import LogUnavailable
+
+    owner, feeder = await fed(rig)
+    log, times = rig.logs["a"], 0
+    trim = log.trim
+
+    async def fails(topic: str, partition: int, before_offset: int) -> None:
+        nonlocal times
+        times += 1
+        if times <= 3:
+            raise LogUnavailable("not now")
+        await trim(topic, partition, before_offset)
+
+    monkeypatch.setattr(log, "trim", fails)
+    await rig.here.sleep(3)
+    await feeder.one()
+    await rig.here.sleep(6)
+    assert start(rig) > 0
+    assert owner.lane.live
+    assert PLACE.lane == 0
+
+
+def as_dict(settings: LaneSettings) -> dict[str, int]:
+    return {name: getattr(settings, name) for name in LaneSettings.__slots__}
