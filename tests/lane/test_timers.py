@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -46,7 +46,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench() -> Iterator[Bench]:
+async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     yield made
     made.timers.close()

@@ -34,11 +34,15 @@ class Feeder:
         self.rig = rig
         self.sent = 0
 
+    def started(self) -> int:
+        """Counted as the lane tells it: the journal loses its beginning here."""
+        return sum(isinstance(fact, RunStarted) for fact in self.rig.recorded)
+
     async def one(self) -> None:
         self.sent += 1
         await self.rig.put(INBOX, Produced(encode_inbox(InboxRecord(1, self.sent, CancelRun("x", "", "", -1)))))
         await self.rig.send(event(self.sent))
-        await until(lambda: any(f.events == (event(self.sent).internal_id,) for f in self.rig.facts(RunStarted)))
+        await until(lambda: self.started() == self.sent)
 
 
 async def fed(rig: Rig, settings: LaneSettings = QUICK) -> tuple[Owner, Feeder]:
@@ -65,15 +69,17 @@ async def test_a_checkpoint_comes_in_time_and_only_after_something_happened(rig:
     owner, feeder = await fed(rig)
     await rig.here.sleep(3)
     assert len(owner.lane.upkeep._done) == 1
+    first = owner.lane.upkeep._last
+    assert first is not None
     await rig.here.sleep(60)
-    assert len(owner.lane.upkeep._done) == 1
+    assert owner.lane.upkeep._last == first
     await feeder.one()
     await rig.here.sleep(1)
-    assert len(owner.lane.upkeep._done) == 2
+    assert owner.lane.upkeep._last != first
 
 
 async def test_many_facts_bring_a_checkpoint_forward_but_never_below_the_gap(rig: Rig) -> None:
-    owner, feeder = await fed(rig, LaneSettings(checkpoint_facts=2, checkpoint_gap_ms=3_000))
+    owner, _ = await fed(rig, LaneSettings(checkpoint_facts=2, checkpoint_gap_ms=3_000))
     await rig.here.sleep(2)
     assert not owner.lane.upkeep._done
     await rig.here.sleep(2)

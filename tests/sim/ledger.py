@@ -64,7 +64,9 @@ class Ledger:
         if run not in observer.starts:
             world.violate("act only on what is durable", f"step {step} of {run} began, which no record started")
         if attempt > 0 and (run, step, attempt - 1) not in observer.attempts_failed:
-            world.violate("act only on what is durable", f"attempt {attempt} of {run} {step}, the one before is not over")
+            world.violate(
+                "act only on what is durable", f"attempt {attempt} of {run} {step}, the one before is not over"
+            )
         if (run, step) in self._seen and world.owns_truly(process, run):
             world.violate(
                 "no step begins after its result was seen", f"step {step} of {run} began again in {process_name}"

@@ -105,7 +105,9 @@ class Observer:
                 [type(one).__name__ for one in record.facts],
             )  # fmt: skip
             return
-        world.trace("journal %d@%d: %s/%d %s", lane.place.lane, lane.next - 1, taken.owner.hex()[:4], taken.seq, taken.facts)
+        world.trace(
+            "journal %d@%d: %s/%d %s", lane.place.lane, lane.next - 1, taken.owner.hex()[:4], taken.seq, taken.facts
+        )
         self._record(lane, taken)
 
     def _record(self, lane: Lane, record: JournalRecord) -> None:
@@ -179,12 +181,16 @@ class Observer:
         """Attempts are counted from 0 without holes, and no more of them than allowed."""
         for earlier in range(attempt):
             if (run, step, earlier) not in self.attempts_failed:
-                self._world.violate("attempts have no holes", f"attempt {attempt} of {run} {step}: {earlier} never failed")
+                self._world.violate(
+                    "attempts have no holes", f"attempt {attempt} of {run} {step}: {earlier} never failed"
+                )
         if (run, step, attempt) in self.attempts_failed:
             self._world.violate("an attempt is recorded once", f"attempt {attempt} of {run} {step} failed before")
         retries = self._world.retries.get(self.starts[run].function) if run in self.starts else None
         if retries is not None and attempt > retries:
-            self._world.violate("no more recorded attempts than allowed", f"{run} {step} attempt {attempt} of {retries}")
+            self._world.violate(
+                "no more recorded attempts than allowed", f"{run} {step} attempt {attempt} of {retries}"
+            )
 
     def attempt_failed(self, lane: Lane, fact: f.StepAttemptFailed) -> None:
         self._attempt(fact.run, fact.step, fact.attempt)

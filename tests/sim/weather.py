@@ -215,6 +215,7 @@ class _Writer:
         self._log = log
         self._inner = inner
         self._journal = topic.endswith(".journal")
+        self._inbox = topic.endswith(".inbox")
 
     def append(self, records: Sequence[Produced]) -> Any:
         self._log.process.act()
@@ -223,6 +224,8 @@ class _Writer:
         if len(records) > 1 and not calm and world.weather.unknown and self._journal and rng.random() < 0.3:
             cut = rng.randint(1, len(records) - 1)
             return self._torn(self._inner.append(records[:cut] if rng.random() < 0.7 else records[cut:]))
+        if self._inbox and not calm and rng.random() < 0.2:
+            self._inner.append(records)  # A message may always arrive twice.
         return self._inner.append(records)
 
     async def _torn(self, under_way: Any) -> None:

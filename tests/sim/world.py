@@ -466,11 +466,10 @@ class World:
 
     async def _look(self) -> None:
         """Compare what lanes hold with what their journals say, now and then."""
-        ends_s = self.loop.now_s + self.hostile_s
-        while self.loop.now_s < ends_s:
-            await asyncio.sleep(self.hostile_s / 3.5)
+        for number in range(6):
+            await asyncio.sleep(self.hostile_s / 6)
             checks.live_tables(self)
-            await checks.restored(self)
+            await checks.restored(self, disks=number == 3)
 
     async def _heal(self) -> None:
         self.trace("-- all is well from now on")

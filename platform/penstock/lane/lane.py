@@ -101,7 +101,12 @@ class Lane:
         self.upkeep = Upkeep(parts, tables, self._marker)
         self.upkeep.facts_since_checkpoint = reached.facts
         self._intake = Intake(
-            parts.log, self.place.group, self.place.lane, self._take_in, self._wait_for_room, self._wait_for_space
+            parts.log,
+            self.place.group,
+            self.place.lane,
+            self._take_in,
+            room=self._wait_for_room,
+            space=self._wait_for_space,
         )
         self.executor = parts.make_executor(tables.durable, self.submit)
 
@@ -382,7 +387,7 @@ class Lane:
         while True:
             await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
             rounds += 1
-            if rounds % 4 == 0:
+            if rounds % 4 == 0 and self._has_space():
                 self.submit(CleanUp())
             if self._positions and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
                 rounds = 0

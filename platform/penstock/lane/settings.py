@@ -16,8 +16,8 @@ class LaneSettings:
     ``checkpoint_…``  rows go to the compacted topics after so many facts or so long, but not more often than the gap.
     ``trim_lag_ms``   what a checkpoint made unnecessary stays this much longer; ``history_ms`` keeps it for readers;
                       ``trim_every_ms`` is how often it is looked for.
-    ``queue_…max``    commands, and bytes of events, that may wait before sources pause; ``turn_…_max`` bound one
-                      group commit.
+    ``queue_…max``    commands, and bytes of events, that may wait before sources pause; they pause at
+                      ``overlay_rows_max`` unflushed rows, too. ``turn_…_max`` bound one group commit.
     """
 
     flush_after_ms: int = 1_000

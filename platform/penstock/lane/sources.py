@@ -55,6 +55,7 @@ class Intake:
         group: str,
         lane: int,
         submit: Callable[[Command | Taken], None],
+        *,
         room: Callable[[], Awaitable[None]],
         space: Callable[[], Awaitable[None]],
     ) -> None:
