@@ -35,8 +35,8 @@ class Gate:
             PLACE.group,
             PLACE.lane,
             self.items.append,
-            self._room,
-            self.space.wait,  # type: ignore[arg-type]
+            room=self._room,
+            space=self.space.wait,  # type: ignore[arg-type]
         )
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -23,8 +23,8 @@ from penstock.errors import LogUnavailable
 from penstock.execute.local import LocalExecutor
 from penstock.lane import journal as lane_journal
 from penstock.lane import lane as lane_lane
-from penstock.lane import ownership, sources, timers, upkeep
 from penstock.lane import outbox as lane_outbox
+from penstock.lane import ownership, sources, timers, upkeep
 from penstock.lane import restore as lane_restore
 from penstock.log.port import Produced
 from penstock.model.commands import FireTimer, Report

@@ -156,7 +156,7 @@ class Machine:
             await worker.wait()
             poll.cancel()
         except OperatorError as error:
-            # A process may end with a clear word for its operator and be started again; but not over the state it found.
+            # A process may end with a word for its operator and be started again; but not over the state it found.
             if type(error).__name__ == "Corruption":
                 world.violate("the state can always be restored", repr(error))
             self.process.kill(f"ended with {error!r}")
@@ -385,7 +385,7 @@ class World:
         await checks.final(self)
 
     async def _until_live(self) -> None:
-        while not all(machine.worker is not None and _live(machine.worker) for machine in self.machines):
+        while not all(machine.worker is not None and _live(machine.worker) for machine in self.machines):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     def _spread(self) -> dict[str, list[int]]:
@@ -457,7 +457,7 @@ class World:
             machine.process.kill("stopped")
 
     async def _deploy(self) -> None:
-        """A newer version of the code, on processes from now on; the app is registered when the first of them starts."""
+        """A newer version of the code, on processes from now on; the first of them registers the app."""
         if self._later:
             self.trace("app two is deployed")
             self.apps_deployed = self.apps_deployed + self._later
