@@ -219,9 +219,9 @@ def outcomes(world: World) -> None:
         elif isinstance(end, f.RunFailed):
             if end.error_name == "WorkerLost" and observer.lost[run] >= 5:
                 continue
-            if not planned.fails or end.error_name in ("InternalError", "StepsChanged", "CancelledError"):
-                if not _worker_lost(world, run):
-                    world.violate("a run ends as its program says", f"{end}, program {planned.program}")
+            ours = end.error_name in ("InternalError", "StepsChanged", "CancelledError")
+            if (ours or not planned.fails) and not _worker_lost(world, run):
+                world.violate("a run ends as its program says", f"{end}, program {planned.program}")
         else:
             if planned.fails:
                 world.violate("a run ends as its program says", f"{end} of {planned.program}")
@@ -234,7 +234,7 @@ def _worker_lost(world: World, run: str) -> bool:
 
 
 def _result(world: World, run: str, end: f.RunCompleted) -> None:
-    """What the run returned is made of what its steps recorded; and each step that ran was tried as often as it fails."""
+    """What the run returned is what its steps recorded; and each step that ran was tried as often as it fails."""
     observer = world.observer
     steps = steps_of(world.planned[end.function].program)
     for id, value in msgspec.json.decode(end.result).items():

@@ -1,7 +1,7 @@
 """Somebody who sees every record of every journal the moment it is written, and holds each lane's facts to the rules.
 
-It takes records through ``Validity``, as every reader does (rule 1), folds the valid ones into tables of its own (what a
-lane must restore to), and keeps what the final checks compare with the topics.
+It takes records through ``Validity``, as every reader does (rule 1), folds the valid ones into tables of its own (what
+a lane must restore to), and keeps what the final checks compare with the topics.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class Observer:
         if taken is None:
             self.void += not record.more
             world.trace(
-                "journal %d@%d: void or part %s/%d %s", lane.place.lane, lane.next - 1, record.owner.hex()[:4], record.seq,
+                "journal %d@%d: void or part %s/%d %s",
+                lane.place.lane, lane.next - 1, record.owner.hex()[:4], record.seq,
                 [type(one).__name__ for one in record.facts],
             )  # fmt: skip
             return

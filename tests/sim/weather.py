@@ -1,7 +1,7 @@
 """What goes wrong in one world, and how often: drawn from the seed, so that some worlds are calm and some are hell.
 
 ``SimFaults`` is asked by the memory log for every append and transaction; ``SimLog`` stands between a process and its
-log client and adds what that does not know: reads that fail, answers that take time, and death in the midst of an action.
+log client and adds what that does not know: reads that fail, slow answers, and death in the midst of an action.
 """
 
 from __future__ import annotations

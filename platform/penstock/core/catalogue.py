@@ -13,6 +13,7 @@ from penstock.core.expressions import Expression, compile_expression
 from penstock.core.tables import Tables
 from penstock.errors import FunctionError
 from penstock.model.function import CronTrigger, EventTrigger, FunctionSpec, decode_app_spec
+from penstock.model.messages import group_topic
 
 APPS_MAX: Final = 10_000
 NAMES_CACHED_MAX: Final = 10_000
@@ -68,6 +69,15 @@ def catalogue(tables: Tables) -> Catalogue:
     made = Catalogue(tuple(f for spec in specs for f in spec.functions))
     tables.memo["catalogue"] = (version, made)
     return made
+
+
+def seen_upto(tables: Tables) -> int:
+    """How much of the functions topic this lane has taken: the stamp of events it makes, as a door stamps its own.
+
+    A lane that is behind it waits (lanes.md rule 23): else an event sent to a function just registered starts nothing.
+    """
+    row = tables.positions.get((group_topic(tables.place.group, "functions"), 0))
+    return row.offset if row is not None else 0
 
 
 def crons_of(function: FunctionSpec) -> tuple[str, ...]:

@@ -40,9 +40,7 @@ from penstock.model.commands import Report
 from penstock.model.effects import Execute
 from penstock.model.operations import (
     BodyDone,
-    BodyErrored,
     Operation,
-    StepErrored,
     StepFound,
     failure_of,
 )
@@ -133,7 +131,7 @@ class Body:
         if op is not None:
             operation = failures.cancelled(step, op.name, self.shared.source.now_ms())
         else:
-            operation = self._not_asked(step)
+            operation = failures.not_asked(step, self._ended, self.shared.source.now_ms())
         self.shared.source.report(Report(self.run_id, step, effect.attempt, effect.dispatch, (operation,)))
 
     def holds(self, step: str, dispatch: int) -> bool:
@@ -143,6 +141,12 @@ class Body:
         op = self.running.get(step)
         wanted = self._wanted.get(step)
         return (op is not None and op.dispatch == dispatch) or (wanted is not None and wanted.dispatch == dispatch)
+
+    def out(self) -> list[tuple[str, int]]:
+        """The dispatches, as (step, number), that are under way here."""
+        steps = [(step, op.dispatch) for step, op in self.running.items()]
+        steps += [(step, effect.dispatch) for step, effect in self._wanted.items()]
+        return [("", self.dispatch), *steps] if self.dispatch and not self.over else steps
 
     @property
     def executing(self) -> bool:
@@ -465,14 +469,6 @@ class Body:
         self._finish(failures.body_errored(error, self.shared.source.now_ms()))
         if not self._task.done():
             self._task.cancel()
-
-    def _not_asked(self, step: str) -> StepErrored:
-        """What becomes of a hand-out of a step that the body did not ask for before it ended."""
-        ended = self._ended
-        if isinstance(ended, BodyErrored):
-            return StepErrored(step, step, ended.failure, self.shared.source.now_ms(), ended.retriable)
-        error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
-        return failures.step_errored(step, step, error, self.shared.source.now_ms(), self.shared.source.now_ms())
 
     def _take_wanted(self) -> list[Execute]:
         wanted = list(self._wanted.values())

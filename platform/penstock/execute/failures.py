@@ -121,3 +121,11 @@ def _after_ms(error: BaseException, now_ms: int) -> int:
     if isinstance(after, timedelta):
         return max(0, round(after / timedelta(milliseconds=1)))
     return max(0, round(after * 1_000))
+
+
+def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:
+    """What becomes of a hand-out of a step that the body did not ask for before it ended (with ``ended``)."""
+    if isinstance(ended, BodyErrored):
+        return StepErrored(step, step, ended.failure, now_ms, ended.retriable)
+    error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
+    return step_errored(step, step, error, now_ms, now_ms)

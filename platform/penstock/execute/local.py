@@ -94,8 +94,8 @@ class LocalExecutor:
                 self.payloads[slug] = reader
 
     def knows(self, function: str) -> bool:
-        """Whether there is code for this function."""
-        return function in self._functions
+        """Whether there is code for this function, and time to run it."""
+        return function in self._functions and not self._closing
 
     @property
     def live(self) -> int:
@@ -129,7 +129,8 @@ class LocalExecutor:
         body = self._bodies.get(effect.run)
         if body is None or body.over:
             if self._closing:
-                return  # Not taken: whoever owns the lane next hands it out again.
+                self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
+                return  # Given back: whoever owns the lane next takes it up.
             body = self._enter(effect, body)
             if body is None:
                 return
@@ -150,7 +151,10 @@ class LocalExecutor:
         return body is not None and body.holds(step, dispatch)
 
     async def close(self, grace_s: float) -> None:
-        """Take nothing new, let running steps end and be reported within ``grace_s``, then stop everything."""
+        """Take nothing new, let running steps end and be reported within ``grace_s``, then give back what is left.
+
+        Given back, not lost: a worker that stops in good order has not died of what it ran (lanes.md rule 24).
+        """
         self._closing = True
         for body in [body for body in self._bodies.values() if body.idle]:
             self._park(body)
@@ -162,7 +166,9 @@ class LocalExecutor:
         if running:
             left = self._executing()
             log.info("executor closed ended=%d stopped=%d", running - left, left)
-        for run in tuple(self._bodies):
+        for run, body in tuple(self._bodies.items()):
+            for step, dispatch in body.out():
+                self.source.park(ParkDispatch(run, step, dispatch))
             self.abandon(run)
         if self._watch is not None:
             self._watch.cancel()

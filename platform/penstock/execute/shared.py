@@ -28,6 +28,10 @@ class Alive(Protocol):
         """Whether a step of it runs under its own dispatch."""
         ...
 
+    def out(self) -> list[tuple[str, int]]:
+        """The dispatches, as (step, number), that are under way."""
+        ...
+
     def settle(self) -> bool:
         """Answer if it has settled; True: look again next turn."""
         ...

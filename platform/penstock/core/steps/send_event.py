@@ -23,7 +23,7 @@ def found(plan: Plan, op: SendFound) -> None:
         sent.append(
             Envelope(
                 internal_id, id, event.id_is_clients, event.name, event.data, event.ts_ms or plan.now_ms, plan.now_ms,
-                event.key, event.user, event.v, event.meta, event.catalogue,
+                event.key, event.user, event.v, event.meta, max(event.catalogue, upto),
             )
         )  # fmt: skip
     data = json.dumps({"ids": [event.id for event in sent]}, separators=(",", ":")).encode()
