@@ -225,7 +225,8 @@ class _Writer:
             cut = rng.randint(1, len(records) - 1)
             return self._torn(self._inner.append(records[:cut] if rng.random() < 0.7 else records[cut:]))
         if self._inbox and not calm and rng.random() < 0.2:
-            self._inner.append(records)  # A message may always arrive twice.
+            twice = self._inner.append(records)  # A message may always arrive twice.
+            twice.add_done_callback(lambda done: done.cancelled() or done.exception())
         return self._inner.append(records)
 
     async def _torn(self, under_way: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from penstock.core import timers
-from penstock.core.catalogue import catalogue
+from penstock.core.catalogue import catalogue, seen_upto
 from penstock.core.tables import Tables
 from penstock.model.effects import Abandon, Effect
 from penstock.model.event import (
@@ -50,6 +50,7 @@ def ended(tables: Tables, run: RunRow, fact: Fact, now_ms: int) -> Iterator[Enve
                 ts_ms=now_ms,
                 received_at_ms=now_ms,
                 key=run.run,
+                catalogue=seen_upto(tables),
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from penstock.core.catalogue import seen_upto
 from penstock.core.plan import Plan
 from penstock.model.event import Envelope
 from penstock.model.facts import StepCompleted
@@ -23,7 +24,7 @@ def found(plan: Plan, op: SendFound) -> None:
         sent.append(
             Envelope(
                 internal_id, id, event.id_is_clients, event.name, event.data, event.ts_ms or plan.now_ms, plan.now_ms,
-                event.key, event.user, event.v, event.meta, max(event.catalogue, upto),
+                event.key, event.user, event.v, event.meta, max(event.catalogue, seen_upto(plan.tables)),
             )
         )  # fmt: skip
     data = json.dumps({"ids": [event.id for event in sent]}, separators=(",", ":")).encode()
