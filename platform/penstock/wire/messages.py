@@ -1,7 +1,8 @@
 """Events, inbox records, replies and apps as bytes: the values of every topic but the journal and the tables.
 
 One schema under ``schemas/messages/`` each. ``encode_envelope`` runs once per event at the door and ``decode_envelope``
-once per event in a lane, so both are straight lines.
+once per event in a lane, so both are the generated lines of ``straight.py``; so are inbox records and replies. An app
+is JSON inside and rare: fastavro writes and reads it.
 
 The rule: what is read equals what was written; other bytes are Corruption. For the events topic, which others may
 write to, a lane turns that into a dead letter (``RefuseRecord``); for our own topics it stops.
@@ -14,54 +15,51 @@ from typing import Any, Final
 
 import fastavro
 import msgspec
-from msgspec.structs import asdict
 
 from penstock.errors import FunctionError
+from penstock.model.commands import CancelRun, InvokeFunction
 from penstock.model.event import Envelope
 from penstock.model.function import AppSpec
 from penstock.model.messages import InboxRecord, Reply
-from penstock.wire.plain import corrupt, message_of, plain_message, read_datum
+from penstock.wire.plain import corrupt, read_datum
 from penstock.wire.schemas import load_schema
+from penstock.wire.straight import Straight
 
-_EVENT: Final = load_schema("messages/event")
-_INBOX: Final = load_schema("messages/inbox")
-_REPLY: Final = load_schema("messages/reply")
+_CLASSES: Final = {kind.__name__: kind for kind in (Envelope, InboxRecord, CancelRun, InvokeFunction, Reply)}
+_EVENT: Final = Straight[Envelope](load_schema("messages/event"), _CLASSES)
+_INBOX: Final = Straight[InboxRecord](load_schema("messages/inbox"), _CLASSES)
+_REPLY: Final = Straight[Reply](load_schema("messages/reply"), _CLASSES)
 _APP: Final = load_schema("messages/app")
-_NAMESPACE: Final = "penstock.messages"
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """The value of an event in the events topic."""
-    target = BytesIO()
-    fastavro.schemaless_writer(target, _EVENT, asdict(envelope))
-    return target.getvalue()
+    return _EVENT.encode(envelope)
 
 
 def decode_envelope(data: bytes) -> Envelope:
     """The event of a value of the events topic. Raises Corruption on other bytes; the payload is not looked at."""
-    return Envelope(**read_datum(_EVENT, data, "event"))
+    return _EVENT.decode(data, "event")
 
 
 def encode_inbox(record: InboxRecord) -> bytes:
     """The value of a record for a lane's inbox."""
-    message = plain_message(record.message, _NAMESPACE)
-    return _written(_INBOX, {"from_lane": record.from_lane, "seq": record.seq, "message": message})
+    return _INBOX.encode(record)
 
 
 def decode_inbox(data: bytes) -> InboxRecord:
     """The record of a value of the inbox topic. Raises Corruption on other bytes."""
-    plain = read_datum(_INBOX, data, "inbox record")
-    return InboxRecord(plain["from_lane"], plain["seq"], message_of(plain["message"]))
+    return _INBOX.decode(data, "inbox record")
 
 
 def encode_reply(reply: Reply) -> bytes:
     """The value of a record for the replies topic."""
-    return _written(_REPLY, asdict(reply))
+    return _REPLY.encode(reply)
 
 
 def decode_reply(data: bytes) -> Reply:
     """The reply of a value of the replies topic. Raises Corruption on other bytes."""
-    return Reply(**read_datum(_REPLY, data, "reply"))
+    return _REPLY.decode(data, "reply")
 
 
 def encode_app(app: AppSpec) -> bytes:
