@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from penstock import App, Context
 from penstock.log.memory import MemoryLog
@@ -20,8 +21,13 @@ NOW_MS = 1_795_323_198_051
 
 async def test_a_step_under_way_survives_more_stops_than_it_may_be_lost() -> None:
     app = App("shop")
-    begun, may_end = asyncio.Event(), asyncio.Event()
+    begun, may_end, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
     facts: list[Fact] = []
+
+    def listen(new: Sequence[Fact], at_ms: int) -> None:
+        facts.extend(new)
+        if any(isinstance(fact, RunCompleted | RunFailed) for fact in new):
+            over.set()
 
     async def long() -> str:
         begun.set()
@@ -39,7 +45,7 @@ async def test_a_step_under_way_survives_more_stops_than_it_may_be_lost() -> Non
         lanes=1,
         apps=[app],
         make_store=lambda lane: MemoryStore(disk),
-        on_facts=lambda new, at_ms: facts.extend(new),
+        on_facts=listen,
     )
     worker = Worker(parts)
     await worker.start()
@@ -54,9 +60,7 @@ async def test_a_step_under_way_survives_more_stops_than_it_may_be_lost() -> Non
         await worker.start()
     await asyncio.wait_for(begun.wait(), 10)
     may_end.set()
-    async with asyncio.timeout(10):
-        while not any(isinstance(fact, RunCompleted | RunFailed) for fact in facts):
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(over.wait(), 10)
     await worker.stop(grace_s=1)
     assert [fact for fact in facts if isinstance(fact, DispatchLost)] == []
     assert [fact.result for fact in facts if isinstance(fact, RunCompleted)] == [b'"done"']

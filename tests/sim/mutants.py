@@ -1,7 +1,7 @@
 """Deliberate faults: each breaks one rule of a lane on the real code, and the simulation must notice.
 
 Data: a mutant is a name, the rule it breaks, and how. They are never applied to the observer, which imports its own.
-Rules that no world can break have a unit test that names them instead (``ELSEWHERE``).
+Rules that no world here can break have unit tests instead: 4 and 27 in ``tests/lane``, 8 with its clock there, too.
 
 Add a mutant: a function that takes a ``Patch`` and one line in ``MUTANTS``.
 """
