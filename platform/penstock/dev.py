@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -96,6 +97,7 @@ class DevServer:
         settings = self.settings
         # The log's writer thread must not wait 5 ms for the interpreter each time its disk has answered.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        _check_port(settings)  # Before a directory is made that fixes its group and lanes.
         settings.data.mkdir(parents=True, exist_ok=True)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
         made = _made(settings, self.apps)
@@ -137,10 +139,7 @@ class DevServer:
         try:
             self.served = await serve(build_app(config), host=settings.host, port=settings.port)
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
-                "Stop what listens there, or choose another port with --port."
-            ) from error
+            raise _port_taken(settings, error) from error
         self._watch = asyncio.get_running_loop().create_task(watch_loop(self.telemetry))
         self._blocking = LoopWatch()
         self._blocking.start()
@@ -227,3 +226,20 @@ def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
     (settings.data / "group").write_bytes(msgspec.json.encode(made))
     say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes)
     return made
+
+
+def _check_port(settings: DevSettings) -> None:
+    """Raise ConfigError where the port is taken; what listens for good comes when everything else has started."""
+    try:
+        # The family that the name stands for, and the port kept free for the moment after.
+        with socket.create_server((settings.host, settings.port), reuse_port=False):
+            pass
+    except OSError as error:
+        raise _port_taken(settings, error) from error
+
+
+def _port_taken(settings: DevSettings, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
+        "Stop what listens there, or choose another port with --port."
+    )

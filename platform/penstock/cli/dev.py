@@ -166,7 +166,9 @@ class _Dev:
             os.environ.setdefault("PENSTOCK_EVENT_KEY", min(self.settings.event_keys))
         functions = sum(len(app.functions) for app in self.apps)
         apps = f"{len(self.apps)} app{'' if len(self.apps) == 1 else 's'} with {functions} functions"
-        note(f"serving {apps} at {url}, data in {self.settings.data}. Ctrl-C stops.")
+        note(f"serving {apps} at {url}, data in {self.settings.data}, process {os.getpid()}. Ctrl-C stops.")
+        if not self.apps:
+            note("no app was named, so no function will run: penstock dev MODULE:APP")
 
 
 def _reached_at(server: DevServer) -> str:

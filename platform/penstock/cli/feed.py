@@ -68,6 +68,8 @@ async def smoke(server: DevServer, lines: RunLines) -> int:
     problems = left.problems()
     if not any(status == "completed" for _, status in lines.counts):
         problems.append("no run completed")
+    if lines.bugs:
+        problems.append(f"{lines.bugs} runs failed for a fault of penstock (InternalError); please report them")
     if shown < lines.started:
         problems.append(f"the history shows {shown} of {lines.started} runs after {HISTORY_S_MAX:.0f} s")
     for problem in problems:

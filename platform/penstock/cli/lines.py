@@ -61,6 +61,7 @@ class RunLines:
     def __init__(self, write: Callable[[str], None] | None = None, now_s: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.started = 0
+        self.bugs = 0  # Runs that failed for a fault of penstock.
         self._write = write or _print
         self._now_s = now_s
         self._known: dict[str, _Known] = {}
@@ -135,6 +136,7 @@ class RunLines:
         took = duration_text(max(0, at_ms - known.begun_ms)) if at_ms > known.begun_ms else "0ms"
         words = [steps, took]
         if isinstance(fact, RunFailed):
+            self.bugs += fact.error_name == "InternalError"
             words.append(_error(fact.error_name, fact.error_message))
         elif isinstance(fact, RunCancelled):
             words.append(fact.reason)

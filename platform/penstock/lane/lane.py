@@ -430,7 +430,7 @@ class Lane:
 
     def _has_room(self) -> bool:
         """Whether new work may come in: the queue is not full, nor the executor, nor the memory of unflushed rows."""
-        flushed = self.tables.overlay_rows < self._settings.overlay_rows_max
+        flushed = self.tables.overlay_bytes < self._settings.overlay_bytes_max
         return self._has_space() and flushed and not self.executor.full
 
     def _has_space(self) -> bool:

@@ -17,7 +17,7 @@ class LaneSettings:
     ``trim_lag_ms``   what a checkpoint made unnecessary stays this much longer; ``history_ms`` keeps it for readers;
                       ``trim_every_ms`` is how often it is looked for.
     ``queue_…max``    commands, and bytes of events, that may wait before sources pause; they pause at
-                      ``overlay_rows_max`` unflushed rows, too. ``turn_…_max`` bound one group commit.
+                      ``overlay_bytes_max`` of unflushed rows, too. ``turn_…_max`` bound one group commit.
     """
 
     flush_after_ms: int = 1_000
@@ -29,7 +29,7 @@ class LaneSettings:
     trim_every_ms: int = 10_000
     history_ms: int = DAY_MS
     queue_max: int = 4_000
-    overlay_rows_max: int = 400_000
+    overlay_bytes_max: int = 384 * 1024 * 1024
     queue_bytes_max: int = 64 * 1024 * 1024
     turn_commands_max: int = 2_000
     turn_facts_max: int = 4_000

@@ -82,7 +82,7 @@ class Upkeep:
             return
         self._checkpointed_at_ms = self._now_ms()
         try:
-            # Begun before the rows are looked at: if the lane is lost from here on, it is refused (lanes.md rule 13).
+            # Begun before the rows are looked at: if the lane is lost from here on, it is refused.
             transaction = await self._log.transaction(self._transaction)
         except LogUnavailable:
             return

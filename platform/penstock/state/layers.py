@@ -63,6 +63,7 @@ class LayeredTable(Generic[K, R]):
         "_clean",
         "_clean_before",
         "_decode",
+        "_frozen_payload_bytes",
         "_gone",
         "_live",
         "_payload",
@@ -93,6 +94,7 @@ class LayeredTable(Generic[K, R]):
         self.overlay: dict[K, R | None] = {}
         self.frozen: dict[K, R | None] = {}
         self.frozen_absent: set[K] = set()  # keys of ``frozen`` that the store lacked when it was frozen
+        self._frozen_payload_bytes = 0
         self.payload_bytes = 0  # put since the last flush: an upper bound of what the overlay holds
         self._payload = attrgetter(spec.payload) if spec.payload else None
         self._live: _Live[K, R] = _Live()
@@ -195,13 +197,14 @@ class LayeredTable(Generic[K, R]):
         assert not self.frozen, f"table {self.spec.name}: a flush began before the last one had ended"
         self.frozen, self.overlay = self.overlay, {}
         self.frozen_absent, self._absent = self._absent, set()
-        self.payload_bytes = 0
+        self._frozen_payload_bytes, self.payload_bytes = self.payload_bytes, 0
 
     def thaw(self) -> None:
         """The flush failed: what it was to write is to be written again."""
         self.frozen.update(self.overlay)
         self.overlay, self.frozen = self.frozen, {}
         self.frozen_absent = set()
+        self.payload_bytes += self._frozen_payload_bytes
 
     def settle(self) -> list[K]:
         """The flush is in the store. Returns the keys that are to be forgotten, see ``forget``."""
