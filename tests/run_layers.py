@@ -45,7 +45,7 @@ LAYERS = (
     Layer("contract", "do all backends mean the same?", ("contract",), 120, processes=2),
     Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 900, processes=2),
-    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs"), 300, processes=2),
+    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 300, processes=2),
     Layer("chaos", "does kill -9 lose anything?", ("chaos",), 180),
 )
 

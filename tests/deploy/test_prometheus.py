@@ -1,4 +1,4 @@
-"""What deploy/ says of metrics is true."""
+"""What deploy/prometheus says of metrics is true."""
 
 from __future__ import annotations
 
