@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from bench.rig.functions import THREE, app
+from penstock.dev import tune_process
 from penstock.lane.settings import LaneSettings
 from penstock.log.embedded import EmbeddedLog
 from penstock.log.port import Produced, Writer
@@ -53,6 +54,7 @@ class Engine:
         self._made = 0
 
     async def __aenter__(self) -> Engine:
+        tune_process()
         self.log = await EmbeddedLog.open(self._directory / "log", durability=self._durability)
         self._stack.push_async_callback(self.log.close)
         budget = RocksBudget()

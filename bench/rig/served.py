@@ -27,7 +27,7 @@ from typing import Final
 from bench.rig.figures import ROOT
 from bench.rig.functions import app
 from bench.rig.loop import make_loop
-from penstock.dev import DevServer, DevSettings
+from penstock.dev import DevServer, DevSettings, tune_process
 from penstock.lane.settings import LaneSettings
 from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
 
@@ -144,6 +144,7 @@ async def _serve(settings: DevSettings, ends: int) -> None:
         if count:
             os.write(ends, END.pack(count, time.perf_counter()))
 
+    tune_process()
     server = DevServer([app], settings, on_facts=on_facts)
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

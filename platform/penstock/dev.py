@@ -10,6 +10,7 @@ data directory/
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import subprocess
@@ -44,6 +45,7 @@ LOG: Final = logging.getLogger("penstock.dev")
 HISTORY_STOP_S: Final = 5.0
 LANES_DEFAULT: Final = 1
 SWITCH_INTERVAL_S: Final = 0.0005
+YOUNG_OBJECTS: Final = 20_000
 GROUP_DEFAULT: Final = "penstock"
 
 
@@ -95,8 +97,6 @@ class DevServer:
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
-        # The log's writer thread must not wait 5 ms for the interpreter each time its disk has answered.
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         _check_port(settings)  # Before a directory is made that fixes its group and lanes.
         settings.data.mkdir(parents=True, exist_ok=True)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
@@ -208,6 +208,17 @@ def made_with(data: Path) -> Made | None:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path} cannot be read: expected a group and its lanes as JSON, got {error}.") from error
+
+
+def tune_process() -> None:
+    """What a process that is nothing but a server changes in its interpreter; never done to a user's own process.
+
+    The log's writer thread must not wait 5 ms for the interpreter each time its disk has answered. Rows and facts hold
+    no cycles: looking for some after every 700 new objects took 4 % of the engine's time.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
 
 def _made(settings: DevSettings, apps: Sequence[App]) -> Made:

@@ -24,7 +24,7 @@ from penstock.cli.jsonl import opened
 from penstock.cli.lines import RunLines
 from penstock.cli.loading import load_apps
 from penstock.config import BY_NAME, Settings
-from penstock.dev import DevServer, DevSettings
+from penstock.dev import DevServer, DevSettings, tune_process
 from penstock.errors import ConfigError
 from penstock.lane.settings import LaneSettings
 from penstock.model import limits
@@ -57,6 +57,7 @@ def dev(settings: Settings, targets: Sequence[str]) -> int:
         if not settings.is_default(name):
             note(f"{BY_NAME[name].flag} changes nothing here: {why}")
     apps = load_apps(targets)
+    tune_process()
     with _data(settings) as data, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_Dev(apps, _dev_settings(settings, data), feed, settings.switch("smoke")).run())
 
