@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from penstock.core.tables import Tables
-from penstock.errors import Busy, LimitExceeded, OperatorError, PenstockError
+from penstock.errors import Busy, InternalError, LimitExceeded, OperatorError, PenstockError
 from penstock.lane.port import OnTopicWanted
 from penstock.log.port import Log, Produced, Writer
 from penstock.model.commands import Command, NoteDelivered, NotePublished
@@ -115,8 +115,14 @@ class Outbox:
             upto = min(self._wanted[to_lane], sent + SENT_AT_ONCE_MAX)
             if sent >= upto:
                 return
-            rows = (self._durable.outbox.get((to_lane, seq)) for seq in range(sent + 1, upto + 1))
-            for batch in _batches([(row.seq, self._message(row)) for row in rows if row is not None]):
+            rows = [self._durable.outbox.get((to_lane, seq)) for seq in range(sent + 1, upto + 1)]
+            there = [row for row in rows if row is not None]
+            if len(there) < len(rows):
+                raise InternalError(
+                    f"messages {sent + 1} to {upto} for lane {to_lane} are owed, but {len(rows) - len(there)} of them are "
+                    "not in the outbox any more: a row goes only when it is known to be delivered. Please report this."
+                )
+            for batch in _batches([(row.seq, self._message(row)) for row in there]):
                 if not await self._append(topic, to_lane, [record for _, record in batch]):
                     break  # Again from the first one that is not known to be there.
                 self._sent[to_lane] = batch[-1][0]
