@@ -120,7 +120,7 @@ class Outbox:
             if len(there) < len(rows):
                 raise InternalError(
                     f"messages {sent + 1} to {upto} for lane {to_lane} are owed, but {len(rows) - len(there)} of them "
-                    "are not in the outbox any more: a row goes only once it is known to be delivered. Please report this."
+                    "are not in the outbox any more: a row goes once it is known to be delivered. Please report this."
                 )
             for batch in _batches([(row.seq, self._message(row)) for row in there]):
                 if not await self._append(topic, to_lane, [record for _, record in batch]):
