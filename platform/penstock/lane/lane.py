@@ -188,7 +188,6 @@ class Lane:
         self._reached = await take_over(self.parts, self.tables, self.journal, self._reached)
         self._taking_over = False
         self._at_ms = max(self._at_ms, self._reached.at_ms)
-        self._positions.clear()
         self.parts.telemetry.count("penstock_fences_total")
         if self._debts is not None:
             self._debts.cancel()
