@@ -30,7 +30,7 @@ from typing import Final, TypeVar, cast
 from penstock.errors import StepError, StepsChanged
 from penstock.execute import failures
 from penstock.execute.driver import LocalDriver
-from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async
+from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async, overtaken
 from penstock.execute.port import RunView
 from penstock.execute.replay import Replay
 from penstock.execute.settled import Look
@@ -55,10 +55,8 @@ R = TypeVar("R")
 
 LOOKS: Final = 2
 """Looks in a row that must find a body settled: what a task's end sets off needs one more turn of the loop."""
-HOLD_MAX_S: Final = 1.0
-"""How long an answer waits for something foreign."""
-CANCEL_GRACE_MS: Final = 5_000
-"""How long a step that was told to stop may take to do so."""
+HOLD_MAX_S: Final = 1.0  # How long an answer waits for something foreign.
+CANCEL_GRACE_MS: Final = 5_000  # How long a step that was told to stop may take to do so.
 
 _DONE, _FAILED = int(Hand.DONE), int(Hand.FAILED)
 
@@ -222,7 +220,8 @@ class Body:
         if self._due:
             self._deliver()
             return True
-        self._answer()
+        if self.found or not overtaken(self.running.values(), self.shared.source.step, self.run_id):
+            self._answer()
         return False
 
     # --- the handler's task ---------------------------------------------------------------------
@@ -326,6 +325,9 @@ class Body:
         self.shared.source.report(Report(self.run_id, op.step, op.attempt, op.dispatch, (operation,)))
         if self.over:
             self.shared.forget(self)
+        elif self.dispatch and self._replay is None:
+            self._collect()  # The body may have waited for just this: see ``overtaken``.
+            self._touch()
 
     def _forsake(self, op: Op) -> None:
         """The body's own code has cancelled the branch that waited for this."""

@@ -14,7 +14,7 @@ import asyncio
 import enum
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, cast
 
 import msgspec
@@ -24,7 +24,7 @@ from penstock.execute import failures
 from penstock.execute.threads import Escaped, Threads
 from penstock.model import limits
 from penstock.model.operations import Operation, StepDone, StepErrored
-from penstock.model.rows import StepRow
+from penstock.model.rows import Hand, StepRow
 from penstock.sdk.current import CURRENT, Current
 from penstock.sdk.payloads import encode
 
@@ -136,3 +136,13 @@ def is_async(call: Callable[..., object]) -> bool:
     while isinstance(call, functools.partial):
         call = call.func
     return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+
+
+def overtaken(running: Iterable[Op], row: Callable[[str, str], StepRow | None], run: str) -> bool:
+    """Whether a step still runs here though its end is recorded: a late answer of an earlier dispatch was taken.
+
+    Its body cannot be told before the attempt has ended, and must not answer "nothing new" until then: for the engine
+    no step is under way any more.
+    """
+    rows = (row(run, op.step) for op in running)
+    return any(found is not None and found.hand in (Hand.DONE, Hand.FAILED) for found in rows)
