@@ -1,0 +1,22 @@
+"""Seeds that once broke a promise, each with what was wrong; they keep it now."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.world import simulate
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(10104, id="a body answered while a step ran whose late answer had been taken"),
+        pytest.param(10232, id="the same, in another order"),
+        pytest.param(10693, id="a reopen forgot the positions of records that led to nothing"),
+        pytest.param(11783, id="the same, for an inbox"),
+        pytest.param(13122, id="the same, for another lane"),
+    ],
+)
+def test_a_seed_that_once_failed_keeps_every_promise(seed: int) -> None:
+    world = simulate(seed)
+    assert not world.violations, world.report()
