@@ -30,9 +30,6 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     reply: bytes
 
 
-TOPICS_OF_A_GROUP = ("journal", "inbox", "steps", "timers", "keys", "functions", "replies", "dead-letters")
-
-
 def group_topic(group: str, which: str) -> str:
     """The name of one of the group's own topics: ``<group>.journal`` and so on."""
     return f"{group}.{which}"
