@@ -18,7 +18,16 @@ from penstock.core.decide import decide
 from penstock.core.fold import fold
 from penstock.execute.local import LocalExecutor, LocalSettings
 from penstock.execute.port import RunView
-from penstock.model.commands import AcceptEvent, Command, FireTimer, LoseDispatch, ParkDispatch, Report, SeeCatalogue
+from penstock.model.commands import (
+    AcceptEvent,
+    Command,
+    FireTimer,
+    LoseDispatch,
+    ParkDispatch,
+    Report,
+    SeeCatalogue,
+    Unpark,
+)
 from penstock.model.effects import Abandon, Arm, CodeWanted, Execute
 from penstock.model.event import Envelope
 from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
@@ -115,7 +124,10 @@ class World:
                     self.executor.abandon(effect.run)
                 case Arm():
                     self._arm(FireTimer(effect.at_ms, effect.kind, effect.id, effect.step))
-                case CodeWanted() | _:
+                case CodeWanted():
+                    if self.executor.knows(effect.function):
+                        self.submit(Unpark(effect.run, effect.step, effect.dispatch))
+                case _:
                     pass
         for fact in self.facts[-len(effects) - len(commands) * 50 :]:
             if isinstance(fact, RunCompleted | RunFailed | RunCancelled) and not self.ends[fact.run].done():

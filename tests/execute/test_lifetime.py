@@ -8,9 +8,10 @@ import pytest
 
 from penstock import App, Context, StepError
 from penstock.execute.local import LocalSettings
-from penstock.model.commands import CancelRun
+from penstock.model.commands import CancelRun, LoseDispatch, Report
 from penstock.model.effects import Execute
 from penstock.model.facts import RunCompleted, StepAttemptFailed
+from penstock.model.operations import StepDone
 from tests.execute.harness import World, play
 
 
@@ -289,3 +290,63 @@ def test_user_timeouts_around_a_step_are_answered() -> None:
         assert await world.result() == "b"
 
     play(scenario)
+
+
+def test_a_step_whose_late_answer_was_taken_while_it_ran_gets_that_answer_with_the_others() -> None:
+    """Seed 10513: its branch was given the result between the attempt's end and its next wait, and hung for ever."""
+    app = App("a")
+
+    async def work(length_s: float, word: str) -> str:
+        await asyncio.sleep(length_s)
+        return word
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> list[str]:
+        return list(await asyncio.gather(ctx.step.run("a", work, 2, "again"), ctx.step.run("b", work, 1, "b")))
+
+    async def scenario() -> object:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(0.1)
+        row = world.step(run, "a")
+        assert row is not None
+        world.submit(LoseDispatch(run, "a", row.dispatch))
+        world.submit(Report(run, "a", 0, row.dispatch, (StepDone("a", "a", b'"late"', world.now_ms()),)))
+        async with asyncio.timeout(10):
+            end = await world.end(run)
+        assert isinstance(end, RunCompleted), end
+        return end.result
+
+    assert play(scenario) == b'["late","b"]'
+
+
+def test_a_body_whose_attempt_is_given_up_while_it_is_out_begins_afresh() -> None:
+    """Its dispatch is given back: nobody else would ever answer it."""
+    app, cancelled = App("a"), list[int]()
+
+    async def stubborn() -> str:
+        for _ in range(100):
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(1)
+        return "never"
+
+    @app.function(on="go", step_timeout="30s")
+    async def fn(ctx: Context) -> list[str]:
+        return list(await asyncio.gather(ctx.step.run("a", stubborn), ctx.step.run("b", note, [], "b")))
+
+    async def scenario() -> object:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(0.1)
+        row = world.step(run, "a")
+        assert row is not None
+        world.submit(LoseDispatch(run, "a", row.dispatch))
+        world.submit(Report(run, "a", 0, row.dispatch, (StepDone("a", "a", b'"late"', world.now_ms()),)))
+        async with asyncio.timeout(100):
+            end = await world.end(run)
+        assert isinstance(end, RunCompleted), end
+        return end.result
+
+    assert play(scenario) == b'["late","b"]' and cancelled

@@ -12,6 +12,7 @@ from tests.sim.world import simulate
     [
         pytest.param(10104, id="a body answered while a step ran whose late answer had been taken"),
         pytest.param(10232, id="the same, in another order"),
+        pytest.param(10513, id="a branch was given a result between its attempt's end and its next wait"),
         pytest.param(10693, id="a reopen forgot the positions of records that led to nothing"),
         pytest.param(11783, id="the same, for an inbox"),
         pytest.param(13122, id="the same, for another lane"),

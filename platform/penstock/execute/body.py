@@ -36,14 +36,9 @@ from penstock.execute.replay import Replay
 from penstock.execute.settled import Look
 from penstock.execute.shared import Shared
 from penstock.execute.threads import Escaped
-from penstock.model.commands import Report
+from penstock.model.commands import ParkDispatch, Report
 from penstock.model.effects import Execute
-from penstock.model.operations import (
-    BodyDone,
-    Operation,
-    StepFound,
-    failure_of,
-)
+from penstock.model.operations import BodyDone, Operation, StepFound, failure_of
 from penstock.model.rows import Hand, StepRow
 from penstock.sdk.context import Context, RunInfo, SyncContext
 from penstock.sdk.current import CURRENT, Current
@@ -246,8 +241,7 @@ class Body:
         except BaseException as error:
             if self.closed or self.over:
                 return
-            told = error.error if isinstance(error, Escaped) else error
-            operation = failures.body_errored(told, now_ms())
+            operation = failures.body_errored(error.error if isinstance(error, Escaped) else error, now_ms())
         self._end(operation)
 
     # --- what the driver (``driver.py``) does with it ----------------------------------------------
@@ -280,6 +274,8 @@ class Body:
             await self._attempt(op)
         while True:
             wait = op.wait = self.shared.loop.create_future()
+            if op.state is KNOWN:
+                self._look_again()  # Not before it waits: it could not be told.
             try:
                 signal = await wait
             except BaseException:
@@ -304,6 +300,7 @@ class Body:
             operation = await attempt(op, self.run_id, self.shared.step_threads, source.now_ms)
         except asyncio.CancelledError:
             self._report_attempt(op, failures.cancelled(op.step, op.name, op.started_at_ms))
+            self._look_again()
             raise
         finally:
             CURRENT.set(self._current)
@@ -325,8 +322,11 @@ class Body:
         self.shared.source.report(Report(self.run_id, op.step, op.attempt, op.dispatch, (operation,)))
         if self.over:
             self.shared.forget(self)
-        elif self.dispatch and self._replay is None:
-            self._collect()  # The body may have waited for just this: see ``overtaken``.
+
+    def _look_again(self) -> None:
+        """An attempt has ended: its step's end, recorded meanwhile, may be what the body waits for (``overtaken``)."""
+        if self.dispatch and self._replay is None and not (self.closed or self.over):
+            self._collect()
             self._touch()
 
     def _forsake(self, op: Op) -> None:
@@ -421,8 +421,7 @@ class Body:
 
     def _finish(self, operation: Operation) -> None:
         self._ended = operation
-        for effect in self._take_wanted():
-            self.hand_out_step(effect)
+        self._hand_out_wanted()
         if self.dispatch:
             self._report(operation)
             self._retire()
@@ -432,6 +431,8 @@ class Body:
     def _retire(self) -> None:
         """It has ended: stop what waits, let what runs be reported."""
         self.over = True
+        if self.dispatch:  # It was given up while it was out, and nobody else would answer.
+            self.shared.source.park(ParkDispatch(self.run_id, "", self.dispatch))
         for op in self.ops.values():
             if op.wait is not None and not op.wait.done():
                 op.task.cancel()
@@ -456,8 +457,7 @@ class Body:
             self._change(unasked, f"the code asks for {instead} instead")
             return False
         self._replay = None
-        for effect in self._take_wanted():
-            self.hand_out_step(effect)
+        self._hand_out_wanted()
         if self.dispatch:
             self._collect()
         return True
@@ -472,10 +472,10 @@ class Body:
         if not self._task.done():
             self._task.cancel()
 
-    def _take_wanted(self) -> list[Execute]:
-        wanted = list(self._wanted.values())
-        self._wanted.clear()
-        return wanted
+    def _hand_out_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        for effect in wanted.values():
+            self.hand_out_step(effect)
 
     def _touch(self) -> None:
         self._looks = 0
