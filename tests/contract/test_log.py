@@ -454,6 +454,45 @@ class TestTopicsAndGroup:
         assert not await member.still_owns(2, inbox_position=17)
         assert told == [("assigned", [0, 1, 2]), ("revoked", [0, 1, 2])]
 
+    async def test_a_member_reads_what_belongs_to_its_lanes(self, log: Log) -> None:
+        await log.writer("journal", 1).append(values("a", "b", "c"))
+        member = log.membership("g", 3)
+        await member.join(on_assigned=no_lanes, on_revoked=no_lanes)
+        reader = member.reader("journal", 1, 1)
+        assert [r.value for r in await everything(reader, 3)] == [b"b", b"c"]
+        reading = asyncio.ensure_future(reader.read(max_records=10, max_bytes=1_000, wait_s=SOON_S))
+        await log.writer("journal", 1).append(values("d"))
+        assert [r.value for r in await asyncio.wait_for(reading, SOON_S / 2)] == [b"d"]
+        reader.seek(0)
+        assert [r.value for r in await everything(reader, 4)] == [b"a", b"b", b"c", b"d"]
+        await reader.close()
+        assert [r.offset for r in await everything(member.reader("journal", 1, 2), 4)] == [2, 3]
+        await member.leave()
+
+    async def test_a_member_learns_what_was_trimmed_before_it_read(self, log: Log) -> None:
+        await log.writer("journal", 1).append(values("a"))
+        await log.writer("journal", 1).append(values("b"))
+        await log.trim("journal", 1, 1)
+        member = log.membership("g", 3)
+        await member.join(on_assigned=no_lanes, on_revoked=no_lanes)
+        reader = member.reader("journal", 1, 0)
+        with pytest.raises(OffsetOutOfRange) as raised:
+            await reader.read(max_records=1, max_bytes=1, wait_s=SOON_S)
+        assert (raised.value.start, raised.value.end) == (1, 2)
+        reader.seek(1)
+        assert [r.value for r in await everything(reader, 2)] == [b"b"]
+        await member.leave()
+
+    async def test_positions_are_committed_only_by_a_member(self, log: Log) -> None:
+        member = log.membership("g", 3)
+        with pytest.raises(LogUnavailable, match="no member"):
+            await member.commit({("journal", 1): 1})
+        await member.join(on_assigned=no_lanes, on_revoked=no_lanes)
+        await member.commit({("journal", 1): 1, ("journal", 2): 0})
+        await member.leave()
+        with pytest.raises(LogUnavailable, match="no member"):
+            await member.commit({("journal", 1): 2})
+
     async def test_a_closed_log_refuses_and_wakes_its_readers(self, log: Log) -> None:
         reading = asyncio.ensure_future(log.reader("journal", 0, 0).read(max_records=1, max_bytes=1, wait_s=SOON_S))
         writer = log.writer("journal", 0)

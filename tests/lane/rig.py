@@ -234,6 +234,10 @@ class Rig:
         await until(lambda: lane.live or owner.task.done())
         return owner
 
+    def membership(self, name: str = "a") -> Membership:
+        """That process's place in the group."""
+        return self._memberships[name]
+
     def journal(self, name: str = "a") -> Journal:
         """The journal as that process would write it."""
         return Journal(self.logs[name], JOURNAL, PLACE.lane, watchdog_s=1.0)

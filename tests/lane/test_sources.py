@@ -32,8 +32,8 @@ class Gate:
         self.space.set()
         self.intake = Intake(
             rig.logs["a"],
-            PLACE.group,
-            PLACE.lane,
+            rig.membership("a"),
+            PLACE,
             self.items.append,
             room=self._room,
             space=self.space.wait,  # type: ignore[arg-type]

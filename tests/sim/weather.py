@@ -309,6 +309,13 @@ class _Membership:
         await self._log.pause()
         return bool(await self._inner.still_owns(lane, inbox_position=inbox_position))
 
+    def reader(self, topic: str, partition: int, offset: int) -> _Reader:
+        return _Reader(self._log, self._inner.reader(topic, partition, offset), topic)
+
+    async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
+        self._log.process.act()  # Draws no chance: nothing may depend on these commits, so neither does a world.
+        await self._inner.commit(positions)
+
     async def leave(self) -> None:
         await self._inner.leave()
 

@@ -23,6 +23,7 @@ from penstock.core.owed import PAGE_ROWS, owed_by_run, owed_messages
 from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange, OperatorError
 from penstock.lane.counting import count_facts
 from penstock.lane.journal import Fenced, Journal, Refused, Void
+from penstock.lane.offsets import commit_offsets
 from penstock.lane.outbox import Outbox
 from penstock.lane.ownership import NotOwned, take_over, wait_a_little
 from penstock.lane.parts import LaneParts, Source
@@ -102,8 +103,8 @@ class Lane:
         self.upkeep.facts_since_checkpoint = reached.facts
         self._intake = Intake(
             parts.log,
-            self.place.group,
-            self.place.lane,
+            parts.membership,
+            self.place,
             self._take_in,
             room=self._wait_for_room,
             space=self._wait_for_space,
@@ -169,6 +170,7 @@ class Lane:
                 self._tasks.create_task(self._turns())
                 self._tasks.create_task(self.timers.run())
                 self._tasks.create_task(self._upkeep())
+                self._tasks.create_task(commit_offsets(self.parts, self.tables.durable, self._intake.reading))
                 await self._start_intake(self._tasks)
                 self._live.set()
         except BaseExceptionGroup as group:

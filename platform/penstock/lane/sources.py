@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange
-from penstock.log.port import Log, Reader, Record
+from penstock.log.port import Log, Membership, Reader, Record
 from penstock.model.commands import (
     AcceptEvent,
     CancelRun,
@@ -25,6 +25,7 @@ from penstock.model.commands import (
 )
 from penstock.model.journal import Position
 from penstock.model.messages import group_topic
+from penstock.model.place import Place
 from penstock.telemetry import say
 from penstock.wire.messages import decode_app, decode_envelope, decode_inbox
 
@@ -45,24 +46,27 @@ class Taken(NamedTuple):
 class Intake:
     """Reads everything a lane takes in. ``submit`` queues an item.
 
-    ``room`` waits until new work may come in, ``space`` only until the queue has room: cancelling a run must be
-    possible while as many run as can.
+    Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue belongs to
+    nobody. ``room`` waits until new work may come in, ``space`` only until the queue has room: cancelling a run must
+    be possible while as many run as can.
     """
 
     def __init__(
         self,
         log: Log,
-        group: str,
-        lane: int,
+        membership: Membership,
+        place: Place,
         submit: Callable[[Command | Taken], None],
         *,
         room: Callable[[], Awaitable[None]],
         space: Callable[[], Awaitable[None]],
     ) -> None:
         self._log = log
-        self._functions = group_topic(group, "functions")
-        self._inbox = group_topic(group, "inbox")
-        self._lane = lane
+        self._membership = membership
+        self._functions = group_topic(place.group, "functions")
+        self._inbox = group_topic(place.group, "inbox")
+        self._lane = place.lane
+        self.reading: set[tuple[str, int]] = set()
         self._submit = submit
         self._room = room
         self._space = space
@@ -72,7 +76,7 @@ class Intake:
     async def run_source(self, topic: str, partition: int, offset: int) -> None:
         """Read a source for ever; one record that can't be read never stops it."""
         submit = self._submit
-        async with aclosing(self._pages(topic, partition, offset, self._room)) as pages:
+        async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
             async for page, _ in pages:
                 for record in page:
                     value = record.value
@@ -89,7 +93,9 @@ class Intake:
     async def run_catalogue(self, offset: int) -> None:
         """Read the functions topic for ever. An app that can't be read is refused, and stays as it was before."""
         self._catalogue = offset
-        async with aclosing(self._pages(self._functions, 0, offset, self._space)) as pages:
+        async with aclosing(
+            self._pages(self._log.reader(self._functions, 0, offset), self._functions, 0, self._space)
+        ) as pages:
             async for page, behind in pages:
                 for record in page:
                     self._submit(Taken(self._app(record), Position(self._functions, 0, record.offset + 1)))
@@ -126,7 +132,7 @@ class Intake:
 
     async def run_inbox(self, offset: int) -> None:
         """Read the lane's inbox for ever."""
-        async with aclosing(self._pages(self._inbox, self._lane, offset, self._space)) as pages:
+        async with aclosing(self._member_pages(self._inbox, self._lane, offset, self._space)) as pages:
             async for page, _ in pages:
                 for record in page:
                     self._message(record)
@@ -152,11 +158,23 @@ class Intake:
         command = found.message if direct else TakeMessage(found.from_lane, found.seq, found.message)
         self._submit(Taken(command, behind))
 
-    async def _pages(
+    async def _member_pages(
         self, topic: str, partition: int, offset: int, room: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
-        """Every record from an offset on, in pages with the position behind each; reopens after a failure."""
-        reader: Reader = self._log.reader(topic, partition, offset)
+        """The pages of a partition that this lane's owner reads as the group's member."""
+        reader = self._membership.reader(topic, partition, offset)
+        self.reading.add((topic, partition))
+        try:
+            async with aclosing(self._pages(reader, topic, partition, room)) as pages:
+                async for page in pages:
+                    yield page
+        finally:
+            self.reading.discard((topic, partition))
+
+    async def _pages(
+        self, reader: Reader, topic: str, partition: int, room: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
+        """Every record from a reader's position on, in pages with the position behind each; goes on after a failure."""
         try:
             while True:
                 await room()

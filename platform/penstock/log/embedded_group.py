@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from penstock.errors import LogUnavailable
-from penstock.log.port import LanesChanged, Produced, TransactionRefused
+from penstock.log.port import LanesChanged, Produced, Reader, TransactionRefused
 from penstock.log.sqlite_jobs import InboxPositions, Job, Stage
 from penstock.log.sqlite_partition import Partition
 
@@ -26,6 +26,8 @@ class Grouped(Protocol):
     def alive(self) -> bool: ...
 
     async def store(self, inbox: InboxPositions) -> None: ...
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader: ...
 
     async def settle(self, job: Job) -> object: ...
 
@@ -62,6 +64,15 @@ class EmbeddedMembership:
         except LogUnavailable:
             return False
         return self._log.member is self
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        """See the port."""
+        return self._log.reader(topic, partition, offset)
+
+    async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """See the port. Nothing is stored: nobody watches this group from outside, and the journal has it all."""
+        if self._log.member is not self or not self._log.alive:
+            raise LogUnavailable("positions were not committed: this process is no member of the group. Join it first.")
 
     async def leave(self) -> None:
         """See the port."""

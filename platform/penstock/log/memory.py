@@ -170,7 +170,7 @@ class MemoryLog:
 
     def membership(self, group: str, lanes: int) -> MemoryMembership:
         """See the port. The last one made is the one whose transactions and crash count."""
-        self._membership = MemoryMembership(self.cluster.group(group, lanes), self.name)
+        self._membership = MemoryMembership(self.cluster.group(group, lanes), self.name, self.reader)
         return self._membership
 
     async def close(self) -> None:

@@ -11,9 +11,10 @@ transaction begun before is refused (kafka.md: metadata taken when the checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from penstock.log.port import LanesChanged
+from penstock.errors import LogUnavailable
+from penstock.log.port import LanesChanged, Reader
 
 Held = Mapping[int, int]
 """Lane → epoch, as somebody knew it at some moment."""
@@ -59,14 +60,19 @@ class MemoryGroup:
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self.positions: dict[int, int] = {}
+        self.committed: dict[tuple[str, int], int] = {}
         self._members: dict[str, GroupMember] = {}
         self._wanted: dict[int, str] = {}
         self._epochs = dict.fromkeys(range(lanes), 0)
         self._by_hand = False
 
+    def has(self, member: GroupMember) -> bool:
+        """Whether it is a member now."""
+        return not member.gone and self._members.get(member.client) is member
+
     def held_by(self, member: GroupMember) -> dict[int, int]:
         """What the member truly holds now."""
-        if member.gone or self._members.get(member.client) is not member:
+        if not self.has(member):
             return {}
         return {lane: self._epochs[lane] for lane, client in self._wanted.items() if client == member.client}
 
@@ -139,9 +145,10 @@ class MemoryGroup:
 class MemoryMembership:
     """A client's membership. See the port's ``Membership``."""
 
-    def __init__(self, group: MemoryGroup, client: str) -> None:
+    def __init__(self, group: MemoryGroup, client: str, make_reader: Callable[[str, int, int], Reader]) -> None:
         self.member: GroupMember | None = None
         self.group = group
+        self.reader = make_reader
         self._client = client
 
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
@@ -163,6 +170,12 @@ class MemoryMembership:
             return False
         self.group.positions[lane] = inbox_position
         return True
+
+    async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """See the port. Refused to whoever is no member any more, whether it has heard of it or not."""
+        if self.member is None or not self.group.has(self.member):
+            raise LogUnavailable("positions were not committed: this process is no member of the group. Join it first.")
+        self.group.committed |= positions
 
     async def leave(self) -> None:
         """See the port."""

@@ -163,6 +163,22 @@ class Membership(Protocol):
         the lane's inbox position accepted. Only then may a fence be appended."""
         ...
 
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        """Read an input partition of a lane this member owns: the lane's inbox, or one of its sources.
+
+        One reader of a partition at a time; the newest takes it over. It ends (LogUnavailable) with the lane's
+        ownership of it: the group's consumer lets the partition go before another member may have it.
+        """
+        ...
+
+    async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Commit positions ((topic, partition) → next offset) as offsets of the group, for those who watch it.
+
+        Best effort: what counts is in the journal, so a commit that is lost costs nobody anything but a wrong lag
+        until the next. Raises LogUnavailable when it was not accepted.
+        """
+        ...
+
     async def leave(self) -> None:
         """Leave the group: ``on_revoked`` gets every lane still held, then others may have them."""
         ...
