@@ -77,6 +77,17 @@ def bad_schema(path: Path, reason: str) -> ConfigError:
     )
 
 
+def plain_text(schema: Any) -> str:
+    """A parsed schema as the JSON that it was made of, without what fastavro has noted in it."""
+    return json.dumps(_unmarked(schema))
+
+
+def _unmarked(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {name: _unmarked(part) for name, part in schema.items() if not name.startswith("__")}
+    return [_unmarked(part) for part in schema] if isinstance(schema, list) else schema
+
+
 def _read(path: Path) -> Any:
     try:
         if path.stat().st_size > SCHEMA_BYTES_MAX:
