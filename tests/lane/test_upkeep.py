@@ -149,16 +149,46 @@ async def test_the_inbox_is_cut_where_an_earlier_checkpoint_had_read_it(rig: Rig
     assert rig.cluster.committed(0) == last.inbox
 
 
-async def test_after_a_restart_trimming_goes_on(rig: Rig) -> None:
-    first, feeder = await fed(rig)
-    await rig.here.sleep(3)
-    await first.stop()
-    assert start(rig) == 0
-    await rig.own(settings=QUICK)
-    for _ in range(4):
+@pytest.mark.parametrize("disk", ["kept", "lost"])
+async def test_a_lane_restarted_more_often_than_anything_is_due_is_trimmed_all_the_same(rig: Rig, disk: str) -> None:
+    settings = LaneSettings(
+        **{**as_dict(QUICK), "checkpoint_after_ms": 4_000, "trim_lag_ms": 6_000, "history_ms": 9_000}
+    )
+    await rig.register(SHOP)
+    feeder = Feeder(rig)
+    started: list[int] = []
+    for _ in range(20):
+        owner = await rig.own(settings=settings)
         await feeder.one()
-        await rig.here.sleep(3)
+        await rig.here.sleep(1.5)
+        started.append(start(rig))
+        await owner.stop()
+        live = dump(owner.lane.tables.durable)
+        if disk == "lost":
+            rig.disk.wipe()
+    assert started == sorted(started)
+    assert started[4] == 0, "something was cut within lag and history"
+    assert len(set(started[10:])) >= 2, "the journal is not cut again and again"
+    assert 0 < start(rig, INBOX) < feeder.sent
+    assert await rig.rows_from_topics() == live
+
+
+async def test_events_that_start_nothing_are_checkpointed_and_trimmed_too(rig: Rig) -> None:
+    """Their records hold positions and no facts: counted by facts alone, the journal grew for ever."""
+    await rig.own(settings=QUICK)
+    for n in range(40):
+        await rig.send(event(n))
+        await rig.here.sleep(0.5)
     assert start(rig) > 0
+    assert len(rig.records(JOURNAL)) < 25
+
+
+async def test_an_idle_lane_appends_and_checkpoints_nothing(rig: Rig) -> None:
+    owner, _ = await fed(rig)
+    await rig.here.sleep(10)
+    before, done = len(rig.records(JOURNAL)), list(owner.lane.upkeep._done)
+    await rig.here.sleep(100)
+    assert (len(rig.records(JOURNAL)), owner.lane.upkeep._done) == (before, done)
 
 
 async def test_a_trim_that_fails_is_done_in_the_next_round(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

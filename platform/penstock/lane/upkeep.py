@@ -2,29 +2,24 @@
 
 Each works on what is acknowledged only; the turns go on meanwhile. None of it is needed for correctness at any one
 moment: a crash anywhere in here costs time at the next restore, never data (lanes.md rules 10 to 14).
+
+What it does is due by times that outlive the process: the last checkpoint's (the journal's beginning where there is
+none) and those of the checkpoints at which the journal may be cut (``state/checkpointed.py``). A server that is
+restarted every few seconds checkpoints and trims as often as any other.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
-from penstock.errors import Busy, LogUnavailable
+from penstock.errors import Busy, LogUnavailable, OffsetOutOfRange
 from penstock.lane.parts import LaneParts
 from penstock.log.port import Produced, Transaction
 from penstock.model.messages import group_topic
 from penstock.state.checkpoint import Checkpoint
+from penstock.state.checkpointed import Checkpointed, cut_at, kept
 from penstock.state.marker import Marker
 from penstock.state.tables import LaneTables
-
-
-class Checkpointed(NamedTuple):
-    """A committed checkpoint: the journal offset it stands for, the inbox position in it, when it was committed."""
-
-    offset: int
-    inbox: int
-    at_ms: int
 
 
 class Upkeep:
@@ -43,15 +38,18 @@ class Upkeep:
         self._marker = marker
         self._place = parts.place
         self._transaction = f"{parts.worker}-{parts.place.group}-{parts.place.lane}"
-        self._flushed_at_ms = self._checkpointed_at_ms = self._trimmed_at_ms = self._now_ms()
-        self._done: deque[Checkpointed] = deque(maxlen=1_000)
-        self._last: Marker | None = None
+        self._flushed_at_ms = self._now_ms()
+        self._trimmed_at_ms = self._tried_at_ms = 0
+        self._done = list(tables.checkpointed)
+        self._last: Marker | None = self._done[-1].marker if self._done else None
+        self._checkpointed_at_ms: int | None = self._done[-1].at_ms if self._done else None
+        self._cut: dict[str, int] = {}  # Topic → where this process has cut it already.
         self.facts_since_checkpoint = 0
 
     @property
     def checkpoint_age_ms(self) -> int:
-        """How long ago the last checkpoint was committed."""
-        return self._now_ms() - self._checkpointed_at_ms
+        """How long ago the last checkpoint was begun; 0 while that is not known."""
+        return 0 if self._checkpointed_at_ms is None else self._now_ms() - self._checkpointed_at_ms
 
     async def tend(self) -> None:
         """Do what is due. Called every few hundred milliseconds by one task."""
@@ -59,13 +57,29 @@ class Upkeep:
         rows = self._tables.overlay_rows
         if rows >= settings.flush_rows or (rows and now_ms - self._flushed_at_ms >= settings.flush_after_ms):
             await self.flush()
-        since_ms = now_ms - self._checkpointed_at_ms
-        due = self.facts_since_checkpoint >= settings.checkpoint_facts or since_ms >= settings.checkpoint_after_ms
-        if due and since_ms >= settings.checkpoint_gap_ms and self.facts_since_checkpoint:
+        if self._checkpointed_at_ms is None:
+            self._checkpointed_at_ms = await self._began_ms()
+        age_ms, since_ms = now_ms - self._checkpointed_at_ms, now_ms - max(self._tried_at_ms, self._checkpointed_at_ms)
+        due = self.facts_since_checkpoint >= settings.checkpoint_facts or age_ms >= settings.checkpoint_after_ms
+        if due and since_ms >= settings.checkpoint_gap_ms:
             await self.checkpoint()
         if now_ms - self._trimmed_at_ms >= settings.trim_every_ms:
             self._trimmed_at_ms = now_ms
             await self.trim()
+
+    async def _began_ms(self) -> int:
+        """When the first record was written of a journal that was never checkpointed."""
+        journal = group_topic(self._place.group, "journal")
+        try:
+            start = await self._log.start_offset(journal, self._place.lane)
+            reader = self._log.reader(journal, self._place.lane, start)
+            try:
+                first = await reader.read(max_records=1, max_bytes=1, wait_s=0)
+            finally:
+                await reader.close()
+        except (LogUnavailable, OffsetOutOfRange):
+            first = ()
+        return min(first[0].at_ms, self._now_ms()) if first else self._now_ms()
 
     async def flush(self) -> None:
         """Everything acknowledged goes to the local store."""
@@ -80,7 +94,7 @@ class Upkeep:
         marker = self._marker()
         if marker is None or marker == self._last:
             return
-        self._checkpointed_at_ms = self._now_ms()
+        self._tried_at_ms = self._now_ms()
         try:
             # Begun before the rows are looked at: if the lane is lost from here on, it is refused.
             transaction = await self._log.transaction(self._transaction)
@@ -103,7 +117,10 @@ class Upkeep:
         facts = self.facts_since_checkpoint
         held = self._tables.durable.positions.get((group_topic(self._place.group, "inbox"), self._place.lane))
         position = held.offset if held is not None else 0
-        checkpoint = await Checkpoint.begin(self._tables, marker)
+        settings, now_ms = self._settings, self._now_ms()
+        done = [*self._done, Checkpointed(marker, position, now_ms)]
+        done = kept(done, now_ms, settings.trim_lag_ms, settings.history_ms)
+        checkpoint = await Checkpoint.begin(self._tables, marker, done)
         try:
             async for which, rows in checkpoint.chunks():
                 topic = group_topic(self._place.group, which)
@@ -111,28 +128,29 @@ class Upkeep:
                 if self._tables.overlay_rows >= self._settings.flush_rows:
                     await self.flush()  # The snapshot stays as it is; memory must not wait for the last chunk.
             await transaction.commit({self._place.lane: position})
+            self._done, self._checkpointed_at_ms = done, now_ms
             await checkpoint.committed()
         finally:
             checkpoint.abandoned()  # Lets go of the snapshot; what is committed stays so.
         self.facts_since_checkpoint -= facts
         self._last = marker
-        self._done.append(Checkpointed(marker.offset, position, self._checkpointed_at_ms))
 
     async def trim(self) -> None:
-        """Cut journal and inbox behind the last but one checkpoint that is older than the lag and the history."""
-        now_ms = self._now_ms()
-        old: Checkpointed | None = None
-        while len(self._done) >= 2 and self._done[0].at_ms <= now_ms - self._settings.trim_lag_ms:
-            old = self._done.popleft()
-        if old is None:
+        """Cut the inbox at a checkpoint that is not the last and older than the lag; the journal, at one that is older
+        than the history as well."""
+        settings, now_ms = self._settings, self._now_ms()
+        behind_ms = max(settings.trim_lag_ms, settings.history_ms)
+        inbox, journal = (cut_at(self._done, now_ms - age_ms) for age_ms in (settings.trim_lag_ms, behind_ms))
+        if inbox is not None:
+            await self._cut_at("inbox", inbox.inbox)
+        if journal is not None:
+            await self._cut_at("journal", journal.offset)
+
+    async def _cut_at(self, which: str, offset: int) -> None:
+        if self._cut.get(which, -1) >= offset:
             return
-        self._done.appendleft(old)  # Until it is done with: a round that fails is made up for by the next.
-        journal, inbox = (group_topic(self._place.group, which) for which in ("journal", "inbox"))
         try:
-            kept_from = await self._log.offset_at(journal, self._place.lane, now_ms - self._settings.history_ms)
-            await self._log.trim(journal, self._place.lane, min(old.offset, kept_from))
-            await self._log.trim(inbox, self._place.lane, old.inbox)
+            await self._log.trim(group_topic(self._place.group, which), self._place.lane, offset)
         except LogUnavailable:
-            return
-        if kept_from >= old.offset and self._done[0] is old:
-            self._done.popleft()
+            return  # The next round makes up for it.
+        self._cut[which] = offset

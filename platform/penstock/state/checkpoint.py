@@ -18,12 +18,13 @@ This file knows no log: topics by their short names, keys and values as bytes. `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from penstock.errors import InternalError
-from penstock.state.flush import BUSY_TRIES_MAX, BUSY_WAIT_S
-from penstock.state.keyspace import CHECKPOINT_TOPICS, KEYSPACE, MARKER_KEY, MARKS
+from penstock.state.checkpointed import Checkpointed, encode_checkpointed
+from penstock.state.flush import BUSY_TRIES_MAX, BUSY_WAIT_S, write
+from penstock.state.keyspace import CHECKPOINT_TOPICS, CHECKPOINTED_KEY, KEYS, KEYSPACE, MARKER_KEY, MARKS
 from penstock.state.marker import Marker, decode_marker, encode_marker
 from penstock.state.store import Change, Snapshot, StoreBusy
 from penstock.state.tables import LaneTables
@@ -41,16 +42,18 @@ Chunk = tuple[str, list[Change]]
 class Checkpoint:
     """One checkpoint. Ends with ``committed`` or ``abandoned``; until then it keeps old rows on the disk."""
 
-    __slots__ = ("_snapshot", "_tables", "marker")
+    __slots__ = ("_done", "_snapshot", "_tables", "marker")
 
-    def __init__(self, tables: LaneTables, marker: Marker, snapshot: Snapshot) -> None:
+    def __init__(self, tables: LaneTables, marker: Marker, snapshot: Snapshot, done: Sequence[Checkpointed]) -> None:
         self.marker = marker
+        self._done = [(CHECKPOINTED_KEY, encode_checkpointed(done))] if done else []
         self._tables = tables
         self._snapshot = snapshot
 
     @classmethod
-    async def begin(cls, tables: LaneTables, marker: Marker) -> Checkpoint:
-        """Flush and take the snapshot. ``marker`` names the last acknowledged record at this moment.
+    async def begin(cls, tables: LaneTables, marker: Marker, done: Sequence[Checkpointed] = ()) -> Checkpoint:
+        """Flush and take the snapshot. ``marker`` names the last acknowledged record at this moment, ``done`` the
+        lane's committed checkpoints and, as the last, this one.
 
         To be awaited where the marker is taken, not made a task: what is acknowledged before it starts is in it.
         Raises what a flush raises.
@@ -65,7 +68,7 @@ class Checkpoint:
             snapshot.close()
             raise InternalError(f"expected a snapshot at {marker}, got {held!r}: flushes overlapped")
         tables.next_epoch()
-        return cls(tables, marker, snapshot)
+        return cls(tables, marker, snapshot, done)
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """What to send, a turn of the loop for each chunk; the marker of each topic comes after its rows."""
@@ -84,11 +87,15 @@ class Checkpoint:
                         yield topic, rows
                         rows, size = [], 0
                         await asyncio.sleep(0)
+            if topic == KEYS:
+                rows += self._done
             rows.append((MARKER_KEY, encode_marker(self.marker)))
             yield topic, rows
 
     async def committed(self) -> int:
         """The topics have it, surely. The number of marks removed; those of rows changed again since stay."""
+        if self._done:
+            await write(self._tables.store, self._done)
         removed = 0
         page: list[tuple[bytes, bytes]] = []
         for marked in self._marks(b"", _TABLES_END):

@@ -4,7 +4,7 @@ A key in the store is one byte for the table, then the row's key in an encoding 
 (``state/keys.py``). The compacted topics use the same bytes as their record keys, so a checkpoint copies and never
 translates. The first bytes:
 
-    00         the lane's own notes: marker, epoch, flush under way
+    00         the lane's own notes: marker, epoch, flush under way, checkpoints committed
     01         dirty marks: 01 + the key of a row that changed since the last committed checkpoint
     10 … 7F    the tables below
 
@@ -36,6 +36,7 @@ MARKS: Final = b"\x01"
 MARKER_KEY: Final = NOTES + b"marker"
 EPOCH_KEY: Final = NOTES + b"epoch"
 FLUSHING_KEY: Final = NOTES + b"flushing"
+CHECKPOINTED_KEY: Final = NOTES + b"checkpointed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,17 @@ from typing import Final
 
 from penstock.errors import Corruption
 from penstock.model.rows import SeenChunkRow, SeenRow
+from penstock.state.checkpointed import Checkpointed, decode_checkpointed
 from penstock.state.flush import write
-from penstock.state.keyspace import BY_NAME, BY_PREFIX, CHECKPOINT_TOPICS, FLUSHING_KEY, MARKER_KEY
+from penstock.state.keyspace import (
+    BY_NAME,
+    BY_PREFIX,
+    CHECKPOINT_TOPICS,
+    CHECKPOINTED_KEY,
+    FLUSHING_KEY,
+    KEYS,
+    MARKER_KEY,
+)
 from penstock.state.marker import Marker, decode_marker, encode_marker
 from penstock.state.store import Change, Store
 from penstock.wire.rows import decode_row, encode_row
@@ -35,13 +44,14 @@ HASH_BYTES: Final = 16
 class Restore:
     """One restore. It writes in pieces, with turns of the loop between them for the other lanes of the worker."""
 
-    __slots__ = ("_behind", "_markers", "_pending", "_rows", "_size", "_store")
+    __slots__ = ("_behind", "_checkpointed", "_markers", "_pending", "_rows", "_size", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._markers: dict[str, Marker] = {}
         self._behind: set[str] = set()  # topics with rows behind their last marker
         self._pending: list[Change] = [(FLUSHING_KEY, b"\x01")]
+        self._checkpointed: bytes | None = None
         self._size = 0
         self._rows = 0
         store.wipe()
@@ -62,6 +72,10 @@ class Restore:
                     raise Corruption(f"topic {topic!r}: expected a marker, got a tombstone of it; restore its topics")
                 self._markers[topic] = decode_marker(value)
                 self._behind.discard(topic)
+                continue
+            if key == CHECKPOINTED_KEY and topic == KEYS:
+                self._checkpointed = value
+                self._behind.add(topic)
                 continue
             spec = BY_PREFIX.get(key[:1])
             if spec is None or spec.topic != topic or spec.derived:
@@ -87,6 +101,11 @@ class Restore:
         """Whether the topics have nothing: the journal is read from its beginning."""
         return not self._markers and not self._behind
 
+    @property
+    def checkpointed(self) -> tuple[Checkpointed, ...]:
+        """The checkpoints that the topics say were committed, oldest first; the last is the one of ``marker``."""
+        return decode_checkpointed(self._checkpointed)
+
     async def finish(self) -> Marker | None:
         """Rebuild what is derived and make the store openable. The marker: fold the journal from behind it.
 
@@ -101,6 +120,8 @@ class Restore:
         await self._rebuild_seen()
         if marker is not None:
             self._pending.append((MARKER_KEY, encode_marker(marker)))
+            if self._checkpointed is not None:
+                self._pending.append((CHECKPOINTED_KEY, self._checkpointed))
         self._pending.append((FLUSHING_KEY, None))
         await self._write()
         return marker

@@ -41,9 +41,10 @@ from penstock.model.rows import (
     StepRow,
     TimerRow,
 )
+from penstock.state.checkpointed import Checkpointed, decode_checkpointed
 from penstock.state.flush import Flush
 from penstock.state.keys import Key
-from penstock.state.keyspace import EPOCH_KEY, FLUSHING_KEY, KEYSPACE, MARKER_KEY
+from penstock.state.keyspace import CHECKPOINTED_KEY, EPOCH_KEY, FLUSHING_KEY, KEYSPACE, MARKER_KEY
 from penstock.state.layers import DurableTable, LayeredTable
 from penstock.state.marker import Marker, decode_marker
 from penstock.state.store import Store
@@ -85,6 +86,8 @@ class LaneTables:
         held = store.get(MARKER_KEY)
         self.marker: Marker | None = None if held is None else decode_marker(held)
         """The last record that the store includes; None: the store is empty."""
+        self.checkpointed: tuple[Checkpointed, ...] = decode_checkpointed(store.get(CHECKPOINTED_KEY))
+        """The checkpoints known to be committed when the store was opened, oldest first."""
         # A checkpoint may have been under way when the last owner ended: its epoch is not used again.
         self.epoch = int.from_bytes(store.get(EPOCH_KEY) or b"", "big") + 1
         self.heard = False
