@@ -12,7 +12,7 @@ FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test check sim chaos bench
+.PHONY: help install dev kafka test check sim chaos bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,11 @@ $(STAMP): pyproject.toml
 
 dev: $(STAMP) ## run the examples and feed them real webhooks; SMOKE=1 ends by itself
 	$(BIN)/penstock dev $(APPS) --feed $(FEED) $(if $(SMOKE),--smoke)
+
+kafka: ## start a real Kafka broker on 127.0.0.1:9092 (PORT=), data in .kafka/
+	@$(PYTHON) deploy/kafka/broker start .kafka
+	@echo "use it:   penstock worker module:app --brokers $$($(PYTHON) deploy/kafka/broker bootstrap .kafka)"
+	@echo "stop it:  deploy/kafka/broker stop .kafka     (rm -r .kafka forgets what it stored)"
 
 test: $(STAMP) ## run every test layer, each within its time budget
 	$(BIN)/python tests/run_layers.py

@@ -46,6 +46,7 @@ LAYERS = (
     Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 900, processes=2),
     Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 300, processes=2),
+    Layer("kafka", "does it hold on a real broker?", ("kafka",), 240),
     Layer("chaos", "does kill -9 lose anything?", ("chaos",), 180),
 )
 
