@@ -1,4 +1,4 @@
-"""Processes that outlive the command that starts them, known by a file with their number and never by a name.
+"""Processes that outlive the command that starts them, known by a file with their number and never by a name; ports.
 
 A number can be given away again after a process has ended, so a process counts as ours only while its command line
 names a file of ours (``mark``).
@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 ENDS_WITHIN_S = 20.0
+FREE_PORTS = range(20_000, 29_000, 10)
 
 
 class Failed(Exception):
@@ -100,6 +102,47 @@ class Process:
 
     def _log_end(self) -> str:
         return "\n".join(self._logged().splitlines()[-15:])
+
+
+def chosen_port(variable: str, otherwise: int, offsets: Sequence[int]) -> int:
+    """The port that a variable names, `free` for any; it and those at these offsets from it are free."""
+    wanted = os.environ.get(variable) or str(otherwise)
+    if wanted == "free":
+        first = int.from_bytes(os.urandom(2), "big")
+        for at in range(len(FREE_PORTS)):
+            port = FREE_PORTS[(first + at) % len(FREE_PORTS)]
+            if not _taken(port, offsets):
+                return port
+        raise Failed(f"no free ports from {FREE_PORTS[0]} on")
+    if not wanted.isdigit() or not 0 < int(wanted) < 63_000:
+        raise Failed(f"{variable} must be a number below 63000, or `free`; got {wanted!r}")
+    taken = _taken(int(wanted), offsets)
+    if taken:
+        raise Failed(f"ports {taken} are in use. Stop what uses them, or set {variable} to another number.")
+    return int(wanted)
+
+
+def _taken(port: int, offsets: Sequence[int]) -> list[int]:
+    """Those that somebody has."""
+    taken = []
+    for offset in offsets:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As a server does.
+            try:
+                probe.bind(("127.0.0.1", port + offset))
+            except OSError:
+                taken.append(port + offset)
+    return taken
+
+
+def wait_for_end_of(pid: int) -> None:
+    """Return once that process, which need not be ours, has ended."""
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.5)
 
 
 def _command_line(pid: int) -> str:

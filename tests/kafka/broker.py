@@ -3,6 +3,7 @@
     from tests.kafka.broker import kafka          # the shared one, a fixture; import it into a conftest or a test file
     def test_x(kafka: Broker) -> None: ... kafka.bootstrap ...
 
+    def test_y(schema_registry: str) -> None: ...      # the URL of a registry, shared alike
     with own_broker(tmp_path, 3, "--security", "tls") as cluster: cluster.kill(2)
 
 The shared broker is started by the first test that asks, also when several processes run tests (xdist), and ends with
@@ -30,6 +31,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "kafka" / "broker"
+REGISTRY = ROOT / "deploy" / "kafka" / "registry"
 SOMETHING_IS_MISSING = 3
 
 
@@ -86,24 +88,31 @@ def own_broker(folder: Path, nodes: int = 1, *options: str, **environment: str) 
 @pytest.fixture(scope="session")
 def kafka() -> Broker:
     """The broker that this test run shares."""
-    given = os.environ.get("TEST_BROKERS")
-    if given:
-        return Broker(given)
+    return Broker(os.environ.get("TEST_BROKERS") or _shared("kafka", SCRIPT, "bootstrap"))
+
+
+@pytest.fixture(scope="session")
+def schema_registry() -> str:
+    """The URL of the schema registry that this test run shares; TEST_REGISTRY names one that runs already."""
+    return os.environ.get("TEST_REGISTRY") or _shared("registry", REGISTRY, "url")
+
+
+def _shared(name: str, script: Path, address: str) -> str:
+    """Where the run's one is; started by whoever asks first."""
     folder = Path(os.environ["TEST_RUN_FOLDER"])
+    place, missing, told = folder / name, folder / f"{name}.missing", folder / f"{name}.address"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        place, missing = folder / "kafka", folder / "missing"
         if missing.exists():
             _cannot_be_had(missing.read_text())
-        if (place / "bootstrap").exists():
-            return Broker((place / "bootstrap").read_text(), None)
-        try:
-            broker = _started(place, "--with", os.environ["TEST_RUN_PID"])
-        except BaseException as error:
-            missing.write_text(str(error))
-            raise
-        (place / "bootstrap").write_text(broker.bootstrap)
-    return Broker(broker.bootstrap, None)
+        if not told.exists():
+            try:
+                _run("start", str(place), "--with", os.environ["TEST_RUN_PID"], script=script)
+                told.write_text(_run(address, str(place), script=script))
+            except BaseException as error:
+                missing.write_text(str(error))
+                raise
+        return told.read_text()
 
 
 def begin_run() -> None:
@@ -118,8 +127,9 @@ def begin_run() -> None:
 def _end_run(folder: Path, owner: int) -> None:
     if os.getpid() != owner:
         return  # A fork of the process that began the run.
-    if (folder / "kafka").exists():
-        _run("stop", str(folder / "kafka"), check=False)
+    for name, script in (("kafka", SCRIPT), ("registry", REGISTRY)):
+        if (folder / name).exists():
+            _run("stop", str(folder / name), check=False, script=script)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -129,9 +139,9 @@ def _started(place: Path, *arguments: str, **environment: str) -> Broker:
     return Broker(_run("bootstrap", str(place)), place)
 
 
-def _run(command: str, *arguments: str, check: bool = True, **environment: str) -> str:
+def _run(command: str, *arguments: str, check: bool = True, script: Path = SCRIPT, **environment: str) -> str:
     ran = subprocess.run(
-        [sys.executable, str(SCRIPT), command, *arguments],
+        [sys.executable, str(script), command, *arguments],
         env={**os.environ, "PORT": "free", **environment},
         capture_output=True,
         text=True,

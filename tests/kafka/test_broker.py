@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,8 @@ def client_settings(broker: Broker, kind: str, user: str = "admin") -> dict[str,
 
 def _free() -> dict[str, str]:
     return {**os.environ, "PORT": "free"}
+
+
+def test_a_schema_registry_answers(schema_registry: str) -> None:
+    with urllib.request.urlopen(f"{schema_registry}/subjects", timeout=20) as answer:
+        assert answer.read() == b"[]"
