@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 THIRD_PARTIES: dict[str, set[str]] = {
     "confluent_kafka": {"log"},
     "rocksdict": {"state"},
+    "avro": {"wire.compatibility"},
     "aiohttp": {"api", "execute", "sdk.client", "cli", "testing"},
     "aiohttp.web": {"api"},
     "cel_expr_python": {"core.expressions"},

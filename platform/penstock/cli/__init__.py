@@ -1,4 +1,4 @@
-"""The command line: ``penstock dev``, ``events``, ``runs``, ``lanes``, ``check``, ``config``, ``version``.
+"""The command line: ``penstock dev``, ``events``, ``runs``, ``lanes``, ``schemas``, ``check``, ``config``, ``version``.
 
     commands.py   every command and its arguments; a module of its own does the work, imported when it is called
     flags.py      flags made from the table of settings     exits.py   exit codes, and errors as one line

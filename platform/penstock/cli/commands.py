@@ -13,6 +13,7 @@ from penstock.cli.flags import settings as takes
 from penstock.config import SETTINGS, Settings
 
 CLIENT: Final = ("url", "output")
+REGISTRY: Final = ("schemas", "registry", "registry_user", "registry_password_file", "registry_ca", "output")
 LIMIT_MAX: Final = 100_000
 
 app = typer.Typer(
@@ -27,8 +28,11 @@ app = typer.Typer(
 events = typer.Typer(help="Send events.", no_args_is_help=True, rich_markup_mode=None)
 runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 lanes = typer.Typer(help="Look into a data directory, also one in use.", no_args_is_help=True, rich_markup_mode=None)
+schemas = typer.Typer(
+    help="Avro schemas of events, as files and in a registry.", no_args_is_help=True, rich_markup_mode=None
+)
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
-for name, group in (("events", events), ("runs", runs), ("lanes", lanes), ("config", config)):
+for name, group in (("events", events), ("runs", runs), ("lanes", lanes), ("schemas", schemas), ("config", config)):
     app.add_typer(group, name=name)
 
 Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
@@ -180,3 +184,56 @@ def lanes_verify(settings: Settings) -> int:
     from penstock.cli.lanes import verify
 
     return verify(settings)
+
+
+@schemas.command("list")
+@takes(*REGISTRY)
+def schemas_list(settings: Settings) -> int:
+    """List the schemas of the folders, and what the registry has of them."""
+    from penstock.cli.schemas import list_schemas
+
+    return list_schemas(settings)
+
+
+@schemas.command("check")
+@takes(*REGISTRY)
+def schemas_check(
+    settings: Settings,
+    *,
+    against: Annotated[list[str] | None, typer.Option("--against", help="A folder of earlier schemas.")] = None,
+) -> int:
+    """Check that each schema reads all that its earlier versions wrote. Exit code 6 if one does not."""
+    from penstock.cli.schemas import check as run
+
+    return run(settings, against or ())
+
+
+@schemas.command("push")
+@takes(*REGISTRY)
+def schemas_push(
+    settings: Settings,
+    *,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[EVENT…]", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> int:
+    """Register new and changed schemas, once all of them are compatible."""
+    from penstock.cli.schemas import push
+
+    return push(settings, names or (), yes=yes, dry_run=dry_run)
+
+
+@schemas.command("gen")
+@takes("schemas")
+def schemas_gen(
+    settings: Settings,
+    *,
+    target: Annotated[str, typer.Argument(metavar="MODULE:APP|EVENT", show_default=False)],
+    out: Annotated[
+        str, typer.Option("--out", help="Write there instead of printing: a folder, or for Python a file.")
+    ] = "",
+) -> int:
+    """Make schemas of the types an app declares, or Python classes of an event's schema."""
+    from penstock.cli.schemas import generate
+
+    return generate(settings, target, out)

@@ -82,6 +82,13 @@ def plain_text(schema: Any) -> str:
     return json.dumps(_unmarked(schema))
 
 
+def same_schema(one: str, other: str) -> bool:
+    """Whether two JSON texts are the same schema, however their names are spelled out. Raises what fastavro does."""
+    whole = (plain_text(fastavro.parse_schema(json.loads(text))) for text in (one, other))
+    first, second = (json.loads(text) for text in whole)
+    return bool(first == second)
+
+
 def _unmarked(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {name: _unmarked(part) for name, part in schema.items() if not name.startswith("__")}

@@ -1,0 +1,70 @@
+"""Does a registry tell "there is none" from "nobody answered"? On the client's in-memory registry, and a dead port."""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import ConfigError, LogUnavailable, NotFound
+from penstock.log.registry import RegistrySettings, SchemaRegistry, password_in
+
+FIRST = json.dumps({"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]})
+SECOND = json.dumps(
+    {
+        "type": "record",
+        "name": "Order",
+        "fields": [{"name": "id", "type": "string"}, {"name": "note", "type": "string", "default": ""}],
+    }
+)
+
+
+@pytest.fixture
+def registry() -> SchemaRegistry:
+    return SchemaRegistry(RegistrySettings(url=f"mock://{uuid.uuid4()}"))
+
+
+async def test_what_is_registered_is_found_by_id_and_by_name(registry: SchemaRegistry) -> None:
+    first = await registry.register("order/placed", FIRST)
+    second = await registry.register("order/placed", SECOND)
+    assert (first.version, second.version) == (1, 2)
+    assert json.loads(await registry.text("id", str(first.id))) == json.loads(FIRST)
+    assert json.loads(await registry.text("name", "order/placed")) == json.loads(SECOND)
+    assert await registry.subjects() == ["order/placed"]
+    assert [one.version for one in await registry.versions("order/placed")] == [1, 2]
+
+
+async def test_the_same_schema_twice_is_one_version(registry: SchemaRegistry) -> None:
+    assert await registry.register("a", FIRST) == await registry.register("a", FIRST)
+
+
+async def test_what_is_not_there_is_not_found(registry: SchemaRegistry) -> None:
+    with pytest.raises(NotFound):
+        await registry.text("id", "77")
+    with pytest.raises(NotFound):
+        await registry.text("name", "nothing")
+    assert await registry.versions("nothing") == []
+    assert await registry.latest("nothing") is None
+
+
+async def test_nobody_answering_is_not_the_same_as_none() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    registry = SchemaRegistry(RegistrySettings(url=f"http://127.0.0.1:{port}"))
+    with pytest.raises(LogUnavailable, match="Nothing is lost"):
+        await registry.text("id", "1")
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--registry"):
+        SchemaRegistry(RegistrySettings(url="registry:8081"))
+
+
+def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    assert password_in(str(tmp_path / "password")) == "secret"
+    with pytest.raises(ConfigError, match="missing"):
+        password_in(str(tmp_path / "missing"))
