@@ -99,29 +99,27 @@ class LaneRunSource:
 
     def __init__(self, tables: Tables, submit: Callable[[Command], None], now_ms: Callable[[], int]) -> None:
         self._tables = tables
-        self._submit = submit
         self.now_ms = now_ms
+        self.report: Callable[[Report], None] = submit
+        """Queue a report."""
+        self.park: Callable[[ParkDispatch], None] = submit
+        """Queue that there is no code for a dispatch."""
 
     def view(self, run: str) -> RunView | None:
         """The run as recorded; None when it is over."""
         row = self._tables.runs.get(run)
         if row is None:
             return None
-        events = (self._tables.events.get(event) for event in row.events)
-        steps = (self._tables.steps.get((run, step)) for step in row.steps)
-        return RunView(row, tuple(e.event for e in events if e is not None), tuple(s for s in steps if s is not None))
+        held = [self._tables.events.get(event) for event in row.events]
+        events = tuple([e.event for e in held if e is not None])
+        if not row.steps:
+            return RunView(row, events, ())
+        steps = [self._tables.steps.get((run, step)) for step in row.steps]
+        return RunView(row, events, tuple([s for s in steps if s is not None]))
 
     def step(self, run: str, step: str) -> StepRow | None:
         """One step as recorded."""
         return self._tables.steps.get((run, step))
-
-    def report(self, report: Report) -> None:
-        """Queue a report."""
-        self._submit(report)
-
-    def park(self, park: ParkDispatch) -> None:
-        """Queue that there is no code for a dispatch."""
-        self._submit(park)
 
 
 class Worker:

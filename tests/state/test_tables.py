@@ -9,7 +9,7 @@ import pytest
 
 from penstock.errors import Corruption, InternalError
 from penstock.model.place import Place
-from penstock.model.rows import CounterRow, SeenRow, StepRow, TimerRow
+from penstock.model.rows import AppRow, CounterRow, SeenRow, StepRow, TimerRow
 from penstock.state import layers
 from penstock.state.flush import FLUSH_BATCH_CHANGES_MAX, FLUSH_TURNS_MAX, SLICE_ROWS
 from penstock.state.keyspace import FLUSHING_KEY, KEYSPACE, MARKS
@@ -73,17 +73,17 @@ async def test_a_dropped_record_leaves_every_layer_as_it_was() -> None:
 
 def test_a_version_changes_with_every_put_delete_promote_and_drop() -> None:
     tables = LaneTables(PLACE, MemoryStore())
-    seen = [tables.runs.version]
-    tables.runs.put("a", run("a"))
-    seen.append(tables.runs.version)
+    seen = [tables.apps.version]
+    tables.apps.put("a", AppRow("a", b"{}", 1))
+    seen.append(tables.apps.version)
     tables.promote()
-    seen.append(tables.runs.version)
-    tables.runs.delete("a")
-    seen.append(tables.runs.version)
+    seen.append(tables.apps.version)
+    tables.apps.delete("a")
+    seen.append(tables.apps.version)
     tables.drop()
-    seen.append(tables.runs.version)
+    seen.append(tables.apps.version)
     assert len(set(seen)) == 5
-    assert tables.apps.version == 0
+    assert tables.runs.version == 0
 
 
 async def test_a_scan_merges_all_layers_in_key_order() -> None:
@@ -356,7 +356,7 @@ async def test_a_large_payload_is_not_kept_once_the_store_has_it() -> None:
     tables = LaneTables(PLACE, MemoryStore())
     step = StepRow("r", "s", "n", "run", 5, data=b"x" * (layers.CLEAN_PAYLOAD_BYTES_MAX + 1))
     tables.steps.put(("r", "s"), step)
-    tables.promote()
+    tables.promote(len(step.data))
     assert tables.overlay_bytes > len(step.data)
     await tables.flush(marker(1))
     assert tables.overlay_bytes == 0

@@ -80,4 +80,4 @@ def named(frame: FrameType | None) -> str:
     return f"step={step}" if step else "function=(none: penstock itself)"
 
 
-_BODIES: Final = frozenset({Body._main.__code__, Body._attempt.__code__})
+_BODIES: Final = frozenset({Body._main.__code__, Body.outcome.__code__})

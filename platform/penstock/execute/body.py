@@ -270,11 +270,23 @@ class Body:
 
     async def outcome(self, op: Op) -> StepRow:
         """Follow one signal after another until the step has ended. Raises StepError where it has failed for good."""
-        if op.state is INLINE:
-            await self._attempt(op)
+        source, signal = self.shared.source, GO if op.state is INLINE else None
         while True:
+            if signal is GO:
+                op.started_at_ms, op.stopped_at_ms = source.now_ms(), 0
+                try:
+                    operation = await attempt(op, self.run_id, self.shared.step_threads, source.now_ms)
+                except asyncio.CancelledError:
+                    self._report_attempt(op, failures.cancelled(op.step, op.name, op.started_at_ms))
+                    self._look_again()
+                    raise
+                finally:
+                    CURRENT.set(self._current)
+                self._report_attempt(op, operation)
+                if self.closed or self.over:
+                    raise asyncio.CancelledError  # Its body is no more; another will be given the result.
             wait = op.wait = self.shared.loop.create_future()
-            if op.state is KNOWN:
+            if self.dispatch and op.state is KNOWN:
                 self._look_again()  # Not before it waits: it could not be told.
             try:
                 signal = await wait
@@ -283,30 +295,13 @@ class Body:
                 self._forsake(op)
                 raise
             op.wait = None
-            if signal is GO:
-                await self._attempt(op)
-            else:
+            if signal is not GO:
                 break
         assert isinstance(signal, StepRow)
         if signal.hand == _FAILED:
             failure = failure_of(signal.data)
             raise StepError(failure.message, name=failure.name, stack=failure.stack, step=op.step)
         return signal
-
-    async def _attempt(self, op: Op) -> None:
-        source = self.shared.source
-        op.started_at_ms, op.stopped_at_ms = source.now_ms(), 0
-        try:
-            operation = await attempt(op, self.run_id, self.shared.step_threads, source.now_ms)
-        except asyncio.CancelledError:
-            self._report_attempt(op, failures.cancelled(op.step, op.name, op.started_at_ms))
-            self._look_again()
-            raise
-        finally:
-            CURRENT.set(self._current)
-        self._report_attempt(op, operation)
-        if self.closed or self.over:
-            raise asyncio.CancelledError  # The body this belonged to is no more; another will be given the result.
 
     def _report_attempt(self, op: Op, operation: Operation) -> None:
         if op.given_up or op.muted:
@@ -315,7 +310,7 @@ class Body:
             op.state = KNOWN
             self.inline = None
             if self.dispatch:
-                self._report(operation, *self._take_found())
+                self._report(operation, *self._take_found()) if self.found else self._report(operation)
             return
         op.state = KNOWN
         self.running.pop(op.step, None)

@@ -41,11 +41,11 @@ class RunSource(Protocol):
         """One step of a run as recorded."""
         ...
 
-    def report(self, report: Report) -> None:
+    def report(self, report: Report, /) -> None:
         """Queue what came of a dispatch. Late ones are harmless."""
         ...
 
-    def park(self, park: ParkDispatch) -> None:
+    def park(self, park: ParkDispatch, /) -> None:
         """Queue that there is no code here for a dispatch."""
         ...
 

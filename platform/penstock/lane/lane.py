@@ -342,7 +342,7 @@ class Lane:
             await self._reopen(turn, error)
             return
         self._appended_at_ms = appended_at_ms
-        self.tables.promote()
+        self.tables.promote(size)
         self._positions.clear()
         self._release(turn.effects)
         self._tell_room()

@@ -160,7 +160,7 @@ async def fold_upto(
                     continue
                 tables.fold_anothers()
                 apply(tables, record)
-                tables.promote()
+                tables.promote(len(found.value or b""))
                 at_ms = max(at_ms, record.at_ms)
                 facts += len(record.facts)
                 if tables.overlay_rows > FLUSH_ROWS:

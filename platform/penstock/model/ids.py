@@ -18,27 +18,19 @@ TIME_CHARS: Final = 10
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # Ten bits at a time: one table look-up for two characters.
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_FORTY_BITS: Final = (1 << 40) - 1
 _AS_BASE32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # Python's own digits.
 _VALUES: Final = {c: i for i, c in enumerate(_ALPHABET)}
 
 
 def encode_ulid(number: int) -> str:
     """The 26 characters of a 128-bit number."""
-    p = _PAIRS
+    # In three numbers: shifting one of 128 bits thirteen times takes twice as long.
+    time, high, low, p = number >> 80, number >> 40 & _FORTY_BITS, number & _FORTY_BITS, _PAIRS
     return (
-        p[number >> 120]
-        + p[number >> 110 & 1023]
-        + p[number >> 100 & 1023]
-        + p[number >> 90 & 1023]
-        + p[number >> 80 & 1023]
-        + p[number >> 70 & 1023]
-        + p[number >> 60 & 1023]
-        + p[number >> 50 & 1023]
-        + p[number >> 40 & 1023]
-        + p[number >> 30 & 1023]
-        + p[number >> 20 & 1023]
-        + p[number >> 10 & 1023]
-        + p[number & 1023]
+        f"{p[time >> 40]}{p[time >> 30 & 1023]}{p[time >> 20 & 1023]}{p[time >> 10 & 1023]}{p[time & 1023]}"
+        f"{p[high >> 30]}{p[high >> 20 & 1023]}{p[high >> 10 & 1023]}{p[high & 1023]}"
+        f"{p[low >> 30]}{p[low >> 20 & 1023]}{p[low >> 10 & 1023]}{p[low & 1023]}"
     )
 
 

@@ -63,11 +63,11 @@ class LayeredTable(Generic[K, R]):
         "_clean",
         "_clean_before",
         "_decode",
-        "_frozen_payload_bytes",
         "_gone",
         "_live",
         "_payload",
         "_store",
+        "add",
         "encode",
         "flight",
         "frozen",
@@ -76,13 +76,20 @@ class LayeredTable(Generic[K, R]):
         "heard",
         "key_of",
         "overlay",
-        "payload_bytes",
+        "put",
         "spec",
         "version",
     )
 
     get: Callable[[K], R | None]
     """The row of a key, or None. The newest, in flight or not."""
+    put: Callable[[K, R], None]
+    """Set the row of a key, in flight."""
+    add: Callable[[K, R], None]
+    """Set the row of a key that certainly has none: neither in a layer nor in the store.
+
+    As ``put``, but a row that is added and deleted between two flushes costs the store nothing, not even a look.
+    """
 
     def __init__(self, spec: TableSpec, store: Store) -> None:
         self.spec = spec
@@ -94,8 +101,6 @@ class LayeredTable(Generic[K, R]):
         self.overlay: dict[K, R | None] = {}
         self.frozen: dict[K, R | None] = {}
         self.frozen_absent: set[K] = set()  # keys of ``frozen`` that the store lacked when it was frozen
-        self._frozen_payload_bytes = 0
-        self.payload_bytes = 0  # put since the last flush: an upper bound of what the overlay holds
         self._payload = attrgetter(spec.payload) if spec.payload else None
         self._live: _Live[K, R] = _Live()
         self._live.load = self._load
@@ -108,32 +113,37 @@ class LayeredTable(Generic[K, R]):
         self.key_of = cast("Callable[[R], K]", spec.key_of())
         self._decode = cast("Callable[[bytes], K]", spec.decode())
         self.get = self._live.__getitem__
+        self.put, self.add = self._writers()
 
     # --- what the core does ---------------------------------------------------------------------
 
-    def put(self, key: K, row: R, /) -> None:
-        """Set the row of a key, in flight."""
-        self._live[key] = row
-        self.flight[key] = row
-        self.version += 1
+    def _writers(self) -> tuple[Callable[[K, R], None], Callable[[K, R], None]]:
+        """``put`` and ``add`` as closures: they are called ten times a run, and each attribute of self costs a look."""
+        live, flight, absent = self._live, self.flight, self._absent
 
-    def add(self, key: K, row: R, /) -> None:
-        """Set the row of a key that certainly has none: neither in a layer nor in the store.
+        def put(key: K, row: R, /) -> None:
+            live[key] = flight[key] = row
 
-        As ``put``, but a row that is added and deleted between two flushes costs the store nothing, not even a look.
-        """
-        if key not in self._live:  # Else its deletion may still be on the way to the store, which has it.
-            self._absent.add(key)
-        self._live[key] = row
-        self.flight[key] = row
-        self.version += 1
+        def add(key: K, row: R, /) -> None:
+            if key not in live:  # Else its deletion may still be on the way to the store, which has it.
+                absent.add(key)
+            live[key] = flight[key] = row
+
+        if not self.spec.whole:
+            return put, add
+
+        def put_whole(key: K, row: R, /) -> None:
+            put(key, row)
+            self.version += 1
+
+        return put_whole, put_whole
 
     def delete(self, key: K, /) -> None:
         """Remove the row of a key, in flight; nothing if there is none."""
-        self._live[key] = None
-        self.flight[key] = None
+        self._live[key] = self.flight[key] = None
         self._gone.append(key)
-        self.version += 1
+        if self.spec.whole:
+            self.version += 1
 
     def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
         """The first ``limit`` rows with key ≥ ``start`` in key order. O(rows not yet flushed + limit)."""
@@ -162,18 +172,14 @@ class LayeredTable(Generic[K, R]):
         """The record in flight is acknowledged."""
         flight, overlay = self.flight, self.overlay
         overlay.update(flight)
-        if self._payload is not None:
-            for row in flight.values():
-                if row is not None:
-                    self.payload_bytes += len(self._payload(row))
         if self._gone:
-            absent, live = self._absent, self._live
-            for key in self._gone:
-                # Neither the store nor a flush under way holds it: forget that it ever was.
-                if key in absent and flight.get(key) is None and key not in self.frozen and not self.heard:
-                    overlay.pop(key, None)
-                    live.pop(key, None)
-                    absent.discard(key)  # It would stay until the next flush, and most rows come and go.
+            if not self.heard:
+                absent, frozen, live = self._absent, self.frozen, self._live
+                for key in absent.intersection(self._gone):
+                    # Neither the store nor a flush under way holds it: forget that it ever was.
+                    if flight[key] is None and key not in frozen:
+                        del overlay[key], live[key]
+                        absent.discard(key)  # It would stay until the next flush, and most rows come and go.
             self._gone.clear()
         flight.clear()
         self.version += 1  # For values derived from the durable view.
@@ -196,15 +202,14 @@ class LayeredTable(Generic[K, R]):
         """A flush begins: what is acknowledged now is what it writes; later promotes gather in a new overlay."""
         assert not self.frozen, f"table {self.spec.name}: a flush began before the last one had ended"
         self.frozen, self.overlay = self.overlay, {}
-        self.frozen_absent, self._absent = self._absent, set()
-        self._frozen_payload_bytes, self.payload_bytes = self.payload_bytes, 0
+        self.frozen_absent = self._absent.copy()
+        self._absent.clear()  # And not a new one: ``add`` knows this one.
 
     def thaw(self) -> None:
         """The flush failed: what it was to write is to be written again."""
         self.frozen.update(self.overlay)
         self.overlay, self.frozen = self.frozen, {}
         self.frozen_absent = set()
-        self.payload_bytes += self._frozen_payload_bytes
 
     def settle(self) -> list[K]:
         """The flush is in the store. Returns the keys that are to be forgotten, see ``forget``."""
@@ -288,14 +293,14 @@ class LayeredTable(Generic[K, R]):
 class DurableTable(Generic[K, R]):
     """A read view of one table that sees nothing in flight; for executors and apis."""
 
-    __slots__ = ("_table",)
+    __slots__ = ("_table", "get")
+
+    get: Callable[[K], R | None]
+    """The row of a key as acknowledged records left it."""
 
     def __init__(self, table: LayeredTable[K, R]) -> None:
         self._table = table
-
-    def get(self, key: K, /) -> R | None:
-        """The row of a key as acknowledged records left it."""
-        return self._table.get_durable(key)
+        self.get = table.get_durable
 
     def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
         """As the table's ``scan``, of what acknowledged records left."""

@@ -93,6 +93,7 @@ class LaneTables:
         self.heard = False
         """Whether records of another owner, who may have checkpointed them, lie in the overlay; see ``Flush``."""
         self._flush: Flush | None = None
+        self._payload_bytes = self._frozen_payload_bytes = 0
         tables: list[LayeredTable[Key, Row]] = []
         for spec in KEYSPACE:
             table: LayeredTable[Key, Row] = LayeredTable(spec, store)
@@ -103,8 +104,12 @@ class LaneTables:
         self.durable = DurableTables(self)
         """The same tables as acknowledged records left them. To read only."""
 
-    def promote(self) -> None:
-        """The record in flight is acknowledged: its rows are durable now."""
+    def promote(self, payload_bytes: int = 0) -> None:
+        """The record in flight is acknowledged: its rows are durable now.
+
+        ``payload_bytes`` says what its payloads take at most (the size of the record), for ``overlay_bytes``.
+        """
+        self._payload_bytes += payload_bytes
         for table in self.all:
             if table.flight:
                 table.promote()
@@ -127,6 +132,7 @@ class LaneTables:
             raise self._flush.refused()
         flush = self._flush = Flush(self.all, self.store, marker, self.epoch, heard=self.heard)
         self._hear(False)
+        self._frozen_payload_bytes, self._payload_bytes = self._payload_bytes, 0
         return self._run(flush)
 
     @property
@@ -142,7 +148,7 @@ class LaneTables:
     @property
     def overlay_bytes(self) -> int:
         """About how much memory they take; too high where payloads came and went. O(tables)."""
-        return sum(len(table.overlay) * ROW_BYTES + table.payload_bytes for table in self.all)
+        return self.overlay_rows * ROW_BYTES + self._payload_bytes
 
     def fold_anothers(self) -> None:
         """What is folded next was recorded by another owner: the topics may know rows that the store never had."""
@@ -165,8 +171,10 @@ class LaneTables:
             self.marker = flush.marker
             await flush.settle()
         finally:
-            if not flush.end() and flush.heard:
-                self._hear(True)
+            if not flush.end():
+                self._payload_bytes += self._frozen_payload_bytes
+                if flush.heard:
+                    self._hear(True)
             self._flush = None
         return written
 
