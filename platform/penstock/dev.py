@@ -178,7 +178,7 @@ class DevServer:
         follows = Follows(
             group=made.group,
             lanes=made.lanes,
-            events=(("events", made.lanes),),
+            events=("events",),
             retention_ms=self.settings.lane.history_ms,
         )
         line = history_command(HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows))

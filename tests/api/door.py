@@ -71,7 +71,7 @@ class World:
     async def fold(self) -> None:
         """Bring the history up to the log's end."""
         index = Index(self.index)
-        await History(self.log, index, Follows(group=GROUP, lanes=1, events=(("events", 1),))).catch_up()
+        await History(self.log, index, Follows(group=GROUP, lanes=1, events=("events",))).catch_up()
         index.close()
 
 

@@ -29,7 +29,7 @@ from penstock.wire.messages import encode_envelope
 
 AT = 1_795_356_850_000
 OWNER = b"owner-01"
-FOLLOWS = Follows(group="g", lanes=1, events=(("events", 1),))
+FOLLOWS = Follows(group="g", lanes=1, events=("events",))
 
 
 def _event(n: int) -> Envelope:

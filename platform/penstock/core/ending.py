@@ -2,108 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Final
 
 from penstock.core import timers
 from penstock.core.catalogue import catalogue, seen_upto
 from penstock.core.tables import Tables
+from penstock.model.announcement import RunEnd, announcement, announcement_names, handled_function
 from penstock.model.effects import Abandon, Effect
-from penstock.model.event import (
-    FUNCTION_CANCELLED,
-    FUNCTION_FAILED,
-    FUNCTION_FINISHED,
-    Envelope,
-)
-from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
-from penstock.model.ids import hash16, ulid
+from penstock.model.event import Envelope
+from penstock.model.facts import Fact, RunCancelled, RunFailed
 from penstock.model.rows import EventRow, Hand, RunRow, StepRow
 
-FAILURE_SUFFIX: Final = "-failure"
 _TIMER_OF: Final[dict[int, str]] = {Hand.BACKOFF: timers.RETRY, Hand.SLEEPING: timers.SLEEP, Hand.SCHEDULED: timers.DUE}
 
 
-def ended(tables: Tables, run: RunRow, fact: Fact, now_ms: int) -> Iterator[Envelope]:
-    """The internal events that this end is announced with: only those that somebody subscribes to.
-
-    A failure handler's own end is not announced as failed: it would start itself for ever.
-    """
+def ended(tables: Tables, run: RunRow, fact: RunEnd, now_ms: int) -> Iterator[Envelope]:
+    """The internal events that this end is announced with: only those that somebody subscribes to."""
     known = catalogue(tables)
-    if isinstance(fact, RunCompleted):
-        names: tuple[str, ...] = (FUNCTION_FINISHED,)
-    elif isinstance(fact, RunFailed):
-        is_handler = run.function.endswith(FAILURE_SUFFIX) and run.function[: -len(FAILURE_SUFFIX)] in known.functions
-        names = (FUNCTION_FINISHED,) if is_handler else (FUNCTION_FAILED, FUNCTION_FINISHED)
-    else:
-        names = (FUNCTION_CANCELLED,)
-    for name in names:
+    is_handler = handled_function(run.function) in known.functions
+    for name in announcement_names(fact, of_failure_handler=is_handler):
         if known.subscriptions(name):
-            # finished events carry an id of their own; failed and cancelled ones the run's.
-            id = ulid(now_ms, hash16(run.run, name)[:10])
-            yield Envelope(
-                internal_id=id,
-                id=id if name == FUNCTION_FINISHED else run.run,
-                id_is_clients=False,
-                name=name,
-                data=_announcement(tables, run, fact),
-                ts_ms=now_ms,
-                received_at_ms=now_ms,
-                key=run.run,
-                catalogue=seen_upto(tables),
-            )
-
-
-def _announcement(tables: Tables, run: RunRow, fact: Fact) -> bytes:
-    events = [row.event for id in run.events if (row := tables.events.get(id)) is not None]
-    try:
-        return _announced(run, fact, [event_json(event) for event in events])
-    except (ValueError, RecursionError):
-        # No JSON: whoever produced it went past the door. The run must be able to end all the same.
-        return _announced(run, fact, [_event_as_text(event) for event in events])
-
-
-def _announced(run: RunRow, fact: Fact, events: list[dict[str, object]]) -> bytes:
-    data: dict[str, object] = {
-        "function_id": run.function,
-        "run_id": run.run,
-        "event": events[0] if events else {},
-        "events": events,
-    }
-    if isinstance(fact, RunCompleted):
-        data["result"] = json.loads(fact.result)
-        status = "Completed"
-    elif isinstance(fact, RunFailed):
-        data["error"] = {
-            "error": "invalid status code: 500",
-            "message": fact.error_message,
-            "name": fact.error_name,
-            "stack": fact.error_stack,
-        }
-        status = "Failed"
-    else:
-        status = "Cancelled"
-    data["_inngest"] = {"status": status}
-    return json.dumps(data, separators=(",", ":")).encode()  # ASCII: a lone surrogate has no UTF-8.
-
-
-def event_json(event: Envelope) -> dict[str, object]:
-    """The event as users of the compatible face know it."""
-    value: dict[str, object] = {
-        "name": event.name,
-        "data": json.loads(event.data),
-        "id": event.id,
-        "ts": event.ts_ms,
-    }
-    if event.user:
-        value["user"] = json.loads(event.user)
-    if event.v:
-        value["v"] = event.v
-    return value
-
-
-def _event_as_text(event: Envelope) -> dict[str, object]:
-    return {"name": event.name, "data": event.data.decode("utf-8", "replace"), "id": event.id, "ts": event.ts_ms}
+            events = [row.event for id in run.events if (row := tables.events.get(id)) is not None]
+            yield announcement(name, fact, events, now_ms, catalogue=seen_upto(tables))
 
 
 def let_go(tables: Tables, run: RunRow, fact: Fact) -> list[Effect]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 from penstock.core.catalogue import catalogue
-from penstock.core.ending import event_json
 from penstock.core.expressions import Expression
 from penstock.core.seen import seen_hash
 from penstock.core.tables import Tables
 from penstock.errors import BadRequest
 from penstock.model import limits
+from penstock.model.announcement import event_json
 from penstock.model.commands import AcceptEvent, RefuseRecord
 from penstock.model.event import Envelope
 from penstock.model.facts import (

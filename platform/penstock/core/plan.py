@@ -11,6 +11,7 @@ from penstock.core.ending import ended
 from penstock.core.retry import retry_at_ms
 from penstock.core.tables import Tables
 from penstock.model import limits
+from penstock.model.announcement import RunEnd
 from penstock.model.event import Envelope
 from penstock.model.facts import (
     DiscoveryAnswered,
@@ -145,7 +146,7 @@ class Plan:
         fact = RunFailed(run.run, run.function, attempt, name, message, stack)
         self.end(fact)
 
-    def end(self, fact: Fact) -> None:
+    def end(self, fact: RunEnd) -> None:
         """End the run with this fact and announce it to whoever subscribes to such ends."""
         if self.over:
             return

@@ -16,7 +16,7 @@ import msgspec
 
 from penstock.history import trail
 from penstock.model import facts as f
-from penstock.model.event import Envelope
+from penstock.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from penstock.model.function import AppSpec
 from penstock.model.journal import JournalRecord
 
@@ -27,6 +27,9 @@ FAILED: Final = 3
 CANCELLED: Final = 4
 STATUSES: Final = ("Queued", "Running", "Completed", "Failed", "Cancelled")
 """How a run stands, as the API names it; the index holds the position in this tuple."""
+
+ANNOUNCEMENTS: Final = (FUNCTION_FINISHED, FUNCTION_FAILED, FUNCTION_CANCELLED)
+"""The events that announce a run's end; the index holds the position in this tuple."""
 
 _app_decoder: Final = msgspec.json.Decoder(AppSpec)
 
@@ -58,6 +61,15 @@ class EventChange(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+class Announced(msgspec.Struct, frozen=True, gc=False):
+    """A run's end, to be shown as the event that announces it: ``kind`` is a position in ANNOUNCEMENTS."""
+
+    at_ms: int
+    run: str
+    function: str
+    kind: int
+
+
 class Notice(msgspec.Struct, frozen=True, gc=False):
     """Something worth showing beside an event or run: ``kind`` is deduplicated, skipped or refused."""
 
@@ -71,7 +83,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 class Changes:
     """The changes of one batch, in no particular order but the entries of a run."""
 
-    __slots__ = ("_names", "apps", "ended", "events", "listed", "notices", "runs")
+    __slots__ = ("_names", "_written", "announced", "apps", "ended", "events", "listed", "notices", "runs")
 
     def __init__(self, listed: frozenset[str] = frozenset()) -> None:
         self.listed = listed  # Topics whose events come by themselves: EventAccepted of those adds nothing.
@@ -79,7 +91,9 @@ class Changes:
         self.events: list[EventChange] = []
         self.notices: list[Notice] = []
         self.apps: dict[str, AppSpec] = {}
+        self.announced: list[Announced] = []  # Only those that no lane writes: written ones come by themselves.
         self.ended: list[int] = [0, 0, 0, 0, 0]
+        self._written: set[tuple[str, str]] = set()
         self._names: dict[str, str] = {}
 
     def fold(self, record: JournalRecord) -> None:
@@ -90,6 +104,10 @@ class Changes:
             fold = folds.get(type(fact))
             if fold is not None:
                 fold(self, fact, at_ms)
+        if self._written:  # Behind the end that they announce, in the same decision.
+            written = self._written
+            self.announced = [one for one in self.announced if (one.run, ANNOUNCEMENTS[one.kind]) not in written]
+            written.clear()
 
     def add_event(self, event: Envelope, topic: str, partition: int, offset: int) -> None:
         """Add an event read from a topic."""
@@ -135,16 +153,19 @@ def _run_due(c: Changes, fact: f.RunDue, at_ms: int) -> None:
 
 def _run_completed(c: Changes, fact: f.RunCompleted, at_ms: int) -> None:
     change = _ended(c, fact.run, COMPLETED, at_ms)
+    c.announced.append(Announced(at_ms, fact.run, fact.function, 0))
     change.result = fact.result
 
 
 def _run_failed(c: Changes, fact: f.RunFailed, at_ms: int) -> None:
     change = _ended(c, fact.run, FAILED, at_ms)
+    c.announced += [Announced(at_ms, fact.run, fact.function, kind) for kind in (1, 0)]
     change.error = error_json(fact.error_name, fact.error_message, fact.error_stack)
 
 
 def _run_cancelled(c: Changes, fact: f.RunCancelled, at_ms: int) -> None:
     change = _ended(c, fact.run, CANCELLED, at_ms)
+    c.announced.append(Announced(at_ms, fact.run, fact.function, 2))
     change.error = error_json("Cancelled", fact.reason, "")
 
 
@@ -154,6 +175,11 @@ def _ended(c: Changes, run: str, status: int, at_ms: int) -> RunChange:
     change.ended_ms = at_ms
     c.ended[status] += 1
     return change
+
+
+def _publish_queued(c: Changes, x: f.PublishQueued, at_ms: int) -> None:
+    if x.event is not None and x.event.name in ANNOUNCEMENTS:
+        c._written.add((x.event.key, x.event.name))
 
 
 def _step_completed(c: Changes, x: f.StepCompleted, at_ms: int) -> None:
@@ -226,6 +252,7 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.RunCompleted: _run_completed,
     f.RunFailed: _run_failed,
     f.RunCancelled: _run_cancelled,
+    f.PublishQueued: _publish_queued,
     f.StepCompleted: _step_completed,
     f.StepPlanned: _step_planned,
     f.SleepStarted: _sleep_started,

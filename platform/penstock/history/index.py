@@ -2,10 +2,13 @@
 
     run       a row a run: how it stands, its result or error, and the trail of its first batch
     trail     what happened to a run in later batches, packed (history/trail.py), in order of ``id``
+    recalled  what the last checkpoint that was merged knows of a run's steps, packed too
     event     a row an event received; ``id`` only where it is not the internal one
+    announced the ends of runs that show as events, though no lane wrote one: the event is made when it is asked for
     notice    why an event started nothing, why a command was refused
     function  slugs by number, with their app
     position  how far each topic partition is folded; moves in the same transaction as the rows
+    doubted   open runs that a checkpoint does not know: gone once the journal up to it has not ended them either
     tally     counts since the file was made
 
 ``n`` is (milliseconds << 20 | a counter): time order, unique, and the cursor of every listing, so that each index
@@ -29,11 +32,24 @@ import msgspec
 
 from penstock.errors import DiskFull, LogUnavailable
 from penstock.history import trail
-from penstock.history.fold import CANCELLED, COMPLETED, FAILED, Changes, EventChange, RunChange
+from penstock.history.fold import (
+    ANNOUNCEMENTS,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    Changes,
+    EventChange,
+    RunChange,
+)
+from penstock.model.announcement import handled_function
+from penstock.model.event import FUNCTION_FAILED
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
+OPEN_RUNS_PER_PAGE: Final = 10_000
 EVENTS_KEPT_LONGER_MS: Final = 30_000
 WALK_AGAIN_AFTER_MS: Final = 600_000
 FREE_PAGES_KEPT: Final = 2_000
@@ -53,6 +69,7 @@ CREATE INDEX run_by_event ON run (event);
 CREATE TABLE run_event (event TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (event, n)) WITHOUT ROWID;
 CREATE TABLE trail (id INTEGER PRIMARY KEY, run TEXT NOT NULL, entries BLOB NOT NULL);
 CREATE INDEX trail_by_run ON trail (run);
+CREATE TABLE recalled (run TEXT PRIMARY KEY, entries BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE event (
     n INTEGER PRIMARY KEY, internal_id TEXT NOT NULL, id TEXT, name TEXT NOT NULL, ts_ms INTEGER NOT NULL,
     received_ms INTEGER NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, position INTEGER NOT NULL,
@@ -61,6 +78,10 @@ CREATE TABLE event (
 CREATE INDEX event_by_internal_id ON event (internal_id);
 CREATE INDEX event_by_id ON event (id) WHERE id IS NOT NULL;
 CREATE INDEX event_by_name ON event (name);
+CREATE TABLE announced (n INTEGER PRIMARY KEY, run TEXT NOT NULL, kind INTEGER NOT NULL);
+CREATE INDEX announced_rare ON announced (kind) WHERE kind > 0;
+CREATE TABLE doubted (run TEXT PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, upto INTEGER NOT NULL)
+WITHOUT ROWID;
 CREATE TABLE notice (
     n INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, function TEXT NOT NULL, reason TEXT NOT NULL
 );
@@ -75,6 +96,19 @@ CREATE TABLE position (
 ) WITHOUT ROWID;
 CREATE TABLE tally (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+
+_STORE_RUN: Final = (
+    "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    # Known from a checkpoint already; what that knows of its steps lies in ``recalled``.
+    " ON CONFLICT (run) DO UPDATE SET status = excluded.status, started_ms = excluded.started_ms,"
+    " ended_ms = excluded.ended_ms, error = excluded.error, result = excluded.result, trail = excluded.trail"
+)
+_MERGE_RUN: Final = (
+    "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    f" ON CONFLICT (run) DO UPDATE SET status = excluded.status WHERE run.status < {COMPLETED}"
+)
+_AS_FAILED: Final = ANNOUNCEMENTS.index(FUNCTION_FAILED)
 
 
 class Folded(msgspec.Struct, frozen=True, gc=False):
@@ -116,20 +150,66 @@ class Index:
                 self._store_apps(changes)
                 self._store_runs(list(changes.runs.values()))
                 self._store_events(changes.events)
+                self._store_announced(changes)
                 self._store_rest(changes, positions)
         except BaseException:
             self._counter, self._functions = counter, functions
             raise
+
+    def merge(self, changes: Changes) -> None:
+        """Store what a checkpoint knows of open runs, beside what is known of them already."""
+        with self._transaction():
+            self._store_apps(changes)
+            runs = list(changes.runs.values())
+            rows = [
+                (
+                    *(self._number(c.queued_ms), c.run, self._functions[c.function], c.status, c.started_ms, 0),
+                    *(c.events[0] if c.events else "", c.event_name, c.cause, b"", b"", b""),
+                )
+                for c in runs
+            ]
+            self._db.executemany(_MERGE_RUN, rows)
+            further = [(event, c.run) for c in runs for event in c.events[1:]]
+            self._db.executemany("INSERT OR IGNORE INTO run_event SELECT ?, n FROM run WHERE run = ?", further)
+            trails = [(c.run, trail.pack(c.entries)) for c in runs if c.entries]
+            self._db.executemany("INSERT OR REPLACE INTO recalled VALUES (?,?)", trails)
+            self._store_events([c for c in changes.events if not self._has_event(c.event.internal_id)])
+            self._db.execute("INSERT OR REPLACE INTO tally VALUES ('counter', ?)", (self._counter,))
+
+    def _has_event(self, internal_id: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM event WHERE internal_id = ? LIMIT 1", (internal_id,)).fetchone()
+        return found is not None
+
+    def open_runs(self) -> Iterator[str]:
+        """Every run that has not ended, as far as the index knows."""
+        for status in (QUEUED, RUNNING):
+            at = 0
+            while page := self._db.execute(
+                "SELECT n, run FROM run WHERE status = ? AND n > ? ORDER BY n LIMIT ?", (status, at, OPEN_RUNS_PER_PAGE)
+            ).fetchall():
+                yield from (run for _, run in page)
+                at = page[-1][0]
+
+    def stand(self, at: Folded, doubted: Sequence[str], *, upto: int) -> None:
+        """Go on from another place of a journal. ``doubted`` are open runs that go once it is folded past ``upto``."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO doubted VALUES (?,?,?,?)",
+                [(run, at.topic, at.partition, upto) for run in doubted],
+            )
+            self._store_positions([at])
 
     def forget(self, before_ms: int) -> int:
         """Delete a chunk of what is older than ``before_ms``; how many rows went. Call until it answers 0."""
         before = before_ms << COUNTER_BITS
         with self._transaction():
             gone = self._forget_runs(before, before_ms) + self._forget_events(before_ms - EVENTS_KEPT_LONGER_MS)
-            gone += self._db.execute(
-                "DELETE FROM notice WHERE n IN (SELECT n FROM notice WHERE n < ? LIMIT ?)",
-                (before, DELETED_PER_CHUNK_MAX),
-            ).rowcount
+            gone += self._forget_doubted()
+            for table in ("notice", "announced"):
+                gone += self._db.execute(
+                    f"DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE n < ? LIMIT ?)",
+                    (before, DELETED_PER_CHUNK_MAX),
+                ).rowcount
         if self._db.execute("PRAGMA freelist_count").fetchone()[0] > FREE_PAGES_KEPT:
             self._db.execute(f"PRAGMA incremental_vacuum({DELETED_PER_CHUNK_MAX})").fetchall()
         return gone
@@ -137,7 +217,18 @@ class Index:
     def clear(self) -> None:
         """Forget everything: the log behind it is another one."""
         with self._transaction():
-            for table in ("run", "run_event", "trail", "event", "notice", "position", "tally"):
+            for table in (
+                "run",
+                "run_event",
+                "trail",
+                "recalled",
+                "event",
+                "announced",
+                "doubted",
+                "notice",
+                "position",
+                "tally",
+            ):
                 self._db.execute(f"DELETE FROM {table}")
 
     def close(self) -> None:
@@ -189,15 +280,14 @@ class Index:
                 row = (n, c.run, self._functions[c.function], c.status, c.started_ms, c.ended_ms, first)
                 rows.append((*row, c.event_name, c.cause, c.error, c.result, packed))
                 if len(c.events) > 1:
-                    further += [(event, n) for event in c.events[1:]]
+                    further += [(event, c.run) for event in c.events[1:]]
                 continue
             if c.status >= 0:
                 known.append((c.status, c.started_ms, c.ended_ms, c.error, c.result, c.run))
             if c.entries:
                 trails.append((c.run, trail.pack(c.entries)))
-        # A run may be there already when a journal is folded again from further back: the first fold stands.
-        self._db.executemany("INSERT OR IGNORE INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-        self._db.executemany("INSERT OR IGNORE INTO run_event VALUES (?,?)", further)
+        self._db.executemany(_STORE_RUN, rows)
+        self._db.executemany("INSERT OR IGNORE INTO run_event SELECT ?, n FROM run WHERE run = ?", further)
         self._db.executemany(
             "UPDATE run SET status = ?, started_ms = max(started_ms, ?), ended_ms = ?, error = ?, result = ?"
             " WHERE run = ?",
@@ -214,6 +304,14 @@ class Index:
             rows.append((*place, c.topic, c.partition, c.offset, e.key, e.v, e.user, e.meta, e.data))
         self._db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
 
+    def _store_announced(self, changes: Changes) -> None:
+        rows = []
+        for one in changes.announced:
+            if one.kind == _AS_FAILED and handled_function(one.function) in self._functions:
+                continue  # A failure handler's own end is not announced as failed.
+            rows.append((self._number(one.at_ms), one.run, one.kind))
+        self._db.executemany("INSERT INTO announced VALUES (?,?,?)", rows)
+
     def _store_rest(self, changes: Changes, positions: Sequence[Folded]) -> None:
         notices = [(self._number(x.at_ms), x.kind, x.subject, x.function, x.reason) for x in changes.notices]
         self._db.executemany("INSERT INTO notice VALUES (?,?,?,?,?)", notices)
@@ -229,6 +327,9 @@ class Index:
             [item for item in tally.items() if item[1]],
         )
         self._db.execute("INSERT OR REPLACE INTO tally VALUES ('counter', ?)", (self._counter,))
+        self._store_positions(positions)
+
+    def _store_positions(self, positions: Sequence[Folded]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO position VALUES (?,?,?,?,?)",
             [(p.topic, p.partition, p.position, p.owner, p.seq) for p in positions],
@@ -240,8 +341,23 @@ class Index:
             (COMPLETED, FAILED, CANCELLED, before, before_ms, DELETED_PER_CHUNK_MAX),
         ).fetchall()
         self._db.executemany("DELETE FROM run WHERE n = ?", [(n,) for n, _ in over])
-        self._db.executemany("DELETE FROM trail WHERE run = ?", [(run,) for _, run in over])
+        self._forget_trails([run for _, run in over])
         return len(over)
+
+    def _forget_trails(self, runs: Sequence[str]) -> None:
+        for table in ("trail", "recalled"):
+            self._db.executemany(f"DELETE FROM {table} WHERE run = ?", [(run,) for run in runs])
+
+    def _forget_doubted(self) -> int:
+        due = self._db.execute(
+            "SELECT run FROM doubted d JOIN position p USING (topic, partition) WHERE p.position > d.upto LIMIT ?",
+            (DELETED_PER_CHUNK_MAX,),
+        ).fetchall()
+        for (run,) in due:
+            if self._db.execute("DELETE FROM run WHERE run = ? AND status < ?", (run, COMPLETED)).rowcount:
+                self._forget_trails([run])
+            self._db.execute("DELETE FROM doubted WHERE run = ?", (run,))
+        return len(due)
 
     def _forget_events(self, before_ms: int) -> int:
         """One chunk of a walk over the old events. Those of runs still listed stay, for the walk ten minutes later.

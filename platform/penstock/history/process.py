@@ -23,6 +23,7 @@ from penstock.history.index import Index, prepare
 from penstock.history.service import Follows, History
 from penstock.log.embedded import EmbeddedLog
 from penstock.model.limits import DAY_MS
+from penstock.state.rocksdb import RocksBudget, RocksStore
 
 FAILED = 1
 TRY_AGAIN_S = 0.05
@@ -44,8 +45,8 @@ def command(options: Options) -> list[str]:
     line = [sys.executable, "-P", "-m", "penstock.history"]
     line += ["--log-dir", str(options.log_dir), "--index", str(options.index)]
     line += ["--group", follows.group, "--lanes", str(follows.lanes), "--retention-ms", str(follows.retention_ms)]
-    for topic, partitions in follows.events:
-        line += ["--events", f"{topic}:{partitions}"]
+    for topic in follows.events:
+        line += ["--events", topic]
     return line
 
 
@@ -75,10 +76,10 @@ def _parsed(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--group", required=True)
     parser.add_argument("--lanes", type=int, required=True)
-    parser.add_argument("--events", action="append", default=[], metavar="TOPIC:PARTITIONS")
+    parser.add_argument("--events", action="append", default=[], metavar="TOPIC")
     parser.add_argument("--retention-ms", type=int, default=DAY_MS)
     given = parser.parse_args(arguments)
-    events = tuple((topic, int(count)) for topic, _, count in (text.rpartition(":") for text in given.events))
+    events = tuple(given.events)
     follows = Follows(group=given.group, lanes=given.lanes, events=events, retention_ms=given.retention_ms)
     return Options(log_dir=given.log_dir, index=given.index, follows=follows)
 
@@ -96,11 +97,16 @@ async def _follow(options: Options) -> None:
     prepare(options.index)
     index = Index(options.index)
     try:
-        await History(log, index, options.follows).run()
+        await History(log, index, options.follows, lambda: scratch(options.index)).run()
     finally:
         index.close()
         await log.close()
         os.close(alone)
+
+
+def scratch(index: Path) -> RocksStore:
+    """A store beside the index that a checkpoint is read into, and that is wiped afterwards."""
+    return RocksStore(index.with_name(f"{index.name}.rebuild"), RocksBudget())
 
 
 async def only_writer(index: Path) -> int:

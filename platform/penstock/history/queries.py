@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from penstock.errors import LogUnavailable
-from penstock.history import trail
+from penstock.history import announced, trail
 from penstock.history.fold import STATUSES
 from penstock.history.index import COUNTER_BITS
 
@@ -167,10 +167,9 @@ class Queries:
             if row is None:
                 return None
             seen = _run(row)
-            chunks = [db.execute("SELECT trail FROM run WHERE n = ?", (seen.n,)).fetchone()[0]]
-            chunks += [c for (c,) in db.execute("SELECT entries FROM trail WHERE run = ? ORDER BY id", (run,))]
+            chunks = _chunks(db, seen)
             further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (seen.n,))]
-        return RunInFull(seen, (seen.event, *further), trail.read(c for c in chunks if c))
+        return RunInFull(seen, (seen.event, *further), trail.read(chunks))
 
     def latest(self, limit: int) -> list[RunInFull]:
         """The newest runs with their steps, for a screen: of a run whose trail is longer than
@@ -187,9 +186,8 @@ class Queries:
         ).fetchone()[0]
         chunks: list[bytes] = []
         if size <= TRAIL_BYTES_SHOWN_MAX:
-            chunks = [db.execute("SELECT trail FROM run WHERE n = ?", (run.n,)).fetchone()[0]]
-            chunks += [c for (c,) in db.execute("SELECT entries FROM trail WHERE run = ? ORDER BY id", (run.run,))]
-        return RunInFull(run, (run.event,), trail.read(c for c in chunks if c), complete=size <= TRAIL_BYTES_SHOWN_MAX)
+            chunks = _chunks(db, run)
+        return RunInFull(run, (run.event,), trail.read(chunks), complete=size <= TRAIL_BYTES_SHOWN_MAX)
 
     def runs_of_event(self, event: str) -> list[RunSeen]:
         """The runs that an event (by internal id) is a trigger of, newest first, RUNS_OF_EVENT_MAX at most."""
@@ -221,8 +219,9 @@ class Queries:
         rows = self._ask(
             f"{_EVENT} WHERE {where} ORDER BY n DESC LIMIT ?", (*((name,) if name else ()), *bounds, limit + 1)
         )
-        found = [_event(row) for row in rows[:limit]]
-        return found, found[-1].n if len(rows) > limit else 0
+        made = self._announced(lambda db: announced.newest(db, name, bounds, limit + 1))
+        found = list(heapq.merge(map(_event, rows), made, key=lambda event: event.n, reverse=True))
+        return found[:limit], found[limit - 1].n if len(found) > limit else 0
 
     def event(self, event: str) -> EventSeen | None:
         """The newest event with this internal id, or with this client's id."""
@@ -230,7 +229,31 @@ class Queries:
             rows = self._ask(f"{_EVENT} WHERE {column} = ? ORDER BY n DESC LIMIT 1", (event,))
             if rows:
                 return _event(rows[0])
-        return None
+        made = self._announced(lambda db: [one] if (one := announced.by_id(db, event)) is not None else [])
+        return made[0] if made else None
+
+    def _announced(self, ask: Callable[[sqlite3.Connection], list[announced.Numbered]]) -> list[EventSeen]:
+        """Events that no lane wrote: they lie in no topic."""
+        with self._snapshot() as db:
+            return [
+                EventSeen(
+                    n,
+                    e.internal_id,
+                    e.id,
+                    e.name,
+                    e.ts_ms,
+                    e.received_at_ms,
+                    "",
+                    0,
+                    0,
+                    e.key,
+                    e.v,
+                    e.user,
+                    e.meta,
+                    e.data,
+                )
+                for n, e in ask(db)
+            ]
 
     def notices(self, subject: str) -> list[NoticeSeen]:
         """Why an event (internal id) or run has no more to show, oldest first, a page at most."""
@@ -309,6 +332,14 @@ class _Snapshot:
 
     def __exit__(self, *_: object) -> None:
         self._db.execute("COMMIT")
+
+
+def _chunks(db: sqlite3.Connection, run: RunSeen) -> list[bytes]:
+    """The packed lists of a run's trail, in order."""
+    chunks = [db.execute("SELECT trail FROM run WHERE n = ?", (run.n,)).fetchone()[0]]
+    chunks += [c for (c,) in db.execute("SELECT entries FROM trail WHERE run = ? ORDER BY id", (run.run,))]
+    chunks += [c for (c,) in db.execute("SELECT entries FROM recalled WHERE run = ?", (run.run,))]
+    return [chunk for chunk in chunks if chunk]
 
 
 def _merged(cursors: Iterable[Iterable[tuple[int]]]) -> Iterable[int]:

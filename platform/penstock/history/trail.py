@@ -73,12 +73,30 @@ def pack(entries: list[Entry]) -> bytes:
 
 
 def read(chunks: Iterable[bytes]) -> list[StepSeen]:
-    """The steps of a run, in the order in which they appeared, from its packed lists in order."""
+    """The steps of a run, in the order in which they appeared, from its packed lists in order.
+
+    Entries at no time (0) are a checkpoint's: they fill in what nothing else has told.
+    """
     reading = _Reading()
+    timeless: list[list[Any]] = []
     for chunk in chunks:
         for entry in _decoder.decode(chunk):
+            if entry[1]:
+                reading.take(entry)
+            else:
+                timeless.append(entry)
+    told = {step: seen.status for step, seen in reading.steps.items()}
+    for entry in timeless:
+        if _fills_in(entry, told.get(entry[2])):
             reading.take(entry)
     return list(reading.steps.values())
+
+
+def _fills_in(entry: list[Any], told: str | None) -> bool:
+    """Whether a checkpoint's entry says more than what is known of its step (None: nothing)."""
+    if told in ("completed", "failed"):
+        return False
+    return told is None or entry[0] in (DONE, WOKE, FAILED)
 
 
 class _Reading:

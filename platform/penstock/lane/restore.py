@@ -8,13 +8,14 @@ then: fold every valid record up to the end
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from penstock.core.fold import fold
 from penstock.core.tables import Tables
 from penstock.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
 from penstock.log.port import Log, Record
+from penstock.log.whole import whole
 from penstock.model.facts import Fact
 from penstock.model.journal import JournalRecord
 from penstock.model.messages import group_topic
@@ -100,8 +101,8 @@ async def _begin(log: Log, place: Place, store: Store) -> tuple[LaneTables, Reac
             return tables, reached
     rows = Restore(store)  # Empties it: rows are never layered over others of an unknown past.
     for which in CHECKPOINT_TOPICS:
-        async for page in _rows(log, group_topic(place.group, which), place.lane):
-            await rows.take(which, page)
+        async for page in whole(log, group_topic(place.group, which), place.lane):
+            await rows.take(which, [(record.key or b"", record.value) for record in page])
     marker = rows.marker()
     start = await log.start_offset(topic, place.lane)
     if marker is None and not (rows.empty and start == 0):
@@ -170,20 +171,6 @@ async def fold_upto(
     finally:
         await reader.close()
     return Reached(offset, validity, at_ms, facts)
-
-
-async def _rows(log: Log, topic: str, lane: int) -> AsyncIterator[list[tuple[bytes, bytes | None]]]:
-    """What a compacted topic holds of the lane, in order, in pages."""
-    end = await log.end_offset(topic, lane)
-    reader = log.reader(topic, lane, await log.start_offset(topic, lane))
-    try:
-        while reader.position < end:
-            page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=0.05)
-            if not page:
-                return  # Compaction left nothing between here and the end.
-            yield [(r.key or b"", r.value) for r in page]
-    finally:
-        await reader.close()
 
 
 def _decoded(found: Record, topic: str, lane: int) -> JournalRecord:

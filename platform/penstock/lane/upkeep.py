@@ -51,6 +51,11 @@ class Upkeep:
         """How long ago the last checkpoint was begun; 0 while that is not known."""
         return 0 if self._checkpointed_at_ms is None else self._now_ms() - self._checkpointed_at_ms
 
+    @property
+    def checkpointed_at(self) -> int:
+        """The journal record that the last committed checkpoint stands for; −1 where there is none."""
+        return self._done[-1].offset if self._done else -1
+
     async def tend(self) -> None:
         """Do what is due. Called every few hundred milliseconds by one task."""
         settings, now_ms = self._settings, self._now_ms()

@@ -1,0 +1,27 @@
+"""Reading a topic partition as a whole: from its start to the end it has at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from penstock.log.port import Log, Record
+
+READ_RECORDS_MAX: Final = 2_000
+READ_BYTES_MAX: Final = 16 * 1024 * 1024
+HOLES_WAIT_S: Final = 0.05
+
+
+async def whole(log: Log, topic: str, partition: int) -> AsyncIterator[Sequence[Record]]:
+    """What a partition holds now, in order, in pages. Raises LogUnavailable, and OffsetOutOfRange when it is trimmed
+    meanwhile."""
+    end = await log.end_offset(topic, partition)
+    reader = log.reader(topic, partition, await log.start_offset(topic, partition))
+    try:
+        while reader.position < end:
+            page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=HOLES_WAIT_S)
+            if not page:
+                return  # Compaction left nothing between here and the end.
+            yield page
+    finally:
+        await reader.close()

@@ -1,0 +1,135 @@
+"""A history that falls off the journal's start begins again from the checkpoint (lanes.md rule 14)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock.history import trail
+from penstock.history.index import Index
+from penstock.history.queries import Page, RunInFull
+from tests.history.world import AT_ONCE, open_world
+
+BACKENDS = pytest.mark.parametrize("backend", ["memory", "embedded"])
+
+
+def _sleeps(run: RunInFull) -> bool:
+    return [step.status for step in run.steps] == ["completed", "completed", "sleeping"]
+
+
+def _steps(run: RunInFull) -> list[tuple[str, str, str, bytes]]:
+    return [(step.name, step.kind, step.status, step.output) for step in run.steps]
+
+
+SLEEPING = [
+    ("pack", "run", "completed", b'"packed"'),
+    ("label", "run", "completed", b'"labelled"'),
+    ("wait", "sleep", "sleeping", b""),
+]
+
+
+@BACKENDS
+async def test_a_new_history_shows_the_open_runs_whose_start_is_gone(tmp_path: Path, backend: str) -> None:
+    async with open_world(backend, tmp_path) as world:
+        event = await world.send("order/placed", 7)
+        run = await world.run_of("first.db", event, _sleeps)
+        await world.until_trimmed_past(await world.ends())
+        queries = await world.fold("new.db")
+        found = queries.run(run)
+        assert found is not None
+        assert (found.run.status, found.run.function, found.run.event) == ("Running", "shop-ship", event)
+        assert (found.run.app, found.run.event_name) == ("shop", "order/placed")
+        assert _steps(found) == SLEEPING
+        seen = queries.event(event)
+        assert seen is not None and seen.data == b'{"n":7}'
+        assert [e.internal_id for e in queries.events(name="order/placed", page=Page(200))[0]] == [event]
+        queries.close()
+
+        await world.cancel(run)
+        await world.run_of("new.db", event, lambda full: full.run.status == "Cancelled" and _steps(full) == SLEEPING)
+
+
+@BACKENDS
+async def test_a_history_that_was_away_goes_on_with_what_it_knew(tmp_path: Path, backend: str) -> None:
+    """What ended while it was away, and can be looked up nowhere, is gone and not open for ever."""
+    async with open_world(backend, tmp_path) as world:
+        slept, napped = await world.send("order/placed"), await world.send("order/nap")
+        run = await world.run_of("away.db", slept, _sleeps)
+        ended = await world.run_of("away.db", napped, lambda full: [s.status for s in full.steps] == ["sleeping"])
+        await world.run_of("other.db", napped, lambda full: full.run.status == "Completed")
+        await world.until_trimmed_past(await world.ends())
+        queries = await world.fold("away.db")
+        found = queries.run(run)
+        assert found is not None
+        assert _steps(found) == SLEEPING
+        assert all(step.started_at_ms > 0 for step in found.steps), "times known before were lost"
+        queries.close()
+        index = Index(tmp_path / "away.db")
+        while index.forget(1):
+            pass
+        index.close()
+        queries = await world.fold("away.db")
+        assert queries.run(ended) is None
+        assert queries.run(run) is not None
+        queries.close()
+
+
+@BACKENDS
+async def test_what_ended_behind_the_oldest_checkpoint_left_is_shown_too(tmp_path: Path, backend: str) -> None:
+    """A lost index is rebuilt as far back as the journal reaches, not only from the last checkpoint on."""
+    async with open_world(backend, tmp_path) as world:
+        await world.until_trimmed_past(await world.ends())
+        await world.stop()
+        await world.start(replace(AT_ONCE, history_ms=60_000))
+        kept = [await world.send("order/quick", 5) for _ in range(4)]
+        for event in kept:
+            await world.run_of("first.db", event, lambda full: full.run.status == "Completed")
+        await world.until_checkpointed(await world.ends())
+        queries = await world.fold("lost.db")
+        for event in kept:
+            (run,) = queries.runs_of_event(event)
+            assert (run.status, run.result) == ("Completed", b"5")
+        queries.close()
+
+
+async def test_a_rebuild_that_dies_anywhere_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_world("memory", tmp_path) as world:
+        event = await world.send("order/placed", 7)
+        run = await world.run_of("first.db", event, _sleeps)
+        await world.until_trimmed_past(await world.ends())
+        stand = Index.stand
+
+        def dies(*_: object, **__: object) -> None:
+            raise RuntimeError("power cut")
+
+        monkeypatch.setattr(Index, "stand", dies)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                await world.fold("new.db")
+        monkeypatch.setattr(Index, "stand", stand)
+        queries = await world.fold("new.db")
+        found = queries.run(run)
+        assert found is not None and _steps(found) == SLEEPING
+        assert all(len(step.attempts) <= 1 for step in found.steps)
+        queries.close()
+
+
+def test_what_a_checkpoint_says_fills_in_only_what_nothing_else_tells() -> None:
+    told = trail.pack([(trail.DONE, 5, "a", "one", "run", 1, 4, b"1"), (trail.PLANNED, 6, "b", "two")])
+    checkpoint = trail.pack(
+        [
+            (trail.DONE, 0, "a", "one", "run", 1, 0, b"1"),
+            (trail.FAILED, 0, "b", "two", 2, 0, 0, "E", "m", ""),
+            (trail.SLEEP, 0, "c", "nap", 9),
+        ]
+    )
+    for chunks in ([told, checkpoint], [checkpoint, told]):
+        steps = trail.read(chunks)
+        assert [(s.step, s.status, len(s.attempts)) for s in steps] == [
+            ("a", "completed", 1),
+            ("b", "failed", 1),
+            ("c", "sleeping", 0),
+        ]
+        assert steps[0].ended_at_ms == 5
