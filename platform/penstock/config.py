@@ -191,6 +191,15 @@ SETTINGS: Final = (
         doc="Group of a new data directory (the app's id, or penstock for several); fixed from then on.",
     ),
     Setting(
+        name="executors",
+        kind=NUMBER,
+        default="0",
+        maximum=256,
+        flag="--executors",
+        metavar="N",
+        doc="Run functions in this many child processes; 0 runs them in this one, beside the lanes.",
+    ),
+    Setting(
         name="durability",
         kind=CHOICE,
         default="fsync",

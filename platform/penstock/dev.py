@@ -27,6 +27,8 @@ from penstock.api.door import DoorConfig
 from penstock.api.server import Served, build_app, serve
 from penstock.errors import ConfigError, OperatorError
 from penstock.execute.blocking import LoopWatch
+from penstock.execute.children import executors_of
+from penstock.execute.pool import Pool, PoolSettings
 from penstock.history.index import prepare
 from penstock.history.process import Options as HistoryOptions
 from penstock.history.process import command as history_command
@@ -56,6 +58,8 @@ class DevSettings:
     ``lanes``, ``group``  count only when the data directory is made; 0 and "" take what it was made with.
     ``event_keys``        empty: any key is taken.
     ``events_per_s``      that each key may send; 0: any number.
+    ``executors``         child processes that run the functions; 0: this one does.
+    ``targets``           the apps as ``module:app``, for those.
     """
 
     data: Path = Path(".penstock")
@@ -67,6 +71,8 @@ class DevSettings:
     retry_interval_ms: int = -1
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
+    executors: int = 0
+    targets: tuple[str, ...] = ()
     schemas: EventSchemas = field(default_factory=EventSchemas)
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
@@ -88,6 +94,7 @@ class DevServer:
         self.telemetry = Telemetry(version=settings.version)
         self._on_facts = on_facts
         self.log: EmbeddedLog | None = None
+        self.pool: Pool | None = None
         self.worker: Worker | None = None
         self.served: Served | None = None
         self._history: subprocess.Popen[bytes] | None = None
@@ -106,6 +113,7 @@ class DevServer:
         def make_store(lane: int) -> Store:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
+        self.pool = await self._start_pool()
         self.worker = Worker(
             WorkerParts(
                 log=self.log,
@@ -117,6 +125,7 @@ class DevServer:
                 retry_interval_ms=settings.retry_interval_ms,
                 settings=settings.lane,
                 telemetry=self.telemetry,
+                make_executor=executors_of(self.pool) if self.pool is not None else None,
                 on_facts=self._on_facts,
             )
         )
@@ -170,9 +179,19 @@ class DevServer:
             await self.served.close()
         if self.worker is not None:
             await self.worker.stop(grace_s)
+        if self.pool is not None:
+            await self.pool.close()
         await self._stop_history()
         if self.log is not None:
             await self.log.close()
+
+    async def _start_pool(self) -> Pool | None:
+        settings = self.settings
+        if not settings.executors or not any(app.functions for app in self.apps):
+            return None
+        pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
+        await pool.start()
+        return pool
 
     def _start_history(self, index: Path, made: Made) -> None:
         follows = Follows(

@@ -58,6 +58,8 @@ METRICS: Final = (
     Metric("penstock_journal_facts_per_record", "histogram", "Facts in one journal record.", (), _COUNT),
     Metric("penstock_lane_lag", "gauge", "Records of its sources that a lane has yet to read.", ("lane",)),
     Metric("penstock_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),
+    Metric("penstock_executors", "gauge", "Executor processes that take steps (--executors)."),
+    Metric("penstock_executor_deaths_total", "counter", "Executor processes that died and were started again."),
     Metric("penstock_timer_lateness_seconds", "histogram", "From a timer's time to its firing.", (), _SYNC_S),
     Metric("penstock_timers_pending", "gauge", "Timers that wait for their time.", ("lane",)),
     Metric("penstock_fences_total", "counter", "Fences appended: lanes taken over."),

@@ -22,14 +22,14 @@ from typing import Final
 from penstock.core.tables import Tables
 from penstock.errors import ConfigError, Corruption
 from penstock.execute.local import LocalExecutor
-from penstock.execute.port import RunView
+from penstock.execute.port import Executor, RunSource, RunView
 from penstock.lane.lane import Lane
 from penstock.lane.parts import LaneParts, OnFacts, Source
 from penstock.lane.port import Surroundings
 from penstock.lane.restore import restore
 from penstock.lane.settings import LaneSettings
 from penstock.log.port import Log, Membership, Produced, TopicKind, TopicSpec
-from penstock.model.commands import Command, ParkDispatch, Report
+from penstock.model.commands import Command, LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.function import AppSpec
 from penstock.model.ids import lane_of_source
 from penstock.model.limits import HOUR_MS
@@ -76,6 +76,7 @@ class WorkerParts:
 
     ``make_store``          a lane's local store, by lane.
     ``events_retention_ms`` of the events topic, where this worker creates it.
+    ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
     ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
     """
 
@@ -91,6 +92,7 @@ class WorkerParts:
     surroundings: Surroundings = field(default_factory=OsSurroundings)
     settings: LaneSettings = field(default_factory=LaneSettings)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    make_executor: Callable[[RunSource], Executor] | None = None
     on_facts: OnFacts | None = None
 
 
@@ -104,6 +106,10 @@ class LaneRunSource:
         """Queue a report."""
         self.park: Callable[[ParkDispatch], None] = submit
         """Queue that there is no code for a dispatch."""
+        self.lose: Callable[[LoseDispatch], None] = submit
+        """Queue that what ran a dispatch has died."""
+        self.unpark: Callable[[Unpark], None] = submit
+        """Queue that there is code again."""
 
     def view(self, run: str) -> RunView | None:
         """The run as recorded; None when it is over."""
@@ -131,7 +137,7 @@ class Worker:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._lives: dict[int, asyncio.Task[None]] = {}  # The last life of each lane here, ended or not.
         self._stores: dict[int, Store] = {}
-        self._executors: dict[int, LocalExecutor] = {}
+        self._executors: dict[int, Executor] = {}
         self._membership: Membership | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -241,9 +247,11 @@ class Worker:
         self.lanes[number] = lane
         await lane.run()
 
-    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> LocalExecutor:
+    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> Executor:
         source = LaneRunSource(durable, submit, self.parts.surroundings.now_ms)
-        executor = self._executors[number] = LocalExecutor(self.parts.apps, source)
+        make = self.parts.make_executor
+        executor = make(source) if make is not None else LocalExecutor(self.parts.apps, source)
+        self._executors[number] = executor
         return executor
 
     async def _create_topic(self, topic: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from penstock import App
 from penstock.core.decide import decide
 from penstock.core.fold import fold
 from penstock.execute.local import LocalExecutor, LocalSettings
-from penstock.execute.port import RunView
+from penstock.execute.port import Executor, RunSource, RunView
 from penstock.model.commands import (
     AcceptEvent,
     Command,
@@ -63,15 +63,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class World:
     """A lane with an executor for ``app``; the source the executor looks at."""
 
-    def __init__(self, app: App, settings: LocalSettings | None = None, retry_interval_ms: int = 1_000) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: LocalSettings | None = None,
+        retry_interval_ms: int = 1_000,
+        make_executor: Callable[[RunSource], Executor] | None = None,
+    ) -> None:
         self.app = app
         self.settings = settings
+        self.make_executor = make_executor or (lambda source: LocalExecutor([self.app], source, self.settings))
         self.loop = asyncio.get_running_loop()
         self.tables = LaneTables(Place("g", 0, 1, retry_interval_ms=retry_interval_ms), MemoryStore(MemoryDisk()))
-        self.executor = LocalExecutor([app], self, settings)
+        self.executor: Any = self.make_executor(self)
         self.facts: list[Fact] = []
         self.reports: list[Report] = []
         self.parked: list[ParkDispatch] = []
+        self.lost: list[LoseDispatch] = []
         self.ends: dict[str, asyncio.Future[RunCompleted | RunFailed | RunCancelled]] = {}
         self._queue: list[Command] = []
         self._events = 0
@@ -97,6 +105,13 @@ class World:
     def park(self, park: ParkDispatch) -> None:
         self.parked.append(park)
         self.submit(park)
+
+    def lose(self, lost: LoseDispatch) -> None:
+        self.lost.append(lost)
+        self.submit(lost)
+
+    def unpark(self, unpark: Unpark) -> None:
+        self.submit(unpark)
 
     def now_ms(self) -> int:
         return START_MS + round(self.loop.time() * 1_000)
@@ -175,7 +190,7 @@ class World:
         for run in self.runs():
             self.executor.abandon(run)
         self.app = app or self.app
-        self.executor = LocalExecutor([self.app], self, self.settings)
+        self.executor = self.make_executor(self)
         self._queue.clear()
         for (at_ms, kind, id, step), _ in self.tables.timers.scan(limit=10_000):
             self._arm(FireTimer(at_ms, kind, id, step))

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from penstock.cli.feed import send_feed, smoke
 from penstock.cli.jsonl import opened
 from penstock.cli.lines import RunLines
 from penstock.cli.loading import load_apps
+from penstock.cli.loops import loop_factory
 from penstock.config import BY_NAME, Settings
 from penstock.dev import DevServer, DevSettings, tune_process
 from penstock.errors import ConfigError
@@ -37,6 +38,7 @@ GRACE_S: Final = 10.0
 ONE_SIGNAL_S: Final = 0.5
 """Signals this close are one: ``make``, ``timeout`` and terminals send it to the group, and each of them again."""
 TICK_S: Final = 0.5
+SENDERS: Final = ("PENSTOCK_URL", "PENSTOCK_EVENT_KEY")
 MEANINGLESS: Final = {
     "no_discovery": "apps are named on the command line",
     "no_poll": "apps are never polled",
@@ -58,8 +60,9 @@ def dev(settings: Settings, targets: Sequence[str]) -> int:
             note(f"{BY_NAME[name].flag} changes nothing here: {why}")
     apps = load_apps(targets)
     tune_process()
-    with _data(settings) as data, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Dev(apps, _dev_settings(settings, data), feed, settings.switch("smoke")).run())
+    with _data(settings) as data, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        made = _dev_settings(settings, data, targets)
+        return runner.run(_Dev(apps, made, feed, settings.switch("smoke")).run())
 
 
 @contextlib.contextmanager
@@ -72,7 +75,7 @@ def _data(settings: Settings) -> Iterator[Path]:
         yield Path(settings.text("data"))
 
 
-def _dev_settings(settings: Settings, data: Path) -> DevSettings:
+def _dev_settings(settings: Settings, data: Path, targets: Sequence[str]) -> DevSettings:
     folders = [Path(folder) for folder in settings.texts("schemas")]
     return DevSettings(
         data=data,
@@ -84,22 +87,14 @@ def _dev_settings(settings: Settings, data: Path) -> DevSettings:
         retry_interval_ms=settings.number("retry_interval", -1),
         event_keys=frozenset(settings.texts("event_keys")),
         events_per_s=settings.number("events_per_s", 0),
+        executors=settings.number("executors", 0),
+        targets=tuple(targets),
         schemas=EventSchemas.from_directories(folders),
         lane=LaneSettings(
             history_ms=settings.number("history", limits.DAY_MS), trim_lag_ms=settings.number("trim_lag", 0)
         ),
         version=__version__,
     )
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed (``penstock[fast]``)."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 @dataclass(slots=True)
@@ -165,6 +160,8 @@ class _Dev:
         os.environ.setdefault("PENSTOCK_URL", url)
         if self.settings.event_keys:
             os.environ.setdefault("PENSTOCK_EVENT_KEY", min(self.settings.event_keys))
+        if server.pool is not None:
+            server.pool.put_environ({name: os.environ[name] for name in SENDERS if name in os.environ})
         functions = sum(len(app.functions) for app in self.apps)
         apps = f"{len(self.apps)} app{'' if len(self.apps) == 1 else 's'} with {functions} functions"
         note(f"serving {apps} at {url}, data in {self.settings.data}, process {os.getpid()}. Ctrl-C stops.")

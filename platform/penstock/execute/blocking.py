@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
@@ -21,6 +22,8 @@ from penstock.execute.op import Op, attempt
 
 log = logging.getLogger(__name__)
 
+GiveUp = Callable[[FrameType | None, float], None]
+"""Told what the loop's thread executes and for how many seconds the loop has been blocked."""
 ASK_EVERY_S: Final = 0.1
 FRAMES_SHOWN: Final = 3
 
@@ -28,8 +31,10 @@ FRAMES_SHOWN: Final = 3
 class LoopWatch:
     """Watches the running loop from ``start`` to ``stop``."""
 
-    def __init__(self, after_s: float = 0.2) -> None:
+    def __init__(self, after_s: float = 0.2, give_up: GiveUp | None = None) -> None:
+        """``give_up`` is called by the watching thread again and again while the loop is blocked."""
         self._after_s = after_s
+        self._give_up = give_up
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._stopped = threading.Event()
@@ -62,12 +67,15 @@ class LoopWatch:
             while not self._alive.wait(ASK_EVERY_S):
                 if self._stopped.is_set():
                     return
+                if self._give_up is not None:
+                    now = sys._current_frames().get(self._thread_id)
+                    self._give_up(now, time.monotonic() - asked_at)
             took_ms = (time.monotonic() - asked_at) * 1_000
             log.warning("event loop was blocked took_ms=%d %s\n%s", took_ms, where, stack)
 
 
-def named(frame: FrameType | None) -> str:
-    """The run and step that a stack executes, as log fields; empty where it executes neither."""
+def executing(frame: FrameType | None) -> tuple[Body | None, str]:
+    """The body that a stack executes, and the step; the step is empty between steps."""
     step = ""
     while frame is not None:
         if frame.f_code is attempt.__code__:
@@ -75,8 +83,16 @@ def named(frame: FrameType | None) -> str:
             step = op.step if isinstance(op, Op) else ""
         body = frame.f_locals.get("self") if frame.f_code in _BODIES else None
         if isinstance(body, Body):
-            return f"function={body.function.spec.slug} run={body.run_id} step={step or '(between steps)'}"
+            return body, step
         frame = frame.f_back
+    return None, step
+
+
+def named(frame: FrameType | None) -> str:
+    """The run and step that a stack executes, as log fields; empty where it executes neither."""
+    body, step = executing(frame)
+    if body is not None:
+        return f"function={body.function.spec.slug} run={body.run_id} step={step or '(between steps)'}"
     return f"step={step}" if step else "function=(none: penstock itself)"
 
 

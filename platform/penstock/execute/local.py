@@ -9,14 +9,15 @@ It keeps the living bodies (``body.py``) of a lane's runs and decides how long e
 Budget: 10 µs of CPU per step beside the user's code, hence no task and no timer per step: bodies that were touched in a
 turn of the loop are looked at together at its end, and one coarse watch sees to timeouts and idleness.
 
-Warning: handlers share the loop with the lane. A step that computes for long blocks both; ``blocking.py`` names it.
+Warning: handlers share the loop with the lane. A step that computes for long blocks both; ``blocking.py`` names it, and
+in a child process (``children.py``) this same executor blocks nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,15 @@ class LocalSettings:
 class LocalExecutor:
     """Runs the functions of ``apps`` for the lane behind ``source``. Made and used on one event loop."""
 
-    def __init__(self, apps: Iterable[App], source: RunSource, settings: LocalSettings | None = None) -> None:
+    def __init__(
+        self,
+        apps: Iterable[App],
+        source: RunSource,
+        settings: LocalSettings | None = None,
+        on_left: Callable[[str], None] | None = None,
+    ) -> None:
+        """``on_left`` is told each run of which no body lives here any more: it ended, or was parked."""
+        self._on_left = on_left
         self.source = source
         self.settings = settings or LocalSettings()
         self.loop = asyncio.get_running_loop()
@@ -96,6 +105,11 @@ class LocalExecutor:
     def knows(self, function: str) -> bool:
         """Whether there is code for this function, and time to run it."""
         return function in self._functions and not self._closing
+
+    def lives(self, run: str) -> bool:
+        """Whether a body of this run is alive and takes dispatches."""
+        body = self._bodies.get(run)
+        return body is not None and not body.over
 
     @property
     def live(self) -> int:
@@ -189,6 +203,7 @@ class LocalExecutor:
         """Drop an ended body once nothing of it runs."""
         if not body.executing and self._bodies.get(body.run_id) is body:
             del self._bodies[body.run_id]
+            self._tell_left(body)
 
     # --- how long bodies live ---------------------------------------------------------------------
 
@@ -251,6 +266,11 @@ class LocalExecutor:
         if self._bodies.get(body.run_id) is body:
             del self._bodies[body.run_id]
             body.close()
+            self._tell_left(body)
+
+    def _tell_left(self, body: Alive) -> None:
+        if self._on_left is not None:
+            self._on_left(body.run_id)
 
 
 def resident_bytes() -> int:

@@ -7,6 +7,7 @@ The rules both sides keep:
 * Every ``Execute`` is a dispatch with a number. It is answered by exactly one report that carries the number, or
   parked. Losing it is allowed (a worker that dies): the lane asks ``holds`` and hands out again under a new number.
 * A body dispatch (``step`` empty) is answered by what the body did: steps done or found, its end, or nothing new.
+* ``LocalExecutor`` runs code in this process, ``ChildrenExecutor`` in child processes; one suite of tests for both.
 * What an executor looks at is durable only. A row it was never told of may be there; one it was told of is.
 """
 
@@ -16,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.model.commands import ParkDispatch, Report
+from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.effects import Execute
 from penstock.model.event import Envelope
 from penstock.model.rows import RunRow, StepRow
@@ -49,6 +50,14 @@ class RunSource(Protocol):
         """Queue that there is no code here for a dispatch."""
         ...
 
+    def lose(self, lost: LoseDispatch, /) -> None:
+        """Queue that what ran a dispatch has died (lanes.md rule 24)."""
+        ...
+
+    def unpark(self, unpark: Unpark, /) -> None:
+        """Queue that there is code again for a dispatch that was parked here."""
+        ...
+
     def now_ms(self) -> int:
         """Unix milliseconds: the clock that timeouts and start times go by."""
         ...
@@ -71,6 +80,11 @@ class Executor(Protocol):
 
     def knows(self, function: str) -> bool:
         """Whether there is code for the function here."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is under way that nothing new should be started; what is started all the same is taken."""
         ...
 
     async def close(self, grace_s: float) -> None:

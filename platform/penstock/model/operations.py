@@ -3,6 +3,8 @@
 They are the opcodes of the SDK protocol in our words, so that a coroutine in this process and an app behind HTTP are
 executors of one engine. ``step`` is an opaque id, unique within its run; ``name`` is what people see.
 
+They carry a tag, so that a report can travel between processes (``execute/messages.py``).
+
 Add a step kind: a class here (the branch of the command), its module in ``core/steps/``, one line in
 ``core/steps/__init__.py``.
 """
@@ -22,7 +24,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     stack: str = ""
 
 
-class StepDone(msgspec.Struct, frozen=True, gc=False):
+class StepDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The step ran and returned ``data`` (UTF-8 JSON)."""
 
     step: str
@@ -32,7 +34,7 @@ class StepDone(msgspec.Struct, frozen=True, gc=False):
     kind: str = "run"
 
 
-class StepErrored(msgspec.Struct, frozen=True, gc=False):
+class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     """This attempt of the step raised. ``retry_after_ms`` −1: the function's backoff decides."""
 
     step: str
@@ -43,14 +45,14 @@ class StepErrored(msgspec.Struct, frozen=True, gc=False):
     retry_after_ms: int = -1
 
 
-class StepFound(msgspec.Struct, frozen=True, gc=False):
+class StepFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The body wants this step run, beside others: hand it out on its own (StepPlanned in the SDK protocol)."""
 
     step: str
     name: str
 
 
-class SleepFound(msgspec.Struct, frozen=True, gc=False):
+class SleepFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The body wants to sleep: for ``length_ms``, or until ``until_ms`` where that is not −1."""
 
     step: str
@@ -59,7 +61,7 @@ class SleepFound(msgspec.Struct, frozen=True, gc=False):
     until_ms: int = -1
 
 
-class SendFound(msgspec.Struct, frozen=True):
+class SendFound(msgspec.Struct, frozen=True, tag=True):
     """The body wants these events sent to the events topic; ids are filled in by the core."""
 
     step: str
@@ -67,7 +69,7 @@ class SendFound(msgspec.Struct, frozen=True):
     events: tuple[Envelope, ...]
 
 
-class PublishFound(msgspec.Struct, frozen=True):
+class PublishFound(msgspec.Struct, frozen=True, tag=True):
     """The body wants a record in a Kafka topic."""
 
     step: str
@@ -78,13 +80,13 @@ class PublishFound(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-class BodyDone(msgspec.Struct, frozen=True, gc=False):
+class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler returned ``result`` (UTF-8 JSON)."""
 
     result: bytes
 
 
-class BodyErrored(msgspec.Struct, frozen=True, gc=False):
+class BodyErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler raised outside a step. ``retry_after_ms`` −1: the function's backoff decides."""
 
     failure: Failure

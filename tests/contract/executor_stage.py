@@ -1,0 +1,86 @@
+"""A stage for the executor suite: a lane in memory in real time, around an executor of the kind that is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from penstock.execute.children import ChildrenExecutor
+from penstock.execute.local import LocalExecutor, LocalSettings
+from penstock.execute.pool import Pool, PoolSettings
+from penstock.execute.port import Executor, RunSource
+from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+from tests.contract.executor_app import app
+from tests.execute.harness import World
+
+R = TypeVar("R")
+TARGET = "tests.contract.executor_app:app"
+LOCAL = LocalSettings(park_after_s=0.5)
+ENDS_WITHIN_S = 60.0
+
+
+class Stage:
+    """One loop for all tests of a kind, so that child processes are started once."""
+
+    def __init__(self, kind: str, executors: int = 2) -> None:
+        self.kind = kind
+        self.runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+        self.pool: Pool | None = None
+        if kind == "children":
+            self.runner.run(self._open(executors))
+
+    async def _open(self, executors: int) -> None:
+        self.pool = Pool(PoolSettings(executors=executors, targets=(TARGET,), local=LOCAL))
+        await self.pool.start()
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.runner.run(self.pool.close())
+        self.runner.close()
+
+    def play(self, notes: Path, scenario: Callable[[Scene], Awaitable[R]]) -> R:
+        """Run a scenario to its end on a fresh lane."""
+
+        async def run() -> R:
+            scene = Scene(notes, self._make)
+            try:
+                async with asyncio.timeout(ENDS_WITHIN_S):
+                    return await scenario(scene)
+            finally:
+                for run in scene.world.runs():
+                    scene.world.executor.abandon(run)
+                await scene.world.executor.close(0)
+
+        return self.runner.run(run())
+
+    def _make(self, source: RunSource) -> Executor:
+        if self.pool is None:
+            return LocalExecutor([app], source, LOCAL)
+        return ChildrenExecutor(self.pool, source)
+
+
+class Scene:
+    """A lane, and the notes of what user code did for it."""
+
+    def __init__(self, notes: Path, make: Callable[[RunSource], Executor]) -> None:
+        self.path = notes
+        self.world = World(app, retry_interval_ms=50, make_executor=make)
+
+    async def send(self, name: str, **data: object) -> str:
+        return await self.world.send({"notes": str(self.path), **data}, name)
+
+    async def end(self, name: str, **data: object) -> RunCompleted | RunFailed | RunCancelled:
+        return await self.world.end(await self.send(name, **data))
+
+    @property
+    def notes(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+    def facts(self, kind: type[Fact]) -> list[Any]:
+        return [fact for fact in self.world.facts if isinstance(fact, kind)]
+
+    async def until(self, what: Callable[[], object]) -> None:
+        while not what():  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.01)

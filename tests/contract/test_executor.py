@@ -1,0 +1,221 @@
+"""Do all executors mean the same? One suite, in this process and in child processes, in real time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from penstock.model.commands import CancelRun
+from penstock.model.effects import Execute
+from penstock.model.facts import RunCompleted, RunFailed, StepAttemptFailed
+from tests.contract.executor_stage import Scene, Stage
+
+R = TypeVar("R")
+Play = Callable[[Callable[[Scene], Awaitable[R]]], R]
+
+
+@pytest.fixture(scope="module", params=["local", "children"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    opened = Stage(request.param)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def play(stage: Stage, tmp_path: Path) -> Play:
+    return lambda scenario: stage.play(tmp_path / "notes", scenario)
+
+
+def result_of(end: object) -> object:
+    assert isinstance(end, RunCompleted), end
+    return msgspec.json.decode(end.result)
+
+
+def test_each_dispatch_has_one_report_that_carries_its_number(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("row")) == ["a", "b", "c"]
+        reports = scene.world.reports
+        assert [report.dispatch for report in reports] == [1, 2, 3, 4]
+        assert scene.world.operations() == [["StepDone a"], ["StepDone b"], ["StepDone c"], ["BodyDone"]]
+        assert scene.notes == ["a", "b", "c"]
+
+    play(scenario)
+
+
+def test_steps_side_by_side_are_found_together_and_each_handed_out(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("side")) == [0, 1, 2, 3, 4] * 2
+        found = [f"StepFound one{suffix}" for suffix in ("", ":1", ":2", ":3", ":4")]
+        assert scene.world.operations()[0] == found
+        numbers = [(report.step, report.dispatch) for report in scene.world.reports]
+        assert len(set(numbers)) == len(numbers)
+
+    play(scenario)
+
+
+def test_many_steps_at_once_end_in_one_result(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("many")) == 200
+
+    play(scenario)
+
+
+def test_a_failing_step_is_tried_again_under_one_idempotency_key(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await scene.send("flaky")
+        assert result_of(await scene.world.end(run)) == 2
+        assert scene.notes == [f"{n} {run}:flaky" for n in range(3)]
+        assert [fact.error_name for fact in scene.facts(StepAttemptFailed)] == ["ValueError"] * 2
+        assert "not yet" in scene.facts(StepAttemptFailed)[0].error_stack
+
+    play(scenario)
+
+
+def test_a_step_without_attempts_left_can_be_caught(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("compensate")) == ["ValueError", "bad failed", "bad", "undone"]
+
+    play(scenario)
+
+
+def test_non_retriable_and_retry_after_are_passed_on(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        end = await scene.end("final")
+        assert isinstance(end, RunFailed) and (end.error_name, end.error_message) == ("NonRetriableError", "never")
+        assert scene.notes == ["0", "1"]
+
+    play(scenario)
+
+
+def test_an_exception_in_the_body_is_an_attempt_of_the_body_and_steps_are_remembered(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("body")) == "once"
+        assert scene.notes == ["once", "attempt 0", "attempt 1", "attempt 2"]
+
+    play(scenario)
+
+
+def test_an_attempt_that_takes_too_long_is_stopped(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("slow")) == "StepTimeout"
+
+    play(scenario)
+
+
+def test_a_plain_handler_runs_its_steps_in_a_thread(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await scene.send("plain")
+        assert result_of(await scene.world.end(run)) == [20, 22, run]
+
+    play(scenario)
+
+
+def test_an_idle_body_is_parked_and_led_over_its_steps_again(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("nap")) == "behind"
+        assert scene.notes == ["before", "finally", "behind", "finally"]
+
+    play(scenario)
+
+
+def test_a_run_goes_on_elsewhere_when_its_executor_is_gone(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await scene.send("nap")
+        await scene.until(lambda: ["SleepFound nap"] in scene.world.operations())
+        scene.world.crash()
+        assert result_of(await scene.world.end(run)) == "behind"
+        assert scene.notes.count("before") == scene.notes.count("behind") == 1
+
+    play(scenario)
+
+
+def test_changed_code_fails_the_run_and_names_the_step(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await scene.send("changing")
+        await scene.until(lambda: ["SleepFound nap"] in scene.world.operations())
+        Path(f"{scene.path}-changed").touch()
+        end = await scene.world.end(run)
+        assert isinstance(end, RunFailed) and end.error_name == "StepsChanged"
+        assert "'old'" in end.error_message and "'new'" in end.error_message
+
+    play(scenario)
+
+
+def test_an_abandoned_run_stops_and_reports_nothing_more(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await scene.send("long")
+        await scene.until(lambda: len(scene.notes) == 2)
+        reports = len(scene.world.reports)
+        scene.world.submit(CancelRun(run, "enough"))
+        await scene.until(lambda: len(scene.notes) == 4)
+        assert sorted(scene.notes[2:]) == ["x stopped", "y stopped"]
+        result_of(await scene.end("row"))  # Whatever was under way has come by now.
+        assert all(report.run != run for report in scene.world.reports[reports:])
+        assert not scene.world.executor.holds(run, "x", 2)
+
+    play(scenario)
+
+
+def test_what_is_under_way_is_held_until_it_is_reported(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        executor = scene.world.executor
+        run = await scene.send("long")
+        assert executor.holds(run, "", 1) and not executor.holds(run, "", 2) and not executor.holds(run, "x", 1)
+        await scene.until(lambda: len(scene.notes) == 2)
+        assert not executor.holds(run, "", 1)
+        assert executor.holds(run, "x", 2) and executor.holds(run, "y", 3)
+        executor.start(Execute(run, "suite-long", "x", 0, 2))  # Told twice: begun once.
+        executor.start(Execute(run, "suite-long", "y", 0, 9))  # Thought lost, but here it is.
+        assert executor.holds(run, "y", 9) and not executor.holds(run, "y", 3)
+        result_of(await scene.end("row"))
+        assert [note for note in scene.notes if "begun" in note] == ["x begun", "y begun"]
+
+    play(scenario)
+
+
+def test_close_lets_running_steps_end_and_gives_back_the_rest(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.send("uneven")
+        await scene.until(lambda: len(scene.notes) == 2)
+        await scene.world.executor.close(1.5)
+        assert ["StepDone short"] in scene.world.operations() and ["StepDone long"] not in scene.world.operations()
+        assert [park.step for park in scene.world.parked if park.step] == ["long"]
+        assert not scene.world.executor.knows("suite-row")
+        await scene.send("row")
+        await scene.until(lambda: len([park for park in scene.world.parked if not park.step]) >= 1)
+        assert "a" not in scene.notes
+
+    play(scenario)
+
+
+def test_a_function_without_code_is_parked(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        executor = scene.world.executor
+        assert executor.knows("suite-row") and not executor.knows("suite-unknown")
+        run = await scene.send("nap")
+        executor.abandon(run)
+        executor.start(Execute(run, "suite-unknown", "", 0, 1))
+        assert [(park.run, park.dispatch) for park in scene.world.parked] == [(run, 1)]
+
+    play(scenario)
+
+
+def test_large_results_and_histories_travel(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("large")) == 6_000_000
+
+    play(scenario)
+
+
+def test_many_runs_at_once_all_end(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        runs = [await scene.send("side") for _ in range(40)]
+        for run in runs:
+            assert result_of(await scene.world.end(run)) == [0, 1, 2, 3, 4] * 2
+        assert not scene.world.executor.full
+
+    play(scenario)
