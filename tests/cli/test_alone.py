@@ -9,8 +9,9 @@ import pytest
 
 from penstock.cli.lines import LINES_PER_S, RunLines
 from penstock.cli.standing import standing, timer_problem
-from penstock.config import SETTINGS, Settings, duration_text, refuse_unknown
+from penstock.config import SETTINGS, Settings, refuse_unknown
 from penstock.errors import ConfigError
+from penstock.model.durations import duration_text
 from penstock.model.event import Envelope
 from penstock.model.facts import RunCompleted, RunFailed, RunStarted
 from penstock.model.place import Place

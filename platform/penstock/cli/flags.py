@@ -18,7 +18,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from penstock.cli.exits import guarded
-from penstock.config import BY_NAME, SWITCH, TEXTS, Setting, Settings
+from penstock.config import BY_NAME, Settings
+from penstock.model.setting import SWITCH, TEXTS, Setting
 
 SHORT: Final = {"output": "-o"}
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from penstock.cli.output import STATUS_COLOURS, coloured
-from penstock.config import duration_text
+from penstock.model.durations import duration_text
 from penstock.model.facts import (
     BodyAttemptFailed,
     EventAccepted,

@@ -12,8 +12,9 @@ import msgspec
 from penstock.cli.exits import FAILED, NOT_FOUND, OK, USAGE, TimedOut, complain, note
 from penstock.cli.output import STATUS_COLOURS, chosen, coloured, show_document, show_line, show_rows, show_table
 from penstock.cli.server import Server
-from penstock.config import Settings, duration_text
+from penstock.config import Settings
 from penstock.errors import NotFound
+from penstock.model.durations import duration_text
 
 POLL_S: Final = 0.25
 APPEARS_S: Final = 2.0

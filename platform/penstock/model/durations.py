@@ -55,3 +55,13 @@ def instant_ms(value: datetime | str, what: str) -> int:
             f"{what} refused: expected a time with a zone, got {value!r}. Add tzinfo=timezone.utc, or an offset."
         )
     return round(value.timestamp() * 1_000)
+
+
+def duration_text(ms: int) -> str:
+    """Milliseconds as they are written: ``90000`` is ``1m30s``."""
+    parts = []
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
+        count, ms = divmod(ms, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
