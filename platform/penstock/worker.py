@@ -43,6 +43,7 @@ from penstock.wire.messages import decode_app, encode_app
 
 LOG: Final = logging.getLogger("penstock.worker")
 REPLIES_KEPT_MS: Final = HOUR_MS
+LIVE_LOOK_S: Final = 0.005
 CATALOGUE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -148,12 +149,10 @@ class Worker:
         catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps])
         self._membership = parts.log.membership(parts.group, parts.lanes)
         await self._membership.join(on_assigned=self._assigned, on_revoked=self._revoked)
-        while not self._failed.done() and not all(
+        while not self._failed.done() and not all(  # noqa: ASYNC110 - once, when a worker starts
             lane in self.lanes and self.lanes[lane].catalogue_seen >= catalogue for lane in self._tasks
         ):
-            await asyncio.wait(
-                [self._failed, asyncio.ensure_future(asyncio.sleep(0.005))], return_when="FIRST_COMPLETED"
-            )
+            await asyncio.sleep(LIVE_LOOK_S)
         if self._failed.done():
             self._failed.result()
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from penstock.core.tables import Tables
 from penstock.errors import OperatorError
+from penstock.execute import failures
 from penstock.execute.local import LocalExecutor, LocalSettings
 from penstock.lane.settings import LaneSettings
 from penstock.log.memory import MemoryCluster
@@ -42,7 +43,24 @@ from tests.sim.weather import SimFaults, SimLog, SimStore, Weather
 GROUP = "sim"
 EPOCH_MS = 1_750_000_000_000
 TRACE_MAX = 4_000
-TELEMETRY = Telemetry()
+CALM_UPKEEP_S = 2.0
+CALM_POLL_S = 2.0
+
+
+class _Silent(Telemetry):
+    """Counts nothing: what is counted is not what these worlds are about."""
+
+    def count(self, name: str, amount: float = 1, *labels: str) -> None:
+        pass
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        pass
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        pass
+
+
+TELEMETRY = _Silent()
 
 
 class SimSurroundings:
@@ -60,7 +78,9 @@ class SimSurroundings:
         return self._world.loop.call_later(delay_s, callback)
 
     async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
+        """In the calm, lanes look after themselves less often: minutes go by there in which nothing happens."""
+        calm_s = CALM_UPKEEP_S if self._world.healed and delay_s == self._world.settings.housekeeping_ms / 1000 else 0
+        await asyncio.sleep(max(delay_s, calm_s))
 
     def entropy(self, size: int) -> bytes:
         return self._rng.randbytes(size)
@@ -96,7 +116,9 @@ class SimWorker(Worker):
     def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> LocalExecutor:
         source = _Source(durable, submit, self.parts.surroundings.now_ms)
         source.world = self.world
-        settings = LocalSettings(park_after_s=self.world.park_after_s, live_bodies_max=self.world.live_bodies_max)
+        settings = LocalSettings(
+            park_after_s=self.world.park_after_s, live_bodies_max=self.world.live_bodies_max, memory_bytes_max=0
+        )
         executor = self._executors[number] = LocalExecutor(self.parts.apps, source, settings)
         return executor
 
@@ -240,6 +262,7 @@ class World:
         self.violations: list[tuple[str, str]] = []
         self.failed_with: BaseException | None = None
         self.over = False
+        self.healed = False
         self.traced: deque[tuple[Any, ...]] = deque(maxlen=TRACE_MAX)
         self._rng = rng
         self._inbox: dict[tuple[int, int], set[int]] = {}
@@ -248,6 +271,7 @@ class World:
     def run(self) -> None:
         """From the beginning to the last check."""
         limit, flush_max = limits.RECORD_FACTS_MAX, flush.FLUSH_BATCH_CHANGES_MAX
+        stack, failures._stack = failures._stack, repr  # Tracebacks cost a twentieth of a world, and tell it nothing.
         if self.weather.parts:
             limits.RECORD_FACTS_MAX = 3  # type: ignore[misc]
         if self.weather.torn:
@@ -256,6 +280,7 @@ class World:
             run(self._main)
         finally:
             self.over = True
+            failures._stack = stack
             limits.RECORD_FACTS_MAX, flush.FLUSH_BATCH_CHANGES_MAX = limit, flush_max  # type: ignore[misc]
 
     def true_ms(self) -> int:
@@ -335,8 +360,9 @@ class World:
 
     async def _topics(self) -> None:
         parts = WorkerParts(
-            log=self.cluster.client("admin"), group=GROUP, lanes=self.lanes, apps=(), make_store=_no_store
-        )
+            log=self.cluster.client("admin"), group=GROUP, lanes=self.lanes, apps=(), make_store=_no_store,
+            telemetry=TELEMETRY,
+        )  # fmt: skip
         await parts.log.create_topics(topics_of(parts))
         self.observer.attach()
         for lane in range(self.lanes):
@@ -484,6 +510,8 @@ class World:
         for _ in range(3):
             await self.cluster.assign(self._spread())
             await asyncio.sleep(0.5)
+        self.poll_s = CALM_POLL_S
+        self.healed = True
 
     def _complain(self) -> None:
         for process, what in self.loop.complaints:
@@ -530,10 +558,14 @@ def _no_store(lane: int) -> Any:
 
 def simulate(seed: int, *, verbose: bool = False) -> World:
     """Run one seed to its end."""
-    world = World(seed, verbose=verbose)
-    gc.disable()  # A third of the time otherwise; a world is small.
+    if not gc.get_freeze_count():  # What is there for good is not gone over after each world.
+        gc.collect()
+        gc.freeze()
+    gc.disable()  # A third of the time otherwise; a world is small, and goes at once when it is over.
     try:
+        world = World(seed, verbose=verbose)
         world.run()
+        gc.collect()
     finally:
         gc.enable()
     return world

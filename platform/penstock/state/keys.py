@@ -15,6 +15,7 @@ Add a kind of field: one branch in ``_encode_field`` and ``_decode_field``, and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 KeyField = str | int | bool | bytes
@@ -26,6 +27,7 @@ _END: Final = b"\x00\x00"
 _NUL: Final = b"\x00\xff"
 
 
+@cache
 def encoder(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[Key], bytes]:
     """The function that turns keys of these kinds into bytes behind ``prefix``."""
     if kinds == (str,):
@@ -44,6 +46,7 @@ def encoder(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[Key], bytes]:
     return encode
 
 
+@cache
 def decoder(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[bytes], Key]:
     """The inverse of ``encoder``. Raises ValueError on bytes that ``encoder`` cannot have made."""
 

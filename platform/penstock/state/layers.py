@@ -63,6 +63,7 @@ class LayeredTable(Generic[K, R]):
         "_clean",
         "_clean_before",
         "_decode",
+        "_end",
         "_gone",
         "_live",
         "_payload",
@@ -109,6 +110,7 @@ class LayeredTable(Generic[K, R]):
         self._clean: dict[K, None] = {}
         self._clean_before: dict[K, None] = {}
         self._store = store
+        self._end = spec.end
         self.encode = cast("Callable[[K], bytes]", spec.encode())
         self.key_of = cast("Callable[[R], K]", spec.key_of())
         self._decode = cast("Callable[[bytes], K]", spec.decode())
@@ -277,7 +279,7 @@ class LayeredTable(Generic[K, R]):
         at = self.spec.prefix if start is None else self.encode(start)
         ask = min(limit, SCAN_PAGE_ROWS)
         while True:
-            page = self._store.scan(at, self.spec.end, ask)
+            page = self._store.scan(at, self._end, ask)
             for raw_key, raw in page:
                 key = self._decode(raw_key)
                 if key not in above:
