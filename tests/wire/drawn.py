@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from penstock.wire.schemas import load_schema
 
 INT = st.integers(-(2**31), 2**31 - 1)
+DEFINED_IN = {"Envelope": "messages/event", "Failure": "messages/failure"}
 LONG = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -46,8 +47,8 @@ def _values(python: Any, avro: Any) -> st.SearchStrategy[Any]:
         return st.lists(_values(item, avro["items"]), max_size=4).map(tuple)
     if isinstance(python, types.UnionType):
         return st.one_of([_branch(choice, avro) for choice in typing.get_args(python)])
-    # Only the envelope is defined once and named after that; all its copies are the same.
-    return structs(python, load_schema("messages/event") if isinstance(avro, str) else avro)
+    # What is defined once and named after that; all its copies are the same.
+    return structs(python, load_schema(DEFINED_IN[python.__name__]) if isinstance(avro, str) else avro)
 
 
 def _branch(choice: Any, avro: list[Any]) -> st.SearchStrategy[Any]:

@@ -31,7 +31,11 @@ MESSAGES: list[tuple[Straight[Any], Any, type[Any]]] = [
     (messages._INBOX, load_schema("messages/inbox"), InboxRecord),
     (messages._REPLY, load_schema("messages/reply"), Reply),
 ]
-NAMED = {"penstock.journal.Envelope": load_schema("messages/event")}
+NAMED = {
+    "penstock.journal.Envelope": load_schema("messages/event"),
+    "penstock.messages.Envelope": load_schema("messages/event"),
+    "penstock.messages.Failure": load_schema("messages/failure"),
+}
 STEP = StepCompleted("run", "step", "name", "run", 0, 1, b"1", 1_795_323_198_051, True)
 
 

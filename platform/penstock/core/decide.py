@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from penstock.core import crons, events, reports, requests, seen, timers
+from penstock.core import crons, events, handover, reports, requests, seen, timers
 from penstock.core.plan import Plan
 from penstock.core.tables import Tables
 from penstock.model import limits
@@ -29,8 +29,10 @@ from penstock.model.commands import (
     OpenSource,
     ParkDispatch,
     RefuseRecord,
+    ReleaseLane,
     Report,
     SeeCatalogue,
+    StillRunning,
     TakeMessage,
     Unpark,
 )
@@ -102,6 +104,8 @@ DECIDE: Final[dict[type, Callable[[Tables, Any, int], list[Fact]]]] = {
     LoseDispatch: reports.lose,
     ParkDispatch: reports.park,
     Unpark: reports.unpark,
+    ReleaseLane: handover.release,
+    StillRunning: handover.heard,
     CancelRun: requests.cancel,
     InvokeFunction: requests.invoke,
     SeeCatalogue: crons.see_catalogue,

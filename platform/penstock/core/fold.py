@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from penstock.core import fold_runs as runs
-from penstock.core import seen, timers
+from penstock.core import handover, seen, timers
 from penstock.core.tables import Tables
 from penstock.model.effects import Answer, Deliver, Effect, Publish
 from penstock.model.event import Envelope
@@ -32,7 +32,9 @@ from penstock.model.facts import (
     EventDeduplicated,
     Fact,
     FunctionSkipped,
+    HolderGone,
     LaneFenced,
+    LaneReleased,
     MessagesDelivered,
     MessageSent,
     MessageTaken,
@@ -216,4 +218,6 @@ FOLD: Final[dict[type, Callable[[Tables, Any, int], Sequence[Effect]]]] = {
     SourceOpened: _source_opened,
     SourceGap: _source_gap,
     LaneFenced: _noted,
+    LaneReleased: handover.lane_released,
+    HolderGone: handover.holder_gone,
 }

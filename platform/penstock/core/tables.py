@@ -14,6 +14,7 @@ from penstock.model.rows import (
     CounterRow,
     CronRow,
     EventRow,
+    HolderRow,
     InboxCursorRow,
     OutboxCursorRow,
     OutboxRow,
@@ -130,3 +131,6 @@ class Tables(Protocol):
 
     @property
     def counters(self) -> Table[str, CounterRow]: ...
+
+    @property
+    def holders(self) -> Table[str, HolderRow]: ...

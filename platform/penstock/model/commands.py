@@ -60,6 +60,14 @@ class LoseDispatch(msgspec.Struct, frozen=True, gc=False):
     dispatch: int
 
 
+class HandOut(msgspec.Struct, frozen=True, gc=False):
+    """One hand-out that is under way somewhere. ``step`` is empty for the body."""
+
+    run: str
+    step: str
+    dispatch: int
+
+
 class ParkDispatch(msgspec.Struct, frozen=True, gc=False):
     """No code for this function here: keep the dispatch until there is."""
 
@@ -110,6 +118,21 @@ class TakeMessage(msgspec.Struct, frozen=True):
     message: CancelRun | InvokeFunction
 
 
+class ReleaseLane(msgspec.Struct, frozen=True, gc=False):
+    """This owner lets the lane go in good order; ``out`` is what it still runs and will report (lanes.md rule 25)."""
+
+    worker: str
+    holder: str
+    out: tuple[HandOut, ...]
+
+
+class StillRunning(msgspec.Struct, frozen=True, gc=False):
+    """A former owner still runs ``left`` hand-outs of this lane; 0: none, all were reported or given back."""
+
+    holder: str
+    left: int
+
+
 class NoteDelivered(msgspec.Struct, frozen=True, gc=False):
     """The messages to ``to_lane`` up to and with ``upto`` are durable in its inbox."""
 
@@ -152,6 +175,8 @@ Command = (
     | LoseDispatch
     | ParkDispatch
     | Unpark
+    | ReleaseLane
+    | StillRunning
     | CancelRun
     | InvokeFunction
     | SeeCatalogue

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.commands import CancelRun, HandOut, InvokeFunction
 from penstock.model.event import Envelope
 
 
@@ -358,6 +358,20 @@ class LaneFenced(msgspec.Struct, frozen=True, gc=False):
     worker: str
 
 
+class LaneReleased(msgspec.Struct, frozen=True, gc=False):
+    """The owner lets the lane go in good order; ``out`` is what it still runs. It speaks as ``holder`` from now on."""
+
+    worker: str
+    holder: str
+    out: tuple[HandOut, ...]
+
+
+class HolderGone(msgspec.Struct, frozen=True, gc=False):
+    """A former owner runs nothing of this lane any more."""
+
+    holder: str
+
+
 Fact = (
     StepCompleted
     | EventAccepted
@@ -395,6 +409,8 @@ Fact = (
     | SourceOpened
     | SourceGap
     | LaneFenced
+    | LaneReleased
+    | HolderGone
 )
 
 FACTS: tuple[type[Fact], ...] = Fact.__args__

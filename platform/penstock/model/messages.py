@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.commands import CancelRun, InvokeFunction, ParkDispatch, Report, StillRunning
 
-Message = CancelRun | InvokeFunction
+Message = CancelRun | InvokeFunction | Report | ParkDispatch | StillRunning
+"""The last three are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
 
 
 class InboxRecord(msgspec.Struct, frozen=True):
     """One record of a lane's inbox.
 
-    From a lane: ``from_lane`` and ``seq`` number it; the receiver takes exactly the next one. From an api:
-    ``from_lane`` is −1, and the request id inside the message is what duplicates are known by.
+    From a lane: ``from_lane`` and ``seq`` number it; the receiver takes exactly the next one. From an api or a worker:
+    ``from_lane`` is −1, and duplicates are known by the request id or dispatch number inside the message.
     """
 
     from_lane: int

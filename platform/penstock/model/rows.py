@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.commands import CancelRun, HandOut, InvokeFunction
 from penstock.model.event import Envelope
 
 
@@ -200,6 +200,14 @@ class ParkedRow(msgspec.Struct, frozen=True, gc=False):
     dispatch: int
 
 
+class HolderRow(msgspec.Struct, frozen=True, gc=False):
+    """A former owner that let the lane go in good order and still runs ``out``, or what is left of it."""
+
+    holder: str
+    worker: str
+    out: tuple[HandOut, ...]
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
     """A number of the lane: ``publishes`` (the last used)."""
 
@@ -225,4 +233,5 @@ Row = (
     | PublishRow
     | ParkedRow
     | CounterRow
+    | HolderRow
 )

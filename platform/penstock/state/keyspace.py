@@ -115,6 +115,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("publishes", rows.PublishRow, b"\x39", KEYS, ("number",), _I, payload="value"),
     TableSpec("parked", rows.ParkedRow, b"\x3a", KEYS, ("function", "run", "step"), (str, str, str)),
     TableSpec("counters", rows.CounterRow, b"\x3b", KEYS, ("name",), _S),
+    TableSpec("holders", rows.HolderRow, b"\x48", KEYS, ("holder",), _S),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

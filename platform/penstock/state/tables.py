@@ -26,6 +26,7 @@ from penstock.model.rows import (
     CounterRow,
     CronRow,
     EventRow,
+    HolderRow,
     InboxCursorRow,
     OutboxCursorRow,
     OutboxRow,
@@ -75,6 +76,7 @@ class LaneTables:
     publishes: LayeredTable[int, PublishRow]
     parked: LayeredTable[tuple[str, str, str], ParkedRow]
     counters: LayeredTable[str, CounterRow]
+    holders: LayeredTable[str, HolderRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -199,6 +201,7 @@ class DurableTables:
     publishes: DurableTable[int, PublishRow]
     parked: DurableTable[tuple[str, str, str], ParkedRow]
     counters: DurableTable[str, CounterRow]
+    holders: DurableTable[str, HolderRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

@@ -20,7 +20,7 @@ import msgspec
 
 from penstock.errors import Corruption
 from penstock.model import limits
-from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.commands import CancelRun, HandOut, InvokeFunction
 from penstock.model.event import Envelope
 from penstock.model.facts import FACTS, Fact, LaneFenced
 from penstock.model.journal import JournalRecord, Position
@@ -30,7 +30,7 @@ from penstock.wire.straight import Straight
 
 _CLASSES: Final = {
     "Header": tuple,
-    **{kind.__name__: kind for kind in (JournalRecord, Position, Envelope, CancelRun, InvokeFunction, *FACTS)},
+    **{kind.__name__: kind for kind in (JournalRecord, Position, Envelope, CancelRun, HandOut, InvokeFunction, *FACTS)},
 }
 _RECORD: Final = Straight[JournalRecord](load_schema("journal/record"), _CLASSES)
 FORMAT_MAX: Final = 1

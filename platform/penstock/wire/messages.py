@@ -11,21 +11,26 @@ write to, a lane turns that into a dead letter (``RefuseRecord``); for our own t
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import fastavro
 import msgspec
 
 from penstock.errors import FunctionError
-from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.commands import CancelRun, InvokeFunction, ParkDispatch, Report, StillRunning
 from penstock.model.event import Envelope
 from penstock.model.function import AppSpec
 from penstock.model.messages import InboxRecord, Reply
+from penstock.model.operations import Failure, Operation
 from penstock.wire.plain import corrupt, read_datum
 from penstock.wire.schemas import load_schema
 from penstock.wire.straight import Straight
 
-_CLASSES: Final = {kind.__name__: kind for kind in (Envelope, InboxRecord, CancelRun, InvokeFunction, Reply)}
+_KINDS: Final[tuple[type[Any], ...]] = (
+    *(Envelope, InboxRecord, CancelRun, InvokeFunction, Reply, Report, ParkDispatch, StillRunning, Failure),
+    *get_args(Operation),
+)
+_CLASSES: Final = {"Header": tuple, **{kind.__name__: kind for kind in _KINDS}}
 _EVENT: Final = Straight[Envelope](load_schema("messages/event"), _CLASSES)
 _INBOX: Final = Straight[InboxRecord](load_schema("messages/inbox"), _CLASSES)
 _REPLY: Final = Straight[Reply](load_schema("messages/reply"), _CLASSES)
