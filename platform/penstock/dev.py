@@ -178,7 +178,8 @@ class DevServer:
         if self.served is not None:
             await self.served.close()
         if self.worker is not None:
-            await self.worker.stop(grace_s)
+            await self.worker.finish(grace_s)
+            await self.worker.stop(0)
         if self.pool is not None:
             await self.pool.close()
         await self._stop_history()

@@ -57,6 +57,12 @@ METRICS: Final = (
     Metric("penstock_journal_bytes_total", "counter", "Bytes of journal records appended."),
     Metric("penstock_journal_facts_per_record", "histogram", "Facts in one journal record.", (), _COUNT),
     Metric("penstock_lane_lag", "gauge", "Records of its sources that a lane has yet to read.", ("lane",)),
+    Metric(
+        "penstock_restore_records_left",
+        "gauge",
+        "Records of its journal that a lane being restored has yet to fold.",
+        ("lane",),
+    ),
     Metric("penstock_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),
     Metric("penstock_executors", "gauge", "Executor processes that take steps (--executors)."),
     Metric("penstock_executor_deaths_total", "counter", "Executor processes that died and were started again."),

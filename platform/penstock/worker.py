@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from penstock.core.tables import Tables
-from penstock.errors import ConfigError, Corruption
+from penstock.errors import ConfigError, Corruption, LogUnavailable, OffsetOutOfRange
 from penstock.execute.local import LocalExecutor
 from penstock.execute.port import Executor, RunSource, RunView
+from penstock.lane.departed import Departed, Released
 from penstock.lane.lane import Lane
 from penstock.lane.parts import LaneParts, OnFacts, Source
 from penstock.lane.port import Surroundings
+from penstock.lane.progress import Progress
 from penstock.lane.restore import restore
 from penstock.lane.settings import LaneSettings
 from penstock.log.port import Log, Membership, Produced, TopicKind, TopicSpec
@@ -37,7 +39,7 @@ from penstock.model.messages import group_topic
 from penstock.model.place import Place
 from penstock.model.rows import StepRow
 from penstock.sdk.app import App
-from penstock.state.store import Store
+from penstock.state.store import Store, StoreBusy
 from penstock.telemetry import Telemetry, say
 from penstock.wire.messages import decode_app, encode_app
 
@@ -45,6 +47,11 @@ LOG: Final = logging.getLogger("penstock.worker")
 REPLIES_KEPT_MS: Final = HOUR_MS
 LIVE_LOOK_S: Final = 0.005
 CATALOGUE_BYTES_MAX: Final = 64 * 1024 * 1024
+REVOKE_S: Final = 1.5
+"""How long letting go of lanes may take: the group waits for it, and so do their next owners."""
+LAST_REPORTS_S: Final = 5.0
+AGAIN_S: Final = 0.2
+AGAIN_S_MAX: Final = 5.0
 
 
 class OsSurroundings:
@@ -98,10 +105,10 @@ class WorkerParts:
 
 
 class LaneRunSource:
-    """What a lane shows its executors: durable rows only (``execute.port.RunSource``)."""
+    """What a lane shows its executors: durable rows only (``execute.port.RunSource``); nothing once it was let go."""
 
     def __init__(self, tables: Tables, submit: Callable[[Command], None], now_ms: Callable[[], int]) -> None:
-        self._tables = tables
+        self._tables: Tables | None = tables
         self.now_ms = now_ms
         self.report: Callable[[Report], None] = submit
         """Queue a report."""
@@ -114,19 +121,25 @@ class LaneRunSource:
 
     def view(self, run: str) -> RunView | None:
         """The run as recorded; None when it is over."""
-        row = self._tables.runs.get(run)
-        if row is None:
+        tables = self._tables
+        row = tables.runs.get(run) if tables is not None else None
+        if tables is None or row is None:
             return None
-        held = [self._tables.events.get(event) for event in row.events]
+        held = [tables.events.get(event) for event in row.events]
         events = tuple([e.event for e in held if e is not None])
         if not row.steps:
             return RunView(row, events, ())
-        steps = [self._tables.steps.get((run, step)) for step in row.steps]
+        steps = [tables.steps.get((run, step)) for step in row.steps]
         return RunView(row, events, tuple([s for s in steps if s is not None]))
 
     def step(self, run: str, step: str) -> StepRow | None:
         """One step as recorded."""
-        return self._tables.steps.get((run, step))
+        return self._tables.steps.get((run, step)) if self._tables is not None else None
+
+    def leave(self, submit: Callable[[Command], None]) -> None:
+        """The lane is another worker's: its tables are closed, and reports go this way from now on."""
+        self._tables = None
+        self.report = self.park = self.lose = self.unpark = submit
 
 
 class Worker:
@@ -137,21 +150,34 @@ class Worker:
         self.lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._lives: dict[int, asyncio.Task[None]] = {}  # The last life of each lane here, ended or not.
+        self._held: set[int] = set()  # What the group says is ours.
+        self._departed: dict[asyncio.Task[None], Departed] = {}
         self._stores: dict[int, Store] = {}
         self._executors: dict[int, Executor] = {}
+        self._sources: dict[int, LaneRunSource] = {}
+        self._catalogue = 0  # How much of the functions topic our own apps need.
         self._membership: Membership | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def ready(self) -> bool:
+        """Whether every lane that the group has given is live, and knows the apps of this worker."""
+        return self._membership is not None and all(
+            lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue for lane in self._held
+        )
+
     async def start(self) -> None:
-        """Create what topics are missing, register the apps, join the group; return when every lane is live."""
+        """Create what topics are missing, register the apps, join the group; return when ``ready``.
+
+        Lanes that the group gives later are not waited for.
+        """
         parts = self.parts
         await parts.log.create_topics(topics_of(parts))
-        catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps])
-        self._membership = parts.log.membership(parts.group, parts.lanes)
-        await self._membership.join(on_assigned=self._assigned, on_revoked=self._revoked)
-        while not self._failed.done() and not all(  # noqa: ASYNC110 - once, when a worker starts
-            lane in self.lanes and self.lanes[lane].catalogue_seen >= catalogue for lane in self._tasks
-        ):
+        self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps])
+        membership = parts.log.membership(parts.group, parts.lanes)
+        self._membership = membership
+        await membership.join(on_assigned=self._assigned, on_revoked=self._revoked)
+        while not self._failed.done() and not self.ready:  # noqa: ASYNC110 - once, when a worker starts
             await asyncio.sleep(LIVE_LOOK_S)
         if self._failed.done():
             self._failed.result()
@@ -160,8 +186,8 @@ class Worker:
         """Return when the worker was stopped; raise what stopped a lane."""
         await asyncio.shield(self._failed)
 
-    async def stop(self, grace_s: float = 10.0) -> None:
-        """Take nothing new, let running steps end for so long and be recorded, let go of every lane."""
+    async def finish(self, grace_s: float) -> None:
+        """Take nothing new, let running steps end for so long and be recorded: where nobody else may have the lanes."""
         lanes = tuple(self.lanes.values())
         for lane in lanes:
             lane.take_nothing_new()
@@ -169,14 +195,30 @@ class Worker:
         with suppress(TimeoutError):  # A log that takes nothing now: what was reported is executed again.
             async with asyncio.timeout(grace_s):
                 await asyncio.gather(*(lane.recorded() for lane in lanes))
-        await self._revoked(frozenset(self._tasks))
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Leave the group at once, so that others have the lanes; live on for so long, until what runs is reported.
+
+        What has not ended by then is given back (lanes.md rule 25).
+        """
         if self._membership is not None:
             await self._membership.leave()
+        await self._revoked(frozenset(self._tasks))
+        if self._departed:
+            await asyncio.wait(tuple(self._departed), timeout=grace_s)
+        for departed in self._departed.values():
+            departed.end()
+        if self._departed:
+            _, stuck = await asyncio.wait(tuple(self._departed), timeout=LAST_REPORTS_S)
+            for task in stuck:  # A log that takes nothing now: the new owner hears nothing, and hands out again.
+                task.cancel()
+            await asyncio.gather(*stuck, return_exceptions=True)
         if not self._failed.done():
             self._failed.set_result(None)
 
     async def _assigned(self, lanes: frozenset[int]) -> None:
         loop = asyncio.get_running_loop()
+        self._held |= lanes
         for lane in sorted(lanes):
             held = self._tasks.get(lane)
             if held is not None and not held.done():
@@ -185,47 +227,102 @@ class Worker:
             self._tasks[lane] = self._lives[lane] = loop.create_task(owning, name=f"lane {lane}")
 
     async def _revoked(self, lanes: frozenset[int]) -> None:
+        """Let go of lanes: in good order where the log still takes their last record in time, else at once.
+
+        Whether the lane was still ours is the log's to say: the record counts only if nobody has fenced before it.
+        """
+        self._held -= lanes
         # A lane that asks the group whether it is still owned may be told here: it ends by itself, or goes on.
         asking = asyncio.current_task()
         ending = [lane for lane in sorted(lanes) if lane in self._tasks and self._tasks[lane] is not asking]
-        tasks = [self._tasks.pop(lane) for lane in ending]
-        for task in tasks:
+        tasks = []
+        for number in ending:
+            task, lane = self._tasks.pop(number), self.lanes.get(number)
+            if lane is None or not lane.let_go():
+                task.cancel()
+            tasks.append(task)
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=REVOKE_S)
+        for task in late:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*late, return_exceptions=True)
 
     async def _own(self, number: int, before: asyncio.Task[None] | None) -> None:
-        """One lane's life in this worker; it begins when the one before has let go of store and executor."""
+        """One lane, from when the group gave it until it takes it; begins when the time before has ended.
+
+        Every way in which a life of the lane ends, and what comes next:
+            let go in good order, or the group has taken it ──> the end
+            not owned, says the group's coordinator, but not to us ──> wait a little, live again (lanes.md rule 4)
+            the log gave out ──> wait a little longer each time, live again
+            anything else ──> the worker stops with it
+        """
         if before is not None:
             await asyncio.wait([before])
+        failures = 0
+        while number in self._held and self._tasks.get(number) is asyncio.current_task():
+            try:
+                if await self._live(number):
+                    return
+                failures = 0
+            except (LogUnavailable, OffsetOutOfRange, StoreBusy) as error:
+                failures += 1
+                say(LOG, "lane interrupted", level=logging.WARNING, lane=number, why=str(error), failures=failures)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as raised:
+                error_ = _alone(raised)
+                say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error_))
+                if not self._failed.done():
+                    self._failed.set_exception(error_)
+                return
+            await self.parts.surroundings.sleep(min(AGAIN_S * 2**failures, AGAIN_S_MAX))
+
+    async def _live(self, number: int) -> bool:
+        """One life of a lane. Whether it was let go in good order."""
+        lane: Lane | None = None
         try:
-            await self._live(number)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as raised:
-            error = _alone(raised)
-            say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error))
-            if not self._failed.done():
-                self._failed.set_exception(error)
+            lane = self.lanes[number] = await self._restored(number)
+            await lane.run()
         finally:
             self.lanes.pop(number, None)
             executor = self._executors.pop(number, None)
             if executor is not None:
-                await executor.close(0)
+                if lane is not None and lane.released is not None:
+                    self._depart(lane, lane.released, executor)
+                else:
+                    await executor.close(0)
             store = self._stores.pop(number, None)
             if store is not None:
                 store.close()
+        return lane.released is not None
 
-    async def _live(self, number: int) -> None:
+    def _depart(self, lane: Lane, released: Released, executor: Executor) -> None:
+        parts, place = self.parts, lane.place
+        departed = Departed(parts.log, place, released, executor, parts.surroundings)
+        for command in lane.unrecorded():
+            departed.submit(command)
+        self._sources[place.lane].leave(departed.submit)
+        work = departed.run(parts.settings.heartbeat_ms) if released.out else executor.close(0)
+        task = asyncio.get_running_loop().create_task(work, name=f"former lane {place.lane}")
+        self._departed[task] = departed
+        task.add_done_callback(self._reported)
+
+    def _reported(self, task: asyncio.Task[None]) -> None:
+        del self._departed[task]
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _restored(self, number: int) -> Lane:
+        """A lane with its tables as its journal says they are."""
         parts = self.parts
         place = Place(parts.group, number, parts.lanes, parts.events_topic, parts.retry_interval_ms)
         store = self._stores[number] = parts.make_store(number)
-        began_ms = parts.surroundings.now_ms()
-        tables, reached = await restore(parts.log, place, store, lambda facts, left: None)
-        took_ms = parts.surroundings.now_ms() - began_ms
-        parts.telemetry.observe("penstock_restore_seconds", took_ms / 1000)
-        say(LOG, "lane restored", lane=number, facts=reached.facts, took_ms=took_ms)
+        progress = Progress(parts.telemetry, number)
+        tables, reached = await restore(parts.log, place, store, progress.at)
+        progress.done(reached.facts)
         assert self._membership is not None
-        lane = Lane(
+        return Lane(
             LaneParts(
                 place=place,
                 log=parts.log,
@@ -243,11 +340,9 @@ class Worker:
             tables,
             reached,
         )
-        self.lanes[number] = lane
-        await lane.run()
 
     def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> Executor:
-        source = LaneRunSource(durable, submit, self.parts.surroundings.now_ms)
+        source = self._sources[number] = LaneRunSource(durable, submit, self.parts.surroundings.now_ms)
         make = self.parts.make_executor
         executor = make(source) if make is not None else LocalExecutor(self.parts.apps, source)
         self._executors[number] = executor

@@ -17,7 +17,7 @@ from penstock.lane.settings import LaneSettings
 from penstock.log.faults import ACKNOWLEDGED, Verdict
 from penstock.log.memory import MemoryCluster, MemoryLog
 from penstock.log.port import Membership, Produced, Record
-from penstock.model.commands import Command
+from penstock.model.commands import Command, HandOut, ParkDispatch
 from penstock.model.effects import Execute
 from penstock.model.event import Envelope
 from penstock.model.facts import Fact
@@ -117,6 +117,7 @@ class Desk:
         self.abandoned: list[str] = []
         self.under_way: set[tuple[str, str, int]] = set()
         self.full = False
+        self.left = False
 
     def start(self, effect: Execute) -> None:
         assert self.tables.runs.get(effect.run) is not None, "released before it was durable"
@@ -131,6 +132,21 @@ class Desk:
 
     def knows(self, function: str) -> bool:
         return True
+
+    @property
+    def executing(self) -> int:
+        return len(self.under_way)
+
+    def let_go(self) -> None:
+        self.left = True
+
+    def out(self) -> tuple[HandOut, ...]:
+        return tuple(HandOut(*out) for out in sorted(self.under_way))
+
+    async def close(self, grace_s: float) -> None:
+        for out in sorted(self.under_way):
+            self.submit(ParkDispatch(*out))
+        self.under_way.clear()
 
 
 class Owner:

@@ -37,6 +37,7 @@ class Gate:
             self.items.append,
             room=self._room,
             space=self.space.wait,  # type: ignore[arg-type]
+            heard=lambda message: None,
         )
         self.tasks: list[asyncio.Task[None]] = []
 

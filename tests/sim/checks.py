@@ -55,15 +55,15 @@ def live_tables(world: World) -> None:
 
 def executions(world: World, lane: Lane) -> None:
     """Every hand-out that the state owes is under way, when nothing waits to be decided."""
-    settling = lane._debts is not None and not lane._debts.done()
-    if lane._queue or settling or any(table.flight for table in lane.tables.all):
+    if lane._queue or not lane._debts.settled or lane._leaving or any(table.flight for table in lane.tables.all):
         return
     executor: Any = lane.executor
     if executor.source.delayed or executor._closing:
         return
     for _, run in lane.tables.durable.runs.scan(limit=1_000):
         for effect in owed_by_run(lane.tables.durable, run):
-            if not lane.executor.holds(effect.run, effect.step, effect.dispatch):
+            out = effect.run, effect.step, effect.dispatch
+            if not lane.executor.holds(*out) and not lane.elsewhere.runs(*out):
                 world.violate("effects outstanding = owed", f"lane {lane.place.lane}: {effect} is in nobody's hand")
 
 

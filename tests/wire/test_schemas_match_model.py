@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.model.commands import CancelRun, InvokeFunction, ParkDispatch, Report, StillRunning
+from penstock.model.commands import CancelRun, InvokeFunction, LoseDispatch, ParkDispatch, Report, StillRunning
 from penstock.model.event import Envelope
 from penstock.model.facts import FACTS
 from penstock.model.journal import JournalRecord, Position
@@ -31,6 +31,7 @@ WHOLE: dict[type[Any], Any] = {
     Reply: load_schema("messages/reply"),
     Report: load_schema("messages/report"),
     ParkDispatch: load_schema("messages/park_dispatch"),
+    LoseDispatch: load_schema("messages/lose_dispatch"),
     StillRunning: load_schema("messages/still_running"),
     **dict(zip(FACTS, FACT_BRANCHES, strict=True)),
     **{row: load_schema(schema_name(row)) for row in ROWS},

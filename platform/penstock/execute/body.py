@@ -27,7 +27,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, TypeVar, cast
 
-from penstock.errors import StepError, StepsChanged
+from penstock.errors import StepError
 from penstock.execute import failures
 from penstock.execute.driver import LocalDriver
 from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async, overtaken
@@ -141,6 +141,14 @@ class Body:
         steps += [(step, effect.dispatch) for step, effect in self._wanted.items()]
         return [("", self.dispatch), *steps] if self.dispatch and not self.over else steps
 
+    def give_back(self) -> list[tuple[str, int]]:
+        """Stop what runs no code of a step: its dispatches, which are nobody's from here on."""
+        back = [(step, number) for step, number in self.out() if not (step in self.running if step else self.inline)]
+        self._wanted.clear()
+        if self.inline is None:
+            self.dispatch = 0
+        return back
+
     @property
     def executing(self) -> bool:
         """Whether a step of it runs under its own dispatch."""
@@ -157,15 +165,13 @@ class Body:
         Code that swallows the cancellation is left to itself: its next step tool raises CancelledError again.
         """
         self.closed = True
-        executing = [*self.running.values(), *([self.inline] if self.inline is not None else [])]
-        for op in executing:
+        for op in (*self.running.values(), *([self.inline] if self.inline is not None else [])):
             op.muted = True
             op.task.cancel()
         for op in self.ops.values():
             if op.wait is not None:
                 op.task.cancel()
-        if not self._task.done():
-            self._task.cancel()
+        self._task.cancel()
 
     def watch(self, now_ms: int) -> None:
         """Stop attempts that take too long, and give up those that will not stop."""
@@ -458,14 +464,9 @@ class Body:
         return True
 
     def _change(self, row: StepRow, instead: str) -> None:
-        error = StepsChanged(
-            f"function {self.function.spec.slug!r} no longer matches what run {self.run_id} has recorded: step "
-            f"{row.step!r} of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename "
-            "the function (id=) so that open runs keep the old code."
-        )
+        error = failures.changed(self.function.spec.slug, self.run_id, row, instead)
         self._finish(failures.body_errored(error, self.shared.source.now_ms()))
-        if not self._task.done():
-            self._task.cancel()
+        self._task.cancel()  # Does nothing to one that is done.
 
     def _hand_out_wanted(self) -> None:
         wanted, self._wanted = self._wanted, {}

@@ -40,6 +40,7 @@ from penstock.execute.messages import (
     GivenBack,
     Hello,
     Left,
+    LetGo,
     Line,
     Ping,
     Pong,
@@ -197,6 +198,10 @@ class Child:
                 lane = self._lanes.get(number)
                 if lane is not None:
                     lane.drop(run)
+            case LetGo(lane=number):
+                lane = self._lanes.get(number)
+                if lane is not None:
+                    lane.executor.let_go()
             case Close(lane=number, grace_s=grace_s):
                 closing = asyncio.get_running_loop().create_task(self._close(number, grace_s))
                 self._closing.add(closing)

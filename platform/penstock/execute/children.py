@@ -20,10 +20,10 @@ from typing import Final
 
 import msgspec
 
-from penstock.execute.messages import Begin, Close, Closed, Done, Drop, GivenBack, Left, Wanted
+from penstock.execute.messages import Begin, Close, Closed, Done, Drop, GivenBack, Left, LetGo, Wanted
 from penstock.execute.pool import ChildProcess, Pool
 from penstock.execute.port import RunSource, RunView
-from penstock.model.commands import LoseDispatch, ParkDispatch, Unpark
+from penstock.model.commands import HandOut, LoseDispatch, ParkDispatch, Unpark
 from penstock.model.effects import Execute
 from penstock.model.operations import BodyDone, BodyErrored
 from penstock.model.rows import Hand, StepRow
@@ -55,7 +55,7 @@ class ChildrenExecutor:
         self._pool = pool
         self._runs: dict[str, Held] = {}
         self._parked: dict[str, list[Execute]] = {}  # By run, for want of a child that has the code.
-        self._closing = False
+        self._closing = self._let_go = False
         self._unclosed: set[ChildProcess] = set()
         self._closed = asyncio.Event()
         self._number = pool.join(self)
@@ -63,6 +63,9 @@ class ChildrenExecutor:
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         held = self._runs.get(effect.run)
+        if self._let_go:
+            self._park(effect)
+            return
         if held is None:
             self._enter(effect)
             return
@@ -91,7 +94,7 @@ class ChildrenExecutor:
 
     def knows(self, function: str) -> bool:
         """Whether there is code for this function, and time to run it."""
-        return not self._closing and self._pool.knows(function)
+        return not (self._closing or self._let_go) and self._pool.knows(function)
 
     @property
     def full(self) -> bool:
@@ -101,6 +104,24 @@ class ChildrenExecutor:
     def under_way(self) -> list[tuple[str, str]]:
         """What executes, as (run, step); the step is empty where it is the handler itself."""
         return [(run, step) for run, held in self._runs.items() for step in held.out]
+
+    @property
+    def executing(self) -> int:
+        """How many dispatches are under way."""
+        return sum(len(held.out) for held in self._runs.values())
+
+    def let_go(self) -> None:
+        """Begin nothing more; children give back what runs no code, a moment later. See ``port.Executor``."""
+        self._let_go = True
+        for child in self._pool.up:
+            child.send(LetGo(self._number))
+        for run, held in tuple(self._runs.items()):
+            if held.child is None:
+                self._give_back(run, held)
+
+    def out(self) -> tuple[HandOut, ...]:
+        """What is under way; see ``port.Executor``."""
+        return tuple(HandOut(run, *out) for run, held in self._runs.items() for out in held.out.items())
 
     async def close(self, grace_s: float) -> None:
         """Let running steps end and be reported; give back what is left; see ``port.Executor``."""
@@ -164,7 +185,7 @@ class ChildrenExecutor:
 
     def changed(self) -> None:
         """Children came or went: carry on with what waited for one, or park it where the code cannot be loaded."""
-        if self._closing:
+        if self._closing or self._let_go:
             return
         waiting = [(run, held) for run, held in self._runs.items() if held.child is None]
         for run, held in waiting:
@@ -249,7 +270,7 @@ class ChildrenExecutor:
 
     def _park(self, effect: Execute) -> None:
         self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
-        if not self._closing:
+        if not (self._closing or self._let_go):
             self._parked.setdefault(effect.run, []).append(effect)
 
     def _give_back(self, run: str, held: Held) -> None:

@@ -23,6 +23,7 @@ from penstock.errors import (
 )
 from penstock.model import limits
 from penstock.model.operations import BodyErrored, Failure, StepErrored
+from penstock.model.rows import StepRow
 
 STEP_TIMEOUT: Final = "StepTimeout"
 CANCELLED: Final = "StepCancelled"
@@ -129,3 +130,12 @@ def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:
         return StepErrored(step, step, ended.failure, now_ms, ended.retriable)
     error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
     return step_errored(step, step, error, now_ms, now_ms)
+
+
+def changed(slug: str, run: str, row: StepRow, instead: str) -> StepsChanged:
+    """The body no longer asks for what its run has recorded."""
+    return StepsChanged(
+        f"function {slug!r} no longer matches what run {run} has recorded: step "
+        f"{row.step!r} of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename "
+        "the function (id=) so that open runs keep the old code."
+    )

@@ -28,7 +28,7 @@ from penstock.execute.body import Body
 from penstock.execute.port import RunSource
 from penstock.execute.shared import Alive
 from penstock.execute.threads import Threads
-from penstock.model.commands import ParkDispatch
+from penstock.model.commands import HandOut, ParkDispatch
 from penstock.model.effects import Execute
 from penstock.sdk.app import App
 from penstock.sdk.context import payload_reader
@@ -89,6 +89,7 @@ class LocalExecutor:
         self._touched: list[Alive] = []
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
+        self._let_go = False
         for app in apps:
             self.add_app(app)
 
@@ -129,6 +130,11 @@ class LocalExecutor:
         """Whether anything executes: a handler between steps, or a step. O(bodies)."""
         return not all(body.idle for body in self._bodies.values())
 
+    @property
+    def executing(self) -> int:
+        """How many steps run at this moment."""
+        return sum(len(body.running) + (body.inline is not None) for body in self._bodies.values())
+
     def under_way(self) -> list[tuple[str, str]]:
         """What executes, as (run, step); the step is empty where it is the handler itself."""
         found: list[tuple[str, str]] = []
@@ -141,7 +147,7 @@ class LocalExecutor:
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         body = self._bodies.get(effect.run)
-        if body is None or body.over:
+        if self._let_go or body is None or body.over:
             if self._closing:
                 self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
                 return  # Given back: whoever owns the lane next takes it up.
@@ -164,6 +170,19 @@ class LocalExecutor:
         body = self._bodies.get(run)
         return body is not None and body.holds(step, dispatch)
 
+    def let_go(self) -> None:
+        """Begin nothing, give back what runs no code; see ``port.Executor``."""
+        self._closing = self._let_go = True
+        for run, body in tuple(self._bodies.items()):
+            for step, dispatch in body.give_back():
+                self.source.park(ParkDispatch(run, step, dispatch))
+            if body.idle:
+                self._park(body)
+
+    def out(self) -> tuple[HandOut, ...]:
+        """What is under way; see ``port.Executor``."""
+        return tuple(HandOut(run, *dispatch) for run, body in self._bodies.items() for dispatch in body.out())
+
     async def close(self, grace_s: float) -> None:
         """Take nothing new, let running steps end and be reported within ``grace_s``, then give back what is left.
 
@@ -172,13 +191,13 @@ class LocalExecutor:
         self._closing = True
         for body in [body for body in self._bodies.values() if body.idle]:
             self._park(body)
-        running = self._executing()
+        running = self.executing
         ends = self.loop.time() + grace_s
         # Steps end inside tasks that live on, so there is no task and no event to wait for.
-        while self._executing() and self.loop.time() < ends:  # noqa: ASYNC110
+        while self.executing and self.loop.time() < ends:  # noqa: ASYNC110
             await asyncio.sleep(min(0.01, grace_s))
         if running:
-            left = self._executing()
+            left = self.executing
             log.info("executor closed ended=%d stopped=%d", running - left, left)
         for run, body in tuple(self._bodies.items()):
             for step, dispatch in body.out():
@@ -206,9 +225,6 @@ class LocalExecutor:
             self._tell_left(body)
 
     # --- how long bodies live ---------------------------------------------------------------------
-
-    def _executing(self) -> int:
-        return sum(len(body.running) + (body.inline is not None) for body in self._bodies.values())
 
     def _enter(self, effect: Execute, ended: Body | None) -> Body | None:
         function = self._functions.get(effect.function)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
+from penstock.model.commands import HandOut, LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.effects import Execute
 from penstock.model.event import Envelope
 from penstock.model.rows import RunRow, StepRow
@@ -85,6 +85,22 @@ class Executor(Protocol):
     @property
     def full(self) -> bool:
         """Whether so much is under way that nothing new should be started; what is started all the same is taken."""
+        ...
+
+    @property
+    def executing(self) -> int:
+        """How much of what is under way runs code at this moment."""
+        ...
+
+    def let_go(self) -> None:
+        """The lane goes to another worker: begin nothing, give back (park) whatever runs no code at this moment.
+
+        What does run goes on and is reported; ``out`` names it, ``executing`` counts what is left of it.
+        """
+        ...
+
+    def out(self) -> tuple[HandOut, ...]:
+        """The dispatches that are under way here."""
         ...
 
     async def close(self, grace_s: float) -> None:

@@ -14,14 +14,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from penstock.core.decide import decide
 from penstock.core.fold import fold
-from penstock.core.owed import PAGE_ROWS, owed_by_run, owed_messages
-from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange, OperatorError
+from penstock.errors import Corruption, OperatorError
+from penstock.lane.clock import CLOCK_CHECK_MS, clock_off_ms
 from penstock.lane.counting import count_facts
+from penstock.lane.debts import Debts
+from penstock.lane.departed import Released
+from penstock.lane.effects import Effects
+from penstock.lane.elsewhere import Elsewhere
 from penstock.lane.journal import Fenced, Journal, Refused, Void
 from penstock.lane.offsets import commit_offsets
 from penstock.lane.outbox import Outbox
@@ -32,18 +37,20 @@ from penstock.lane.sources import Intake, Taken
 from penstock.lane.timers import Timers
 from penstock.lane.upkeep import Upkeep
 from penstock.lane.weight import payload_bytes
-from penstock.model.commands import AcceptEvent, CleanUp, Command, LoseDispatch, OpenSource, RefuseRecord, Unpark
-from penstock.model.effects import (
-    Abandon,
-    Answer,
-    Arm,
-    CodeWanted,
-    Deliver,
-    Disarm,
-    Effect,
-    Execute,
-    Publish,
+from penstock.model.commands import (
+    AcceptEvent,
+    CleanUp,
+    Command,
+    LoseDispatch,
+    NoteDelivered,
+    NotePublished,
+    OpenSource,
+    ParkDispatch,
+    RefuseRecord,
+    ReleaseLane,
+    Report,
 )
+from penstock.model.effects import Effect
 from penstock.model.facts import Fact
 from penstock.model.journal import Position
 from penstock.model.messages import group_topic
@@ -56,8 +63,15 @@ from penstock.wire.journal import Validity
 Item = Command | Taken
 LOG: Final = logging.getLogger("penstock.lane")
 POSITIONS_AFTER_S: Final = 0.5
-CLOCK_CHECK_MS: Final = 30_000
 RECORDED_LOOK_S: Final = 0.005
+LAST_WORDS_S: Final = 0.3
+"""How long a lane that was let go still sends what it owes others; they get the rest from the next owner."""
+KEPT: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
+"""What of the queue is still recorded when the lane is let go; all else comes again to the next owner."""
+
+
+class LetGo(Exception):
+    """The lane was let go in good order."""
 
 
 @dataclass(slots=True)
@@ -92,7 +106,9 @@ class Lane:
         self._record_due = False  # Even an empty one.
         self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
         self._at_ms = 0
-        self._debts: asyncio.Task[None] | None = None
+        self._leaving = False
+        self.released: Released | None = None
+        """How the lane was let go in good order; None while it lives, and where it was lost."""
         self._live = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._intaking: list[asyncio.Task[None]] = []
@@ -101,6 +117,7 @@ class Lane:
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker)
         self.upkeep.facts_since_checkpoint = reached.facts
+        self.elsewhere = Elsewhere(tables.durable, self.submit, parts.settings.silence_ms)
         self._intake = Intake(
             parts.log,
             parts.membership,
@@ -108,19 +125,24 @@ class Lane:
             self._take_in,
             room=self._wait_for_room,
             space=self._wait_for_space,
+            heard=self.elsewhere.heard,
         )
         self.executor = parts.make_executor(tables.durable, self.submit)
+        self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected)
+        self._debts = Debts(tables.durable, self.executor, self.elsewhere, self.submit, self._wait_for_room)
 
     # --- from outside -------------------------------------------------------------------------
 
     def submit(self, command: Item) -> None:
         """Queue a command. Never blocks; sources that bring many wait for room first."""
         self._queue.append(command)
-        wake = self._wake
-        if wake is not None:
-            self._wake = None
-            if not wake.done():
-                wake.set_result(None)
+        if self._wake is not None:
+            self._awaken(self._wake)
+
+    def _awaken(self, wake: asyncio.Future[None]) -> None:
+        self._wake = None
+        if not wake.done():
+            wake.set_result(None)
 
     def _take_in(self, item: Item) -> None:
         if type(item) is AcceptEvent:
@@ -138,6 +160,27 @@ class Lane:
         while self.live and (self._queue or self._wake is None):  # noqa: ASYNC110 - once, when a worker ends
             await asyncio.sleep(RECORDED_LOOK_S)
 
+    def let_go(self) -> bool:
+        """Begin to let the lane go in good order (lanes.md rule 25); ``run`` returns when it is done.
+
+        Nothing new is begun, and what the last record says is still out goes on: see ``released``. False where the
+        lane is just being taken over: nothing is decided then, so there is nothing to let go of.
+        """
+        if self._taking_over or not self.live:
+            return False
+        self.take_nothing_new()
+        self._queue = deque(item for item in self._queue if isinstance(item, KEPT))
+        self._queue_bytes = 0
+        self.executor.let_go()
+        self._leaving = True
+        if self._wake is not None:
+            self._awaken(self._wake)
+        return True
+
+    def unrecorded(self) -> list[Command]:
+        """What was submitted and not recorded any more, once ``run`` has returned."""
+        return [item for item in self._queue if not isinstance(item, Taken)]
+
     async def wait_live(self) -> None:
         """Return once the lane is restored, fenced and takes commands."""
         await self._live.wait()
@@ -150,7 +193,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits, is being appended or is on its way out. What reads its topics is not looked at."""
-        return self._wake is not None and self.outbox.idle and (self._debts is None or self._debts.done())
+        return self._wake is not None and self.outbox.idle and self._debts.settled
 
     @property
     def catalogue_seen(self) -> int:
@@ -174,10 +217,11 @@ class Lane:
                 await self._start_intake(self._tasks)
                 self._live.set()
         except BaseExceptionGroup as group:
-            _, stopped = group.split(NotOwned)
+            _, stopped = group.split((NotOwned, LetGo))
             if stopped is not None:
                 raise _first(stopped) from stopped
-            say(LOG, "lane lost", lane=self.place.lane)
+            if self.released is None:
+                say(LOG, "lane lost", lane=self.place.lane)
         finally:
             self._live.clear()
             await self._close()
@@ -191,10 +235,8 @@ class Lane:
         self._taking_over = False
         self._at_ms = max(self._at_ms, self._reached.at_ms)
         self.parts.telemetry.count("penstock_fences_total")
-        if self._debts is not None:
-            self._debts.cancel()
         assert self._tasks is not None
-        self._debts = self._tasks.create_task(self._settle_debts())
+        self._debts.settle(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
 
     async def _reopen(self, turn: _Turn, why: Void | Fenced) -> None:
         """An append went wrong: what it decided is void. Fence again and decide its commands again."""
@@ -212,23 +254,6 @@ class Lane:
         self._positions = turn.before
         self._queue.extendleft(reversed(turn.items))
         self._queue_bytes += sum(len(item.event.data) for item in turn.items if type(item) is AcceptEvent)
-
-    async def _settle_debts(self) -> None:
-        """See to what the state owes and nobody in this process does; a page of runs a turn (lanes.md rule 27)."""
-        durable, executor = self.tables.durable, self.executor
-        for n, message in enumerate(owed_messages(durable)):
-            self._release_one(message)
-            if n % PAGE_ROWS == PAGE_ROWS - 1:
-                await asyncio.sleep(0)
-        start: str | None = None
-        while page := durable.runs.scan(start, limit=min(PAGE_ROWS, self._settings.takeover_runs_per_turn)):
-            for _, run in page:
-                for effect in owed_by_run(durable, run):
-                    if not executor.holds(effect.run, effect.step, effect.dispatch):
-                        self.submit(LoseDispatch(effect.run, effect.step, effect.dispatch))
-            start = page[-1][0] + "\x00"
-            await self._wait_for_room()
-            await asyncio.sleep(0)
 
     async def _open_sources(self) -> dict[Source, int]:
         """Where each source is read from. A new one is opened by a fact, queued before anything it brings (rule 18)."""
@@ -262,6 +287,8 @@ class Lane:
     async def _turns(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            if self._leaving and not self._queue:
+                await self._let_go()
             if not self._queue and not self._positions_due:
                 self._wake = loop.create_future()
                 await self._wake
@@ -271,6 +298,21 @@ class Lane:
                 await asyncio.sleep(0)
                 continue
             await self._commit(turn)
+
+    async def _let_go(self) -> None:
+        """The last record: what is still out. Then nothing more is decided here. Raises LetGo, or NotOwned."""
+        holder = f"{self.parts.worker}-{self.journal.owner.hex()}"
+        out = self.executor.out()
+        self.submit(ReleaseLane(self.parts.worker, holder, out))
+        turn = self._decide()
+        assert turn is not None, "letting go is a fact"
+        await self._commit(turn)
+        self.released = Released(holder, out)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while not self.outbox.idle:  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(RECORDED_LOOK_S)
+        raise LetGo
 
     def _decide(self) -> _Turn | None:
         """Decide and fold what waits, in flight. None: nothing worth a record came of it."""
@@ -334,51 +376,24 @@ class Lane:
         try:
             size = await self.journal.append(facts, positions, self._at_ms)
         except Refused as error:
+            if self._leaving:
+                raise NotOwned(f"lane {self.place.lane} could not be let go in good order: {error}") from error
             self._undo(turn)
             say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
             await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
             return
         except (Void, Fenced) as error:
+            if self._leaving:
+                raise NotOwned(f"lane {self.place.lane} could not be let go in good order.") from error
             await self._reopen(turn, error)
             return
         self._appended_at_ms = appended_at_ms
         self.tables.promote(size)
         self._positions.clear()
-        self._release(turn.effects)
+        self._effects.release(turn.effects)
         self._tell_room()
         self.upkeep.facts_since_checkpoint += len(facts)
         self._count(facts, size, clock() - began_s)
-
-    def _release(self, effects: list[Effect]) -> None:
-        start, arm = self.executor.start, self.timers.arm
-        for effect in effects:
-            kind = type(effect)
-            if kind is Execute:
-                start(effect)  # type: ignore[arg-type]
-            elif kind is Arm:
-                arm(effect.at_ms, effect.kind, effect.id, effect.step)  # type: ignore[union-attr]
-            else:
-                self._release_one(effect)
-
-    def _release_one(self, effect: Effect) -> None:
-        match effect:
-            case Execute():
-                self.executor.start(effect)
-            case Arm():
-                self.timers.arm(effect.at_ms, effect.kind, effect.id, effect.step)
-            case Disarm():
-                pass  # It fires into nothing: its row is gone. Searching the heap for it would cost more.
-            case Abandon():
-                self.executor.abandon(effect.run)
-            case Deliver():
-                self.outbox.deliver(effect)
-            case Publish():
-                self.outbox.publish(effect)
-            case Answer():
-                self.outbox.answer(effect, self.journal.expected)
-            case CodeWanted():
-                if self.executor.knows(effect.function):
-                    self.submit(Unpark(effect.run, effect.step, effect.dispatch))
 
     # --- beside the turns ---------------------------------------------------------------------
 
@@ -401,6 +416,7 @@ class Lane:
             try:
                 await self.upkeep.tend()
                 self.outbox.check()
+                self.elsewhere.tend()
             except Corruption:
                 raise
             except OperatorError as error:
@@ -408,19 +424,10 @@ class Lane:
             self._gauge()
 
     async def _check_clock(self) -> None:
-        """A clock far off the log's fires no timers: they would be early or late by as much (lanes.md rule 8).
-
-        The log's time of our last record is compared with our own at that moment. While they differ, an empty record a
-        check tells when they agree again.
-        """
-        last = self.journal.expected - 1
-        try:
-            found = await self.journal.read(last, last + 1)
-        except (LogUnavailable, OffsetOutOfRange):
-            return  # Another time.
-        if last != self.journal.expected - 1:
-            return  # Something was appended meanwhile; the next check looks at that.
-        off_ms = abs(found[0].at_ms - self._appended_at_ms)
+        """Pause the timers while the clock is wrong; an empty record a check tells when it is right again."""
+        off_ms = await clock_off_ms(self.journal, self._appended_at_ms)
+        if off_ms is None:
+            return
         wrong = off_ms > self._settings.clock_off_max_ms
         if wrong != self.timers.paused:
             say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)
@@ -479,8 +486,7 @@ class Lane:
         telemetry.set("penstock_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
 
     async def _close(self) -> None:
-        if self._debts is not None:
-            self._debts.cancel()
+        self._debts.close()
         self.timers.close()
         await self.outbox.close()
         await self.journal.close()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from penstock.model.commands import HandOut
 from penstock.model.effects import Execute
 
 
 class Executor(Protocol):
     """Carries out "execute this". Reports come back to the lane as commands.
 
-    ``start`` and ``abandon`` return at once and raise nothing. ``holds`` says whether this very dispatch is under way.
-    ``knows`` says whether there is code for a function, ``full`` whether so much is under way that nothing
+    ``start``, ``abandon`` and ``let_go`` return at once and raise nothing. ``holds`` says whether this very dispatch is
+    under way. ``knows`` says whether there is code for a function, ``full`` whether so much is under way that nothing
     new should be started.
+
+    ``let_go``: the lane goes to another worker. Nothing is begun any more, what executes no code is given back
+    (``ParkDispatch``), and ``out`` is what goes on and will be reported; ``executing`` counts how much of it is left.
+    ``close`` gives back what is left after so long.
     """
 
     def start(self, effect: Execute) -> None: ...
@@ -26,6 +31,15 @@ class Executor(Protocol):
 
     @property
     def full(self) -> bool: ...
+
+    @property
+    def executing(self) -> int: ...
+
+    def let_go(self) -> None: ...
+
+    def out(self) -> tuple[HandOut, ...]: ...
+
+    async def close(self, grace_s: float) -> None: ...
 
 
 class Alarm(Protocol):

@@ -34,6 +34,7 @@ READ_WAIT_S: Final = 5.0
 FLUSH_ROWS: Final = 50_000
 TRIES_MAX: Final = 10
 RETRY_S: Final = 0.2
+TURN_S: Final = 0.005
 
 
 class Reached(NamedTuple):
@@ -145,6 +146,8 @@ async def fold_upto(
     topic, lane = _journal(tables.place), tables.place.lane
     offset, validity, at_ms, facts = begin
     reader = log.reader(topic, lane, offset)
+    time = asyncio.get_running_loop().time
+    yielded_s = time()
     try:
         while reader.position < end:
             try:
@@ -157,6 +160,9 @@ async def fold_upto(
                     return Reached(end, validity, at_ms, facts)
                 record = validity.take(_decoded(found, topic, lane))
                 offset = found.offset + 1
+                if time() - yielded_s > TURN_S:
+                    await asyncio.sleep(0)  # Other lanes of this worker live on meanwhile.
+                    yielded_s = time()
                 if record is None:
                     continue
                 tables.fold_anothers()

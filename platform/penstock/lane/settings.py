@@ -18,6 +18,8 @@ class LaneSettings:
                       ``trim_every_ms`` is how often it is looked for.
     ``queue_…max``    commands, and bytes of events, that may wait before sources pause; they pause at
                       ``overlay_bytes_max`` of unflushed rows, too. ``turn_…_max`` bound one group commit.
+    ``heartbeat_ms``  how often a former owner says that it still runs something; ``silence_ms`` without a word is taken
+                      for its death.
     """
 
     flush_after_ms: int = 1_000
@@ -41,6 +43,8 @@ class LaneSettings:
     watchdog_ms: int = 15_000
     clock_off_max_ms: int = 30_000
     takeover_runs_per_turn: int = 200
+    heartbeat_ms: int = 3_000
+    silence_ms: int = 15_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

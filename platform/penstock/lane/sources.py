@@ -18,9 +18,11 @@ from penstock.model.commands import (
     AcceptEvent,
     CancelRun,
     Command,
+    InvokeFunction,
     NoteGap,
     RefuseRecord,
     SeeCatalogue,
+    StillRunning,
     TakeMessage,
 )
 from penstock.model.journal import Position
@@ -60,7 +62,9 @@ class Intake:
         *,
         room: Callable[[], Awaitable[None]],
         space: Callable[[], Awaitable[None]],
+        heard: Callable[[StillRunning], None],
     ) -> None:
+        self._heard = heard
         self._log = log
         self._membership = membership
         self._functions = group_topic(place.group, "functions")
@@ -154,9 +158,13 @@ class Intake:
                 Taken(RefuseRecord(self._inbox, self._lane, record.offset, reason, record.key or b"", value), behind)
             )
             return
-        direct = found.from_lane < 0
-        command = found.message if direct else TakeMessage(found.from_lane, found.seq, found.message)
-        self._submit(Taken(command, behind))
+        message = found.message
+        if isinstance(message, StillRunning):
+            self._heard(message)
+        if found.from_lane >= 0 and isinstance(message, CancelRun | InvokeFunction):
+            self._submit(Taken(TakeMessage(found.from_lane, found.seq, message), behind))
+        else:
+            self._submit(Taken(message, behind))
 
     async def _member_pages(
         self, topic: str, partition: int, offset: int, room: Callable[[], Awaitable[None]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.model.commands import CancelRun, InvokeFunction, ParkDispatch, Report, StillRunning
+from penstock.model.commands import CancelRun, InvokeFunction, LoseDispatch, ParkDispatch, Report, StillRunning
 
-Message = CancelRun | InvokeFunction | Report | ParkDispatch | StillRunning
-"""The last three are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
+Message = CancelRun | InvokeFunction | Report | ParkDispatch | LoseDispatch | StillRunning
+"""The last four are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
 
 
 class InboxRecord(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ import fastavro
 import msgspec
 
 from penstock.errors import FunctionError
-from penstock.model.commands import CancelRun, InvokeFunction, ParkDispatch, Report, StillRunning
+from penstock.model.commands import CancelRun, InvokeFunction, LoseDispatch, ParkDispatch, Report, StillRunning
 from penstock.model.event import Envelope
 from penstock.model.function import AppSpec
 from penstock.model.messages import InboxRecord, Reply
@@ -27,10 +27,21 @@ from penstock.wire.schemas import load_schema
 from penstock.wire.straight import Straight
 
 _KINDS: Final[tuple[type[Any], ...]] = (
-    *(Envelope, InboxRecord, CancelRun, InvokeFunction, Reply, Report, ParkDispatch, StillRunning, Failure),
+    *(
+        Envelope,
+        InboxRecord,
+        CancelRun,
+        InvokeFunction,
+        Reply,
+        Report,
+        ParkDispatch,
+        LoseDispatch,
+        StillRunning,
+        Failure,
+    ),
     *get_args(Operation),
 )
-_CLASSES: Final = {"Header": tuple, **{kind.__name__: kind for kind in _KINDS}}
+_CLASSES: Final[dict[str, type[Any]]] = {"Header": tuple, **{kind.__name__: kind for kind in _KINDS}}
 _EVENT: Final = Straight[Envelope](load_schema("messages/event"), _CLASSES)
 _INBOX: Final = Straight[InboxRecord](load_schema("messages/inbox"), _CLASSES)
 _REPLY: Final = Straight[Reply](load_schema("messages/reply"), _CLASSES)

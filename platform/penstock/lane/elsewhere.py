@@ -1,0 +1,73 @@
+"""What former owners of a lane still run: the new owner waits for them while they live (lanes.md rule 25).
+
+A lane that was let go in good order says in its last record what was still out: rows of ``holders``. Those hand-outs
+are not lost at the take-over. Their holder reports them through the inbox, and says there every few seconds that it
+lives; when it says that it runs nothing more, or is silent for ``silence_ms``, what it has not reported is lost in the
+usual way.
+
+When a holder was last heard is known to this process only: a new owner gives everybody the whole time again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from penstock.core.tables import Tables
+from penstock.model.commands import Command, LoseDispatch, StillRunning
+from penstock.telemetry import say
+
+LOG: Final = logging.getLogger("penstock.lane")
+HOLDERS_MAX: Final = 10_000
+
+
+class Elsewhere:
+    """Sees to the holders of one lane. ``submit`` queues what becomes of their hand-outs."""
+
+    def __init__(self, durable: Tables, submit: Callable[[Command], None], silence_ms: int) -> None:
+        self._durable = durable
+        self._submit = submit
+        self._silence_s = silence_ms / 1000
+        self._time = asyncio.get_running_loop().time
+        self._heard_s: dict[str, float] = {}
+        self._covered: dict[tuple[str, str, int], str] = {}
+
+    def load(self) -> None:
+        """Look at the rows: the tables were folded by somebody else, or are new."""
+        rows = dict(self._durable.holders.scan(limit=HOLDERS_MAX))
+        now_s = self._time()
+        self._heard_s = {holder: self._heard_s.get(holder, now_s) for holder in rows}
+        self._covered = {(h.run, h.step, h.dispatch): holder for holder, row in rows.items() for h in row.out}
+
+    def runs(self, run: str, step: str, dispatch: int) -> bool:
+        """Whether a former owner runs this hand-out, as far as is known."""
+        return (run, step, dispatch) in self._covered
+
+    def heard(self, message: StillRunning) -> None:
+        """A holder has spoken. Called when the message is queued; what it reported before is queued already."""
+        if message.holder not in self._heard_s:
+            return  # It was taken for dead before. What it still reports counts as any late report does.
+        if message.left:
+            self._heard_s[message.holder] = self._time()
+        else:
+            self._lose(message.holder)
+
+    def tend(self) -> None:
+        """Take a long silence for the end of a holder."""
+        now_s = self._time()
+        for holder, heard_s in tuple(self._heard_s.items()):
+            if now_s - heard_s >= self._silence_s:
+                lane = self._durable.place.lane
+                say(LOG, "former owner silent", level=logging.WARNING, lane=lane, holder=holder)
+                self._lose(holder)
+                self._submit(StillRunning(holder, 0))
+
+    def _lose(self, holder: str) -> None:
+        """What it has reported is no longer out, and losing that changes nothing."""
+        del self._heard_s[holder]
+        for (run, step, dispatch), by in tuple(self._covered.items()):
+            if by == holder:
+                del self._covered[run, step, dispatch]
+                self._submit(LoseDispatch(run, step, dispatch))

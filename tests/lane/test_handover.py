@@ -1,0 +1,252 @@
+"""A lane changes hands while its steps run (lanes.md rule 25): two real workers on one log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from penstock import App, Context, current
+from penstock.lane.settings import LaneSettings
+from penstock.log.faults import REFUSED
+from penstock.log.memory import MemoryCluster, MemoryLog
+from penstock.log.port import Produced
+from penstock.model.event import Envelope
+from penstock.model.facts import DispatchLost, DispatchParked, Fact, HolderGone, LaneReleased, RunCompleted
+from penstock.model.ids import ulid
+from penstock.state.memory import MemoryStore
+from penstock.telemetry import Telemetry
+from penstock.wire.messages import encode_envelope
+from penstock.worker import REVOKE_S, Worker, WorkerParts
+from tests.lane.rig import Here, Script, until
+
+GROUP = "shop"
+TELEMETRY = Telemetry()
+
+
+class Shop:
+    """One function of two steps, the first of which ends when the test says so, deployed on several workers."""
+
+    def __init__(self) -> None:
+        self.here = Here()
+        self.faults = Script()
+        self.cluster = MemoryCluster(now_ms=self.here.true_ms, faults=self.faults)
+        self.logs: dict[str, MemoryLog] = {}
+        self.workers: dict[str, Worker] = {}
+        self.began: list[str] = []
+        self.stopped: list[str] = []
+        self.may_end = asyncio.Event()
+        self.facts: list[Fact] = []
+        self.dead: set[str] = set()
+
+    def app(self, worker: str) -> App:
+        app = App("shop")
+
+        async def long() -> str:
+            self.began.append(worker)
+            try:
+                await self.may_end.wait()
+            except asyncio.CancelledError:
+                self.stopped.append(worker)
+                raise
+            return f"{worker} {current().attempt}"
+
+        @app.function(on="shop/go")
+        async def go(ctx: Context) -> str:
+            return await ctx.step.run("long", long) + await ctx.step.run("short", lambda: f", then {worker}")
+
+        @app.function(on="shop/both")
+        async def both(ctx: Context) -> list[str]:
+            return await asyncio.gather(ctx.step.run("left", long), ctx.step.run("right", long))
+
+        return app
+
+    async def start(self, name: str) -> Worker:
+        log = self.logs[name] = self.cluster.client(name)
+
+        def listen(facts: Sequence[Fact], at_ms: int) -> None:
+            self.facts.extend(facts)
+
+        worker = self.workers[name] = Worker(
+            WorkerParts(
+                log=log,
+                group=GROUP,
+                lanes=1,
+                apps=[self.app(name)],
+                make_store=lambda lane: MemoryStore(),
+                name=name,
+                surroundings=self.here,
+                settings=LaneSettings(),
+                telemetry=TELEMETRY,
+                on_facts=listen,
+            )
+        )
+        await worker.start()
+        return worker
+
+    async def send(self, name: str = "shop/go") -> None:
+        now_ms = self.here.now_ms()
+        id = ulid(now_ms, bytes(10))
+        event = Envelope(id, id, False, name, b"{}", now_ms, now_ms)
+        writer = self.cluster.client("door").writer("events", 0)
+        await writer.append([Produced(encode_envelope(event))])
+
+    def of(self, kind: type) -> list[Fact]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    @property
+    def results(self) -> list[bytes]:
+        return [fact.result for fact in self.facts if isinstance(fact, RunCompleted)]
+
+    async def live_at(self, name: str) -> None:
+        await until(lambda: 0 in self.workers[name].lanes and self.workers[name].lanes[0].live)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    made = Shop()
+    await made.cluster.client("admin").create_topics([])
+    made.cluster.group(GROUP, 1)
+    await made.cluster.assign({"a": [0]})
+    await made.start("a")
+    await made.start("b")
+    yield made
+    made.may_end.set()
+    for name, worker in made.workers.items():
+        if name not in made.dead:
+            await worker.stop(0)
+
+
+async def test_a_step_under_way_goes_on_and_is_not_run_twice(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    await asyncio.sleep(60)  # Longer than the silence that would be taken for the end of worker a.
+    assert [fact.out[0].step for fact in shop.of(LaneReleased) if isinstance(fact, LaneReleased)] == [""]
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"a 0, then b"']
+    assert shop.began == ["a"]
+    assert shop.of(DispatchLost) == []
+    await until(lambda: shop.of(HolderGone))
+
+
+async def test_steps_with_hand_outs_of_their_own_go_on_too(shop: Shop) -> None:
+    await shop.send("shop/both")
+    await until(lambda: shop.began == ["a", "a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    await asyncio.sleep(60)
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'["a 0","a 0"]']
+    assert shop.began == ["a", "a"]
+
+
+async def test_a_worker_that_dies_after_it_let_go_is_missed(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    await asyncio.sleep(5)
+    assert shop.began == ["a"]
+    shop.logs["a"].crash()
+    shop.dead.add("a")
+    lost_s = asyncio.get_running_loop().time()
+    await until(lambda: shop.began == ["a", "b"])
+    assert 10 < asyncio.get_running_loop().time() - lost_s < 25
+    assert len(shop.of(DispatchLost)) == 1
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"b 0, then b"']
+
+
+async def test_a_third_owner_waits_for_the_first_as_well(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    await shop.start("c")
+    await shop.cluster.assign({"c": [0]})
+    await shop.live_at("c")
+    await asyncio.sleep(60)
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"a 0, then c"']
+    assert shop.began == ["a"]
+
+
+async def test_a_lane_may_come_back_to_the_worker_that_still_runs_its_step(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    await shop.cluster.assign({"a": [0]})
+    await shop.live_at("a")
+    await asyncio.sleep(60)
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"a 0, then a"']
+    assert shop.began == ["a"]
+
+
+async def test_a_worker_that_stops_leaves_at_once_and_reports_what_it_runs(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.assign({"a": [0], "b": []})
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    stopping = asyncio.create_task(shop.workers["a"].stop(grace_s=30))
+    await until(lambda: not shop.workers["a"].lanes)
+    assert loop.time() - began_s < REVOKE_S
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    assert not stopping.done()
+    shop.may_end.set()
+    await stopping
+    assert loop.time() - began_s < 30
+    await until(lambda: shop.results)
+    assert shop.results == [b'"a 0, then b"']
+    assert shop.of(DispatchLost) == []
+
+
+async def test_what_does_not_end_within_the_grace_is_given_back(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    stopping = asyncio.create_task(shop.workers["a"].stop(grace_s=5))
+    await until(lambda: not shop.workers["a"].lanes)
+    await shop.cluster.assign({"b": [0]})
+    await stopping
+    await until(lambda: shop.began == ["a", "b"])
+    assert shop.stopped == ["a"]
+    assert shop.of(DispatchLost) == []
+    assert len(shop.of(DispatchParked)) == 1
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"b 0, then b"']
+
+
+async def test_what_runs_of_a_lane_that_was_taken_without_a_word_stops_at_once(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.steal(0, "b")
+    await shop.live_at("b")
+    await until(lambda: shop.began == ["a", "b"])
+    await shop.logs["a"].poll()
+    await until(lambda: shop.stopped == ["a"])
+    assert shop.of(LaneReleased) == []
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"b 0, then b"']
+
+
+async def test_a_last_record_that_is_refused_ends_what_runs(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    shop.faults.appends[f"{GROUP}.journal"].append(REFUSED)
+    await shop.cluster.assign({"b": [0]})
+    await until(lambda: shop.began == ["a", "b"])
+    assert shop.stopped == ["a"]
+    assert len(shop.of(DispatchLost)) == 1
