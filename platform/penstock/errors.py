@@ -4,7 +4,8 @@
     ├── OperatorError        fix the machine, the settings or the topics
     │   ├── ConfigError          a setting or flag is wrong
     │   ├── LogUnavailable       the log cannot take or give records now; try again later
-    │   │   └── DiskFull             ... because the disk has no room
+    │   │   ├── DiskFull             ... because the disk has no room
+    │   │   └── BrokersUnreachable   ... because no Kafka broker answers
     │   ├── LogLocked            another process writes this data directory
     │   └── Corruption           stored bytes are not what was written: the lane stops
     ├── CallerError          fix the request
@@ -53,6 +54,10 @@ class LogUnavailable(OperatorError):
 
 class DiskFull(LogUnavailable):
     """The disk has no room. Appends are refused until there is some; nothing stored is lost."""
+
+
+class BrokersUnreachable(LogUnavailable):
+    """No Kafka broker answers. The message says where it was looked for."""
 
 
 class LogLocked(OperatorError):

@@ -30,11 +30,11 @@ from penstock.lane.port import Surroundings
 from penstock.lane.progress import Progress
 from penstock.lane.restore import restore
 from penstock.lane.settings import LaneSettings
-from penstock.log.port import Log, Membership, Produced, TopicKind, TopicSpec
+from penstock.log.group_topics import GroupShape, topics_of
+from penstock.log.port import Log, Membership, Produced, TopicSpec
 from penstock.model.commands import Command, LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.function import AppSpec
 from penstock.model.ids import lane_of_source
-from penstock.model.limits import HOUR_MS
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
 from penstock.model.rows import StepRow
@@ -44,7 +44,6 @@ from penstock.telemetry import Telemetry, say
 from penstock.wire.messages import decode_app, encode_app
 
 LOG: Final = logging.getLogger("penstock.worker")
-REPLIES_KEPT_MS: Final = HOUR_MS
 LIVE_LOOK_S: Final = 0.005
 CATALOGUE_BYTES_MAX: Final = 64 * 1024 * 1024
 REVOKE_S: Final = 1.5
@@ -102,6 +101,13 @@ class WorkerParts:
     telemetry: Telemetry = field(default_factory=Telemetry)
     make_executor: Callable[[RunSource], Executor] | None = None
     on_facts: OnFacts | None = None
+
+    @property
+    def shape(self) -> GroupShape:
+        """What topics the group must have."""
+        return GroupShape(
+            group=self.group, lanes=self.lanes, events_topic=self.events_topic, kept_ms=self.events_retention_ms
+        )
 
 
 class LaneRunSource:
@@ -172,7 +178,7 @@ class Worker:
         Lanes that the group gives later are not waited for.
         """
         parts = self.parts
-        await parts.log.create_topics(topics_of(parts))
+        await parts.log.create_topics(topics_of(parts.shape))
         self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps])
         membership = parts.log.membership(parts.group, parts.lanes)
         self._membership = membership
@@ -359,26 +365,6 @@ def _alone(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def topics_of(parts: WorkerParts) -> list[TopicSpec]:
-    """The topics of a group, and its events topic."""
-    lanes, kept_ms = parts.lanes, parts.events_retention_ms
-
-    def own(which: str) -> str:
-        return group_topic(parts.group, which)
-
-    return [
-        TopicSpec(parts.events_topic, lanes, retention_ms=kept_ms),
-        TopicSpec(own("journal"), lanes),
-        TopicSpec(own("inbox"), lanes),
-        TopicSpec(own("steps"), lanes, TopicKind.COMPACTED),
-        TopicSpec(own("timers"), lanes, TopicKind.COMPACTED),
-        TopicSpec(own("keys"), lanes, TopicKind.COMPACTED),
-        TopicSpec(own("functions"), 1, TopicKind.COMPACTED),
-        TopicSpec(own("replies"), 1, retention_ms=REPLIES_KEPT_MS),
-        TopicSpec(own("dead-letters"), 1, retention_ms=kept_ms),
-    ]
 
 
 def sources_of(parts: WorkerParts, lane: int) -> tuple[Source, ...]:

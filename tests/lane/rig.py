@@ -15,6 +15,7 @@ from penstock.lane.parts import LaneParts, Source
 from penstock.lane.restore import restore
 from penstock.lane.settings import LaneSettings
 from penstock.log.faults import ACKNOWLEDGED, Verdict
+from penstock.log.group_topics import topics_of
 from penstock.log.memory import MemoryCluster, MemoryLog
 from penstock.log.port import Membership, Produced, Record
 from penstock.model.commands import Command, HandOut, ParkDispatch
@@ -29,7 +30,7 @@ from penstock.state.memory import MemoryDisk, MemoryStore
 from penstock.telemetry import Telemetry
 from penstock.wire.journal import Validity, decode_record
 from penstock.wire.messages import encode_app, encode_envelope
-from penstock.worker import WorkerParts, topics_of
+from penstock.worker import WorkerParts
 from tests.core.values import PLACE, START_MS
 
 JOURNAL = f"{PLACE.group}.journal"
@@ -180,7 +181,7 @@ class Rig:
     async def create(self) -> None:
         log = await self.client("a")
         parts = WorkerParts(log=log, group=PLACE.group, lanes=PLACE.lanes, apps=(), make_store=lambda _: MemoryStore())
-        await log.create_topics(topics_of(parts))
+        await log.create_topics(topics_of(parts.shape))
 
     async def close(self) -> None:
         for owner in self._owners:

@@ -22,6 +22,7 @@ from penstock.errors import OperatorError
 from penstock.execute import failures
 from penstock.execute.local import LocalExecutor, LocalSettings
 from penstock.lane.settings import LaneSettings
+from penstock.log.group_topics import topics_of
 from penstock.log.memory import MemoryCluster
 from penstock.model import limits
 from penstock.model.commands import Command, Report
@@ -31,7 +32,7 @@ from penstock.state import flush
 from penstock.state.memory import MemoryDisk
 from penstock.telemetry import Telemetry
 from penstock.wire.messages import decode_inbox
-from penstock.worker import LaneRunSource, Worker, WorkerParts, topics_of
+from penstock.worker import LaneRunSource, Worker, WorkerParts
 from tests.sim import checks
 from tests.sim.clients import POISON, Clients
 from tests.sim.ledger import Ledger
@@ -363,7 +364,7 @@ class World:
             log=self.cluster.client("admin"), group=GROUP, lanes=self.lanes, apps=(), make_store=_no_store,
             telemetry=TELEMETRY,
         )  # fmt: skip
-        await parts.log.create_topics(topics_of(parts))
+        await parts.log.create_topics(topics_of(parts.shape))
         self.observer.attach()
         for lane in range(self.lanes):
             self._watch_inbox(lane)

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from penstock.cli.flags import settings as takes
+from penstock.cli.kafka_flags import KAFKA, SHAPE
 from penstock.config import SETTINGS, Settings
 
 CLIENT: Final = ("url", "output")
@@ -31,8 +32,12 @@ lanes = typer.Typer(help="Look into a data directory, also one in use.", no_args
 schemas = typer.Typer(
     help="Avro schemas of events, as files and in a registry.", no_args_is_help=True, rich_markup_mode=None
 )
+topics = typer.Typer(help="The topics of a group on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
-for name, group in (("events", events), ("runs", runs), ("lanes", lanes), ("schemas", schemas), ("config", config)):
+GROUPS: Final = {
+    "events": events, "runs": runs, "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
+}  # fmt: skip
+for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 
 Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
@@ -166,6 +171,35 @@ def runs_cancel(
     from penstock.cli.runs import cancel
 
     return cancel(settings, run, yes=yes, dry_run=dry_run)
+
+
+@topics.command("plan")
+@takes(*SHAPE, *KAFKA, "output")
+def topics_plan(
+    settings: Settings,
+    *,
+    acls: Annotated[bool, typer.Option("--acls", help="Print what each role must be allowed instead.")] = False,
+    source: Annotated[list[str] | None, typer.Option("--source", help="--acls: a topic that functions read.")] = None,
+    target: Annotated[list[str] | None, typer.Option("--target", help="--acls: a topic that steps publish to.")] = None,
+) -> int:
+    """Say what the topics of the group lack. Exit code 6 if something is unsafe."""
+    from penstock.cli.topics import show_acls, show_plan
+
+    return show_acls(settings, source or (), target or ()) if acls else show_plan(settings)
+
+
+@topics.command("apply")
+@takes(*SHAPE, *KAFKA, "output")
+def topics_apply(
+    settings: Settings,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Alter settings of topics that exist, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> int:
+    """Create the topics that are missing; never deletes, never shrinks. Exit code 6 if something unsafe is left."""
+    from penstock.cli.topics import carry_out
+
+    return carry_out(settings, yes=yes, dry_run=dry_run)
 
 
 @lanes.command("inspect")

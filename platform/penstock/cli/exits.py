@@ -4,7 +4,7 @@
     1  the operation failed (also a watched     5  not allowed
        run that failed)                         6  a check failed
     2  usage: an argument, a setting            7  timeout
-    3  cannot reach the server
+    3  cannot reach the server, or Kafka
 
 Errors of penstock's own tree say themselves what happened and what to do; anything else is a bug of ours, and the
 only case that shows a traceback.
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from penstock.errors import ConfigError, NotAllowed, NotFound, OperatorError, PenstockError
+from penstock.errors import BrokersUnreachable, ConfigError, NotAllowed, NotFound, OperatorError, PenstockError
 
 OK: Final = 0
 FAILED: Final = 1
@@ -42,6 +42,7 @@ class TimedOut(OperatorError):
 _CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
     (ConfigError, USAGE),
     (Unreachable, UNREACHABLE),
+    (BrokersUnreachable, UNREACHABLE),
     (NotFound, NOT_FOUND),
     (NotAllowed, NOT_ALLOWED),
     (TimedOut, TIMEOUT),

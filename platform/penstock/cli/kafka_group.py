@@ -1,0 +1,27 @@
+"""The group on Kafka that a command is about: how to reach it, and the shape its topics must have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock.config import Settings
+from penstock.log.group_topics import GroupShape
+from penstock.log.kafka_settings import KafkaSettings
+
+GROUP_DEFAULT: Final = "penstock"
+LANES_DEFAULT: Final = 8
+
+
+def shape_of(settings: Settings) -> GroupShape:
+    """The shape that the settings name."""
+    return GroupShape(
+        group=settings.text("group") or GROUP_DEFAULT,
+        lanes=settings.number("lanes", LANES_DEFAULT),
+        events_topic=settings.text("events_topic"),
+        apis=settings.number("apis", 1),
+    )
+
+
+def kafka_of(settings: Settings) -> KafkaSettings:
+    """How to reach it. Raises ConfigError for what does not fit together."""
+    return KafkaSettings.of(settings)
