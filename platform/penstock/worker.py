@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -84,6 +84,7 @@ class WorkerParts:
     ``make_store``          a lane's local store, by lane.
     ``events_retention_ms`` of the events topic, where this worker creates it.
     ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
+    ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
     ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
     """
 
@@ -100,6 +101,7 @@ class WorkerParts:
     settings: LaneSettings = field(default_factory=LaneSettings)
     telemetry: Telemetry = field(default_factory=Telemetry)
     make_executor: Callable[[RunSource], Executor] | None = None
+    make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     on_facts: OnFacts | None = None
 
     @property
@@ -178,7 +180,10 @@ class Worker:
         Lanes that the group gives later are not waited for.
         """
         parts = self.parts
-        await parts.log.create_topics(topics_of(parts.shape))
+        if parts.make_topics is not None:
+            await parts.make_topics(parts.shape)
+        else:
+            await parts.log.create_topics(topics_of(parts.shape))
         self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps])
         membership = parts.log.membership(parts.group, parts.lanes)
         self._membership = membership

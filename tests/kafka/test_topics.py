@@ -11,7 +11,20 @@ from penstock.errors import BrokersUnreachable, OperatorError
 from penstock.log.group_topics import GroupShape, topics_of
 from penstock.log.kafka_admin import Admin
 from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.kafka_topics import CHANGE, CREATE, LEAVE, UNSAFE, apply, check, plan, refuse_unsafe
+from penstock.log.kafka_topics import (
+    CHANGE,
+    CREATE,
+    LEAVE,
+    UNSAFE,
+    apply,
+    check,
+    plan,
+    refuse_unsafe,
+    refuse_unsafe_topics,
+)
+from penstock.log.memory import MemoryLog
+from penstock.state.memory import MemoryStore
+from penstock.worker import Worker, WorkerParts
 from tests.cli.program import penstock
 from tests.kafka.broker import Broker, fresh, own_broker
 
@@ -172,3 +185,22 @@ def test_the_commands(kafka: Broker, tmp_path: Path) -> None:
     assert penstock("topics", "apply", "--yes", *options, cwd=tmp_path).code == 0
     assert penstock("topics", "plan", *options[:-8], "--lanes", "4", cwd=tmp_path).code == 6
     assert penstock("topics", "plan", "--brokers", "127.0.0.1:1", cwd=tmp_path).code == 3
+
+
+async def test_a_worker_that_refuses_has_started_nothing(kafka: Broker) -> None:
+    shape = shape_of(lanes=1)
+    log = MemoryLog()
+    worker = Worker(
+        WorkerParts(
+            log=log,
+            group=shape.group,
+            lanes=1,
+            apps=(),
+            make_store=lambda lane: MemoryStore(),
+            events_topic=shape.events_topic,
+            make_topics=lambda shape: refuse_unsafe_topics(settings_of(kafka), shape),
+        )
+    )
+    with pytest.raises(OperatorError, match="so nothing was started"):
+        await worker.start()
+    assert worker.lanes == {}

@@ -15,6 +15,7 @@ Nothing is ever deleted and nothing shrinks. What a topic must be is data in ``k
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -101,6 +102,11 @@ def _advice(step: Step) -> str:
 def check(settings: KafkaSettings, shape: GroupShape) -> list[str]:
     """``problems`` of the topics as they are (lanes.md rule 16). Raises BrokersUnreachable, ConfigError, NotAllowed."""
     return problems(topic_steps(Admin(settings), shape))
+
+
+async def refuse_unsafe_topics(settings: KafkaSettings, shape: GroupShape) -> None:
+    """``refuse_unsafe`` off the loop: what a worker on Kafka does before it starts."""
+    await asyncio.to_thread(refuse_unsafe, settings, shape)
 
 
 def refuse_unsafe(settings: KafkaSettings, shape: GroupShape) -> None:
