@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import penstock.history
@@ -164,6 +165,33 @@ def test_old_runs_go_and_open_ones_stay_with_their_events(tmp_path: Path) -> Non
     assert [run.run for run in runs] == [_run(0)]
     assert [event.internal_id for event in events] == [_event(0).internal_id]
     queries.close()
+
+
+def test_the_same_load_for_ever_needs_no_more_disk(tmp_path: Path) -> None:
+    """Rows of every table go with their time, and their pages are used again."""
+    index = Index(tmp_path / "i.db")
+    sizes: list[int] = []
+    for minute in range(24):
+        changes = Changes(frozenset(["events"]))
+        for n in range(400 * minute, 400 * minute + 400):
+            at_ms = AT + minute * 60_000
+            sent = msgspec.structs.replace(_event(n), received_at_ms=at_ms, id=f"order-{n}")
+            changes.add_event(sent, "events", 0, n)
+            ends = f.CommandRefused("X", _run(n), "no") if n % 9 == 0 else f.DispatchLost(_run(n), "s1", 1, 1, 0)
+            for record in _records([[*_life(n)[0], *_life(n)[1], ends], *_life(n)[2:]]):
+                changes.fold(msgspec.structs.replace(record, at_ms=at_ms))
+        index.apply(changes, [Folded("g.journal", 0, minute)])
+        while index.forget(AT + (minute - 3) * 60_000):
+            pass
+        index._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sizes.append((tmp_path / "i.db").stat().st_size)
+    assert max(sizes[8:]) <= sizes[7] * 1.1, sizes
+    counted = {
+        table: index._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        for table in ("run", "trail", "event", "announced", "notice", "recalled", "doubted", "run_event")
+    }
+    assert max(counted.values()) <= 400 * 2 * 5, counted
+    index.close()
 
 
 async def test_the_child_process_shows_what_is_durable_and_ends_with_its_parent(tmp_path: Path) -> None:
