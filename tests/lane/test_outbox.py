@@ -219,6 +219,29 @@ async def test_answers_go_to_the_api_that_asked_and_name_the_position(rig: Rig) 
     assert (found.request, found.lane, found.offset) == ("r1", PLACE.lane, 7)
 
 
+@pytest.mark.parametrize("verdict", [REFUSED, UNKNOWN_NOT_WRITTEN])
+async def test_an_answer_that_could_not_be_sent_is_sent_again(rig: Rig, verdict: Verdict) -> None:
+    """Else the api learns it only when it asks again, seconds later."""
+    bench = Bench(rig)
+    rig.faults.appends[REPLIES] += [verdict, verdict]
+    bench.outbox.answer(Answer("r1", 0, b"{}"), 7)
+    await idle(bench)
+    assert [decode_reply(r.value or b"").request for r in rig.records(REPLIES)] == ["r1"]
+
+
+async def test_answers_that_cannot_be_sent_at_all_are_given_up_and_hold_up_no_other_api(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.outbox.answer(Answer("lost", 99, b"{}"), 7)  # There is no such partition.
+    bench.outbox.answer(Answer("r1", 0, b"{}"), 7)
+    await until(lambda: rig.records(REPLIES))
+    await rig.here.sleep(module.RETRY_S * (module.ANSWER_TRIES_MAX + 1))
+    assert bench.outbox.idle
+    bench.outbox.check()
+    bench.outbox.answer(Answer("r2", 0, b"{}"), 8)
+    await idle(bench)
+    assert [decode_reply(r.value or b"").request for r in rig.records(REPLIES)] == ["r1", "r2"]
+
+
 async def test_nothing_is_sent_after_it_was_closed(rig: Rig) -> None:
     bench = Bench(rig)
     bench.message(1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import time
 from typing import Final
 
@@ -24,6 +23,7 @@ from penstock.api.answers import TEXT, answer, status_of, with_retry_after
 from penstock.api.bodies import Draft, read
 from penstock.api.budget import read_body
 from penstock.api.door import DOOR, Door
+from penstock.api.keys import may_send
 from penstock.errors import NotAllowed, PenstockError, SchemaViolation
 from penstock.log.port import Produced
 from penstock.model import limits
@@ -47,7 +47,7 @@ async def post_events(request: web.Request) -> web.Response:
     telemetry = door.config.telemetry
     size = 0
     try:
-        _check_key(door, request.match_info["key"])
+        may_send(door.config.event_keys, request.match_info["key"])
         body = await read_body(request, door.budget, limits.REQUEST_BYTES_MAX)
         size = len(body)
         response, count = await _take(door, request.match_info["key"], body, request.headers.get(SEED_HEADER, ""))
@@ -145,12 +145,6 @@ def _seed(header: str) -> tuple[int, int] | None:
     if len(entropy) != ENTROPY_BYTES or not 0 < at_ms <= _TIME_MS_MAX:
         return None
     return at_ms, int.from_bytes(entropy, "big")
-
-
-def _check_key(door: Door, key: str) -> None:
-    keys = door.config.event_keys
-    if keys and not sum(hmac.compare_digest(key.encode(), known.encode()) for known in keys):
-        raise NotAllowed("Event key not found")
 
 
 def _refusal(error: PenstockError, status: int) -> dict[str, object]:

@@ -14,6 +14,7 @@ from aiohttp import web
 from penstock.api.answers import TEXT, answer
 from penstock.api.budget import read_body
 from penstock.api.door import DOOR, Door
+from penstock.api.keys import may_act
 from penstock.errors import BadRequest, NotFound
 from penstock.model import limits
 from penstock.model.commands import InvokeFunction
@@ -37,6 +38,7 @@ async def post_invoke(request: web.Request) -> web.Response:
     """Start a function: ``{"id": event id, "run_id", "status": 200}``."""
     door = request.app[DOOR]
     slug = request.match_info["slug"]
+    may_act(request)
     body = await read_body(request, door.budget, limits.EVENT_BYTES_MAX)
     try:
         wanted = _read(body)

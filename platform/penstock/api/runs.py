@@ -16,6 +16,7 @@ from aiohttp import web
 from penstock.api.answers import answer, found, iso, parse_number, parse_time, raw_json
 from penstock.api.door import DOOR, Door
 from penstock.api.functions import seen_by_history
+from penstock.api.keys import may_act
 from penstock.errors import BadRequest, NotFound
 from penstock.history.fold import STATUSES
 from penstock.history.queries import PAGE_ROWS_MAX, EventSeen, Page, RunFilter, RunInFull, RunSeen
@@ -95,6 +96,7 @@ async def list_runs(request: web.Request) -> web.Response:
 async def cancel_run(request: web.Request) -> web.Response:
     """``DELETE /v1/runs/{id}``: 200 once it is cancelled, and for a run that was over already; 404 for none."""
     door = request.app[DOOR]
+    may_act(request)
     run = _run_id(request)
     request_id = door.requests.new_id()
     message = CancelRun(run, "cancelled over the API", request_id, door.config.reply_partition)

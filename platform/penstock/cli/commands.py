@@ -159,7 +159,7 @@ def runs_watch(settings: Settings, *, run: RunId) -> int:
 
 
 @runs.command("cancel")
-@takes(*CLIENT)
+@takes(*CLIENT, "event_key")
 def runs_cancel(
     settings: Settings,
     *,

@@ -97,7 +97,7 @@ class Server:
 
     def cancel(self, id: str) -> dict[str, Any]:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
-        return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}")
+        return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
 
     def runs(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
         """The newest runs that fit, ``limit`` at most, page by page."""
@@ -113,8 +113,8 @@ class Server:
             if not cursor:
                 return
 
-    def _data(self, method: str, path: str) -> dict[str, Any]:
-        status, answer = self._call(method, path)
+    def _data(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        status, answer = self._call(method, path, None, headers)
         self._must_be_fine(status, answer, f"{method} {path}")
         data = answer["data"]
         assert isinstance(data, dict), "these paths answer with one object"

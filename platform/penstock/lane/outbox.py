@@ -36,7 +36,9 @@ SENT_BYTES_MAX: Final = 4 * 1024 * 1024
 PUBLISHES_HELD_MAX: Final = 100_000
 """Records for topics that may wait to be sent, as numbers; later ones are remembered by their rows alone."""
 ANSWERS_HELD_MAX: Final = 10_000
-"""More are not sent: whoever asks again gets the same answer."""
+"""Of one api. More are not sent: whoever asks again gets the same answer."""
+ANSWER_TRIES_MAX: Final = 10
+"""Some seconds: about as long as an api waits before it asks again."""
 RETRY_S: Final = 0.2
 TOPIC_RETRY_S: Final = 5.0
 
@@ -61,7 +63,7 @@ class Outbox:
         self._released = 0  # the last one that may be
         self._held = 0
         self._publishes: dict[str, deque[int]] = {}  # topic → numbers not sent yet
-        self._answers: deque[tuple[Answer, int]] = deque(maxlen=ANSWERS_HELD_MAX)
+        self._answers: dict[int, deque[tuple[Answer, int]]] = {}  # The api's partition → what it is told.
         self._writers: dict[tuple[str, int], Writer] = {}
         self._partitions: dict[str, int] = {}
 
@@ -98,8 +100,9 @@ class Outbox:
 
     def answer(self, effect: Answer, offset: int) -> None:
         """Answer a request; a read of this lane at ``offset`` or later sees what it did."""
-        self._answers.append((effect, offset))
-        self._start("answer", self._answer)
+        waiting = self._answers.setdefault(effect.reply_to, deque(maxlen=ANSWERS_HELD_MAX))
+        waiting.append((effect, offset))
+        self._start(("answers", effect.reply_to), partial(self._answer, effect.reply_to))
 
     def _start(self, key: object, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = self._tasks.get(key)
@@ -164,17 +167,20 @@ class Outbox:
                 return
         self._submit(NotePublished(tuple(number for number, _ in batch)))
 
-    async def _answer(self) -> None:
-        topic = group_topic(self._place.group, "replies")
-        while self._answers:
-            by_api: dict[int, list[tuple[None, Produced]]] = {}
-            for _ in range(min(len(self._answers), SENT_AT_ONCE_MAX)):
-                effect, offset = self._answers.popleft()
+    async def _answer(self, partition: int) -> None:
+        """Each api has a task of its own: one whose partition is not there holds up no other."""
+        topic, waiting = group_topic(self._place.group, "replies"), self._answers[partition]
+        while waiting:
+            records: list[tuple[None, Produced]] = []
+            for _ in range(min(len(waiting), SENT_AT_ONCE_MAX)):
+                effect, offset = waiting.popleft()
                 reply = encode_reply(Reply(effect.request, self._place.lane, offset, effect.reply))
-                by_api.setdefault(effect.reply_to, []).append((None, Produced(reply)))
-            for partition, records in by_api.items():
-                for batch in _batches(records):
-                    await self._append(topic, partition, [record for _, record in batch])
+                records.append((None, Produced(reply)))
+            for batch in _batches(records):
+                for _ in range(ANSWER_TRIES_MAX):
+                    if await self._append(topic, partition, [record for _, record in batch]):
+                        break
+        del self._answers[partition]  # In the turn in which it was seen to be empty.
 
     async def _append(self, topic: str, partition: int, records: list[Produced]) -> bool:
         """Append, or wait a little and say no; after a failure the writer is a new one.

@@ -74,7 +74,7 @@ class Client:
 
     async def cancel(self, id: str) -> None:
         """End a run. Raises NotFound when there is none that is open."""
-        await self._call("DELETE", f"/v1/runs/{quote(id, safe='')}")
+        await self._call("DELETE", f"/v1/runs/{quote(id, safe='')}", headers={"Authorization": f"Bearer {self._key}"})
 
     async def _call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
