@@ -17,6 +17,7 @@ from aiohttp import web
 
 from penstock.api.budget import Budget
 from penstock.api.catalogue import Catalogue
+from penstock.api.forward import Forward
 from penstock.api.intake import Intake
 from penstock.api.quota import Quota
 from penstock.api.reads import Reads
@@ -33,14 +34,16 @@ class DoorConfig:
     """What a door needs from outside.
 
     ``event_partitions``  of the events topic.    ``reply_partition``  this instance's own in ``<group>.replies``.
-    ``index``             the history's file.     ``event_keys``       empty: any key is taken (dev).
+    ``index``             the history's file; None: reads go to ``history_url``, the history role ("": there is none).
+    ``event_keys``        empty: any key is taken (dev).
     ``events_per_s``      that each event key may send; 0: any number.
     """
 
     log: Log
     group: str
     lanes: int
-    index: Path
+    index: Path | None = None
+    history_url: str = ""
     events_topic: str = "events"
     event_partitions: int = 1
     reply_partition: int = 0
@@ -64,19 +67,44 @@ class Door:
         self.intake = Intake(config.log, config.events_topic, config.event_partitions)
         self.catalogue = Catalogue(config.log, config.group)
         self.requests = Requests(config)
-        self.reads = Reads(config.index)
+        self._reads = Reads(config.index) if config.index is not None else None
+        self._started = False
+        self.forward = Forward(config.history_url)
 
     async def start(self) -> None:
         """Know the catalogue and listen for replies; then requests may come."""
         await self.catalogue.start()
         await self.requests.start()
+        self._started = True
+
+    def waits_for(self) -> str:
+        """What it waits for before it can answer; "" once it can."""
+        return "" if self._started else "the catalogue"
 
     async def close(self) -> None:
         """End what ``start`` began; posts under way have been answered before."""
         await self.requests.close()
         await self.catalogue.close()
         await self.intake.close()
-        self.reads.close()
+        await self.forward.close()
+        if self._reads is not None:
+            self._reads.close()
+
+    @property
+    def reads(self) -> Reads:
+        """The history of this door; only where it has one."""
+        assert self._reads is not None, "reads are handed on here"
+        return self._reads
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it has one of its own."""
+        return self._reads is not None
+
+    @property
+    def shown(self) -> Reads | Forward:
+        """The history that clients of this door see."""
+        return self._reads or self.forward
 
 
 DOOR: Final = web.AppKey("door", Door)

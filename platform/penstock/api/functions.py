@@ -59,7 +59,7 @@ async def post_invoke(request: web.Request) -> web.Response:
 
 async def seen_by_history(door: Door, reply: Reply) -> None:
     """Wait (bounded) until reads show what the reply tells of, so that who asked may read at once."""
-    await door.reads.wait_folded(group_topic(door.config.group, "journal"), reply.lane, reply.offset)
+    await door.shown.wait_folded(group_topic(door.config.group, "journal"), reply.lane, reply.offset)
 
 
 async def get_dev(request: web.Request) -> web.Response:

@@ -45,6 +45,11 @@ class Reads:
             await asyncio.sleep(FOLDED_POLL_S)
         return True
 
+    async def status_of(self, run: str) -> str | None:
+        """The status of a run; None where there is none."""
+        full = await self.ask(lambda queries: queries.run(run))
+        return None if full is None else full.run.status
+
     def close(self) -> None:
         """Wait for the read under way, then let go of the index."""
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -23,10 +23,12 @@ from penstock.history.queries import PAGE_ROWS_MAX, EventSeen, Page, RunFilter, 
 from penstock.history.trail import AttemptSeen, StepSeen
 from penstock.model.commands import CancelRun
 from penstock.model.ids import is_ulid, lane_of
+from penstock.model.messages import group_topic
 
 RUNS_PER_PAGE: Final = 50
 EVENTS_PER_PAGE: Final = 20
 ID_CHARS_MAX: Final = 1_024
+LANE_DIGITS_MAX: Final = 5
 NO_ENVIRONMENT: Final = "00000000-0000-0000-0000-000000000000"
 OVER: Final = ("Completed", "Failed", "Cancelled")
 
@@ -108,10 +110,20 @@ async def cancel_run(request: web.Request) -> web.Response:
 
 
 async def _was_over(door: Door, run: str) -> web.Response:
-    full = await door.reads.ask(lambda queries: queries.run(run))
-    if full is None:
+    status = await door.shown.status_of(run)
+    if status is None:
         raise NotFound(f"Run not found: {run}")
-    return answer({"data": {"run_id": run, "status": full.run.status}, "status": 200})
+    return answer({"data": {"run_id": run, "status": status}, "status": 200})
+
+
+async def get_folded(request: web.Request) -> web.Response:
+    """``GET /api/folded?lane=&offset=``: wait a moment until reads show this record of a lane; whether they do."""
+    door, ask = request.app[DOOR], request.query
+    lane, offset = ask.get("lane", ""), ask.get("offset", "")
+    if not (lane.isdecimal() and offset.isdecimal() and len(lane) <= LANE_DIGITS_MAX and len(offset) <= 19):
+        raise BadRequest(f"lane and offset must be numbers, got {lane[:64]!r} and {offset[:64]!r}")
+    journal = group_topic(door.config.group, "journal")
+    return found({"folded": await door.reads.wait_folded(journal, int(lane), int(offset))})
 
 
 def run_in_full(full: RunInFull) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Every answer is JSON with a real status; an error we did not foresee is a 500 that names only a number to look for in
 the log. Browsers on other origins may post events (that is what front ends do) and read nothing.
 
-Add an endpoint: a handler in ``api/<noun>.py``, a line in ``ROUTES``.
+Add an endpoint: a handler in ``api/<noun>.py``, a line in the table that it belongs to.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Final
 
 from aiohttp import web
 
-from penstock.api import events, functions, page, runs
+from penstock.api import events, functions, page, probes, runs
 from penstock.api.answers import KIND_HEADER, answer, failed
 from penstock.api.door import DOOR, Door, DoorConfig
+from penstock.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from penstock.errors import PenstockError
 from penstock.model.messages import group_topic
 
@@ -39,9 +40,9 @@ async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
     door = request.app[DOOR]
     door.config.telemetry.set("penstock_ingest_bytes_under_way", door.budget.used)
-    await _measure_history(door)
-    body, content_type = door.config.telemetry.exposition()
-    return web.Response(body=body, headers={"Content-Type": content_type})
+    if door.has_history:
+        await _measure_history(door)
+    return await probes.get_metrics(request)
 
 
 async def _measure_history(door: Door) -> None:
@@ -64,30 +65,51 @@ async def preflight(request: web.Request) -> web.Response:
     return web.Response(headers=headers)
 
 
-ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+async def hand_on(request: web.Request) -> web.StreamResponse:
+    """A read, where the history is another process."""
+    return await request.app[DOOR].forward.hand_on(request)
+
+
+Routes = tuple[tuple[str, str, Handler], ...]
+ABOUT: Final[Routes] = (
+    ("GET", "/livez", get_livez),
+    ("GET", "/readyz", get_readyz),
+    ("GET", "/health", get_health),
+    ("GET", "/metrics", get_metrics),
+)
+WRITES: Final[Routes] = (
     ("POST", "/e/{key}", events.post_events),
     ("OPTIONS", "/e/{key}", preflight),
     ("POST", "/invoke/{slug}", functions.post_invoke),
+    ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("GET", "/dev", functions.get_dev),
+)
+READS: Final[Routes] = (
     ("GET", "/v1/events", runs.list_events),
     ("GET", "/v1/events/{id}", runs.get_event),
     ("GET", "/v1/events/{id}/runs", runs.get_event_runs),
     ("GET", "/v1/runs/{id}", runs.get_run),
-    ("DELETE", "/v1/runs/{id}", runs.cancel_run),
     ("GET", "/api/runs", runs.list_runs),
-    ("GET", "/dev", functions.get_dev),
-    ("GET", "/health", get_health),
-    ("GET", "/metrics", get_metrics),
+    ("GET", "/api/folded", runs.get_folded),
     ("GET", "/", page.get_page),
 )
 
+ROUTES: Final[Routes] = ABOUT + WRITES + READS
+
 
 def build_app(config: DoorConfig) -> web.Application:
-    """The application. It must be made while a loop runs; the door starts and ends with it."""
+    """The application. It must be made while a loop runs; the door starts and ends with it.
+
+    Where the history is another process, reads and whatever else it may know are handed on to it.
+    """
     app = web.Application(middlewares=[_guard])
-    app[DOOR] = Door(config)
+    door = app[DOOR] = Door(config)
+    app[WAITS_FOR], app[MEASURED] = door.waits_for, config.telemetry
     app.cleanup_ctx.append(_running_door)
-    for method, path, handler in ROUTES:
+    for method, path, handler in ABOUT + WRITES + (READS if door.has_history else ()):
         app.router.add_route(method, path, handler)
+    if not door.has_history:
+        app.router.add_route("GET", "/{anything:.*}", hand_on)
     return app
 
 

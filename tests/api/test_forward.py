@@ -1,0 +1,86 @@
+"""A door without a history of its own: it takes events, and hands reads on to the history role."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from penstock.api.door import DoorConfig
+from penstock.api.server import build_app, serve
+from penstock.log.memory import MemoryLog
+from penstock.model.facts import EventAccepted, RunStarted
+from penstock.model.ids import run_id, ulid
+from tests.api.door import GROUP, NOW_MS, World, open_world
+
+EVENT = ulid(NOW_MS, bytes(10))
+RUN = run_id(NOW_MS, EVENT, "shop-ship", "", lane=0, lanes=1)
+
+
+@contextlib.asynccontextmanager
+async def open_both(path: Path, url: str | None = None) -> AsyncIterator[tuple[World, World]]:
+    """A history role, and a door beside it that knows its URL (or another)."""
+    log = MemoryLog()
+    async with open_world(path, log) as history:
+        config = DoorConfig(log=log, group=GROUP, lanes=1, history_url=history.served.url if url is None else url)
+        served = await serve(build_app(config), port=0)
+        async with aiohttp.ClientSession() as http:
+            yield history, World(log, served, http, history.index)
+        await served.close()
+
+
+def started() -> tuple[Any, ...]:
+    accepted = EventAccepted(
+        EVENT, EVENT, False, "order/placed", b"{}", NOW_MS, NOW_MS, "", b"", "", b"", "events", 0, 0, b""
+    )
+    return accepted, RunStarted(RUN, "shop-ship", (EVENT,), "", 0)
+
+
+async def test_a_read_is_answered_as_the_history_answers_it(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (history, door):
+        await history.decided(*started())
+        await history.fold()
+        for path in (f"/v1/runs/{RUN}", "/api/runs?limit=5", f"/v1/events/{EVENT}/runs", f"/v1/runs/{EVENT[:-1]}Z"):
+            status, body, _ = await door.call("GET", path)
+            asked, there, _ = await history.call("GET", path)
+            assert status == asked
+            assert body["data"] == there["data"]
+
+
+async def test_events_are_taken_without_any_history(tmp_path: Path) -> None:
+    async with open_both(tmp_path, "") as (_, door):
+        status, _, _ = await door.call("POST", "/e/key", json={"name": "order/placed"})
+        assert status == 200
+        assert len(await door.stored()) == 1
+        status, body, response = await door.call("GET", "/api/runs")
+        assert status == 503
+        assert "--history-url" in body["error"]
+        assert response.headers["Retry-After"]
+
+
+async def test_a_history_that_is_not_there_is_a_503_that_says_so(tmp_path: Path) -> None:
+    async with open_both(tmp_path, "http://127.0.0.1:1") as (_, door):
+        status, body, _ = await door.call("GET", f"/v1/runs/{RUN}")
+        assert status == 503
+        assert "http://127.0.0.1:1" in body["error"]
+
+
+async def test_the_history_says_whether_it_shows_a_record(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (history, door):
+        offset = await history.decided(*started())
+        await history.fold()
+        status, body, _ = await door.call("GET", f"/api/folded?lane=0&offset={offset}")
+        assert (status, body["data"]) == (200, {"folded": True})
+        status, body, _ = await history.call("GET", "/api/folded?lane=x&offset=1")
+        assert status == 400
+
+
+async def test_probes_say_that_it_lives_and_is_ready(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (history, door):
+        for world in (history, door):
+            for path in ("/livez", "/readyz", "/health"):
+                assert (await world.call("GET", path))[0] == 200
+            assert "penstock_build_info" in (await world.call("GET", "/metrics"))[1]
