@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from tests.sim.mutants import MUTANTS, SEEDS_MAX, Mutant
+from tests.sim.mutants.mutant import Mutant
+from tests.sim.mutants.table import MUTANTS, SEEDS_MAX
 from tests.sim.world import simulate
 
 

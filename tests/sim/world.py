@@ -13,234 +13,32 @@ import contextvars
 import gc
 import traceback
 from collections import deque
-from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from penstock.core.tables import Tables
-from penstock.errors import OperatorError
 from penstock.execute import failures
-from penstock.execute.local import LocalExecutor, LocalSettings
 from penstock.lane.settings import LaneSettings
 from penstock.log.group_topics import topics_of
 from penstock.log.memory import MemoryCluster
 from penstock.model import limits
-from penstock.model.commands import Command, Report
 from penstock.model.ids import lane_of
 from penstock.model.messages import group_topic
 from penstock.state import flush
-from penstock.state.memory import MemoryDisk
-from penstock.telemetry import Telemetry
 from penstock.wire.messages import decode_inbox
-from penstock.worker import LaneRunSource, Worker, WorkerParts
+from penstock.worker import Worker, WorkerParts
 from tests.sim import checks
 from tests.sim.clients import POISON, Clients
 from tests.sim.ledger import Ledger
 from tests.sim.loop import Killed, Process, SimLoop, run
+from tests.sim.machine import GROUP, TELEMETRY, Machine
 from tests.sim.observer import Observer
 from tests.sim.programs import Planned, make_app, plan
-from tests.sim.weather import SimFaults, SimLog, SimStore, Weather
+from tests.sim.storms import Storms
+from tests.sim.weather import SimFaults, Weather
 
-GROUP = "sim"
 EPOCH_MS = 1_750_000_000_000
 TRACE_MAX = 4_000
-CALM_UPKEEP_S = 2.0
 CALM_POLL_S = 2.0
-
-
-class _Silent(Telemetry):
-    """Counts nothing: what is counted is not what these worlds are about."""
-
-    def count(self, name: str, amount: float = 1, *labels: str) -> None:
-        pass
-
-    def set(self, name: str, value: float, *labels: str) -> None:
-        pass
-
-    def observe(self, name: str, value: float, *labels: str) -> None:
-        pass
-
-
-TELEMETRY = _Silent()
-
-
-class SimSurroundings:
-    """A machine's clock, which may be wrong, and its chance."""
-
-    def __init__(self, world: World, rng: Random) -> None:
-        self._world = world
-        self._rng = rng
-        self.off_ms = 0
-
-    def now_ms(self) -> int:
-        return self._world.true_ms() + self.off_ms
-
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        return self._world.loop.call_later(delay_s, callback)
-
-    async def sleep(self, delay_s: float) -> None:
-        """In the calm, lanes look after themselves less often: minutes go by there in which nothing happens."""
-        calm_s = CALM_UPKEEP_S if self._world.healed and delay_s == self._world.settings.housekeeping_ms / 1000 else 0
-        await asyncio.sleep(max(delay_s, calm_s))
-
-    def entropy(self, size: int) -> bytes:
-        return self._rng.randbytes(size)
-
-    def chance(self) -> float:
-        return self._rng.random()
-
-
-class _Source(LaneRunSource):
-    """Reports arrive late, twice, or both."""
-
-    world: World
-    delayed = 0
-
-    def report(self, report: Report) -> None:
-        for delay_s in self.world.faults.report_fate():
-            if delay_s:
-                self.delayed += 1
-                self.world.loop.call_later(delay_s, self._late, report)
-            else:
-                super().report(report)
-
-    def _late(self, report: Report) -> None:
-        self.delayed -= 1
-        super().report(report)
-
-
-class SimWorker(Worker):
-    """The real worker, whose executors report through a bad line."""
-
-    world: World
-
-    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> LocalExecutor:
-        source = _Source(durable, submit, self.parts.surroundings.now_ms)
-        source.world = self.world
-        settings = LocalSettings(
-            park_after_s=self.world.park_after_s, live_bodies_max=self.world.live_bodies_max, memory_bytes_max=0
-        )
-        executor = self._executors[number] = LocalExecutor(self.parts.apps, source, settings)
-        return executor
-
-
-class Machine:
-    """A name, disks and a clock that outlive the processes on it; ``process`` is the one of now."""
-
-    def __init__(self, world: World, name: str) -> None:
-        self.world = world
-        self.name = name
-        self.disks: dict[int, MemoryDisk] = {}
-        self.olds: dict[int, dict[bytes, bytes]] = {}
-        self.surroundings = SimSurroundings(world, Random(f"{world.seed}/{name}"))
-        self.starts = 0
-        self.process: Process
-        self.worker: SimWorker | None = None
-        self.died: asyncio.Future[None]
-        self.up = False
-
-    def start(self) -> None:
-        """A new process on this machine."""
-        world = self.world
-        self.starts += 1
-        self.process = Process(f"{self.name}{self.starts}", self._on_death)
-        self.died = world.loop.create_future()
-        self.worker = None
-        self.up = True
-        world.trace("%s: starts", self.process.name)
-        if not world.faults.calm and world.weather.crashes and world.chaos.random() < 0.7:
-            if world.chaos.random() < 0.6:
-                self.process.fuse = int(10 ** world.chaos.uniform(1.0, 4.0))
-            else:
-                self.process.action_fuse = int(10 ** world.chaos.uniform(0.3, 2.7))
-        world.loop.create_task(self._main(), context=self.process.context.copy())  # type: ignore[call-arg, arg-type]
-
-    async def _main(self) -> None:
-        world = self.world
-        try:
-            self.client = world.cluster.client(self.name)
-            log = SimLog(world, self, self.client)
-            parts = WorkerParts(
-                log=log,
-                group=GROUP,
-                lanes=world.lanes,
-                apps=world.apps_deployed,
-                make_store=self._store,
-                name=self.name,
-                surroundings=self.surroundings,
-                settings=world.settings,
-                telemetry=TELEMETRY,
-            )
-            self.worker = worker = SimWorker(parts)
-            worker.world = world
-            poll = asyncio.ensure_future(self._poll())
-            await worker.start()
-            world.trace("%s: started", self.process.name)
-            await worker.wait()
-            poll.cancel()
-        except OperatorError as error:
-            # A process may end with a word for its operator and be started again; but not over the state it found.
-            if type(error).__name__ == "Corruption":
-                world.violate("the state can always be restored", repr(error))
-            self.process.kill(f"ended with {error!r}")
-        except Exception as error:
-            told = "".join(traceback.format_exception(error))[-3_000:]
-            world.violate("a worker lives on", f"{self.process.name} ended with {error!r}\n{told}", error)
-            self.process.kill("violation")
-
-    async def _poll(self) -> None:
-        while True:
-            await asyncio.sleep(self.world.poll_s * (0.5 + self.world.delays.random()))
-            await self.client.poll()
-
-    def _store(self, lane: int) -> SimStore:
-        return SimStore(self.world, self, self.disks.setdefault(lane, MemoryDisk()))
-
-    def _on_death(self, how: str) -> None:
-        world, chaos = self.world, self.world.chaos
-        world.trace("%s: dies, %s", self.process.name, how)
-        self.up = False
-        if hasattr(self, "client"):
-            self._tear(chaos)
-            self.client.crash()
-        if not self.died.done():
-            self.died.set_result(None)
-        for lane, disk in list(self.disks.items()):
-            roll = chaos.random()
-            if roll < 0.3:
-                kept = chaos.randint(0, disk.unsynced)
-                world.trace("%s: disk of lane %d keeps %d of %d writes", self.name, lane, kept, disk.unsynced)
-                disk.lose_unsynced(kept)
-            elif roll < 0.4:
-                world.trace("%s: disk of lane %d is lost", self.name, lane)
-                del self.disks[lane]
-            elif roll < 0.55 and lane in self.olds:
-                world.trace("%s: disk of lane %d is an old copy", self.name, lane)
-                self.disks[lane] = MemoryDisk()
-                self.disks[lane].write(list(self.olds[lane].items()))
-            elif roll < 0.6 and len(self.disks) > 1:
-                world.trace("%s: disk of lane %d is another lane's", self.name, lane)
-                self.disks[lane] = MemoryDisk()
-                self.disks[lane].write(list(chaos.choice(list(self.disks.values())).rows.items()))
-            # else: the disk is as it was
-        back_s = chaos.random() * 3
-        world.loop.call_later(back_s, self._back, context=world.context)  # type: ignore[call-arg]
-
-    def _tear(self, chaos: Random) -> None:
-        """Of a decision in several parts, only the first may have left the process."""
-        for writer in self.client._writers:
-            for append in writer._unwritten:
-                if len(append.records) > 1 and writer._partition.spec.name.endswith(".journal"):
-                    append.records = append.records[: chaos.randint(1, len(append.records))]
-
-    def _back(self) -> None:
-        if not self.up and not self.world.over:
-            self.start()
-
-    def keep_old(self) -> None:
-        """What an older disk will look like."""
-        for lane, disk in self.disks.items():
-            self.olds[lane] = dict(disk.rows)
 
 
 class World:
@@ -340,7 +138,7 @@ class World:
         await self._topics()
         self.machines = [Machine(self, name) for name in self.machine_names]
         self.cluster.group(GROUP, self.lanes)
-        await self.cluster.assign(self._spread())
+        await self.cluster.assign(self.spread())
         course = loop.create_task(self._course())
         await asyncio.wait([course, self._ended], return_when="FIRST_COMPLETED")
         if course.done() and not course.cancelled() and course.exception() is not None:
@@ -356,7 +154,7 @@ class World:
         self.retries = {slug: one.retries for slug, one in self.planned.items()}
         announced = rng.random() < 0.3
         self.apps_deployed = [make_app("one", planned, self.ledger, announced=announced)]
-        self._later = [make_app("two", later, self.ledger, announced=False)] if later else []
+        self.later = [make_app("two", later, self.ledger, announced=False)] if later else []
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
 
     async def _topics(self) -> None:
@@ -405,7 +203,7 @@ class World:
         await self._until_live()
         self.faults.calm = False
         self.trace("-- %s", self.weather)
-        await asyncio.gather(self.clients.run(self.hostile_s), self._chaos(), self._look())
+        await asyncio.gather(self.clients.run(self.hostile_s), Storms(self).run(), self._look())
         await self._heal()
         await self.clients.finish()
         await checks.settle(self)
@@ -415,81 +213,12 @@ class World:
         while not all(machine.worker is not None and _live(machine.worker) for machine in self.machines):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
-    def _spread(self) -> dict[str, list[int]]:
+    def spread(self) -> dict[str, list[int]]:
         names = list(self.machine_names)
         spread: dict[str, list[int]] = {name: [] for name in names}
         for lane in range(self.lanes):
             spread[self.chaos.choice(names)].append(lane)
         return spread
-
-    async def _chaos(self) -> None:
-        chaos, weather, ends_s = self.chaos, self.weather, self.loop.now_s + self.hostile_s
-        deeds: list[tuple[float, Callable[[], Any]]] = [
-            (weather.crashes, self._crash),
-            (weather.steals if len(self.machines) > 1 else 0.0, self._steal),
-            (weather.moves, self._move),
-            (weather.jumps, self._jump),
-            (weather.outages, self._outage),
-            (6.0, self._keep_old),
-            (6.0, self._compact),
-            (2.0 if self._later else 0.0, self._deploy),
-            (1.0, self._stop),
-        ]
-        rates = [rate for rate, _ in deeds]
-        while self.loop.now_s < ends_s:
-            await asyncio.sleep(chaos.expovariate(sum(rates) / 60))
-            if self.loop.now_s >= ends_s:
-                break
-            deed = chaos.choices([deed for _, deed in deeds], rates)[0]
-            await deed()
-
-    async def _crash(self) -> None:
-        machine = self.chaos.choice(self.machines)
-        machine.process.kill("killed")
-
-    async def _steal(self) -> None:
-        lane, to = self.chaos.randrange(self.lanes), self.chaos.choice(self.machine_names)
-        self.trace("lane %d is stolen for %s", lane, to)
-        await self.cluster.steal(lane, to)
-
-    async def _move(self) -> None:
-        spread = self._spread()
-        self.trace("lanes move: %s", spread)
-        await self.cluster.assign(spread)
-
-    async def _jump(self) -> None:
-        machine = self.chaos.choice(self.machines)
-        machine.surroundings.off_ms = self.chaos.choice([0, 0, -500, 700, -5_000, 4_000, -45_000, 45_000, 100_000])
-        self.trace("%s: clock is off by %d ms", machine.name, machine.surroundings.off_ms)
-
-    async def _outage(self) -> None:
-        self.faults.outage = True
-        self.trace("the log refuses everything")
-        await asyncio.sleep(self.chaos.random() * 3)
-        self.faults.outage = False
-
-    async def _keep_old(self) -> None:
-        self.chaos.choice(self.machines).keep_old()
-
-    async def _compact(self) -> None:
-        self.cluster.retain()
-
-    async def _stop(self) -> None:
-        machine = self.chaos.choice(self.machines)
-        worker = machine.worker
-        if worker is not None and machine.up:
-            self.trace("%s: stops gracefully", machine.process.name)
-            stop = self.loop.create_task(worker.stop(0.5), context=machine.process.context.copy())  # type: ignore[call-arg, arg-type]
-            await asyncio.wait([stop, machine.died], return_when="FIRST_COMPLETED", timeout=10)
-            machine.process.kill("stopped")
-
-    async def _deploy(self) -> None:
-        """A newer version of the code, on processes from now on; the first of them registers the app."""
-        if self._later:
-            self.trace("app two is deployed")
-            self.apps_deployed = self.apps_deployed + self._later
-            self._later = []
-            self.chaos.choice(self.machines).process.kill("restarted with app two")
 
     async def _look(self) -> None:
         """Compare what lanes hold with what their journals say, now and then."""
@@ -509,7 +238,7 @@ class World:
                 machine.process.kill("restarted with app two")
         await asyncio.sleep(4)
         for _ in range(3):
-            await self.cluster.assign(self._spread())
+            await self.cluster.assign(self.spread())
             await asyncio.sleep(0.5)
         self.poll_s = CALM_POLL_S
         self.healed = True

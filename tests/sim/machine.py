@@ -1,0 +1,224 @@
+"""A machine of a world: a name, disks and a clock that outlive its processes, and the real worker that runs there.
+
+What differs from a real process is only at its edges: its log and stores fail as the weather says (``sim_log.py``), its
+executors report through a bad line, its clock may be wrong, and it counts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from penstock.core.tables import Tables
+from penstock.errors import OperatorError
+from penstock.execute.local import LocalExecutor, LocalSettings
+from penstock.model.commands import Command, Report
+from penstock.state.memory import MemoryDisk
+from penstock.telemetry import Telemetry
+from penstock.worker import LaneRunSource, Worker, WorkerParts
+from tests.sim.loop import Process
+from tests.sim.sim_log import SimLog, SimStore
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+GROUP = "sim"
+CALM_UPKEEP_S = 2.0
+
+
+class _Silent(Telemetry):
+    """Counts nothing: what is counted is not what these worlds are about."""
+
+    def count(self, name: str, amount: float = 1, *labels: str) -> None:
+        pass
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        pass
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        pass
+
+
+TELEMETRY = _Silent()
+
+
+class SimSurroundings:
+    """A machine's clock, which may be wrong, and its chance."""
+
+    def __init__(self, world: World, rng: Random) -> None:
+        self._world = world
+        self._rng = rng
+        self.off_ms = 0
+
+    def now_ms(self) -> int:
+        return self._world.true_ms() + self.off_ms
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._world.loop.call_later(delay_s, callback)
+
+    async def sleep(self, delay_s: float) -> None:
+        """In the calm, lanes look after themselves less often: minutes go by there in which nothing happens."""
+        calm_s = CALM_UPKEEP_S if self._world.healed and delay_s == self._world.settings.housekeeping_ms / 1000 else 0
+        await asyncio.sleep(max(delay_s, calm_s))
+
+    def entropy(self, size: int) -> bytes:
+        return self._rng.randbytes(size)
+
+    def chance(self) -> float:
+        return self._rng.random()
+
+
+class _Source(LaneRunSource):
+    """Reports arrive late, twice, or both."""
+
+    world: World
+    delayed = 0
+
+    def report(self, report: Report) -> None:
+        for delay_s in self.world.faults.report_fate():
+            if delay_s:
+                self.delayed += 1
+                self.world.loop.call_later(delay_s, self._late, report)
+            else:
+                super().report(report)
+
+    def _late(self, report: Report) -> None:
+        self.delayed -= 1
+        super().report(report)
+
+
+class SimWorker(Worker):
+    """The real worker, whose executors report through a bad line."""
+
+    world: World
+
+    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> LocalExecutor:
+        source = _Source(durable, submit, self.parts.surroundings.now_ms)
+        source.world = self.world
+        settings = LocalSettings(
+            park_after_s=self.world.park_after_s, live_bodies_max=self.world.live_bodies_max, memory_bytes_max=0
+        )
+        executor = self._executors[number] = LocalExecutor(self.parts.apps, source, settings)
+        return executor
+
+
+class Machine:
+    """A name, disks and a clock that outlive the processes on it; ``process`` is the one of now."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.disks: dict[int, MemoryDisk] = {}
+        self.olds: dict[int, dict[bytes, bytes]] = {}
+        self.surroundings = SimSurroundings(world, Random(f"{world.seed}/{name}"))
+        self.starts = 0
+        self.process: Process
+        self.worker: SimWorker | None = None
+        self.died: asyncio.Future[None]
+        self.up = False
+
+    def start(self) -> None:
+        """A new process on this machine."""
+        world = self.world
+        self.starts += 1
+        self.process = Process(f"{self.name}{self.starts}", self._on_death)
+        self.died = world.loop.create_future()
+        self.worker = None
+        self.up = True
+        world.trace("%s: starts", self.process.name)
+        if not world.faults.calm and world.weather.crashes and world.chaos.random() < 0.7:
+            if world.chaos.random() < 0.6:
+                self.process.fuse = int(10 ** world.chaos.uniform(1.0, 4.0))
+            else:
+                self.process.action_fuse = int(10 ** world.chaos.uniform(0.3, 2.7))
+        world.loop.create_task(self._main(), context=self.process.context.copy())  # type: ignore[call-arg, arg-type]
+
+    async def _main(self) -> None:
+        world = self.world
+        try:
+            self.client = world.cluster.client(self.name)
+            log = SimLog(world, self, self.client)
+            parts = WorkerParts(
+                log=log,
+                group=GROUP,
+                lanes=world.lanes,
+                apps=world.apps_deployed,
+                make_store=self._store,
+                name=self.name,
+                surroundings=self.surroundings,
+                settings=world.settings,
+                telemetry=TELEMETRY,
+            )
+            self.worker = worker = SimWorker(parts)
+            worker.world = world
+            poll = asyncio.ensure_future(self._poll())
+            await worker.start()
+            world.trace("%s: started", self.process.name)
+            await worker.wait()
+            poll.cancel()
+        except OperatorError as error:
+            # A process may end with a word for its operator and be started again; but not over the state it found.
+            if type(error).__name__ == "Corruption":
+                world.violate("the state can always be restored", repr(error))
+            self.process.kill(f"ended with {error!r}")
+        except Exception as error:
+            told = "".join(traceback.format_exception(error))[-3_000:]
+            world.violate("a worker lives on", f"{self.process.name} ended with {error!r}\n{told}", error)
+            self.process.kill("violation")
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self.world.poll_s * (0.5 + self.world.delays.random()))
+            await self.client.poll()
+
+    def _store(self, lane: int) -> SimStore:
+        return SimStore(self.world, self, self.disks.setdefault(lane, MemoryDisk()))
+
+    def _on_death(self, how: str) -> None:
+        world, chaos = self.world, self.world.chaos
+        world.trace("%s: dies, %s", self.process.name, how)
+        self.up = False
+        if hasattr(self, "client"):
+            self._tear(chaos)
+            self.client.crash()
+        if not self.died.done():
+            self.died.set_result(None)
+        for lane, disk in list(self.disks.items()):
+            roll = chaos.random()
+            if roll < 0.3:
+                kept = chaos.randint(0, disk.unsynced)
+                world.trace("%s: disk of lane %d keeps %d of %d writes", self.name, lane, kept, disk.unsynced)
+                disk.lose_unsynced(kept)
+            elif roll < 0.4:
+                world.trace("%s: disk of lane %d is lost", self.name, lane)
+                del self.disks[lane]
+            elif roll < 0.55 and lane in self.olds:
+                world.trace("%s: disk of lane %d is an old copy", self.name, lane)
+                self.disks[lane] = MemoryDisk()
+                self.disks[lane].write(list(self.olds[lane].items()))
+            elif roll < 0.6 and len(self.disks) > 1:
+                world.trace("%s: disk of lane %d is another lane's", self.name, lane)
+                self.disks[lane] = MemoryDisk()
+                self.disks[lane].write(list(chaos.choice(list(self.disks.values())).rows.items()))
+            # else: the disk is as it was
+        back_s = chaos.random() * 3
+        world.loop.call_later(back_s, self._back, context=world.context)  # type: ignore[call-arg]
+
+    def _tear(self, chaos: Random) -> None:
+        """Of a decision in several parts, only the first may have left the process."""
+        for writer in self.client._writers:
+            for append in writer._unwritten:
+                if len(append.records) > 1 and writer._partition.spec.name.endswith(".journal"):
+                    append.records = append.records[: chaos.randint(1, len(append.records))]
+
+    def _back(self) -> None:
+        if not self.up and not self.world.over:
+            self.start()
+
+    def keep_old(self) -> None:
+        """What an older disk will look like."""
+        for lane, disk in self.disks.items():
+            self.olds[lane] = dict(disk.rows)

@@ -1,0 +1,129 @@
+"""Faults in layers, stores, checkpoints and restores (lanes.md rules 9 to 15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.lane import restore as lane_restore
+from penstock.lane import upkeep
+from penstock.state import checkpoint, flush, layers, tables
+from penstock.state.keyspace import MARKS
+from penstock.wire.journal import Validity
+from penstock.wire.rows import encode_row
+from tests.sim.mutants.mutant import Mutant, Patch
+
+
+def _flush_what_is_in_flight(patch: Patch) -> None:
+    real = tables.LaneTables.flush
+
+    def flush_all(self: Any, marker: Any) -> Any:
+        self.promote()
+        return real(self, marker)
+
+    patch.set(tables.LaneTables, "flush", flush_all)
+
+
+def _believe_any_store(patch: Patch) -> None:
+    async def behind(log: Any, topic: str, lane: int, marker: Any) -> Any:
+        start, end = await log.start_offset(topic, lane), await log.end_offset(topic, lane)
+        offset = max(start, min(marker.offset + 1, end))
+        return lane_restore.Reached(offset, Validity(marker.owner, marker.seq), 0, 0)
+
+    patch.set(lane_restore, "_behind", behind)
+
+
+def _forget_marks_at_restart(patch: Patch) -> None:
+    real = tables.LaneTables.__init__
+
+    def init(self: Any, place: Any, store: Any) -> None:
+        real(self, place, store)
+        marks = store.scan(MARKS, bytes((MARKS[0] + 1,)), 1 << 30)
+        if marks:
+            store.write([(key, None) for key, _ in marks])
+
+    patch.set(tables.LaneTables, "__init__", init)
+
+
+def _forget_a_touched_row(patch: Patch) -> None:
+    real = flush.Flush._changes
+
+    def changes(self: Any, table: Any, key: Any, row: Any) -> Any:
+        made = real(self, table, key, row)
+        return tuple(one for one in made if table.spec.name != "events" or not one[0].startswith(MARKS))
+
+    patch.set(flush.Flush, "_changes", changes)
+
+
+def _copy_fuzzily(patch: Patch) -> None:
+    """The checkpoint takes rows as they are now, not as they were at its record."""
+    real = checkpoint.Checkpoint.begin.__func__  # type: ignore[attr-defined]
+
+    async def begin(cls: Any, lane_tables: Any, marker: Any) -> Any:
+        made = await real(cls, lane_tables, marker)
+        snapshot = made._snapshot
+        by_prefix = {table.spec.prefix: table for table in lane_tables.all}
+
+        class Fuzzy:
+            scan, close = staticmethod(snapshot.scan), staticmethod(snapshot.close)
+
+            @staticmethod
+            def get(key: bytes) -> bytes | None:
+                table = by_prefix.get(key[:1])
+                if table is None:
+                    found: bytes | None = snapshot.get(key)
+                    return found
+                row = table.get_durable(table._decode(key))
+                return None if row is None else encode_row(row)
+
+        made._snapshot = Fuzzy()
+        return made
+
+    patch.set(checkpoint.Checkpoint, "begin", classmethod(begin))
+
+
+def _trim_without_checkpoint(patch: Patch) -> None:
+    async def trim(self: Any) -> None:
+        marker = self._marker()
+        if marker is not None:
+            await self._log.trim(f"{self._place.group}.journal", self._place.lane, marker.offset)
+
+    patch.set(upkeep.Upkeep, "trim", trim)
+    patch.set(upkeep, "TRIM_EVERY_MS", 1_000)
+
+
+def _restore_without_positions(patch: Patch) -> None:
+    def apply(tables: Any, record: Any) -> None:
+        for fact in record.facts:
+            lane_restore.fold(tables, fact, record.at_ms)
+
+    patch.set(lane_restore, "apply", apply)
+
+
+def _forget_what_others_checkpointed(patch: Patch) -> None:
+    patch.set(tables.LaneTables, "fold_anothers", lambda self: None)
+
+
+def _lose_deletions(patch: Patch) -> None:
+    real = layers.LayeredTable.delete
+
+    def delete(self: Any, key: Any) -> None:
+        if self.spec.name != "timers":
+            real(self, key)
+        else:
+            self._live[key] = None
+            self.flight.pop(key, None)
+
+    patch.set(layers.LayeredTable, "delete", delete)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant("flush what is in flight", "9", _flush_what_is_in_flight),
+    Mutant("believe any store", "10", _believe_any_store),
+    Mutant("forget dirty marks at a restart", "11", _forget_marks_at_restart),
+    Mutant("forget a touched row", "11", _forget_a_touched_row),
+    Mutant("forget what another owner checkpointed", "11", _forget_what_others_checkpointed),
+    Mutant("checkpoint a fuzzy copy", "12", _copy_fuzzily),
+    Mutant("trim without a checkpoint", "14", _trim_without_checkpoint),
+    Mutant("restore without positions", "15", _restore_without_positions),
+    Mutant("lose deletions", "15", _lose_deletions),
+)

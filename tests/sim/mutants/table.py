@@ -1,0 +1,23 @@
+"""Deliberate faults: each breaks one rule of a lane on the real code, and the simulation must notice.
+
+A mutant is a name, the rule it breaks, and how. They are never applied to the observer, which imports its own.
+Rules that no world here can break have tests elsewhere: ``tests/sim/rules.py`` says for each which.
+
+Add a mutant: a function that takes a ``Patch`` and one line in the ``MUTANTS`` of its file.
+"""
+
+from __future__ import annotations
+
+from tests.sim.mutants import executing, intake, messages, ownership, state
+from tests.sim.mutants.mutant import Mutant
+
+SEEDS_MAX = 150
+"""Within how many seeds each is to be caught."""
+
+MUTANTS: tuple[Mutant, ...] = (
+    *ownership.MUTANTS,
+    *state.MUTANTS,
+    *intake.MUTANTS,
+    *executing.MUTANTS,
+    *messages.MUTANTS,
+)

@@ -1,0 +1,92 @@
+"""What befalls a world while it is hostile: deeds of chance, each as often as the weather has it.
+
+Add a deed: a method and one line in ``run``; its rate is a field of ``Weather``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+
+class Storms:
+    """One for a world; ``run`` ends with its hostile time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def run(self) -> None:
+        world = self._world
+        chaos, weather, ends_s = world.chaos, world.weather, world.loop.now_s + world.hostile_s
+        deeds: list[tuple[float, Callable[[], Any]]] = [
+            (weather.crashes, self._crash),
+            (weather.steals if len(world.machines) > 1 else 0.0, self._steal),
+            (weather.moves, self._move),
+            (weather.jumps, self._jump),
+            (weather.outages, self._outage),
+            (6.0, self._keep_old),
+            (6.0, self._compact),
+            (2.0 if world.later else 0.0, self._deploy),
+            (1.0, self._stop),
+        ]
+        rates = [rate for rate, _ in deeds]
+        while world.loop.now_s < ends_s:
+            await asyncio.sleep(chaos.expovariate(sum(rates) / 60))
+            if world.loop.now_s >= ends_s:
+                break
+            deed = chaos.choices([deed for _, deed in deeds], rates)[0]
+            await deed()
+
+    async def _crash(self) -> None:
+        machine = self._world.chaos.choice(self._world.machines)
+        machine.process.kill("killed")
+
+    async def _steal(self) -> None:
+        lane, to = self._world.chaos.randrange(self._world.lanes), self._world.chaos.choice(self._world.machine_names)
+        self._world.trace("lane %d is stolen for %s", lane, to)
+        await self._world.cluster.steal(lane, to)
+
+    async def _move(self) -> None:
+        spread = self._world.spread()
+        self._world.trace("lanes move: %s", spread)
+        await self._world.cluster.assign(spread)
+
+    async def _jump(self) -> None:
+        machine = self._world.chaos.choice(self._world.machines)
+        machine.surroundings.off_ms = self._world.chaos.choice(
+            [0, 0, -500, 700, -5_000, 4_000, -45_000, 45_000, 100_000]
+        )
+        self._world.trace("%s: clock is off by %d ms", machine.name, machine.surroundings.off_ms)
+
+    async def _outage(self) -> None:
+        self._world.faults.outage = True
+        self._world.trace("the log refuses everything")
+        await asyncio.sleep(self._world.chaos.random() * 3)
+        self._world.faults.outage = False
+
+    async def _keep_old(self) -> None:
+        self._world.chaos.choice(self._world.machines).keep_old()
+
+    async def _compact(self) -> None:
+        self._world.cluster.retain()
+
+    async def _stop(self) -> None:
+        machine = self._world.chaos.choice(self._world.machines)
+        worker = machine.worker
+        if worker is not None and machine.up:
+            self._world.trace("%s: stops gracefully", machine.process.name)
+            stop = self._world.loop.create_task(worker.stop(0.5), context=machine.process.context.copy())  # type: ignore[call-arg, arg-type]
+            await asyncio.wait([stop, machine.died], return_when="FIRST_COMPLETED", timeout=10)
+            machine.process.kill("stopped")
+
+    async def _deploy(self) -> None:
+        """A newer version of the code, on processes from now on; the first of them registers the app."""
+        if self._world.later:
+            self._world.trace("app two is deployed")
+            self._world.apps_deployed = self._world.apps_deployed + self._world.later
+            self._world.later = []
+            self._world.chaos.choice(self._world.machines).process.kill("restarted with app two")
