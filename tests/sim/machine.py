@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from penstock.core.tables import Tables
 from penstock.errors import OperatorError
 from penstock.execute.local import LocalExecutor, LocalSettings
-from penstock.model.commands import Command, Report
+from penstock.execute.port import RunSource
+from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
+from penstock.sdk.app import App
 from penstock.state.memory import MemoryDisk
 from penstock.telemetry import Telemetry
-from penstock.worker import LaneRunSource, Worker, WorkerParts
+from penstock.worker import Worker, WorkerParts
 from tests.sim.loop import Process
 from tests.sim.sim_log import SimLog, SimStore
 
@@ -71,38 +73,38 @@ class SimSurroundings:
         return self._rng.random()
 
 
-class _Source(LaneRunSource):
-    """Reports arrive late, twice, or both."""
+class BadLine:
+    """How an executor speaks to its lane, or to who reports for it once that is gone: late, twice, or both.
 
-    world: World
-    delayed = 0
+    A ``RunSource``.
+    """
+
+    def __init__(self, world: World, lane: RunSource) -> None:
+        self._world = world
+        self._lane = lane
+        self.delayed = 0
+        self.view, self.step, self.now_ms = lane.view, lane.step, lane.now_ms
 
     def report(self, report: Report) -> None:
-        for delay_s in self.world.faults.report_fate():
+        for delay_s in self._world.faults.report_fate():
             if delay_s:
                 self.delayed += 1
-                self.world.loop.call_later(delay_s, self._late, report)
+                self._world.loop.call_later(delay_s, self._late, report)
             else:
-                super().report(report)
+                self._lane.report(report)
 
     def _late(self, report: Report) -> None:
         self.delayed -= 1
-        super().report(report)
+        self._lane.report(report)
 
+    def park(self, park: ParkDispatch) -> None:
+        self._lane.park(park)
 
-class SimWorker(Worker):
-    """The real worker, whose executors report through a bad line."""
+    def lose(self, lost: LoseDispatch) -> None:
+        self._lane.lose(lost)
 
-    world: World
-
-    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> LocalExecutor:
-        source = _Source(durable, submit, self.parts.surroundings.now_ms)
-        source.world = self.world
-        settings = LocalSettings(
-            park_after_s=self.world.park_after_s, live_bodies_max=self.world.live_bodies_max, memory_bytes_max=0
-        )
-        executor = self._executors[number] = LocalExecutor(self.parts.apps, source, settings)
-        return executor
+    def unpark(self, unpark: Unpark) -> None:
+        self._lane.unpark(unpark)
 
 
 class Machine:
@@ -116,7 +118,7 @@ class Machine:
         self.surroundings = SimSurroundings(world, Random(f"{world.seed}/{name}"))
         self.starts = 0
         self.process: Process
-        self.worker: SimWorker | None = None
+        self.worker: Worker | None = None
         self.died: asyncio.Future[None]
         self.up = False
 
@@ -151,9 +153,9 @@ class Machine:
                 surroundings=self.surroundings,
                 settings=world.settings,
                 telemetry=TELEMETRY,
+                make_executor=partial(self._executor, world.apps_deployed),
             )
-            self.worker = worker = SimWorker(parts)
-            worker.world = world
+            self.worker = worker = Worker(parts)
             poll = asyncio.ensure_future(self._poll())
             await worker.start()
             world.trace("%s: started", self.process.name)
@@ -173,6 +175,13 @@ class Machine:
         while True:
             await asyncio.sleep(self.world.poll_s * (0.5 + self.world.delays.random()))
             await self.client.poll()
+
+    def _executor(self, apps: Sequence[App], lane: RunSource) -> LocalExecutor:
+        world = self.world
+        settings = LocalSettings(
+            park_after_s=world.park_after_s, live_bodies_max=world.live_bodies_max, memory_bytes_max=0
+        )
+        return LocalExecutor(apps, BadLine(world, lane), settings)
 
     def _store(self, lane: int) -> SimStore:
         return SimStore(self.world, self, self.disks.setdefault(lane, MemoryDisk()))
