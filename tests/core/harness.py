@@ -15,6 +15,7 @@ from typing import Final
 from penstock.core.decide import decide
 from penstock.core.fold import fold
 from penstock.core.owed import owed
+from penstock.core.quick import quick
 from penstock.model import facts as f
 from penstock.model.commands import AcceptEvent, Command, RefuseRecord
 from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish
@@ -42,6 +43,8 @@ class Harness:
         self.journal: list[tuple[Fact | PositionRow, int]] = []
         self.commands: list[Command] = []
         self.story = Story()
+        self.quick_ones = 0
+        """How many commands took the short way, too."""
         self.may_raise = False
         """Whether ``decide`` may refuse a command for another reason than that it is malformed."""
 
@@ -49,9 +52,11 @@ class Harness:
         """Decide, fold and promote one command; check everything. Returns the facts."""
         self.now_ms = max(self.now_ms, at_ms if at_ms is not None else self.now_ms)
         self.commands.append(command)
+        short = self._short_way(command)
         facts = decide(self.tables, command, self.now_ms)
         assert not any(table.flight for table in self.tables.all), f"{command} was decided and changed a row"
         assert decide(self.tables, command, self.now_ms) == facts, f"{command} was decided in two ways"
+        followed: list[Effect] = []
         for fact in facts:
             if isinstance(fact, f.CommandRefused) and not isinstance(command, RefuseRecord):
                 # Else the refusal of what raised would hide our own mistakes.
@@ -60,11 +65,28 @@ class Harness:
             released = fold(self.tables, fact, self.now_ms)
             self._answer(fact)
             self._release(released)
+            followed += released
             self.journal.append((fact, self.now_ms))
+        if short is not None and not self.may_raise:
+            assert short == (facts, followed, self._in_flight()), f"{command} came out otherwise on the short way"
         self._move_position(command)
         self.tables.promote()
         self.check()
         return facts
+
+    def _short_way(self, command: Command) -> tuple[list[Fact], list[Effect], dict[str, dict[object, object]]] | None:
+        """What ``quick`` makes of the command, undone again; None where it leaves it to ``decide`` and ``fold``."""
+        done = quick(self.tables, command, self.now_ms)
+        written = self._in_flight()
+        self.tables.drop()
+        if done is None:
+            assert not written, f"{command} was left to the long way, and changed a row"
+            return None
+        self.quick_ones += 1
+        return list(done[0]), list(done[1]), written
+
+    def _in_flight(self) -> dict[str, dict[object, object]]:
+        return {table.spec.name: dict(table.flight) for table in self.tables.all if table.flight}
 
     def check(self) -> None:
         """The equation, and what must hold of the rows."""

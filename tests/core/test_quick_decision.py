@@ -1,49 +1,103 @@
-"""The short way of deciding about the commonest report decides what the long way does."""
+"""The short way (``core/quick.py``) leads where the long way leads. The harness compares the two for every command of
+every test of this layer; here is which commands must take it, and which must not."""
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
 import pytest
 
-from penstock.core import reports
-from penstock.core.decide import decide
-from penstock.core.fold import fold
-from penstock.model.commands import AcceptEvent, Report, SeeCatalogue
-from penstock.model.event import Envelope
-from penstock.model.facts import RunStarted, StepCompleted
-from penstock.model.function import AppSpec, EventTrigger, FunctionSpec
-from penstock.model.ids import ulid
-from penstock.model.operations import StepDone
-from penstock.model.place import Place
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
+from penstock.core.quick import quick
+from penstock.model import limits
+from penstock.model.commands import AcceptEvent
+from penstock.model.event import FUNCTION_FINISHED
+from penstock.model.facts import EventAccepted, RunCompleted, RunStarted, StepCompleted
+from penstock.model.function import EventTrigger
+from penstock.model.operations import BodyDone, Operation
+from tests.core.harness import Harness
+from tests.core.values import START_MS, accept, app, done, event, found, function, report, see, sleep
 
-NOW_MS = 1_795_323_198_051
+F = function("shop-f", "order/placed")
 
 
-@pytest.mark.parametrize("steps_before", [0, 1, 3])
-@pytest.mark.parametrize("dispatch_off", [0, -1])
-@pytest.mark.parametrize("step", ["new", "step-0"])
-def test_both_ways_decide_the_same(steps_before: int, dispatch_off: int, step: str) -> None:
-    tables = LaneTables(Place("g", 0, 1), MemoryStore())
-    app = AppSpec("a", (FunctionSpec("a-f", "f", (EventTrigger("x/y"),)),))
-    internal = ulid(NOW_MS, bytes(10))
-    event = Envelope(internal, internal, False, "x/y", b"{}", NOW_MS, NOW_MS)
-    run, dispatch = "", 1
-    for command in (SeeCatalogue("a", app, 0), AcceptEvent(event, "events", 0, 0)):
-        for fact in decide(tables, command, NOW_MS):
-            fold(tables, fact, NOW_MS)
-            run = fact.run if isinstance(fact, RunStarted) else run
-    for n in range(steps_before):
-        done = StepDone(f"step-{n}", f"step-{n}", b"1", NOW_MS)
-        for fact in decide(tables, Report(run, "", 0, dispatch, (done,)), NOW_MS):
-            fold(tables, fact, NOW_MS)
-        dispatch += 1
-    command = Report(run, "", 0, dispatch + dispatch_off, (StepDone(step, step, b"2", NOW_MS),))
-    quick = decide(tables, command, NOW_MS)
-    with patch.object(reports, "_one_step_after_another", lambda run, command: None):
-        slow = decide(tables, command, NOW_MS)
-    assert quick == slow
-    if step == "new" and not dispatch_off:
-        assert [type(fact) for fact in quick] == [StepCompleted]
+def started(*more: object) -> Harness:
+    harness = Harness()
+    harness.do(see(app(F, *more)))  # type: ignore[arg-type]
+    harness.do(accept(event()))
+    return harness
+
+
+def tell(harness: Harness, *operations: Operation) -> None:
+    effect = harness.out("")
+    harness.do(report(effect.run, effect.dispatch, *operations))
+
+
+def test_a_run_of_steps_one_after_another_takes_the_short_way_from_its_event_to_its_end() -> None:
+    harness = started()
+    tell(harness, done("a"))
+    tell(harness, done("b", b"2"))
+    tell(harness, BodyDone(b"3"))
+    assert harness.quick_ones == 4
+    kinds = {type(fact) for fact, _ in harness.journal}
+    assert kinds >= {EventAccepted, RunStarted, StepCompleted, RunCompleted}
+    assert not harness.tables.runs.scan(limit=9)
+    assert not harness.tables.steps.scan(limit=9)
+    assert not harness.tables.events.scan(limit=9)
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        (found("a"), found("b")),
+        (sleep("a"),),
+        (done("a"), done("b")),
+        (done("a", b"x" * (limits.STEP_OUTPUT_BYTES_MAX + 1)),),
+        (BodyDone(b"x" * (limits.RUN_RESULT_BYTES_MAX + 1)),),
+        (),
+    ],
+    ids=["parallel", "sleep", "two at once", "too large", "too large an end", "nothing"],
+)
+def test_what_is_rare_takes_the_long_way(operations: tuple[Operation, ...]) -> None:
+    harness = started()
+    before = harness.quick_ones
+    tell(harness, *operations)
+    assert harness.quick_ones == before
+
+
+def test_a_step_that_is_recorded_already_takes_the_long_way() -> None:
+    harness = started()
+    tell(harness, done("a"))
+    before = harness.quick_ones
+    tell(harness, done("a"))
+    assert harness.quick_ones == before
+
+
+def test_an_end_that_somebody_subscribes_to_takes_the_long_way() -> None:
+    harness = started(function("shop-audit", FUNCTION_FINISHED))
+    before = harness.quick_ones
+    tell(harness, BodyDone(b"1"))
+    assert harness.quick_ones == before
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        accept(event(name="nobody/listens")),
+        accept(event(at_ms=START_MS + 60_000)),
+        accept(event(at_ms=limits.EVENT_TS_MAX_MS + 1)),
+        accept(event(id="half a \ud800")),
+    ],
+    ids=["nobody", "later", "no time", "no id"],
+)
+def test_an_event_that_does_not_start_one_function_now_takes_the_long_way(given: AcceptEvent) -> None:
+    harness = Harness()
+    harness.do(see(app(F)))
+    assert quick(harness.tables, given, START_MS) is None
+    assert not any(table.flight for table in harness.tables.all)
+
+
+def test_an_event_seen_before_and_one_for_two_functions_take_the_long_way() -> None:
+    harness = started()
+    before = harness.quick_ones
+    harness.do(accept(event(), offset=1))
+    harness.do(see(app(F, function("shop-g", EventTrigger("order/*"))), offset=1))
+    harness.do(accept(event(number=2), offset=2))
+    assert harness.quick_ones == before

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.core import fold as folding
@@ -16,6 +17,7 @@ from penstock.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, F
 from penstock.model.commands import AcceptEvent
 from penstock.model.effects import Effect
 from penstock.model.facts import (
+    CatalogueSeen,
     DispatchLost,
     LaneFenced,
     RunCompleted,
@@ -135,13 +137,14 @@ async def test_a_fold_that_fails_stops_the_lane_and_says_which(rig: Rig, monkeyp
 
     await rig.register(SHOP)
     owner = await rig.own()
-    monkeypatch.setitem(folding.FOLD, RunStarted, broken)
-    await rig.send(event(1))
+    await until(lambda: rig.facts(CatalogueSeen))
+    monkeypatch.setitem(folding.FOLD, CatalogueSeen, broken)
+    await rig.register(msgspec.structs.replace(SHOP, version="2"))
     await until(owner.task.done)
     error = owner.task.exception()
     assert isinstance(error, InternalError)
-    assert "RunStarted" in str(error) and "lane 0" in str(error) and "KeyError" in str(error)
-    assert rig.facts(RunStarted) == []
+    assert "CatalogueSeen" in str(error) and "lane 0" in str(error) and "KeyError" in str(error)
+    assert len(rig.facts(CatalogueSeen)) == 1, "what could not be folded was not appended"
 
 
 async def test_the_queue_is_bounded_in_commands_and_bytes(rig: Rig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.lane.lane import Item
+from penstock.lane.turn import Item
 from penstock.lane.outbox import message_key
 from penstock.lane.sources import Intake, Taken
 from penstock.log.port import Produced

@@ -15,7 +15,7 @@ from penstock.core.steps.run import is_resolved
 from penstock.core.tables import Tables
 from penstock.model import limits
 from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
-from penstock.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepCompleted, StepFailed
+from penstock.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepFailed
 from penstock.model.operations import BodyErrored, Failure, StepDone, StepErrored
 from penstock.model.rows import Hand, RunRow, StepRow
 
@@ -31,8 +31,6 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         return []  # A late answer to a run that is already over.
     if not 0 < command.dispatch <= run.dispatch:
         return []  # It was never handed out.
-    if (quick := _one_step_after_another(run, command)) is not None:
-        return [quick]
     plan = Plan(tables, run, command.dispatch, now_ms)
     if command.step:
         return _of_step(plan, command)
@@ -46,24 +44,6 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         body.errored(plan, _nothing())
     plan.close_body()
     return plan.facts
-
-
-def _one_step_after_another(run: RunRow, command: Report) -> StepCompleted | None:
-    """The decision about the commonest report, without a ``Plan``: the body is out and ran one new step.
-
-    It is what the rest of this module decides, too (a test compares the two), in half the time.
-    """
-    if len(command.operations) != 1 or command.step or run.body != Hand.OUT or run.body_dispatch != command.dispatch:
-        return None
-    done = command.operations[0]
-    if type(done) is not StepDone or done.step in run.steps or len(run.steps) >= limits.STEPS_PER_RUN_MAX:
-        return None
-    size = len(done.data)
-    if size > limits.STEP_OUTPUT_BYTES_MAX or run.bytes + size > limits.RUN_STATE_BYTES_MAX:
-        return None
-    return StepCompleted(
-        run.run, done.step, done.name, done.kind, 0, command.dispatch, done.data, done.started_at_ms, True
-    )
 
 
 def _nothing() -> BodyErrored:

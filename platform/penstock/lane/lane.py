@@ -15,11 +15,8 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
-from penstock.core.decide import decide
-from penstock.core.fold import fold
 from penstock.errors import Corruption, OperatorError
 from penstock.lane.clock import CLOCK_CHECK_MS, clock_off_ms
 from penstock.lane.counting import count_facts
@@ -32,11 +29,11 @@ from penstock.lane.offsets import commit_offsets
 from penstock.lane.outbox import Outbox
 from penstock.lane.ownership import NotOwned, take_over, wait_a_little
 from penstock.lane.parts import LaneParts, Source
-from penstock.lane.restore import Reached, cannot_fold
+from penstock.lane.restore import Reached
 from penstock.lane.sources import Intake, Taken
 from penstock.lane.timers import Timers
+from penstock.lane.turn import Item, Turn
 from penstock.lane.upkeep import Upkeep
-from penstock.lane.weight import payload_bytes
 from penstock.model.commands import (
     AcceptEvent,
     CleanUp,
@@ -46,11 +43,9 @@ from penstock.model.commands import (
     NotePublished,
     OpenSource,
     ParkDispatch,
-    RefuseRecord,
     ReleaseLane,
     Report,
 )
-from penstock.model.effects import Effect
 from penstock.model.facts import Fact
 from penstock.model.journal import Position
 from penstock.model.messages import group_topic
@@ -60,7 +55,6 @@ from penstock.state.tables import LaneTables
 from penstock.telemetry import say
 from penstock.wire.journal import Validity
 
-Item = Command | Taken
 LOG: Final = logging.getLogger("penstock.lane")
 POSITIONS_AFTER_S: Final = 0.5
 RECORDED_LOOK_S: Final = 0.005
@@ -72,16 +66,6 @@ KEPT: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
 
 class LetGo(Exception):
     """The lane was let go in good order."""
-
-
-@dataclass(slots=True)
-class _Turn:
-    """What one turn decided; ``positions`` as they were before it, to go back to."""
-
-    items: list[Item]
-    facts: list[Fact]
-    effects: list[Effect]
-    before: dict[Source, int]
 
 
 class Lane:
@@ -238,7 +222,7 @@ class Lane:
         assert self._tasks is not None
         self._debts.settle(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
 
-    async def _reopen(self, turn: _Turn, why: Void | Fenced) -> None:
+    async def _reopen(self, turn: Turn, why: Void | Fenced) -> None:
         """An append went wrong: what it decided is void. Fence again and decide its commands again."""
         self._undo(turn)
         self._taking_over = True  # From here on the tables may be ahead of the journal object.
@@ -249,11 +233,11 @@ class Lane:
         await self._take_over()
         self.timers.reload()
 
-    def _undo(self, turn: _Turn) -> None:
+    def _undo(self, turn: Turn) -> None:
         self.tables.drop()
         self._positions = turn.before
         self._queue.extendleft(reversed(turn.items))
-        self._queue_bytes += sum(len(item.event.data) for item in turn.items if type(item) is AcceptEvent)
+        self._queue_bytes += turn.event_bytes
 
     async def _open_sources(self) -> dict[Source, int]:
         """Where each source is read from. A new one is opened by a fact, queued before anything it brings (rule 18)."""
@@ -314,42 +298,13 @@ class Lane:
                     await asyncio.sleep(RECORDED_LOOK_S)
         raise LetGo
 
-    def _decide(self) -> _Turn | None:
+    def _decide(self) -> Turn | None:
         """Decide and fold what waits, in flight. None: nothing worth a record came of it."""
-        settings, tables, queue = self._settings, self.tables, self._queue
-        turn = _Turn([], [], [], dict(self._positions))
-        items, facts, effects = turn.items, turn.facts, turn.effects
+        turn = Turn(dict(self._positions))
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
-        size = 0
-        while queue and len(items) < settings.turn_commands_max and len(facts) < settings.turn_facts_max:
-            if size >= settings.turn_bytes_max:
-                break
-            item = queue.popleft()
-            items.append(item)
-            command: Command | None
-            if type(item) is Taken:
-                command = item.command
-                self._positions[item.position.topic, item.position.partition] = item.position.offset
-                if command is None:
-                    continue
-            else:
-                command = item  # type: ignore[assignment]
-                assert command is not None
-                kind = type(command)
-                if kind is AcceptEvent:
-                    self._queue_bytes -= len(command.event.data)  # type: ignore[union-attr]
-                if kind is AcceptEvent or kind is RefuseRecord:
-                    self._positions[command.topic, command.partition] = command.offset + 1  # type: ignore[union-attr]
-            decided = decide(tables, command, now_ms)
-            if decided:
-                facts += decided
-                for fact in decided:
-                    try:
-                        effects += fold(tables, fact, now_ms)
-                    except Exception as error:
-                        raise cannot_fold(tables, fact, error) from error
-                size += payload_bytes(decided)
-        if not facts and not (self._positions_due and self._positions) and not self._record_due:
+        turn.fill(self._queue, self.tables, self._positions, now_ms, self._settings)
+        self._queue_bytes -= turn.event_bytes
+        if not turn.facts and not (self._positions_due and self._positions) and not self._record_due:
             self._positions_due = False
             return None
         self._positions_due = self._record_due = False
@@ -366,7 +321,7 @@ class Lane:
             else:
                 rows.put(source, PositionRow(*source, offset))
 
-    async def _commit(self, turn: _Turn) -> None:
+    async def _commit(self, turn: Turn) -> None:
         """Append what a turn decided; only then does anything of it take effect."""
         positions = tuple(Position(topic, partition, offset) for (topic, partition), offset in self._positions.items())
         facts = tuple(turn.facts)

@@ -1,0 +1,79 @@
+"""What one turn of a lane decides: everything that waits, command by command, each seeing what those before it changed.
+
+A turn becomes one journal record, so it ends where that would become too large. Nothing here waits or knows the log;
+``Turn`` keeps what is needed to take it all back (``lane.py``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.decide import decide
+from penstock.core.fold import fold
+from penstock.core.quick import quick
+from penstock.lane.parts import Source
+from penstock.lane.restore import cannot_fold
+from penstock.lane.settings import LaneSettings
+from penstock.lane.sources import Taken
+from penstock.lane.weight import FACT_BYTES, payload_bytes
+from penstock.model.commands import AcceptEvent, Command, RefuseRecord, Report
+from penstock.model.effects import Effect
+from penstock.model.facts import Fact
+from penstock.state.tables import LaneTables
+
+Item = Command | Taken
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn decided; ``before`` are the positions as they were, to go back to."""
+
+    before: dict[Source, int]
+    items: list[Item] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+
+    @property
+    def event_bytes(self) -> int:
+        """The payloads of the events it took from the queue."""
+        return sum([len(item.event.data) for item in self.items if type(item) is AcceptEvent])
+
+    def fill(
+        self, queue: deque[Item], tables: LaneTables, positions: dict[Source, int], now_ms: int, settings: LaneSettings
+    ) -> None:
+        """Decide and fold what waits in ``queue``, in flight; how far that has read goes into ``positions``.
+
+        Raises InternalError on a fact that cannot be folded.
+        """
+        items, facts, effects = self.items, self.facts, self.effects
+        size, facts_max, bytes_max = 0, settings.turn_facts_max, settings.turn_bytes_max
+        for _ in range(min(len(queue), settings.turn_commands_max)):
+            if len(facts) >= facts_max or size >= bytes_max:
+                break
+            item: Any = queue.popleft()  # ``Any``: its class is looked at here.
+            items.append(item)
+            kind = type(item)
+            if kind is not Report:  # By far the most are reports.
+                if kind is AcceptEvent or kind is RefuseRecord:
+                    positions[item.topic, item.partition] = item.offset + 1
+                elif kind is Taken:
+                    positions[item.position.topic, item.position.partition] = item.position.offset
+                    item = item.command
+                    if item is None:
+                        continue
+            done = quick(tables, item, now_ms)
+            if done is not None:
+                facts += done[0]
+                effects += done[1]
+                size += FACT_BYTES * len(done[0]) + done[2]
+                continue
+            decided = decide(tables, item, now_ms)
+            facts += decided
+            for fact in decided:
+                try:
+                    effects += fold(tables, fact, now_ms)
+                except Exception as error:
+                    raise cannot_fold(tables, fact, error) from error
+            size += payload_bytes(decided)
