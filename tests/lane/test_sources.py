@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from penstock.lane.turn import Item
 from penstock.lane.outbox import message_key
 from penstock.lane.sources import Intake, Taken
+from penstock.lane.turn import Item
 from penstock.log.port import Produced
 from penstock.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
 from penstock.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
