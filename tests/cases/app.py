@@ -201,3 +201,30 @@ async def many_steps(ctx: Context) -> None:
 @app.function()
 async def on_demand(ctx: Context) -> dict[str, object]:
     return {"got": dict(ctx.event.data)}
+
+
+async def compute(length_s: float) -> int:
+    note(f"computing {os.getpid()}")
+    ends, n = time.monotonic() + length_s, 0
+    while time.monotonic() < ends:
+        n += 1
+    return n
+
+
+@app.function(on="cases/compute")
+async def computing(ctx: Context) -> int:
+    return await ctx.step.run("compute", compute, float(ctx.event.data["length_s"]))
+
+
+async def work_once_interrupted(run: str) -> int:
+    before = NOTES.read_text().count(f"working {run}")
+    note(f"working {run} {os.getpid()}")
+    if not before:
+        await asyncio.sleep(3600)
+    return os.getpid()
+
+
+@app.function(on="cases/interrupted")
+async def interrupted(ctx: Context) -> list[int]:
+    before = await ctx.step.run("before", lambda: note(f"before {ctx.run_id}") or os.getpid())
+    return [before, await ctx.step.run("work", work_once_interrupted, ctx.run_id)]
