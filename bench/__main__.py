@@ -24,6 +24,7 @@ SHORT = {
     "timers": ["--n", "30000", "--wakes", "20000"],
     "restart": ["--runs", "20000", "--times", "1"],
     "lanes": ["--runs", "15000"],
+    "executors": ["--runs", "5000", "--computing", "100"],
     "steady": ["--minutes", "2"],
 }
 COLUMNS = ("value", "unit", "p50_ms", "p99_ms", "c", "durability", "cpu_s_per_1000_runs", "others_cores")

@@ -17,6 +17,8 @@ from typing import Final
 
 from bench.rig.functions import THREE, app
 from penstock.dev import tune_process
+from penstock.execute.children import executors_of
+from penstock.execute.pool import Pool, PoolSettings
 from penstock.lane.settings import LaneSettings
 from penstock.log.embedded import EmbeddedLog
 from penstock.log.port import Produced, Writer
@@ -29,6 +31,7 @@ from penstock.worker import Worker, WorkerParts
 
 WATCHED_EVERY: Final = 32
 THREE_SLUG: Final = f"{app.id}-three"
+TARGET: Final = "bench.rig.functions:app"
 
 
 class Engine:
@@ -42,12 +45,15 @@ class Engine:
         lanes: int = 1,
         durability: str = "fsync",
         settings: LaneSettings | None = None,
+        executors: int = 0,
     ) -> None:
+        """``executors``: child processes that run the functions; 0: this one does."""
         self.lanes = lanes
         self._directory = directory
         self._durability = durability
         self._on_facts = on_facts
         self._settings = settings or LaneSettings()
+        self._executors = executors
         self._stack = AsyncExitStack()
         self._writers: list[Writer] = []
         self._tail = int.from_bytes(os.urandom(10), "big") >> 1
@@ -58,6 +64,11 @@ class Engine:
         self.log = await EmbeddedLog.open(self._directory / "log", durability=self._durability)
         self._stack.push_async_callback(self.log.close)
         budget = RocksBudget()
+        self.pool: Pool | None = None
+        if self._executors:
+            self.pool = Pool(PoolSettings(executors=self._executors, targets=(TARGET,)))
+            await self.pool.start()
+            self._stack.push_async_callback(self.pool.close)
         parts = WorkerParts(
             log=self.log,
             group=app.id,
@@ -65,6 +76,7 @@ class Engine:
             apps=[app],
             make_store=lambda lane: RocksStore(self._directory / "state" / str(lane), budget),
             settings=self._settings,
+            make_executor=executors_of(self.pool) if self.pool is not None else None,
             on_facts=self._on_facts,
         )
         self.worker = Worker(parts)
@@ -98,9 +110,13 @@ class Engine:
 
 
 class ClosedLoop:
-    """Keeps so many three-step runs going: whenever some end, as many events follow, in the same turn of the loop."""
+    """Keeps so many runs going: whenever some end, as many events follow, in the same turn of the loop.
 
-    def __init__(self, outstanding: int) -> None:
+    Three-step runs, if not told otherwise.
+    """
+
+    def __init__(self, outstanding: int, event: str = THREE, slug: str = THREE_SLUG, data: bytes = b'{"n":1}') -> None:
+        self._event, self._slug, self._data = event, slug, data
         self.latencies_s: list[float] = []
         self.failed = 0
         self._outstanding = outstanding
@@ -151,7 +167,7 @@ class ClosedLoop:
         assert self.engine is not None
         self._left -= count
         begun, lanes = time.perf_counter(), self.engine.lanes
-        made = self.engine.inject(THREE, [b'{"n":1}'] * count)
+        made = self.engine.inject(self._event, [self._data] * count)
         for internal, at_ms, partition in made[::WATCHED_EVERY]:
             lane = lane_of_source("events", partition, lanes)
-            self._watched[run_id(at_ms, internal, THREE_SLUG, "", lane=lane, lanes=lanes)] = begun
+            self._watched[run_id(at_ms, internal, self._slug, "", lane=lane, lanes=lanes)] = begun

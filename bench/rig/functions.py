@@ -8,6 +8,7 @@ from penstock import App, Context
 
 THREE: Final = "bench/three"
 NAP: Final = "bench/nap"
+COMPUTE: Final = "bench/compute"
 NOBODY: Final = "bench/nobody"
 app = App("bench")
 
@@ -29,3 +30,22 @@ async def three(ctx: Context) -> int:
 async def nap(ctx: Context) -> None:
     """A sleep as long as the event says, in seconds."""
     await ctx.step.sleep("nap", float(ctx.event.data["s"]))
+
+
+def count_primes(below: int) -> int:
+    """Pure Python that computes: some milliseconds of one interpreter."""
+    return sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, below))
+
+
+async def compute(below: int) -> int:
+    """The same on the loop."""
+    return count_primes(below)
+
+
+@app.function(on=COMPUTE)
+async def computing(ctx: Context) -> int:
+    """Three steps that compute."""
+    below = ctx.event.data["below"]
+    a = await ctx.step.run("one", compute, below)
+    b = await ctx.step.run("two", compute, below)
+    return a + b + await ctx.step.run("three", compute, below)

@@ -198,6 +198,18 @@ async def block(ctx: Context) -> str:
     return await ctx.step.run("block", step)
 
 
+@app.function(on="brief", step_timeout=1)
+async def brief(ctx: Context) -> int:
+    async def compute() -> int:
+        note(ctx, "computing")
+        ends = time.monotonic() + 0.4
+        while time.monotonic() < ends:
+            pass
+        return 1
+
+    return sum(await asyncio.gather(*(ctx.step.run("n", compute) for _ in range(8))))
+
+
 @app.function(on="environ")
 async def environ(ctx: Context) -> str:
     return os.environ.get("SUITE_TOLD", "")

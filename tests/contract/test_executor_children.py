@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from penstock.errors import ConfigError, OperatorError
-from penstock.execute.pool import ChildProcess, Pool, PoolSettings
+from penstock.execute.children import ChildrenExecutor
+from penstock.execute.pool import Pool, PoolSettings
 from penstock.model.facts import DispatchLost, RunCompleted, RunFailed
 from penstock.model.limits import DISPATCHES_LOST_MAX
 from tests.contract.executor_stage import LOCAL, Scene, Stage
@@ -138,10 +139,18 @@ def test_a_step_that_blocks_for_longer_than_its_timeout_costs_its_process(play: 
     play(scenario)
 
 
+def test_steps_that_block_one_after_another_are_each_given_their_time(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("brief")) == 8  # 3.2 s without a breath; each of them may take one.
+        assert scene.world.lost == [] and len(scene.notes) == 8
+
+    play(scenario)
+
+
 def test_a_silent_process_is_killed(play: Play, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code in C that holds the interpreter: nothing in that process can do anything about it."""
     monkeypatch.setattr("penstock.execute.pool.SILENCE_EXTRA_S", 0.5)
-    monkeypatch.setattr(ChildProcess, "_patience_s", lambda self: 0.5)
+    monkeypatch.setattr(ChildrenExecutor, "time_of", lambda self, child: 500 * child.dispatches)
 
     async def scenario(scene: Scene) -> None:
         assert stage.pool is not None

@@ -22,8 +22,8 @@ from penstock.execute.op import Op, attempt
 
 log = logging.getLogger(__name__)
 
-GiveUp = Callable[[FrameType | None, float], None]
-"""Told what the loop's thread executes and for how many seconds the loop has been blocked."""
+Look = Callable[[FrameType | None], None]
+"""Told what the loop's thread executes while it is blocked."""
 ASK_EVERY_S: Final = 0.1
 FRAMES_SHOWN: Final = 3
 
@@ -31,10 +31,11 @@ FRAMES_SHOWN: Final = 3
 class LoopWatch:
     """Watches the running loop from ``start`` to ``stop``."""
 
-    def __init__(self, after_s: float = 0.2, give_up: GiveUp | None = None) -> None:
-        """``give_up`` is called by the watching thread again and again while the loop is blocked."""
+    def __init__(self, after_s: float = 0.2, *, level: int = logging.WARNING, look: Look | None = None) -> None:
+        """``look`` is called by the watching thread, again and again, while the loop is blocked."""
         self._after_s = after_s
-        self._give_up = give_up
+        self._level = level
+        self._look = look
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._stopped = threading.Event()
@@ -67,33 +68,33 @@ class LoopWatch:
             while not self._alive.wait(ASK_EVERY_S):
                 if self._stopped.is_set():
                     return
-                if self._give_up is not None:
-                    now = sys._current_frames().get(self._thread_id)
-                    self._give_up(now, time.monotonic() - asked_at)
+                if self._look is not None:
+                    self._look(sys._current_frames().get(self._thread_id))
             took_ms = (time.monotonic() - asked_at) * 1_000
-            log.warning("event loop was blocked took_ms=%d %s\n%s", took_ms, where, stack)
+            log.log(self._level, "event loop was blocked took_ms=%d %s\n%s", took_ms, where, stack)
 
 
-def executing(frame: FrameType | None) -> tuple[Body | None, str]:
-    """The body that a stack executes, and the step; the step is empty between steps."""
-    step = ""
+def executing(frame: FrameType | None) -> tuple[Body | None, Op | None]:
+    """The body that a stack executes, and the step; no step between steps, no body in a step's own task."""
+    found: Op | None = None
     while frame is not None:
         if frame.f_code is attempt.__code__:
             op = frame.f_locals.get("op")
-            step = op.step if isinstance(op, Op) else ""
+            found = op if isinstance(op, Op) else None
         body = frame.f_locals.get("self") if frame.f_code in _BODIES else None
         if isinstance(body, Body):
-            return body, step
+            return body, found
         frame = frame.f_back
-    return None, step
+    return None, found
 
 
 def named(frame: FrameType | None) -> str:
     """The run and step that a stack executes, as log fields; empty where it executes neither."""
-    body, step = executing(frame)
+    body, op = executing(frame)
     if body is not None:
-        return f"function={body.function.spec.slug} run={body.run_id} step={step or '(between steps)'}"
-    return f"step={step}" if step else "function=(none: penstock itself)"
+        step = op.step if op is not None else "(between steps)"
+        return f"function={body.function.spec.slug} run={body.run_id} step={step}"
+    return f"step={op.step}" if op is not None else "function=(none: penstock itself)"
 
 
 _BODIES: Final = frozenset({Body._main.__code__, Body.outcome.__code__})

@@ -184,7 +184,8 @@ class Child:
         await asyncio.get_running_loop().create_unix_connection(lambda: self.line, sock=sock)
         functions = {slug: f.spec.step_timeout_ms for app in self.apps for slug, f in app.functions.items()}
         self.line.send(Hello(functions))
-        watch = LoopWatch(give_up=_give_up)
+        # Here a blocked loop holds up nobody but what runs beside it: nothing to warn of.
+        watch = LoopWatch(level=logging.DEBUG, look=Patience().look)
         watch.start()
         await self.ended.wait()
         watch.stop()
@@ -230,22 +231,36 @@ def _parent_gone() -> None:
     os._exit(PARENT_GONE)  # At once: somebody else may run the same steps soon.
 
 
-def _give_up(frame: FrameType | None, blocked_s: float) -> None:
-    """Called by a thread while the loop is blocked: nothing but our death would stop an attempt that takes too long."""
-    body, step = executing(frame)
-    if body is None or blocked_s * 1_000 <= body.function.spec.step_timeout_ms:
-        return
-    say(
-        LOG,
-        "executor ended itself",
-        level=logging.ERROR,
-        why="a step has blocked it for longer than the function's step_timeout; what else it ran is handed out again",
-        function=body.function.spec.slug,
-        run=body.run_id,
-        step=step or "(between steps)",
-        blocked_s=round(blocked_s, 1),
-    )
-    os._exit(BLOCKED)
+class Patience:
+    """Ends this process when one attempt has blocked the loop for longer than its function's step_timeout.
+
+    Nothing but that would stop it. Several attempts that block one after another are each given their time.
+    """
+
+    def __init__(self) -> None:
+        self._blocking: tuple[object, object] = (None, None)
+        self._since_s = 0.0
+
+    def look(self, frame: FrameType | None) -> None:
+        """Called by a thread, again and again, while the loop is blocked."""
+        body, op = executing(frame)
+        now_s = time.monotonic()
+        if (body, op) != self._blocking:
+            self._blocking, self._since_s = (body, op), now_s
+        blocked_s = now_s - self._since_s
+        if body is None or blocked_s * 1_000 <= body.function.spec.step_timeout_ms:
+            return
+        say(
+            LOG,
+            "executor ended itself",
+            level=logging.ERROR,
+            why="an attempt blocked it for longer than the function's step_timeout; what else it ran is run again",
+            function=body.function.spec.slug,
+            run=body.run_id,
+            step=op.step if op is not None else "(between steps)",
+            blocked_s=round(blocked_s, 1),
+        )
+        os._exit(BLOCKED)
 
 
 def die_with_parent(alive: int) -> None:

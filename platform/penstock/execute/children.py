@@ -199,9 +199,10 @@ class ChildrenExecutor:
                 for effect in effects:
                     self.source.unpark(Unpark(run, effect.step, effect.dispatch))
 
-    def functions_at(self, child: ChildProcess) -> set[str]:
-        """The functions that a child has dispatches of."""
-        return {held.function for held in self._runs.values() if held.child is child and held.out}
+    def time_of(self, child: ChildProcess) -> int:
+        """Milliseconds that what is under way in a child may take, one attempt after another."""
+        here = [held for held in self._runs.values() if held.child is child]
+        return sum(child.functions.get(held.function, 0) * len(held.out) for held in here)
 
     # --- the books ------------------------------------------------------------------------------------
 

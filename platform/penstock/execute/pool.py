@@ -57,8 +57,8 @@ STEADY_S: Final = 10.0
 """A child that was up for so long was fine: the backoff begins anew."""
 START_MAX_S: Final = 120.0
 END_MAX_S: Final = 5.0
-SILENCE_EXTRA_S: Final = 5.0
-"""A child is killed after silence for the longest step timeout it may be busy with, and this."""
+SILENCE_EXTRA_S: Final = 10.0
+"""A child is killed when it is silent for this, and for the step timeouts of all it may be busy with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +95,8 @@ class Face(Protocol):
         """A child came up, or there is none any more."""
         ...
 
-    def functions_at(self, child: ChildProcess) -> set[str]:
-        """The functions that a child has dispatches of."""
+    def time_of(self, child: ChildProcess) -> int:
+        """Milliseconds that what is under way in a child may take, one attempt after another."""
         ...
 
 
@@ -183,7 +183,10 @@ class ChildProcess:
             self.send(Ping(self._asked))
             return
         silent_s = now_s - self._asked_s
-        if silent_s > SILENCE_EXTRA_S + (self._patience_s() if self.up else START_MAX_S):
+        if silent_s <= SILENCE_EXTRA_S:
+            return
+        # One turn of its loop may run an attempt of each dispatch that is under way in it.
+        if silent_s - SILENCE_EXTRA_S > (self._pool.time_of(self) / 1_000 if self.up else START_MAX_S):
             say(
                 LOG,
                 "executor silent",
@@ -193,11 +196,6 @@ class ChildProcess:
                 silent_s=round(silent_s),
             )
             self.kill()
-
-    def _patience_s(self) -> float:
-        """How long its loop may be blocked: as long as the longest attempt that may be what blocks it."""
-        busy_with = self._pool.functions_at(self)
-        return max((self.functions.get(f, 0) / 1_000 for f in busy_with), default=START_MAX_S)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -351,9 +349,9 @@ class Pool:
         """It has ended."""
         self._faces.pop(number, None)
 
-    def functions_at(self, child: ChildProcess) -> set[str]:
-        """The functions that a child has dispatches of."""
-        return {function for face in self._faces.values() for function in face.functions_at(child)}
+    def time_of(self, child: ChildProcess) -> int:
+        """Milliseconds that what is under way in a child may take, one attempt after another."""
+        return sum(face.time_of(child) for face in self._faces.values())
 
     # --- what children tell -----------------------------------------------------------------------
 
