@@ -13,10 +13,8 @@ import asyncio
 import gc
 import logging
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,13 +23,13 @@ import msgspec
 
 from penstock.api.door import DoorConfig
 from penstock.api.server import Served, build_app, serve
-from penstock.errors import ConfigError, OperatorError
+from penstock.errors import ConfigError
 from penstock.execute.blocking import LoopWatch
 from penstock.execute.children import executors_of
 from penstock.execute.pool import Pool, PoolSettings
+from penstock.history.child import Child
 from penstock.history.index import prepare
 from penstock.history.process import Options as HistoryOptions
-from penstock.history.process import command as history_command
 from penstock.history.service import Follows
 from penstock.lane.parts import OnFacts
 from penstock.lane.settings import LaneSettings
@@ -44,7 +42,6 @@ from penstock.wire.schemas import EventSchemas
 from penstock.worker import Worker, WorkerParts
 
 LOG: Final = logging.getLogger("penstock.dev")
-HISTORY_STOP_S: Final = 5.0
 LANES_DEFAULT: Final = 1
 SWITCH_INTERVAL_S: Final = 0.0005
 YOUNG_OBJECTS: Final = 20_000
@@ -97,7 +94,7 @@ class DevServer:
         self.pool: Pool | None = None
         self.worker: Worker | None = None
         self.served: Served | None = None
-        self._history: subprocess.Popen[bytes] | None = None
+        self._history: Child | None = None
         self._watch: asyncio.Task[None] | None = None
         self._blocking: LoopWatch | None = None
 
@@ -159,11 +156,8 @@ class DevServer:
         lanes = asyncio.ensure_future(self.worker.wait())
         try:
             while not lanes.done():
-                if self._history is not None and self._history.poll() is not None:
-                    raise OperatorError(
-                        f"the history process ended with exit code {self._history.returncode}; its reason is above. "
-                        "Events and runs are not affected; start again to read them."
-                    )
+                if self._history is not None:
+                    self._history.check()
                 await asyncio.wait([lanes], timeout=1.0)
             lanes.result()
         finally:
@@ -182,7 +176,8 @@ class DevServer:
             await self.worker.stop(0)
         if self.pool is not None:
             await self.pool.close()
-        await self._stop_history()
+        if self._history is not None:
+            await self._history.stop()
         if self.log is not None:
             await self.log.close()
 
@@ -201,22 +196,8 @@ class DevServer:
             events=("events",),
             retention_ms=self.settings.lane.history_ms,
         )
-        line = history_command(HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows))
-        # Its own session: a Ctrl-C in the terminal reaches only us, and we end it by closing its input.
-        self._history = subprocess.Popen(line, stdin=subprocess.PIPE, start_new_session=True)
-
-    async def _stop_history(self) -> None:
-        process, self._history = self._history, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
-        try:
-            await asyncio.to_thread(process.wait, HISTORY_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            await asyncio.to_thread(process.wait)
+        self._history = Child(HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows))
+        self._history.start()
 
 
 def made_with(data: Path) -> Made | None:

@@ -15,13 +15,13 @@ from penstock.api.answers import TEXT, answer
 from penstock.api.budget import read_body
 from penstock.api.door import DOOR, Door
 from penstock.api.keys import may_act
+from penstock.api.positions import named, shown
 from penstock.errors import BadRequest, NotFound
 from penstock.model import limits
 from penstock.model.commands import InvokeFunction
 from penstock.model.event import FUNCTION_INVOKED, Envelope
 from penstock.model.function import CronTrigger, FunctionSpec, Trigger
 from penstock.model.ids import home_of, ulid
-from penstock.model.messages import Reply, group_topic
 
 
 class Invoke(msgspec.Struct):
@@ -53,13 +53,8 @@ async def post_invoke(request: web.Request) -> web.Response:
     if said.get("status") != "started":
         known = ", ".join(sorted(fn.slug for app in door.catalogue.apps.values() for fn in app.functions)[:20])
         raise NotFound(f"function {slug[:255]!r} not found. Known functions: {known or 'none'}.")
-    await seen_by_history(door, reply)
-    return answer({"id": event.internal_id, "run_id": said["run"], "status": 200}, content_type=TEXT)
-
-
-async def seen_by_history(door: Door, reply: Reply) -> None:
-    """Wait (bounded) until reads show what the reply tells of, so that who asked may read at once."""
-    await door.shown.wait_folded(group_topic(door.config.group, "journal"), reply.lane, reply.offset)
+    await shown(door, reply)
+    return named(answer({"id": event.internal_id, "run_id": said["run"], "status": 200}, content_type=TEXT), reply)
 
 
 async def get_dev(request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from penstock.errors import Busy
+from penstock.errors import Busy, LogUnavailable
 from penstock.history.queries import Queries
 
 READS_WAITING_MAX: Final = 200
@@ -25,6 +25,8 @@ class Reads:
         self._queries = Queries(index)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history-reads")
         self._waiting = 0
+        self._waiters: dict[asyncio.Future[None], tuple[tuple[str, int], int]] = {}
+        self._poller: asyncio.Task[None] | None = None
 
     async def ask(self, question: Callable[[Queries], T]) -> T:
         """The answer to a question. Raises Busy when too many wait, LogUnavailable where there is no index yet."""
@@ -38,12 +40,30 @@ class Reads:
 
     async def wait_folded(self, journal: str, lane: int, offset: int) -> bool:
         """Wait until the index shows a lane's record at ``offset``, FOLDED_WAIT_S_MAX at most. Whether it does."""
-        deadline = asyncio.get_running_loop().time() + FOLDED_WAIT_S_MAX
-        while await self.ask(lambda queries: queries.position(journal, lane)) <= offset:
-            if asyncio.get_running_loop().time() > deadline:
-                return False
-            await asyncio.sleep(FOLDED_POLL_S)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = ((journal, lane), offset)
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
+        try:
+            await asyncio.wait_for(waiter, FOLDED_WAIT_S_MAX)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.pop(waiter, None)
         return True
+
+    async def _poll(self) -> None:
+        """Ask how far the index is, once for all who wait, while anybody does."""
+        while self._waiters:
+            try:
+                folded = await self.ask(lambda queries: queries.positions())
+            except (Busy, LogUnavailable):
+                folded = {}
+            for waiter, (place, offset) in tuple(self._waiters.items()):
+                if folded.get(place, 0) > offset and not waiter.done():
+                    waiter.set_result(None)
+                    del self._waiters[waiter]
+            await asyncio.sleep(FOLDED_POLL_S)
 
     async def status_of(self, run: str) -> str | None:
         """The status of a run; None where there is none."""
@@ -52,5 +72,7 @@ class Reads:
 
     def close(self) -> None:
         """Wait for the read under way, then let go of the index."""
+        if self._poller is not None:
+            self._poller.cancel()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._queries.close()

@@ -13,11 +13,11 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from penstock.api import positions
 from penstock.api.answers import answer, found, iso, parse_number, parse_time, raw_json
 from penstock.api.door import DOOR, Door
-from penstock.api.functions import seen_by_history
 from penstock.api.keys import may_act
-from penstock.errors import BadRequest, NotFound
+from penstock.errors import BadRequest, Busy, NotFound
 from penstock.history.fold import STATUSES
 from penstock.history.queries import PAGE_ROWS_MAX, EventSeen, Page, RunFilter, RunInFull, RunSeen
 from penstock.history.trail import AttemptSeen, StepSeen
@@ -103,14 +103,19 @@ async def cancel_run(request: web.Request) -> web.Response:
     request_id = door.requests.new_id()
     message = CancelRun(run, "cancelled over the API", request_id, door.config.reply_partition)
     reply = await door.requests.ask(lane_of(run, door.config.lanes), request_id, message)
-    await seen_by_history(door, reply)
+    is_shown = await positions.shown(door, reply)
     if msgspec.json.decode(reply.reply).get("status") == "cancelled":
-        return answer({"data": {"run_id": run, "status": "Cancelled"}, "status": 200})
-    return await _was_over(door, run)
+        return positions.named(answer({"data": {"run_id": run, "status": "Cancelled"}, "status": 200}), reply)
+    return positions.named(await _was_over(door, run, is_shown), reply)
 
 
-async def _was_over(door: Door, run: str) -> web.Response:
+async def _was_over(door: Door, run: str, is_shown: bool) -> web.Response:
     status = await door.shown.status_of(run)
+    if status not in OVER and not is_shown:
+        raise Busy(
+            f"run {run} is not open, but the history has not come to its end yet, or to nothing of that name. "
+            "Nothing is left to cancel: ask again for its status."
+        )
     if status is None:
         raise NotFound(f"Run not found: {run}")
     return answer({"data": {"run_id": run, "status": status}, "status": 200})

@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from penstock.api import events, functions, page, probes, runs
+from penstock.api import events, functions, page, positions, probes, runs
 from penstock.api.answers import KIND_HEADER, answer, failed
 from penstock.api.door import DOOR, Door, DoorConfig
 from penstock.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
@@ -70,6 +70,16 @@ async def hand_on(request: web.Request) -> web.StreamResponse:
     return await request.app[DOOR].forward.hand_on(request)
 
 
+def as_asked(handler: Handler) -> Handler:
+    """The read, as of the position that it asks for."""
+
+    async def read(request: web.Request) -> web.StreamResponse:
+        await positions.as_asked(request)
+        return await handler(request)
+
+    return read
+
+
 Routes = tuple[tuple[str, str, Handler], ...]
 ABOUT: Final[Routes] = (
     ("GET", "/livez", get_livez),
@@ -85,11 +95,11 @@ WRITES: Final[Routes] = (
     ("GET", "/dev", functions.get_dev),
 )
 READS: Final[Routes] = (
-    ("GET", "/v1/events", runs.list_events),
-    ("GET", "/v1/events/{id}", runs.get_event),
-    ("GET", "/v1/events/{id}/runs", runs.get_event_runs),
-    ("GET", "/v1/runs/{id}", runs.get_run),
-    ("GET", "/api/runs", runs.list_runs),
+    ("GET", "/v1/events", as_asked(runs.list_events)),
+    ("GET", "/v1/events/{id}", as_asked(runs.get_event)),
+    ("GET", "/v1/events/{id}/runs", as_asked(runs.get_event_runs)),
+    ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
+    ("GET", "/api/runs", as_asked(runs.list_runs)),
     ("GET", "/api/folded", runs.get_folded),
     ("GET", "/", page.get_page),
 )

@@ -133,6 +133,11 @@ class Queries:
         rows = self._ask("SELECT position FROM position WHERE topic = ? AND partition = ?", (topic, partition))
         return int(rows[0][0]) if rows else 0
 
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The next offset to be folded, of every topic partition."""
+        rows = self._ask("SELECT topic, partition, position FROM position")
+        return {(topic, partition): int(position) for topic, partition, position in rows}
+
     def tally(self) -> dict[str, int]:
         """Counts since the index was made: started, completed, failed, cancelled, events."""
         names = ("started", "completed", "failed", "cancelled", "events")
