@@ -38,9 +38,9 @@ def settings_of(kafka: Broker, replication_factor: int = 1, min_insync: int = 1)
     return KafkaSettings(brokers=kafka.bootstrap, replication_factor=replication_factor, min_insync=min_insync)
 
 
-def made(kafka: Broker, shape: GroupShape) -> Admin:
+def made(kafka: Broker, shape: GroupShape, settings: KafkaSettings | None = None) -> Admin:
     """All topics as they must be."""
-    admin = Admin(settings_of(kafka))
+    admin = Admin(settings or settings_of(kafka))
     done = apply(admin, shape, plan(admin, shape))
     assert {outcome for _, outcome in done} == {"done"}
     return admin

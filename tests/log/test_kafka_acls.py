@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from penstock.log.group_topics import GroupShape, topics_of
-from penstock.log.kafka_acls import ROLES, accesses
+from penstock.log.kafka_acls import ROLES, Besides, accesses
 
 SHAPE = GroupShape(group="orders", lanes=8)
 
@@ -29,7 +29,7 @@ def test_only_a_worker_trims() -> None:
 def test_other_topics_are_read_and_written_as_they_are_named() -> None:
     found = {
         access.name: set(access.operations)
-        for access in accesses(SHAPE, ("payments",), ("audit",))
+        for access in accesses(SHAPE, Besides(sources=("payments",), targets=("audit",)))
         if access.role == "worker" and access.name in ("payments", "audit")
     }
     assert found == {"payments": {"Read", "DescribeConfigs"}, "audit": {"Write", "DescribeConfigs"}}

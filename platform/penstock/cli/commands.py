@@ -74,6 +74,21 @@ def check(settings: Settings, *, apps: Apps) -> int:
 
 
 @app.command()
+@takes(*SHAPE, *KAFKA, "data", "output")
+def doctor(
+    settings: Settings,
+    *,
+    role: Annotated[
+        str, typer.Option("--role", help="Whose access to check: worker, api, history or operator.")
+    ] = "worker",
+) -> int:
+    """Name everything around a process of the group that is not as it must be. Exit code 6 if there is."""
+    from penstock.cli.doctor import examine
+
+    return examine(settings, role)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from penstock.cli.version import print_version

@@ -15,7 +15,7 @@ from penstock.cli.exits import CHECK_FAILED, FAILED, OK, note
 from penstock.cli.kafka_group import kafka_of, shape_of
 from penstock.cli.output import chosen, show_rows
 from penstock.config import Settings
-from penstock.log.kafka_acls import accesses
+from penstock.log.kafka_acls import Besides, accesses
 from penstock.log.kafka_admin import Admin
 from penstock.log.kafka_topics import CHANGE, CREATE, LEAVE, Step, apply, plan, problems
 
@@ -34,7 +34,8 @@ def show_plan(settings: Settings) -> int:
 
 def show_acls(settings: Settings, sources: Sequence[str], targets: Sequence[str]) -> int:
     """Print what each role must be allowed: commands for people, rows for programs."""
-    found = accesses(shape_of(settings), tuple(sources), tuple(targets))
+    besides = Besides(sources=tuple(sources), targets=tuple(targets), client_id=settings.text("client_id"))
+    found = accesses(shape_of(settings), besides)
     if chosen(settings) == "table":
         role = ""
         for access in found:

@@ -8,7 +8,8 @@
     operator   `penstock topics apply`, `doctor`, `lanes`
 
 `penstock topics plan --acls` prints them, as commands of Kafka's own `kafka-acls.sh` and as rows; ``doctor`` compares
-them with what Kafka says that it may do. Reading, writing, deleting and altering each allow describing too.
+them with what Kafka says that it may do. Reading, writing, deleting and altering each allow describing too, but not
+describing settings: everybody who opens a topic looks at those, for how large a record may be.
 
 Add an access: one line in ``accesses``.
 """
@@ -50,11 +51,27 @@ class Access:
         return shlex.join(words)
 
 
-def accesses(shape: GroupShape, sources: tuple[str, ...] = (), targets: tuple[str, ...] = ()) -> tuple[Access, ...]:
-    """What each role needs. ``sources``: other topics functions read; ``targets``: others that steps publish to."""
-    events = shape.events_topic
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Besides:
+    """What the accesses depend on besides the group.
+
+    ``sources``    other topics that functions read.
+    ``targets``    other topics that steps publish to.
+    ``client_id``  of the workers: their transactional ids begin with it.
+    """
+
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    client_id: str = "penstock"
+
+
+def accesses(shape: GroupShape, besides: Besides | None = None) -> tuple[Access, ...]:
+    """What each role needs."""
+    events, besides = shape.events_topic, besides or Besides()
+    transactions = Access("worker", TRANSACTIONS, f"{besides.client_id}-", ("Write",), "checkpoints", prefixed=True)
     return (
-        *_worker(shape.group, (events, *sources), (events, *targets)),
+        transactions,
+        *_worker(shape.group, (events, *besides.sources), (events, *besides.targets)),
         *_api(shape.group, events),
         *_history(shape.group, events),
         Access("producer", TOPIC, events, ("Write",), "events"),
@@ -67,8 +84,9 @@ def _worker(group: str, sources: tuple[str, ...], targets: tuple[str, ...]) -> l
         return Access("worker", TOPIC, group_topic(group, which), operations, why)
 
     found = [
-        Access("worker", GROUP, group, ("Read",), "to be a member, and to commit positions"),
-        Access("worker", TRANSACTIONS, group, ("Write",), "checkpoints", prefixed=True),
+        Access(
+            "worker", GROUP, group, ("Read", "DescribeConfigs"), "to be a member; doctor asks for its session timeout"
+        ),
         own("journal", "Read", "Write", "Delete", "DescribeConfigs", why="facts; Delete trims what is not needed"),
         own("inbox", "Read", "Write", "Delete", "DescribeConfigs", why="messages between lanes; Delete trims"),
         *(
@@ -88,19 +106,30 @@ def _worker(group: str, sources: tuple[str, ...], targets: tuple[str, ...]) -> l
 
 
 def _api(group: str, events: str) -> list[Access]:
+    def own(which: str, operation: str, why: str) -> Access:
+        return Access("api", TOPIC, group_topic(group, which), (operation, "DescribeConfigs"), why)
+
     return [
-        Access("api", TOPIC, events, ("Write",), "events"),
-        Access("api", TOPIC, group_topic(group, "inbox"), ("Write",), "requests to lanes"),
-        Access("api", TOPIC, group_topic(group, "replies"), ("Read",), "their answers"),
-        Access("api", TOPIC, group_topic(group, "functions"), ("Read",), "which functions there are"),
+        Access("api", TOPIC, events, ("Write", "DescribeConfigs"), "events"),
+        own("inbox", "Write", "requests to lanes"),
+        own("replies", "Read", "their answers"),
+        own("functions", "Read", "which functions there are"),
     ]
 
 
 def _history(group: str, events: str) -> list[Access]:
+    def read(topic: str, why: str) -> Access:
+        return Access("history", TOPIC, topic, ("Read", "DescribeConfigs"), why)
+
+    rows = (
+        read(group_topic(group, which), "to begin where the journal was trimmed")
+        for which in ("steps", "timers", "keys")
+    )
     return [
-        Access("history", TOPIC, group_topic(group, "journal"), ("Read",), "what happened"),
-        Access("history", TOPIC, group_topic(group, "functions"), ("Read",), "which functions there are"),
-        Access("history", TOPIC, events, ("Read",), "events that started nothing"),
+        read(group_topic(group, "journal"), "what happened"),
+        *rows,
+        read(group_topic(group, "functions"), "which functions there are"),
+        read(events, "events that started nothing"),
     ]
 
 

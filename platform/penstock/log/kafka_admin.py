@@ -43,7 +43,10 @@ FORBIDDEN: Final = frozenset(
     {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
      KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 )  # fmt: skip
-ABSENT: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND})
+ABSENT: Final = frozenset(
+    # Where no group was ever joined, there are no coordinators yet.
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NOT_COORDINATOR}
+)
 Answer = TypeVar("Answer")
 
 
@@ -59,6 +62,23 @@ class TopicFound:
     partitions: int
     replication_factor: int
     settings: Mapping[str, str]
+    operations: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFound:
+    """A member of a group: its client id, its machine's address, and the partitions it holds."""
+
+    client_id: str
+    host: str
+    partitions: frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFound:
+    """A consumer group as it is. ``operations``: what this user may do with it."""
+
+    members: tuple[MemberFound, ...] = ()
     operations: frozenset[str] = frozenset()
 
 
@@ -169,7 +189,7 @@ class Admin:
             found = self._answer(f"asking for the offsets of group {group!r}", asked[group])
         except Absent:
             return {}
-        return {(one.topic, one.partition): one.offset for one in found.topic_partitions if one.offset >= 0}
+        return {(one.topic, one.partition): one.offset for one in found.topic_partitions or () if one.offset >= 0}
 
     def ends(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The end offset of each partition."""
@@ -183,19 +203,24 @@ class Admin:
             for one, future in asked.items()
         }
 
-    def members(self, group: str) -> dict[str, frozenset[tuple[str, int]]]:
-        """Who is in the group: client id @ host → the partitions it holds."""
-        asked = self._client.describe_consumer_groups([group], request_timeout=ANSWER_S)
+    def group(self, group: str) -> GroupFound | None:
+        """Who is in the group; None for one that nobody ever joined."""
+        asked = self._client.describe_consumer_groups(
+            [group], include_authorized_operations=True, request_timeout=ANSWER_S
+        )
         try:
             found = self._answer(f"describing group {group!r}", asked[group])
         except Absent:
-            return {}
-        return {
-            f"{one.client_id}@{one.host.lstrip('/')} {one.member_id}": frozenset(
-                (held.topic, held.partition) for held in (one.assignment.topic_partitions if one.assignment else ())
+            return None
+        members = (
+            MemberFound(
+                one.client_id,
+                one.host.lstrip("/"),
+                frozenset((held.topic, held.partition) for held in (one.assignment.topic_partitions or ())),
             )
             for one in found.members
-        }
+        )
+        return GroupFound(tuple(members), frozenset(one.name for one in found.authorized_operations or ()))
 
     def _settings(self, kind: ResourceType, names: Iterable[str]) -> dict[str, Mapping[str, str]]:
         resources = [ConfigResource(kind, name) for name in names]
