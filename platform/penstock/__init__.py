@@ -27,6 +27,7 @@ from penstock.sdk.backoff import Exponential, Linear, Table
 from penstock.sdk.client import Client
 from penstock.sdk.context import Context, SyncContext
 from penstock.sdk.current import current
+from penstock.sdk.topic import Topic
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "StepsChanged",
     "SyncContext",
     "Table",
+    "Topic",
     "UnserialisableResult",
     "__version__",
     "current",

@@ -24,9 +24,10 @@ from penstock.errors import ConfigError, Corruption, LogUnavailable, OffsetOutOf
 from penstock.execute.local import LocalExecutor
 from penstock.execute.port import Executor, RunSource, RunView
 from penstock.lane.departed import Departed, Released
+from penstock.lane.foreign import FileSchemas
 from penstock.lane.lane import Lane
-from penstock.lane.parts import LaneParts, OnFacts, Source
-from penstock.lane.port import Surroundings
+from penstock.lane.parts import LaneParts, OnFacts
+from penstock.lane.port import Schemas, Surroundings
 from penstock.lane.progress import Progress
 from penstock.lane.restore import restore
 from penstock.lane.settings import LaneSettings
@@ -34,7 +35,6 @@ from penstock.log.group_topics import GroupShape, topics_of
 from penstock.log.port import Log, Membership, Produced, TopicSpec
 from penstock.model.commands import Command, LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.function import AppSpec
-from penstock.model.ids import lane_of_source
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
 from penstock.model.rows import StepRow
@@ -100,6 +100,7 @@ class WorkerParts:
     surroundings: Surroundings = field(default_factory=OsSurroundings)
     settings: LaneSettings = field(default_factory=LaneSettings)
     telemetry: Telemetry = field(default_factory=Telemetry)
+    schemas: Schemas = field(default_factory=FileSchemas)
     make_executor: Callable[[RunSource], Executor] | None = None
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     on_facts: OnFacts | None = None
@@ -343,8 +344,8 @@ class Worker:
                 membership=self._membership,
                 telemetry=parts.telemetry,
                 worker=parts.name,
-                sources=sources_of(parts, number),
                 on_topic_wanted=self._create_topic,
+                schemas=parts.schemas,
                 settings=parts.settings,
                 on_facts=parts.on_facts,
             ),
@@ -370,12 +371,6 @@ def _alone(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def sources_of(parts: WorkerParts, lane: int) -> tuple[Source, ...]:
-    """The source partitions that a lane reads."""
-    topic = parts.events_topic
-    return tuple((topic, p) for p in range(parts.lanes) if lane_of_source(topic, p, parts.lanes) == lane)
 
 
 async def register(log: Log, group: str, specs: Sequence[AppSpec]) -> int:

@@ -17,8 +17,8 @@ from penstock.core.fold import fold
 from penstock.core.owed import owed
 from penstock.core.quick import quick
 from penstock.model import facts as f
-from penstock.model.commands import AcceptEvent, Command, RefuseRecord
-from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish
+from penstock.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
+from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish, Scan
 from penstock.model.facts import Fact
 from penstock.model.place import Place
 from penstock.model.rows import PositionRow, RunRow, StepRow
@@ -28,7 +28,7 @@ from tests.core import invariants
 from tests.core.story import Story
 from tests.core.values import PLACE, START_MS
 
-OWED: Final = (Execute, Arm, Deliver, Publish, CodeWanted)
+OWED: Final = (Execute, Arm, Deliver, Publish, CodeWanted, Scan)
 """The effects that must not be lost; answers, abandons and disarms may be."""
 
 
@@ -147,7 +147,7 @@ class Harness:
                 self.story.release(effect)
 
     def _move_position(self, command: Command) -> None:
-        if isinstance(command, AcceptEvent | RefuseRecord):
+        if isinstance(command, AcceptEvent | AcceptRecord | RefuseRecord):
             key = (command.topic, command.partition)
             held = self.tables.positions.get(key)
             if held is None or held.offset <= command.offset:
@@ -225,6 +225,8 @@ def answered_by(fact: Fact) -> Answers:
             return lambda e: isinstance(e, CodeWanted) and (e.run, e.step) == (fact.run, fact.step)
         case f.PublishesSent(numbers):
             return lambda e: isinstance(e, Publish) and e.number in numbers
+        case f.ScanAdvanced(scan, partition) | f.ScanEnded(scan, partition):
+            return lambda e: isinstance(e, Scan) and (e.scan, e.partition) == (scan, partition)
         case f.MessagesDelivered(to_lane, upto):
             return lambda e: isinstance(e, Deliver) and e.to_lane == to_lane and e.seq <= upto
         case _:

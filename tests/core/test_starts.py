@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.model import limits
-from penstock.model.commands import CleanUp, FireTimer, NoteGap, OpenSource, RefuseRecord
+from penstock.model.commands import CleanUp, FireTimer, NoteGap, Opening, RefuseRecord, SeeTopic
 from penstock.model.facts import (
     CommandRefused,
     EventAccepted,
@@ -17,6 +17,7 @@ from penstock.model.facts import (
     RunStarted,
     SourceGap,
     SourceOpened,
+    TopicSeen,
 )
 from penstock.model.function import EventTrigger
 from penstock.model.ids import lane_of
@@ -180,11 +181,18 @@ def test_an_event_of_an_impossible_time_goes_to_the_dead_letters(at_ms: int) -> 
 
 def test_a_poison_record_goes_to_the_dead_letters_with_its_bytes_and_where_it_was() -> None:
     harness = Harness()
-    poison = RefuseRecord("events", 0, 3, "the record is no event", b"k", b"\xff")
+    poison = RefuseRecord("events", 0, 3, "the record is no event", b"k", b"\xff", (("trace", b"\xfe"),))
     refused, letter = harness.do(poison)
     assert isinstance(refused, CommandRefused)
     assert isinstance(letter, PublishQueued) and (letter.key, letter.value) == (b"k", b"\xff")
-    assert dict(letter.headers) == {"penstock-subject": b"events/0@3", "penstock-reason": b"the record is no event"}
+    assert letter.headers == (
+        ("trace", b"\xfe"),
+        ("penstock-reason", b"the record is no event"),
+        ("penstock-topic", b"events"),
+        ("penstock-partition", b"0"),
+        ("penstock-offset", b"3"),
+        ("penstock-at", b"%d" % harness.now_ms),
+    )
     assert harness.do(poison) == []  # Read before: one letter is enough.
 
 
@@ -197,8 +205,9 @@ def test_data_that_is_no_json_goes_to_the_dead_letters_where_an_expression_asks_
 
 def test_a_source_is_opened_once_and_a_gap_never_moves_it_back() -> None:
     harness = harness_with("order/placed")
-    assert harness.do(OpenSource("events", 0, 5)) == [SourceOpened("events", 0, 5)]
-    assert harness.do(OpenSource("events", 0, 0)) == []
+    look = SeeTopic("events", 1, (Opening(0, 5),))
+    assert harness.do(look) == [SourceOpened("events", 0, 5), TopicSeen("events", 1)]
+    assert harness.do(look) == []
     assert harness.do(NoteGap("events", 0, 5, 9)) == [SourceGap("events", 0, 5, 9)]
     harness.do(accept(event(), 20))
     assert harness.do(NoteGap("events", 0, 5, 9)) == []

@@ -76,7 +76,7 @@ def async_ctx(ctx: Context) -> None: ...
         (lambda app: app.function(on=EventTrigger("x", "a"), if_="b")(handler), "expression of its own"),
         (lambda app: app.function(on=["x", "x"])(handler), "is there twice"),
         (lambda app: app.function(on=[f"x{i}" for i in range(11)])(handler), "at most 10 triggers"),
-        (lambda app: app.function(on=[5])(handler), "event names or EventTriggers, got 5"),
+        (lambda app: app.function(on=[5])(handler), "event names, EventTriggers and Topics, got 5"),
         (lambda app: app.function(cron="")(handler), "such as"),
         (lambda app: app.function(retries=-1)(handler), "got -1"),
         (lambda app: app.function(retries=True)(handler), "got True"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.core.tables import Tables
+from penstock.lane.foreign import FileSchemas
 from penstock.lane.journal import Journal
 from penstock.lane.lane import Lane
 from penstock.lane.parts import LaneParts, Source
@@ -38,7 +39,8 @@ INBOX = f"{PLACE.group}.inbox"
 FUNCTIONS = f"{PLACE.group}.functions"
 REPLIES = f"{PLACE.group}.replies"
 LETTERS = f"{PLACE.group}.dead-letters"
-EVENTS: Source = ("events", 0)
+EVENTS: Source = ("events", 1)
+"""The partition of the events topic that the lane reads."""
 TELEMETRY = Telemetry()
 TURNS_MAX = 4_000
 
@@ -204,9 +206,7 @@ class Rig:
             await membership.join(on_assigned=assigned, on_revoked=revoked)
         return self.logs[name]
 
-    async def parts(
-        self, name: str = "a", settings: LaneSettings | None = None, sources: tuple[Source, ...] = (EVENTS,)
-    ) -> tuple[LaneParts, list[Desk]]:
+    async def parts(self, name: str = "a", settings: LaneSettings | None = None) -> tuple[LaneParts, list[Desk]]:
         log = await self.client(name)
         desks: list[Desk] = []
 
@@ -228,8 +228,8 @@ class Rig:
             membership=self._memberships[name],
             telemetry=TELEMETRY,
             worker=name,
-            sources=sources,
             on_topic_wanted=want,
+            schemas=FileSchemas(),
             settings=settings or LaneSettings(),
             on_facts=lambda facts, at_ms: self.recorded.extend(facts),
         )
@@ -239,11 +239,10 @@ class Rig:
         self,
         name: str = "a",
         settings: LaneSettings | None = None,
-        sources: tuple[Source, ...] = (EVENTS,),
         place: Place = PLACE,
     ) -> Owner:
         """Restore the lane and let it live; returns once it is live."""
-        parts, desks = await self.parts(name, settings, sources)
+        parts, desks = await self.parts(name, settings)
         tables, reached = await restore(parts.log, place, parts.store, lambda facts, left: None)
         lane = Lane(parts, tables, reached)
         owner = Owner(lane, desks[0])
@@ -261,8 +260,10 @@ class Rig:
 
     # --- what others write and read ---------------------------------------------------------------
 
-    async def put(self, topic: str, *records: Produced, partition: int = 0) -> int:
-        """Somebody else appends; never fails."""
+    async def put(self, topic: str, *records: Produced, partition: int = -1) -> int:
+        """Somebody else appends; never fails. Where no partition is given, to the one that the lane reads."""
+        if partition < 0:
+            partition = EVENTS[1] if topic == EVENTS[0] else 0
         return self.cluster.partitions[topic, partition].append(records, self.here.true_ms())
 
     async def send(self, *events: Envelope) -> int:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from penstock.lane.foreign import FileSchemas, ForeignReader
 from penstock.lane.outbox import message_key
-from penstock.lane.sources import Intake, Taken
-from penstock.lane.turn import Item
+from penstock.lane.sources import Intake, Item, Taken
 from penstock.log.port import Produced
 from penstock.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
 from penstock.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
@@ -35,6 +35,8 @@ class Gate:
             rig.membership("a"),
             PLACE,
             self.items.append,
+            known=lambda: None,
+            foreign=ForeignReader(FileSchemas()),
             room=self._room,
             space=self.space.wait,  # type: ignore[arg-type]
             heard=lambda message: None,
@@ -59,7 +61,7 @@ async def test_a_poison_record_is_refused_and_the_source_goes_on(rig: Rig) -> No
     await until(lambda: rig.facts(RunStarted))
     await until(lambda: rig.records(LETTERS))
     (refused,) = rig.facts(CommandRefused)
-    assert refused.subject == "events/0@0"
+    assert refused.subject == "events/1@0"
     (letter,) = rig.records(LETTERS)
     assert (letter.key, letter.value) == (b"key", b"garbage")
 
@@ -102,11 +104,11 @@ async def test_a_position_that_was_trimmed_away_is_a_fact_that_names_what_was_lo
     await until(lambda: first.lane.tables.durable.positions.get(EVENTS).offset == 1)  # type: ignore[union-attr]
     await first.stop()
     await rig.send(event(2), event(3), event(4))
-    await rig.logs["a"].trim("events", 0, 3)
+    await rig.logs["a"].trim("events", 1, 3)
     second = await rig.own()
     await until(lambda: len(rig.facts(RunStarted)) == 2)
     (gap,) = rig.facts(SourceGap)
-    assert (gap.topic, gap.partition, gap.from_offset, gap.to_offset) == ("events", 0, 1, 3)
+    assert (gap.topic, gap.partition, gap.from_offset, gap.to_offset) == ("events", 1, 1, 3)
     assert len(rig.facts(SourceOpened)) == 1
     await second.stop()
 
@@ -172,7 +174,7 @@ async def test_a_source_goes_on_after_the_log_was_away(rig: Rig, monkeypatch: py
     gate.begin(gate.intake.run_source(*EVENTS, 0))
     await rig.here.sleep(0.1)
     rig.logs["a"]._dead = "is away for a while"
-    rig.cluster.partitions["events", 0].wake()
+    rig.cluster.partitions["events", 1].wake()
     await rig.here.sleep(5)
     rig.logs["a"]._dead = None
     await rig.send(event(1))

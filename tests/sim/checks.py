@@ -112,7 +112,7 @@ def unsettled(world: World) -> list[str]:
         left += [f"publish {row}" for row in durable.publishes.scan(limit=2)]
         left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
         left += [f"event {row}" for row in durable.events.scan(limit=2)]
-        for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.parts.sources):
+        for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.subscriptions.sources):
             end = world.cluster.partitions[topic, partition].end
             row = durable.positions.get((topic, partition))
             if end and (row is None or row.offset < end):

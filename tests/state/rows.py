@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from penstock.model.commands import CancelRun
+from penstock.model.commands import CancelRun, HandOut
 from penstock.model.event import Envelope
 from penstock.model.rows import (
     AppRow,
     CounterRow,
     CronRow,
     EventRow,
+    HolderRow,
     InboxCursorRow,
     OutboxCursorRow,
     OutboxRow,
@@ -18,11 +19,14 @@ from penstock.model.rows import (
     RequestRow,
     Row,
     RunRow,
+    ScanRow,
     SeenBucketRow,
     SeenChunkRow,
     SeenRow,
     StepRow,
+    SubscriptionRow,
     TimerRow,
+    TopicRow,
 )
 
 
@@ -52,5 +56,9 @@ ONE_OF_EACH: dict[str, Row] = {
     "publishes": PublishRow(1, "invoices", b"k", b"v", (("h", b"x"),), None),
     "parked": ParkedRow("f", "r1", "s1", 3),
     "counters": CounterRow("publishes", 1),
+    "holders": HolderRow("w1-00ff", "w1", (HandOut("r1", "s1", 3),)),
+    "topics": TopicRow("payments", 3),
+    "subscriptions": SubscriptionRow("shop-bill", "payments", 0),
+    "scans": ScanRow("s1", 2, "shop-bill", "payments", "since", "", 0, -1, 90, -1, 0),
 }
 """A row for each table."""

@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.model.commands import CancelRun, InvokeFunction, LoseDispatch, ParkDispatch, Report, StillRunning
+from penstock.model.commands import (
+    BackfillFunction,
+    CancelRun,
+    CancelScan,
+    InvokeFunction,
+    LoseDispatch,
+    ParkDispatch,
+    Report,
+    StillRunning,
+)
 from penstock.model.event import Envelope
 from penstock.model.facts import FACTS
 from penstock.model.journal import JournalRecord, Position
@@ -27,6 +36,8 @@ WHOLE: dict[type[Any], Any] = {
     Envelope: load_schema("messages/event"),
     CancelRun: load_schema("messages/cancel_run"),
     InvokeFunction: load_schema("messages/invoke_function"),
+    BackfillFunction: load_schema("messages/backfill_function"),
+    CancelScan: load_schema("messages/cancel_scan"),
     InboxRecord: load_schema("messages/inbox"),
     Reply: load_schema("messages/reply"),
     Report: load_schema("messages/report"),

@@ -20,7 +20,7 @@ from penstock.errors import BadRequest, NotFound
 from penstock.model import limits
 from penstock.model.commands import InvokeFunction
 from penstock.model.event import FUNCTION_INVOKED, Envelope
-from penstock.model.function import CronTrigger, FunctionSpec, Trigger
+from penstock.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from penstock.model.ids import home_of, ulid
 
 
@@ -126,6 +126,5 @@ def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
 def _trigger(trigger: Trigger) -> dict[str, str]:
     if isinstance(trigger, CronTrigger):
         return {"cron": trigger.cron}
-    if trigger.expression:
-        return {"event": trigger.event, "expression": trigger.expression}
-    return {"event": trigger.event}
+    name = {"topic": trigger.topic} if isinstance(trigger, TopicTrigger) else {"event": trigger.event}
+    return {**name, "expression": trigger.expression} if trigger.expression else name

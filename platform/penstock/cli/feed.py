@@ -118,7 +118,7 @@ async def _left(server: DevServer) -> Left:
             open_ += 1
             total.add(standing(tables, run))
         unsent += len(tables.outbox.scan(limit=1_000)) + len(tables.publishes.scan(limit=1_000))
-        for topic, partition in lane.parts.sources:
+        for topic, partition in lane.subscriptions.sources:
             row = tables.positions.get((topic, partition))
             unread += await log.end_offset(topic, partition) - (row.offset if row is not None else 0)
     soon_ms = time.time_ns() // 1_000_000 + SETTLED_AFTER_MS

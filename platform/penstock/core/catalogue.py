@@ -6,13 +6,13 @@ changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from penstock.core.expressions import Expression, compile_expression
 from penstock.core.tables import Tables
 from penstock.errors import FunctionError
-from penstock.model.function import CronTrigger, EventTrigger, FunctionSpec, decode_app_spec
+from penstock.model.function import CronTrigger, EventTrigger, FunctionSpec, Reading, TopicTrigger, decode_app_spec
 from penstock.model.messages import group_topic
 
 APPS_MAX: Final = 10_000
@@ -27,23 +27,46 @@ class Subscription(NamedTuple):
     error: str
 
 
-class Catalogue:
-    """All functions, by slug and by the names they start on."""
+class Reader(NamedTuple):
+    """The functions that read a topic in one way."""
 
-    def __init__(self, functions: tuple[FunctionSpec, ...]) -> None:
+    reading: Reading
+    subscriptions: tuple[Subscription, ...]
+
+
+class Catalogue:
+    """All functions, by slug, by the names they start on, and by the topics. The events topic starts those by name;
+    a function that subscribes to it as a topic starts on events of every name."""
+
+    def __init__(self, functions: tuple[FunctionSpec, ...], events_topic: str) -> None:
         self.functions: Final = {f.slug: f for f in functions}
         self._by_pattern: dict[str, list[Subscription]] = {}
         self._by_name: dict[str, tuple[Subscription, ...]] = {}
+        self._by_topic: dict[str, list[tuple[FunctionSpec, TopicTrigger]]] = {}
         for function in functions:
             for trigger in function.triggers:
                 if isinstance(trigger, EventTrigger):
                     self._by_pattern.setdefault(trigger.event, []).append(_subscription(function, trigger))
+                elif isinstance(trigger, TopicTrigger):
+                    self._by_topic.setdefault(trigger.topic, []).append((function, trigger))
+        self._readers = {topic: _readers(of) for topic, of in self._by_topic.items()}
+        every = (s for reader in self._readers.get(events_topic, ()) for s in reader.subscriptions)
+        self._every: Final = tuple(every)
+        self.topics: Final = frozenset(self._by_topic)
+
+    def subscribers(self, topic: str) -> Sequence[tuple[FunctionSpec, TopicTrigger]]:
+        """The functions that subscribe to a topic, with their triggers."""
+        return self._by_topic.get(topic, ())
+
+    def readers(self, topic: str) -> tuple[Reader, ...]:
+        """The ways in which a foreign topic is read, with the functions of each."""
+        return self._readers.get(topic, ())
 
     def subscriptions(self, name: str) -> tuple[Subscription, ...]:
         """The subscriptions whose name or pattern fits, exact names first. Expressions are the caller's to check."""
         found = self._by_name.get(name)
         if found is None:
-            found = tuple(s for pattern in patterns(name) for s in self._by_pattern.get(pattern, ()))
+            found = (*(s for pattern in patterns(name) for s in self._by_pattern.get(pattern, ())), *self._every)
             if len(self._by_name) >= NAMES_CACHED_MAX:
                 self._by_name.clear()
             self._by_name[name] = found
@@ -66,7 +89,7 @@ def catalogue(tables: Tables) -> Catalogue:
         assert isinstance(held[1], Catalogue)
         return held[1]
     specs = (decode_app_spec(row.spec) for _, row in tables.apps.scan(limit=APPS_MAX) if row.spec)
-    made = Catalogue(tuple(f for spec in specs for f in spec.functions))
+    made = Catalogue(tuple(f for spec in specs for f in spec.functions), tables.place.events_topic)
     tables.memo["catalogue"] = (version, made)
     return made
 
@@ -85,7 +108,14 @@ def crons_of(function: FunctionSpec) -> tuple[str, ...]:
     return tuple(t.cron for t in function.triggers if isinstance(t, CronTrigger))
 
 
-def _subscription(function: FunctionSpec, trigger: EventTrigger) -> Subscription:
+def _readers(subscribers: Sequence[tuple[FunctionSpec, TopicTrigger]]) -> tuple[Reader, ...]:
+    by_reading: dict[Reading, list[Subscription]] = {}
+    for function, trigger in subscribers:
+        by_reading.setdefault(trigger.reading, []).append(_subscription(function, trigger))
+    return tuple(Reader(reading, tuple(of)) for reading, of in by_reading.items())
+
+
+def _subscription(function: FunctionSpec, trigger: EventTrigger | TopicTrigger) -> Subscription:
     if not trigger.expression:
         return Subscription(function, None, "")
     try:

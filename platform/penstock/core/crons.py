@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Final
 
+from penstock.core import topics
 from penstock.core.catalogue import catalogue, crons_of
 from penstock.core.cron import Cron, parse_cron
 from penstock.core.events import accepted, started
@@ -21,7 +22,7 @@ MISSED_COUNTED_MAX: Final = 1_000
 
 
 def see_catalogue(tables: Tables, command: SeeCatalogue, now_ms: int) -> list[Fact]:
-    """Take what the functions topic says of an app, and arm and disarm its crons if they live here."""
+    """Take what the functions topic says of an app, with its crons that live here and its topics."""
     held = tables.apps.get(command.app_id)
     if held is not None and held.offset >= command.offset:
         return []
@@ -39,7 +40,7 @@ def see_catalogue(tables: Tables, command: SeeCatalogue, now_ms: int) -> list[Fa
             facts.append(CronArmed(function, text, parse_cron(text).next_after(now_ms)))
         except FunctionError as error:
             facts.append(FunctionSkipped("", function, str(error)))
-    return facts
+    return facts + topics.subscribed(tables, spec)
 
 
 def _crons_here(tables: Tables, spec: AppSpec | None) -> dict[tuple[str, str], None]:

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from penstock.core import crons, events, handover, reports, requests, seen, timers
+from penstock.core import crons, events, handover, reports, requests, scans, seen, timers, topics
 from penstock.core.plan import Plan
 from penstock.core.tables import Tables
 from penstock.model import limits
 from penstock.model.commands import (
     AcceptEvent,
+    AcceptRecord,
+    AdvanceScan,
+    BackfillFunction,
     CancelRun,
+    CancelScan,
     CleanUp,
     Command,
     FireTimer,
@@ -26,12 +30,12 @@ from penstock.model.commands import (
     NoteDelivered,
     NoteGap,
     NotePublished,
-    OpenSource,
     ParkDispatch,
     RefuseRecord,
     ReleaseLane,
     Report,
     SeeCatalogue,
+    SeeTopic,
     StillRunning,
     TakeMessage,
     Unpark,
@@ -44,8 +48,6 @@ from penstock.model.facts import (
     RetryDue,
     RunDue,
     SleepEnded,
-    SourceGap,
-    SourceOpened,
 )
 from penstock.model.rows import Hand
 
@@ -78,19 +80,6 @@ def _retry(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     return [RetryDue(command.id, command.step)]
 
 
-def _open_source(tables: Tables, command: OpenSource, now_ms: int) -> list[Fact]:
-    if tables.positions.get((command.topic, command.partition)) is not None:
-        return []
-    return [SourceOpened(command.topic, command.partition, command.offset)]
-
-
-def _note_gap(tables: Tables, command: NoteGap, now_ms: int) -> list[Fact]:
-    position = tables.positions.get((command.topic, command.partition))
-    if position is not None and position.offset >= command.to_offset:
-        return []  # It was noted before, and reading has gone on.
-    return [SourceGap(command.topic, command.partition, command.from_offset, command.to_offset)]
-
-
 def _clean_up(tables: Tables, command: CleanUp, now_ms: int) -> list[Fact]:
     return [*seen.expired(tables, now_ms), *requests.expired(tables, now_ms)]
 
@@ -112,8 +101,12 @@ DECIDE: Final[dict[type, Callable[[Tables, Any, int], list[Fact]]]] = {
     TakeMessage: requests.take_message,
     NoteDelivered: requests.note_delivered,
     NotePublished: requests.note_published,
-    OpenSource: _open_source,
-    NoteGap: _note_gap,
+    SeeTopic: topics.see_topic,
+    NoteGap: topics.note_gap,
+    AcceptRecord: events.accept_record,
+    AdvanceScan: scans.advance,
+    BackfillFunction: scans.backfill,
+    CancelScan: scans.cancel,
     CleanUp: _clean_up,
 }
 
@@ -134,13 +127,15 @@ def _refused(tables: Tables, command: Command, error: Exception, now_ms: int) ->
     name = type(command).__name__
     reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
     if isinstance(command, AcceptEvent):
-        subject = f"{command.topic}/{command.partition}@{command.offset}"
-        letter = events.dead_letter(tables, subject, reason, command.event.key.encode(), events.describe(command.event))
-        return [CommandRefused(name, subject, reason), letter]
+        letter = events.Letter(
+            command.topic, command.partition, command.offset, reason,
+            command.event.key.encode(), events.describe(command.event),
+        )  # fmt: skip
+        return [CommandRefused(name, letter.subject, reason), *events.dead_letter(tables, letter, now_ms)]
     if isinstance(command, TakeMessage):
         taken = MessageTaken(command.from_lane, command.seq)
         return [taken, CommandRefused(name, "", reason), *requests.refused(command.message, reason)]
-    if isinstance(command, CancelRun | InvokeFunction):
+    if isinstance(command, CancelRun | InvokeFunction | BackfillFunction | CancelScan):
         return [CommandRefused(name, "", reason), *requests.refused(command, reason)]
     if isinstance(command, FireTimer) and command.kind == timers.CRON:
         return [CommandRefused(name, command.id, reason), CronDisarmed(command.id, command.step)]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from penstock.core.catalogue import catalogue
+from penstock.core.catalogue import Subscription, catalogue
 from penstock.core.expressions import Expression
 from penstock.core.seen import seen_hash
 from penstock.core.tables import Tables
 from penstock.errors import BadRequest
 from penstock.model import limits
 from penstock.model.announcement import event_json
-from penstock.model.commands import AcceptEvent, RefuseRecord
+from penstock.model.commands import AcceptEvent, AcceptRecord, RefuseRecord
 from penstock.model.event import Envelope
 from penstock.model.facts import (
     CommandRefused,
@@ -44,12 +46,63 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
         # Seen within its time; or one internal id twice (a seed repeated late, or under another key) while its first
         # event has open runs: their rows would be overwritten.
         return [EventDeduplicated(event.internal_id, event.id, event.name)]
-    skipped: list[Fact] = []
+    starting, skipped = choose(event, subscriptions)
+    if not starting:
+        return list(skipped)
+    start_at_ms = event.ts_ms if event.ts_ms > now_ms + FUTURE_SLACK_MS else 0
+    runs = [started(tables, event, slug, "", start_at_ms) for slug in starting]
+    return [accepted(event, command.topic, command.partition, command.offset, seen), *runs, *skipped]
+
+
+def accept_record(tables: Tables, command: AcceptRecord, now_ms: int) -> list[Fact]:
+    """Start the functions of a foreign topic on a record, each way of reading it on its own.
+
+    The record's place is its identity, and the position says that it was not read before: only ids that a rule or
+    header gave are remembered. A time in the future starts at once: it is some producer's clock.
+    """
+    position = tables.positions.get((command.topic, command.partition))
+    if position is not None and command.offset < position.offset:
+        return []  # It was read before.
+    facts: list[Fact] = []
+    letters = 0
+    readers = dict(catalogue(tables).readers(command.topic))
+    for read in command.reads:
+        reason = read.reason
+        if read.event is not None:
+            try:
+                facts += _start_on(tables, command, read.event, readers.get(read.reading, ()))
+                continue
+            except Exception as error:  # One way of reading it may fail where another does not.
+                reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
+        letter = Letter(command.topic, command.partition, read.offset, reason, read.key, read.value, read.headers)
+        facts.append(CommandRefused("AcceptRecord", letter.subject, reason))
+        if not letters:  # Once, however many cannot read it.
+            facts += dead_letter(tables, letter, now_ms)
+        letters += 1
+    return facts
+
+
+def _start_on(
+    tables: Tables, command: AcceptRecord, event: Envelope, subscriptions: Sequence[Subscription]
+) -> list[Fact]:
+    seen = seen_hash(command.topic, command.partition, event.id) if event.id_is_clients else b""
+    if seen and tables.seen.get(seen) is not None:
+        return [EventDeduplicated(event.internal_id, event.id, event.name)]
+    starting, skipped = choose(event, subscriptions)
+    if not starting:
+        return list(skipped)
+    runs = [started(tables, event, slug, "", 0) for slug in starting]
+    return [accepted(event, command.topic, command.partition, command.offset, seen), *runs, *skipped]
+
+
+def choose(event: Envelope, subscriptions: Sequence[Subscription]) -> tuple[list[str], list[FunctionSkipped]]:
+    """The functions that start on an event, each once however many of its triggers fit; and those that can't say."""
+    skipped: list[FunctionSkipped] = []
     starting: dict[str, None] = {}
     value: dict[str, object] | None = None
     for function, expression, error in subscriptions:
         if function.slug in starting:
-            continue  # At most once per event, however many triggers fit.
+            continue
         if error:
             skipped.append(FunctionSkipped(event.internal_id, function.slug, error))
             continue
@@ -62,11 +115,7 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
                     skipped.append(FunctionSkipped(event.internal_id, function.slug, verdict))
                 continue
         starting[function.slug] = None
-    if not starting:
-        return skipped
-    start_at_ms = event.ts_ms if event.ts_ms > now_ms + FUTURE_SLACK_MS else 0
-    runs = [started(tables, event, slug, "", start_at_ms) for slug in starting]
-    return [accepted(event, command.topic, command.partition, command.offset, seen), *runs, *skipped]
+    return list(starting), skipped
 
 
 def _readable(event: Envelope) -> dict[str, object]:
@@ -111,19 +160,48 @@ def refuse(tables: Tables, command: RefuseRecord, now_ms: int) -> list[Fact]:
     position = tables.positions.get((command.topic, command.partition))
     if position is not None and command.offset < position.offset:
         return []  # It was read before.
-    subject = f"{command.topic}/{command.partition}@{command.offset}"
-    return [
-        CommandRefused("AcceptEvent", subject, command.reason),
-        dead_letter(tables, subject, command.reason, command.key, command.value),
-    ]
+    letter = Letter(*(getattr(command, name) for name in Letter._fields))
+    return [CommandRefused("AcceptEvent", letter.subject, command.reason), *dead_letter(tables, letter, now_ms)]
 
 
-def dead_letter(tables: Tables, subject: str, reason: str, key: bytes, value: bytes) -> PublishQueued:
-    """A record for the dead letters, with where it came from and why as headers."""
+class Letter(NamedTuple):
+    """A record for the dead letters: the original as it was, where it lay, and why it is there."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """Its place, as one text."""
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+def dead_letter(tables: Tables, letter: Letter, now_ms: int, before: int = 0) -> list[Fact]:
+    """The fact that sets a record aside: key, value and headers unchanged, the reason in headers behind those.
+
+    ``before`` counts the letters of the same decision. A dead letter that cannot be read is not set aside once more:
+    who subscribes to the dead letters would be sent its own for ever.
+    """
+    if letter.topic == tables.place.dead_letters_topic:
+        return []
     counter = tables.counters.get("publishes")
-    headers = (("penstock-subject", subject.encode()), ("penstock-reason", reason.encode()))
-    number = (counter.value if counter is not None else 0) + 1
-    return PublishQueued(number, tables.place.dead_letters_topic, key, value, headers, None)
+    number = (counter.value if counter is not None else 0) + 1 + before
+    headers = (
+        *letter.headers,
+        ("penstock-reason", letter.reason.encode()),
+        ("penstock-topic", letter.topic.encode()),
+        ("penstock-partition", b"%d" % letter.partition),
+        ("penstock-offset", b"%d" % letter.offset),
+        ("penstock-at", b"%d" % now_ms),
+        *((("penstock-value", b"null"),) if letter.value is None else ()),
+    )
+    topic = tables.place.dead_letters_topic
+    return [PublishQueued(number, topic, letter.key or b"", letter.value or b"", headers, None)]
 
 
 def describe(event: Envelope) -> bytes:

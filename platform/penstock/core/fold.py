@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from penstock.core import fold_runs as runs
-from penstock.core import handover, seen, timers
+from penstock.core import handover, scans, seen, timers
 from penstock.core.tables import Tables
 from penstock.model.effects import Answer, Deliver, Effect, Publish
 from penstock.model.event import Envelope
@@ -32,6 +32,7 @@ from penstock.model.facts import (
     EventDeduplicated,
     Fact,
     FunctionSkipped,
+    FunctionSubscribed,
     HolderGone,
     LaneFenced,
     LaneReleased,
@@ -48,6 +49,9 @@ from penstock.model.facts import (
     RunDue,
     RunFailed,
     RunStarted,
+    ScanAdvanced,
+    ScanEnded,
+    ScanStarted,
     SeenDropped,
     SleepEnded,
     SleepStarted,
@@ -57,6 +61,7 @@ from penstock.model.facts import (
     StepCompleted,
     StepFailed,
     StepPlanned,
+    TopicSeen,
 )
 from penstock.model.rows import (
     AppRow,
@@ -69,6 +74,8 @@ from penstock.model.rows import (
     PositionRow,
     PublishRow,
     RequestRow,
+    SubscriptionRow,
+    TopicRow,
 )
 
 NOTHING: Final[Sequence[Effect]] = ()
@@ -175,6 +182,16 @@ def _source_gap(tables: Tables, f: SourceGap, at_ms: int) -> Sequence[Effect]:
     return NOTHING
 
 
+def _topic_seen(tables: Tables, f: TopicSeen, at_ms: int) -> Sequence[Effect]:
+    tables.topics.put(f.topic, TopicRow(f.topic, f.partitions))
+    return NOTHING
+
+
+def _function_subscribed(tables: Tables, f: FunctionSubscribed, at_ms: int) -> Sequence[Effect]:
+    tables.subscriptions.put((f.function, f.topic), SubscriptionRow(f.function, f.topic, f.since_ms))
+    return NOTHING
+
+
 def _noted(tables: Tables, f: Fact, at_ms: int) -> Sequence[Effect]:
     """A fact that is for readers of the journal only."""
     return NOTHING
@@ -220,4 +237,9 @@ FOLD: Final[dict[type, Callable[[Tables, Any, int], Sequence[Effect]]]] = {
     LaneFenced: _noted,
     LaneReleased: handover.lane_released,
     HolderGone: handover.holder_gone,
+    TopicSeen: _topic_seen,
+    FunctionSubscribed: _function_subscribed,
+    ScanStarted: scans.scan_started,
+    ScanAdvanced: scans.scan_advanced,
+    ScanEnded: scans.scan_ended,
 }

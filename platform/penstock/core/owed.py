@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from penstock.core.tables import Tables
-from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish
+from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish, Scan
 from penstock.model.rows import Hand, RunRow
 
 PAGE_ROWS: Final = 500
@@ -40,8 +40,8 @@ def owed_by_run(tables: Tables, run: RunRow) -> Iterator[Execute]:
                 yield Execute(run.run, run.function, id, step.attempt, step.dispatch)
 
 
-def owed_messages(tables: Tables) -> Iterator[Deliver | Publish | CodeWanted]:
-    """Messages and records not known to have arrived, and hand-outs that wait for code."""
+def owed_messages(tables: Tables) -> Iterator[Deliver | Publish | CodeWanted | Scan]:
+    """Messages and records not known to have arrived, hand-outs that wait for code, scans that are not over."""
     at: tuple[int, int] | None = None
     while messages := tables.outbox.scan(at, limit=PAGE_ROWS):
         for (to_lane, seq), _ in messages:
@@ -57,3 +57,8 @@ def owed_messages(tables: Tables) -> Iterator[Deliver | Publish | CodeWanted]:
         for (function, run, step), row in rows:
             yield CodeWanted(row.run, row.function, row.step, row.dispatch)
             place = (function, run, step + "\x00")
+    scan: tuple[str, int] | None = None
+    while scanning := tables.scans.scan(scan, limit=PAGE_ROWS):
+        for (id, partition), scanned in scanning:
+            yield Scan(id, partition, scanned.at)
+            scan = (id, partition + 1)

@@ -25,6 +25,7 @@ from penstock.model.facts import (
 )
 from penstock.model.ids import is_ulid, lane_of, ulid
 from penstock.model.limits import REQUEST_IDS_KEPT_MS
+from penstock.model.messages import Request
 
 REQUESTS_DROPPED_AT_ONCE_MAX = 1_000
 
@@ -32,32 +33,32 @@ REQUESTS_DROPPED_AT_ONCE_MAX = 1_000
 def cancel(tables: Tables, command: CancelRun, now_ms: int) -> list[Fact]:
     """End a run from outside, on the lane that owns it; elsewhere, forward the wish there."""
     if not is_ulid(command.run):
-        return _answer(command.request, command.reply_to, {"status": "not_open", "run": command.run})
+        return answer(command, {"status": "not_open", "run": command.run})
     place = tables.place
     owner = lane_of(command.run, place.lanes)
     if owner != place.lane:
         return [send(tables, owner, command)]
-    if (again := _answered(tables, command)) is not None:
+    if (again := answered(tables, command)) is not None:
         return again
     run = tables.runs.get(command.run)
     if run is None:
-        return _answer(command.request, command.reply_to, {"status": "not_open", "run": command.run})
+        return answer(command, {"status": "not_open", "run": command.run})
     plan = Plan(tables, run, 0, now_ms)
     plan.end(RunCancelled(run.run, run.function, command.reason))
-    return plan.facts + _answer(command.request, command.reply_to, {"status": "cancelled", "run": command.run})
+    return plan.facts + answer(command, {"status": "cancelled", "run": command.run})
 
 
 def invoke(tables: Tables, command: InvokeFunction, now_ms: int) -> list[Fact]:
     """Start one function with this event, whatever its triggers say. The run lives on this lane."""
-    if (again := _answered(tables, command)) is not None:
+    if (again := answered(tables, command)) is not None:
         return again
     if command.function not in catalogue(tables).functions:
-        return _answer(command.request, command.reply_to, {"status": "unknown_function", "function": command.function})
+        return answer(command, {"status": "unknown_function", "function": command.function})
     start = started(tables, command.event, command.function, command.request or command.event.internal_id, 0)
-    answer = _answer(command.request, command.reply_to, {"status": "started", "run": start.run})
+    said = answer(command, {"status": "started", "run": start.run})
     if tables.runs.get(start.run) is not None:
-        return answer  # Asked before, so long ago that the answer is forgotten; the run is still open.
-    return [accepted(command.event, "", 0, 0, b""), start, *answer]
+        return said  # Asked before, so long ago that the answer is forgotten; the run is still open.
+    return [accepted(command.event, "", 0, 0, b""), start, *said]
 
 
 def take_message(tables: Tables, command: TakeMessage, now_ms: int) -> list[Fact]:
@@ -97,18 +98,19 @@ def expired(tables: Tables, now_ms: int) -> list[Fact]:
     return [RequestsDropped(before, len(old))] if old else []
 
 
-def refused(command: CancelRun | InvokeFunction, reason: str) -> list[Fact]:
+def refused(command: Request, reason: str) -> list[Fact]:
     """The answer to a request that could not be decided."""
-    return _answer(command.request, command.reply_to, {"status": "refused", "reason": reason})
+    return answer(command, {"status": "refused", "reason": reason})
 
 
-def _answered(tables: Tables, command: CancelRun | InvokeFunction) -> list[Fact] | None:
+def answered(tables: Tables, command: Request) -> list[Fact] | None:
     """The decision for a request that was answered before: the same answer, to whoever asks now."""
     row = tables.requests.get(command.request) if command.request else None
     return None if row is None else [RequestAnswered(command.request, command.reply_to, row.reply)]
 
 
-def _answer(request: str, reply_to: int, reply: dict[str, str]) -> list[Fact]:
-    if not request:
+def answer(command: Request, reply: dict[str, str]) -> list[Fact]:
+    """The answer to a request; none where nobody waits."""
+    if not command.request:
         return []
-    return [RequestAnswered(request, reply_to, json.dumps(reply, separators=(",", ":")).encode())]
+    return [RequestAnswered(command.request, command.reply_to, json.dumps(reply, separators=(",", ":")).encode())]

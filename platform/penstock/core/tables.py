@@ -23,11 +23,14 @@ from penstock.model.rows import (
     PublishRow,
     RequestRow,
     RunRow,
+    ScanRow,
     SeenBucketRow,
     SeenChunkRow,
     SeenRow,
     StepRow,
+    SubscriptionRow,
     TimerRow,
+    TopicRow,
 )
 
 K = TypeVar("K")
@@ -64,6 +67,8 @@ StepKey = tuple[str, str]  # (run, step)
 TimerKey = tuple[int, str, str, str]  # (at_ms, kind, id, step)
 CronKey = tuple[str, str]  # (function, cron)
 SourceKey = tuple[str, int]  # (topic, partition)
+SubscriptionKey = tuple[str, str]  # (function, topic)
+ScanKey = tuple[str, int]  # (scan, partition)
 BucketKey = tuple[str, bool, int]  # (source, clients, bucket)
 ChunkKey = tuple[str, bool, int, int]  # (source, clients, bucket, chunk)
 MessageKey = tuple[int, int]  # (to_lane, seq)
@@ -101,6 +106,15 @@ class Tables(Protocol):
 
     @property
     def positions(self) -> Table[SourceKey, PositionRow]: ...
+
+    @property
+    def topics(self) -> Table[str, TopicRow]: ...
+
+    @property
+    def subscriptions(self) -> Table[SubscriptionKey, SubscriptionRow]: ...
+
+    @property
+    def scans(self) -> Table[ScanKey, ScanRow]: ...
 
     @property
     def seen(self) -> Table[bytes, SeenRow]: ...

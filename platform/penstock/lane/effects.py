@@ -18,6 +18,7 @@ from penstock.model.effects import (
     Effect,
     Execute,
     Publish,
+    Scan,
 )
 
 
@@ -37,6 +38,8 @@ class Effects:
         self._outbox = outbox
         self._submit = submit
         self._offset = offset
+        self.scan: Callable[[Scan], None] = lambda effect: None
+        """Who reads for scans; the lane says so."""
 
     def release(self, effects: Iterable[Effect]) -> None:
         """The effects of one record; the two frequent kinds without a call."""
@@ -67,6 +70,8 @@ class Effects:
                 self._outbox.publish(effect)
             case Answer():
                 self._outbox.answer(effect, self._offset())
+            case Scan():
+                self.scan(effect)
             case CodeWanted():
                 if self._executor.knows(effect.function):
                     self._submit(Unpark(effect.run, effect.step, effect.dispatch))

@@ -24,32 +24,32 @@ from penstock.lane.debts import Debts
 from penstock.lane.departed import Released
 from penstock.lane.effects import Effects
 from penstock.lane.elsewhere import Elsewhere
+from penstock.lane.foreign import Foreign, ForeignReader
 from penstock.lane.journal import Fenced, Journal, Refused, Void
 from penstock.lane.offsets import commit_offsets
 from penstock.lane.outbox import Outbox
 from penstock.lane.ownership import NotOwned, take_over, wait_a_little
-from penstock.lane.parts import LaneParts, Source
+from penstock.lane.parts import LaneParts
 from penstock.lane.restore import Reached
-from penstock.lane.sources import Intake, Taken
+from penstock.lane.scanning import Scanning
+from penstock.lane.sources import Intake, Item, Taken
+from penstock.lane.subscriptions import Subscriptions
+from penstock.lane.taking import Taking, queued_bytes
 from penstock.lane.timers import Timers
-from penstock.lane.turn import Item, Turn
+from penstock.lane.turn import Turn
 from penstock.lane.upkeep import Upkeep
 from penstock.model.commands import (
-    AcceptEvent,
     CleanUp,
     Command,
     LoseDispatch,
     NoteDelivered,
     NotePublished,
-    OpenSource,
     ParkDispatch,
     ReleaseLane,
     Report,
 )
-from penstock.model.facts import Fact
-from penstock.model.journal import Position
+from penstock.model.facts import CatalogueSeen, Fact, SourceOpened, TopicSeen
 from penstock.model.messages import group_topic
-from penstock.model.rows import PositionRow
 from penstock.state.marker import Marker
 from penstock.state.tables import LaneTables
 from penstock.telemetry import say
@@ -58,6 +58,7 @@ from penstock.wire.journal import Validity
 LOG: Final = logging.getLogger("penstock.lane")
 POSITIONS_AFTER_S: Final = 0.5
 RECORDED_LOOK_S: Final = 0.005
+CHANGE_SOURCES: Final = frozenset((CatalogueSeen, TopicSeen, SourceOpened))
 LAST_WORDS_S: Final = 0.3
 """How long a lane that was let go still sends what it owes others; they get the rest from the next owner."""
 KEPT: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
@@ -82,10 +83,10 @@ class Lane:
         )
         self._reached = reached
         self._queue: deque[Item] = deque()
-        self._queue_bytes = 0  # Of the events in it.
         self._wake: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
-        self._positions: dict[Source, int] = {}
+        foreign = ForeignReader(parts.schemas)
+        self.taking = Taking(tables, foreign)
         self._positions_due = False
         self._record_due = False  # Even an empty one.
         self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
@@ -107,12 +108,17 @@ class Lane:
             parts.membership,
             self.place,
             self._take_in,
+            known=lambda: self.taking.known(self._intake.catalogue),
+            foreign=foreign,
             room=self._wait_for_room,
             space=self._wait_for_space,
             heard=self.elsewhere.heard,
         )
+        self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
+        self.scanning = Scanning(parts, tables.durable, self.submit, self._wait_for_room)
         self.executor = parts.make_executor(tables.durable, self.submit)
         self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected)
+        self._effects.scan = self.scanning.go
         self._debts = Debts(tables.durable, self.executor, self.elsewhere, self.submit, self._wait_for_room)
 
     # --- from outside -------------------------------------------------------------------------
@@ -129,14 +135,15 @@ class Lane:
             wake.set_result(None)
 
     def _take_in(self, item: Item) -> None:
-        if type(item) is AcceptEvent:
-            self._queue_bytes += len(item.event.data)
+        self.taking.queued_bytes += queued_bytes(item)
         self.submit(item)
 
     def take_nothing_new(self) -> None:
         """Read no more and fire no more timers; what executes may still report. The first half of a graceful end."""
         for task in self._intaking:
             task.cancel()
+        self.subscriptions.close()
+        self.scanning.close()
         self.timers.close()
 
     async def recorded(self) -> None:
@@ -154,7 +161,7 @@ class Lane:
             return False
         self.take_nothing_new()
         self._queue = deque(item for item in self._queue if isinstance(item, KEPT))
-        self._queue_bytes = 0
+        self.taking.queued_bytes = 0
         self.executor.let_go()
         self._leaving = True
         if self._wake is not None:
@@ -163,7 +170,7 @@ class Lane:
 
     def unrecorded(self) -> list[Command]:
         """What was submitted and not recorded any more, once ``run`` has returned."""
-        return [item for item in self._queue if not isinstance(item, Taken)]
+        return [item for item in self._queue if not isinstance(item, Taken | Foreign)]
 
     async def wait_live(self) -> None:
         """Return once the lane is restored, fenced and takes commands."""
@@ -177,12 +184,12 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits, is being appended or is on its way out. What reads its topics is not looked at."""
-        return self._wake is not None and self.outbox.idle and self._debts.settled
+        return self._wake is not None and self.outbox.idle and self.scanning.idle and self._debts.settled
 
     @property
     def catalogue_seen(self) -> int:
-        """How much of the functions topic this lane has taken, durably; −1 while it is not live."""
-        return self._position(group_topic(self.place.group, "functions"), 0) if self.live else -1
+        """How much of the functions topic this lane has taken, durably, with the sources it names; −1: not live."""
+        return self.subscriptions.seen if self.live else -1
 
     @property
     def durable_offset(self) -> int:
@@ -193,12 +200,13 @@ class Lane:
         """Take over and live. Returns when the lane is no longer owned; raises what stops it."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                self.scanning.begin(self._tasks)
                 await self._take_over()
                 self._tasks.create_task(self._turns())
                 self._tasks.create_task(self.timers.run())
                 self._tasks.create_task(self._upkeep())
                 self._tasks.create_task(commit_offsets(self.parts, self.tables.durable, self._intake.reading))
-                await self._start_intake(self._tasks)
+                self._start_intake(self._tasks)
                 self._live.set()
         except BaseExceptionGroup as group:
             _, stopped = group.split((NotOwned, LetGo))
@@ -235,31 +243,17 @@ class Lane:
 
     def _undo(self, turn: Turn) -> None:
         self.tables.drop()
-        self._positions = turn.before
+        self.taking.pending = turn.before
         self._queue.extendleft(reversed(turn.items))
-        self._queue_bytes += turn.event_bytes
+        self.taking.queued_bytes += turn.queued_bytes
 
-    async def _open_sources(self) -> dict[Source, int]:
-        """Where each source is read from. A new one is opened by a fact, queued before anything it brings (rule 18)."""
-        starts: dict[Source, int] = {}
-        for source in self.parts.sources:
-            row = self.tables.durable.positions.get(source)
-            if row is not None:
-                starts[source] = row.offset
-                continue
-            topic, partition = source
-            starts[source] = await self.parts.log.start_offset(topic, partition)
-            self.submit(OpenSource(topic, partition, starts[source]))
-        return starts
-
-    async def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
+    def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
         group = self.place.group
-        works = [
+        works = (
             self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)),
             self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)),
-        ]
-        for (topic, partition), offset in (await self._open_sources()).items():
-            works.append(self._intake.run_source(topic, partition, offset))
+            self.subscriptions.run(tasks),
+        )
         self._intaking = [tasks.create_task(work) for work in works]
 
     def _position(self, topic: str, partition: int) -> int:
@@ -300,30 +294,19 @@ class Lane:
 
     def _decide(self) -> Turn | None:
         """Decide and fold what waits, in flight. None: nothing worth a record came of it."""
-        turn = Turn(dict(self._positions))
+        turn = Turn(dict(self.taking.pending))
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
-        turn.fill(self._queue, self.tables, self._positions, now_ms, self._settings)
-        self._queue_bytes -= turn.event_bytes
-        if not turn.facts and not (self._positions_due and self._positions) and not self._record_due:
+        turn.fill(self._queue, self.tables, self.taking, now_ms, self._settings)
+        if not turn.facts and not (self._positions_due and self.taking.pending) and not self._record_due:
             self._positions_due = False
             return None
         self._positions_due = self._record_due = False
-        self._move_positions()
+        self.taking.move()
         return turn
-
-    def _move_positions(self) -> None:
-        """Positions go forward only: what lies below one was decided, by us or by another owner in between."""
-        rows = self.tables.positions
-        for source, offset in self._positions.items():
-            held = rows.get(source)
-            if held is not None and held.offset > offset:
-                self._positions[source] = held.offset
-            else:
-                rows.put(source, PositionRow(*source, offset))
 
     async def _commit(self, turn: Turn) -> None:
         """Append what a turn decided; only then does anything of it take effect."""
-        positions = tuple(Position(topic, partition, offset) for (topic, partition), offset in self._positions.items())
+        positions = self.taking.recorded()
         facts = tuple(turn.facts)
         clock = asyncio.get_running_loop().time
         began_s = clock()
@@ -344,7 +327,9 @@ class Lane:
             return
         self._appended_at_ms = appended_at_ms
         self.tables.promote(size)
-        self._positions.clear()
+        self.taking.pending.clear()
+        if any(type(fact) in CHANGE_SOURCES for fact in facts):
+            self.subscriptions.moved()
         self._effects.release(turn.effects)
         self._tell_room()
         self.upkeep.facts_since_checkpoint += len(facts)
@@ -360,7 +345,7 @@ class Lane:
             rounds += 1
             if rounds % 4 == 0 and self._has_space():
                 self.submit(CleanUp())
-            if self._positions and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
+            if self.taking.pending and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
                 rounds = 0
                 self._positions_due = True
                 self.submit(CleanUp())
@@ -398,7 +383,7 @@ class Lane:
 
     def _has_space(self) -> bool:
         settings = self._settings
-        return len(self._queue) < settings.queue_max and self._queue_bytes < settings.queue_bytes_max
+        return len(self._queue) < settings.queue_max and self.taking.queued_bytes < settings.queue_bytes_max
 
     async def _wait_for_room(self) -> None:
         while not self._has_room():
@@ -412,7 +397,7 @@ class Lane:
 
     def _tell_room(self) -> None:
         settings = self._settings
-        if len(self._queue) < settings.queue_max // 2 and self._queue_bytes < settings.queue_bytes_max:
+        if len(self._queue) < settings.queue_max // 2 and self.taking.queued_bytes < settings.queue_bytes_max:
             self._room.set()
 
     def _marker(self) -> Marker | None:
@@ -437,6 +422,8 @@ class Lane:
     def _gauge(self) -> None:
         telemetry, lane = self.parts.telemetry, str(self.place.lane)
         telemetry.set("penstock_lane_lag", len(self._queue), lane)
+        telemetry.set("penstock_scans_open", self.scanning.open, lane)
+        telemetry.set("penstock_scan_records_left", self.scanning.left, lane)
         telemetry.set("penstock_timers_pending", self.timers.pending, lane)
         telemetry.set("penstock_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
 

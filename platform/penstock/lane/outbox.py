@@ -219,7 +219,7 @@ class Outbox:
         if row.event is not None:
             return partition_of(row.event.key or row.event.id, partitions)
         if row.key:
-            return partition_of(row.key.decode("utf-8", "surrogateescape"), partitions)
+            return partition_of(row.key, partitions)
         return row.number % partitions
 
     def check(self) -> None:

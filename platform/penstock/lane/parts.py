@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.tables import Tables
-from penstock.lane.port import Executor, OnTopicWanted, Surroundings
+from penstock.lane.port import Executor, OnTopicWanted, Schemas, Surroundings
 from penstock.lane.settings import LaneSettings
 from penstock.log.port import Log, Membership
 from penstock.model.commands import Command
@@ -24,8 +24,8 @@ MakeExecutor = Callable[[Tables, Callable[[Command], None]], Executor]
 class LaneParts:
     """Everything a lane is made of.
 
-    ``sources``        the (topic, partition) it reads.
     ``make_executor``  makes the lane's executor from its durable tables and the function that queues its reports.
+    ``schemas``        of the values of foreign topics.
     ``on_facts``       is told the facts of every record once it is durable, with the record's time.
     """
 
@@ -37,7 +37,7 @@ class LaneParts:
     membership: Membership
     telemetry: Telemetry
     worker: str
-    sources: tuple[Source, ...]
     on_topic_wanted: OnTopicWanted
+    schemas: Schemas
     settings: LaneSettings = field(default_factory=LaneSettings)
     on_facts: OnFacts | None = None

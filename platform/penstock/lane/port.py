@@ -7,6 +7,8 @@ from typing import Protocol
 
 from penstock.model.commands import HandOut
 from penstock.model.effects import Execute
+from penstock.wire.formats.content import SchemaSource
+from penstock.wire.formats.framing import SchemaRef
 
 
 class Executor(Protocol):
@@ -68,3 +70,15 @@ class Surroundings(Protocol):
 
 OnTopicWanted = Callable[[str], Awaitable[None]]
 """Called before the first record for a topic that is not there; may create it (dev) or raise ConfigError."""
+
+
+class Schemas(Protocol):
+    """The schemas of foreign values: those that are known, and how to get another.
+
+    ``fetch`` makes one known, or known to be absent. Raises LogUnavailable when nobody answers now.
+    """
+
+    @property
+    def known(self) -> SchemaSource: ...
+
+    async def fetch(self, ref: SchemaRef) -> None: ...

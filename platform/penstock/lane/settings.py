@@ -20,6 +20,7 @@ class LaneSettings:
                       ``overlay_bytes_max`` of unflushed rows, too. ``turn_…_max`` bound one group commit.
     ``heartbeat_ms``  how often a former owner says that it still runs something; ``silence_ms`` without a word is taken
                       for its death.
+    ``scan_…_per_s``  records that the scans of a lane read in a second, all together nearly; 0: as fast as they can.
     """
 
     flush_after_ms: int = 1_000
@@ -45,6 +46,7 @@ class LaneSettings:
     takeover_runs_per_turn: int = 200
     heartbeat_ms: int = 3_000
     silence_ms: int = 15_000
+    scan_records_per_s: int = 5_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

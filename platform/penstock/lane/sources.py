@@ -12,7 +12,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
+from penstock.core.catalogue import Catalogue
 from penstock.errors import Corruption, LogUnavailable, OffsetOutOfRange
+from penstock.lane.foreign import Foreign, ForeignReader
+from penstock.lane.parts import Source
 from penstock.log.port import Log, Membership, Reader, Record
 from penstock.model.commands import (
     AcceptEvent,
@@ -25,6 +28,7 @@ from penstock.model.commands import (
     StillRunning,
     TakeMessage,
 )
+from penstock.model.function import Reading
 from penstock.model.journal import Position
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
@@ -45,8 +49,13 @@ class Taken(NamedTuple):
     position: Position
 
 
+Item = Command | Taken | Foreign
+
+
 class Intake:
     """Reads everything a lane takes in. ``submit`` queues an item.
+
+    ``known`` is the catalogue that what is queued now will be decided with; None while it is about to change.
 
     Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue belongs to
     nobody. ``room`` waits until new work may come in, ``space`` only until the queue has room: cancelling a run must
@@ -58,8 +67,10 @@ class Intake:
         log: Log,
         membership: Membership,
         place: Place,
-        submit: Callable[[Command | Taken], None],
+        submit: Callable[[Item], None],
         *,
+        known: Callable[[], Catalogue | None],
+        foreign: ForeignReader,
         room: Callable[[], Awaitable[None]],
         space: Callable[[], Awaitable[None]],
         heard: Callable[[StillRunning], None],
@@ -70,68 +81,95 @@ class Intake:
         self._functions = group_topic(place.group, "functions")
         self._inbox = group_topic(place.group, "inbox")
         self._lane = place.lane
+        self._events_topic = place.events_topic
+        self._known = known
+        self._foreign = foreign
         self.reading: set[tuple[str, int]] = set()
         self._submit = submit
         self._room = room
         self._space = space
-        self._catalogue = 0  # How much of the functions topic has been queued.
+        self.catalogue = 0  # How much of the functions topic has been queued.
         self._catalogue_moved = asyncio.Event()
 
     async def run_source(self, topic: str, partition: int, offset: int) -> None:
         """Read a source for ever; one record that can't be read never stops it."""
-        submit = self._submit
+        if topic == self._events_topic:
+            await self._run_events(partition, offset)
+            return
         async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
             async for page, _ in pages:
+                for record in page:
+                    item = Foreign(topic, partition, record)
+                    await self._foreign.learn(self._readings(topic), item)
+                    self._submit(item)
+
+    def _readings(self, topic: str) -> list[Reading]:
+        known = self._known()
+        return [reader.reading for reader in known.readers(topic)] if known is not None else []
+
+    async def _run_events(self, partition: int, offset: int) -> None:
+        """The events topic. An event that nobody hears costs its decoding, and one position for all of a page."""
+        topic, submit = self._events_topic, self._submit
+        async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
+            async for page, _ in pages:
+                known = self._known()
+                skipped = 0
                 for record in page:
                     value = record.value
                     try:
                         event = decode_envelope(value if value is not None else b"")
                     except Corruption as error:
                         reason = f"the record is no event: {error}" if value is not None else "the record has no value"
-                        submit(RefuseRecord(topic, partition, record.offset, reason, record.key or b"", value or b""))
+                        submit(_refused((topic, partition), record, reason))
+                        skipped = 0
                         continue
-                    if event.catalogue > self._catalogue:
+                    if event.catalogue > self.catalogue:
                         await self._catalogue_at(event.catalogue)
+                        known = self._known()
+                    if known is not None and not known.subscriptions(event.name):
+                        skipped = record.offset + 1
+                        continue
                     submit(AcceptEvent(event, topic, partition, record.offset))
+                    skipped = 0
+                if skipped:
+                    submit(Taken(None, Position(topic, partition, skipped)))
 
     async def run_catalogue(self, offset: int) -> None:
         """Read the functions topic for ever. An app that can't be read is refused, and stays as it was before."""
-        self._catalogue = offset
+        self.catalogue = offset
         async with aclosing(
             self._pages(self._log.reader(self._functions, 0, offset), self._functions, 0, self._space)
         ) as pages:
             async for page, behind in pages:
                 for record in page:
                     self._submit(Taken(self._app(record), Position(self._functions, 0, record.offset + 1)))
-                if behind > (page[-1].offset + 1 if page else self._catalogue):
+                if behind > (page[-1].offset + 1 if page else self.catalogue):
                     # Compaction left nothing in between, and no more will come: a door may have seen that far.
                     self._submit(Taken(None, Position(self._functions, 0, behind)))
-                self._catalogue = max(behind, self._catalogue)
+                self.catalogue = max(behind, self.catalogue)
                 self._catalogue_moved.set()
                 self._catalogue_moved = asyncio.Event()
 
     def _app(self, record: Record) -> Command:
-        key = record.key or b""
         try:
             app = decode_app(record.value) if record.value is not None else None
         except Corruption as error:
-            reason = f"the record is no app: {error}"
-            return RefuseRecord(self._functions, 0, record.offset, reason, key, record.value or b"")
-        return SeeCatalogue(key.decode("utf-8", "replace"), app, record.offset)
+            return _refused((self._functions, 0), record, f"the record is no app: {error}")
+        return SeeCatalogue((record.key or b"").decode("utf-8", "replace"), app, record.offset)
 
     async def _catalogue_at(self, offset: int) -> None:
         """Wait until everything a door had seen when it stamped an event is queued before that event.
 
         No door can have seen what is not there: a stamp beyond the topic's end is taken for its end.
         """
-        while self._catalogue < offset:
+        while self.catalogue < offset:
             moved = self._catalogue_moved
             try:
                 offset = min(offset, await self._log.end_offset(self._functions, 0))
             except LogUnavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
-            if self._catalogue < offset:
+            if self.catalogue < offset:
                 await moved.wait()
 
     async def run_inbox(self, offset: int) -> None:
@@ -143,9 +181,8 @@ class Intake:
 
     def _message(self, record: Record) -> None:
         behind = Position(self._inbox, self._lane, record.offset + 1)
-        value = record.value or b""
         try:
-            found = decode_inbox(value)
+            found = decode_inbox(record.value or b"")
         except Corruption as error:
             sender = _sender(record.key)
             if sender is not None:
@@ -153,10 +190,8 @@ class Intake:
                 # it would wait for ever. What it was is in the dead letters.
                 nothing = TakeMessage(*sender, CancelRun("", "the message could not be read"))
                 self._submit(Taken(nothing, Position(self._inbox, self._lane, record.offset)))
-            reason = f"the record is no message: {error}"
-            self._submit(
-                Taken(RefuseRecord(self._inbox, self._lane, record.offset, reason, record.key or b"", value), behind)
-            )
+            refused = _refused((self._inbox, self._lane), record, f"the record is no message: {error}")
+            self._submit(Taken(refused, behind))
             return
         message = found.message
         if isinstance(message, StillRunning):
@@ -182,14 +217,18 @@ class Intake:
     async def _pages(
         self, reader: Reader, topic: str, partition: int, room: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
-        """Every record from a reader's position on, in pages with the position behind each; goes on after a failure."""
+        """Every record from a reader's position on, in pages with the position behind each; goes on after a failure.
+
+        A position that is not there is a gap: it was trimmed away, or the topic was made anew (never one of our own).
+        """
         try:
             while True:
                 await room()
                 try:
                     page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
                 except OffsetOutOfRange as error:
-                    if reader.position > error.end:
+                    anew = reader.position > error.end
+                    if anew and topic in (self._functions, self._inbox):
                         raise
                     say(
                         LOG,
@@ -199,7 +238,7 @@ class Intake:
                         partition=partition,
                         first=reader.position,
                         end=error.start,
-                        why="they were removed before this lane had read them",
+                        why="the topic was made anew" if anew else "they were removed before this lane had read them",
                     )
                     self._submit(NoteGap(topic, partition, reader.position, error.start))
                     reader.seek(error.start)
@@ -210,6 +249,10 @@ class Intake:
                 yield page, reader.position
         finally:
             await reader.close()
+
+
+def _refused(source: Source, record: Record, reason: str) -> RefuseRecord:
+    return RefuseRecord(*source, record.offset, reason, record.key, record.value, record.headers)
 
 
 def _sender(key: bytes | None) -> tuple[int, int] | None:

@@ -16,14 +16,13 @@ from penstock.core.quick import quick
 from penstock.lane.parts import Source
 from penstock.lane.restore import cannot_fold
 from penstock.lane.settings import LaneSettings
-from penstock.lane.sources import Taken
+from penstock.lane.sources import Item
+from penstock.lane.taking import Taking, queued_bytes
 from penstock.lane.weight import FACT_BYTES, payload_bytes
-from penstock.model.commands import AcceptEvent, Command, RefuseRecord, Report
+from penstock.model.commands import Report
 from penstock.model.effects import Effect
 from penstock.model.facts import Fact
 from penstock.state.tables import LaneTables
-
-Item = Command | Taken
 
 
 @dataclass(slots=True)
@@ -36,14 +35,12 @@ class Turn:
     effects: list[Effect] = field(default_factory=list)
 
     @property
-    def event_bytes(self) -> int:
-        """The payloads of the events it took from the queue."""
-        return sum([len(item.event.data) for item in self.items if type(item) is AcceptEvent])
+    def queued_bytes(self) -> int:
+        """What the items it took held in the queue."""
+        return sum(map(queued_bytes, self.items))
 
-    def fill(
-        self, queue: deque[Item], tables: LaneTables, positions: dict[Source, int], now_ms: int, settings: LaneSettings
-    ) -> None:
-        """Decide and fold what waits in ``queue``, in flight; how far that has read goes into ``positions``.
+    def fill(self, queue: deque[Item], tables: LaneTables, taking: Taking, now_ms: int, settings: LaneSettings) -> None:
+        """Decide and fold what waits in ``queue``, in flight; ``taking`` notes how far that has read.
 
         Raises InternalError on a fact that cannot be folded.
         """
@@ -54,15 +51,10 @@ class Turn:
                 break
             item: Any = queue.popleft()  # ``Any``: its class is looked at here.
             items.append(item)
-            kind = type(item)
-            if kind is not Report:  # By far the most are reports.
-                if kind is AcceptEvent or kind is RefuseRecord:
-                    positions[item.topic, item.partition] = item.offset + 1
-                elif kind is Taken:
-                    positions[item.position.topic, item.position.partition] = item.position.offset
-                    item = item.command
-                    if item is None:
-                        continue
+            if type(item) is not Report:  # By far the most are reports.
+                item = taking.command(item)
+                if item is None:
+                    continue
             done = quick(tables, item, now_ms)
             if done is not None:
                 facts += done[0]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from penstock.errors import Busy, ConfigError, LimitExceeded, LogUnavailable
 from penstock.log.faults import Faults
@@ -73,6 +74,17 @@ class MemoryCluster:
         """Apply retentions and forget old tombstones, as a broker does from time to time."""
         for partition in self.partitions.values():
             partition.retain(self.now_ms())
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """An operator gives a topic more partitions."""
+        spec = self.specs[topic] = replace(self.specs[topic], partitions=partitions)
+        for number in range(partitions):
+            self.partitions.setdefault((topic, number), MemoryPartition(spec, number))
+
+    def make_anew(self, topic: str) -> None:
+        """An operator deletes a topic and makes it again: its offsets begin at 0."""
+        for number in range(self.specs[topic].partitions):
+            self.partitions[topic, number].make_anew()
 
     def _only_group(self) -> MemoryGroup:
         if len(self._groups) != 1:

@@ -72,6 +72,13 @@ class MemoryPartition:
         self.start = max(self.start, min(before_offset, self.end))
         del self._records[: self._index(self.start)]
 
+    def make_anew(self) -> None:
+        """Nothing is there, nor ever was."""
+        self.start = self.end = 0
+        self._records.clear()
+        self._newest.clear()
+        self.wake()
+
     def retain(self, now_ms: int) -> None:
         """Apply the topic's retention, or forget tombstones that every reader in time has seen."""
         if self.spec.kind is TopicKind.STREAM:

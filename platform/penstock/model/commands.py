@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from penstock.model.event import Envelope
-from penstock.model.function import AppSpec
+from penstock.model.function import AppSpec, Reading
 from penstock.model.operations import Operation
 
 
@@ -19,15 +19,40 @@ class AcceptEvent(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+Headers = tuple[tuple[str, bytes], ...]
+
+
 class RefuseRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record of a source could not be read as an event (a poison record): it goes to the dead letters."""
+    """A record of a source could not be read as an event (a poison record): it goes to the dead letters as it was."""
 
     topic: str
     partition: int
     offset: int
     reason: str
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class ReadRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of a topic, read in one way: the event, or why it is none. The rest is the record as it was."""
+
+    offset: int
+    reading: Reading
+    event: Envelope | None
+    reason: str = ""
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Headers = ()
+
+
+class AcceptRecord(msgspec.Struct, frozen=True):
+    """A record of a foreign topic was read, in each way that its functions ask for."""
+
+    topic: str
+    partition: int
+    offset: int
+    reads: tuple[ReadRecord, ...]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -146,16 +171,70 @@ class NotePublished(msgspec.Struct, frozen=True, gc=False):
     numbers: tuple[int, ...]
 
 
-class OpenSource(msgspec.Struct, frozen=True, gc=False):
-    """A source partition is about to be read for the first time, from ``offset``."""
+class ScanStart(msgspec.Struct, frozen=True, gc=False):
+    """A function wants a partition's records from this offset on."""
 
-    topic: str
-    partition: int
+    function: str
     offset: int
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """A partition that is to be read live from ``offset`` on; ``starts``: where its functions want to begin."""
+
+    partition: int
+    offset: int
+    starts: tuple[ScanStart, ...] = ()
+
+
+class SeeTopic(msgspec.Struct, frozen=True):
+    """A topic that is subscribed to has so many partitions now (0: it is not there); open these of them."""
+
+    topic: str
+    partitions: int
+    openings: tuple[Opening, ...] = ()
+
+
+class AdvanceScan(msgspec.Struct, frozen=True):
+    """The records of a scan in [``from_offset``, ``to_offset``) were read; what is no event any more is not in it."""
+
+    scan: str
+    partition: int
+    from_offset: int
+    to_offset: int
+    reads: tuple[ReadRecord, ...] = ()
+
+
+class ScanRange(msgspec.Struct, frozen=True, gc=False):
+    """The records [from_offset, upto) of a partition."""
+
+    partition: int
+    from_offset: int
+    upto: int
+
+
+class BackfillFunction(msgspec.Struct, frozen=True):
+    """Start a function on the records of these ranges, also on those that it has started on before."""
+
+    function: str
+    topic: str
+    ranges: tuple[ScanRange, ...]
+    request: str = ""
+    reply_to: int = -1
+
+
+class CancelScan(msgspec.Struct, frozen=True, gc=False):
+    """Somebody wants a scan ended; the runs it has started go on."""
+
+    scan: str
+    request: str = ""
+    reply_to: int = -1
+
+
 class NoteGap(msgspec.Struct, frozen=True, gc=False):
-    """The position of a source was trimmed away: what lay in [from_offset, to_offset) was never read."""
+    """The position of a source is not there: what lay in [from_offset, to_offset) was trimmed before it was read.
+
+    ``to_offset`` below ``from_offset``: the topic was deleted and made anew, and is read from there.
+    """
 
     topic: str
     partition: int
@@ -183,7 +262,11 @@ Command = (
     | TakeMessage
     | NoteDelivered
     | NotePublished
-    | OpenSource
+    | SeeTopic
     | NoteGap
+    | AcceptRecord
+    | AdvanceScan
+    | BackfillFunction
+    | CancelScan
     | CleanUp
 )

@@ -72,4 +72,12 @@ class CodeWanted(msgspec.Struct, frozen=True, gc=False):
     dispatch: int
 
 
-Effect = Execute | Abandon | Arm | Disarm | Deliver | Publish | Answer | CodeWanted
+class Scan(msgspec.Struct, frozen=True, gc=False):
+    """Read on with a scan, from ``at`` (−1: find the offset of its time first)."""
+
+    scan: str
+    partition: int
+    at: int
+
+
+Effect = Execute | Abandon | Arm | Disarm | Deliver | Publish | Answer | CodeWanted | Scan

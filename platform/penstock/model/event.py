@@ -54,6 +54,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     catalogue: int = 0
 
 
+ID_HEADER = "penstock-id"
+"""The header that names a record of a foreign topic, where its producer gives it an id."""
 INTERNAL_PREFIX = "inngest/"
 FUNCTION_FINISHED = "inngest/function.finished"
 FUNCTION_FAILED = "inngest/function.failed"

@@ -344,7 +344,10 @@ class SourceOpened(msgspec.Struct, frozen=True, gc=False):
 
 
 class SourceGap(msgspec.Struct, frozen=True, gc=False):
-    """Records [from_offset, to_offset) of a source were gone before they were read."""
+    """Records [from_offset, to_offset) of a source were gone before they were read.
+
+    ``to_offset`` below ``from_offset``: the topic was made anew, and is read from there.
+    """
 
     topic: str
     partition: int
@@ -370,6 +373,56 @@ class HolderGone(msgspec.Struct, frozen=True, gc=False):
     """A former owner runs nothing of this lane any more."""
 
     holder: str
+
+
+class TopicSeen(msgspec.Struct, frozen=True, gc=False):
+    """A subscribed topic has so many partitions; 0: it was not there, so all it will have are new."""
+
+    topic: str
+    partitions: int
+
+
+class FunctionSubscribed(msgspec.Struct, frozen=True, gc=False):
+    """A function subscribes to a topic for the first time. It is never forgotten, so that ``since`` counts once."""
+
+    function: str
+    topic: str
+    since_ms: int
+
+
+class ScanStarted(msgspec.Struct, frozen=True, gc=False):
+    """A second cursor over [from_offset, upto) of a partition, for one function.
+
+    ``from_offset`` −1: the first offset whose time is at least ``since_ms``. ``cause`` as in RunStarted.
+    """
+
+    scan: str
+    partition: int
+    function: str
+    topic: str
+    purpose: str
+    cause: str
+    since_ms: int
+    from_offset: int
+    upto: int
+
+
+class ScanAdvanced(msgspec.Struct, frozen=True, gc=False):
+    """The scan goes on at ``at``; ``started`` runs began with this fact."""
+
+    scan: str
+    partition: int
+    at: int
+    started: int
+
+
+class ScanEnded(msgspec.Struct, frozen=True, gc=False):
+    """The scan has read its range, or was cancelled. ``started`` runs began with it in all."""
+
+    scan: str
+    partition: int
+    cancelled: bool
+    started: int
 
 
 Fact = (
@@ -411,6 +464,11 @@ Fact = (
     | LaneFenced
     | LaneReleased
     | HolderGone
+    | TopicSeen
+    | FunctionSubscribed
+    | ScanStarted
+    | ScanAdvanced
+    | ScanEnded
 )
 
 FACTS: tuple[type[Fact], ...] = Fact.__args__

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import msgspec
 
 from penstock.errors import FunctionError
@@ -28,7 +31,77 @@ class CronTrigger(msgspec.Struct, frozen=True, gc=False, tag="cron"):
     cron: str
 
 
-Trigger = EventTrigger | CronTrigger
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """How the records of a foreign topic are read as events; functions of one reading share the event.
+
+    ``format``  one of ``FORMATS``.
+    ``schema``  the full name of the record's schema, where the format wants one.
+    ``name``    the event's name: a text, or a path (``data.type``, ``headers.type``, ``key``); empty: the topic's name.
+    ``key``, ``id``  paths; empty: the record's key, and ``<topic>-<partition>-<offset>``.
+    """
+
+    format: str = "auto"
+    schema: str = ""
+    name: str = ""
+    key: str = ""
+    id: str = ""
+
+
+FORMATS: Final = ("auto", "avro", "json", "raw", "cloudevents", "debezium", "envelope")
+"""How values of foreign topics may be read; the readers are in ``wire/formats``."""
+SINCE_LATEST: Final = -1
+SINCE_EARLIEST: Final = 0
+_TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_PATH: Final = re.compile(r"key|(data|headers)(\.[^.]+)+")
+
+
+def is_path(rule: str) -> bool:
+    """Whether a rule of a Reading names a place in the record; a name may be a plain text instead."""
+    return _PATH.fullmatch(rule) is not None
+
+
+class TopicTrigger(msgspec.Struct, frozen=True, gc=False, tag="topic"):
+    """Start on every record of an existing topic whose ``expression`` holds.
+
+    ``since_ms``  where a first subscription begins: SINCE_LATEST, SINCE_EARLIEST, or the records from that time on.
+    """
+
+    topic: str
+    expression: str = ""
+    since_ms: int = SINCE_LATEST
+    reading: Reading = Reading()
+
+    def __post_init__(self) -> None:
+        reading = self.reading
+        if _TOPIC_NAME.fullmatch(self.topic) is None or self.topic in (".", ".."):
+            raise FunctionError(
+                "topic trigger refused: a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens, "
+                f"got {self.topic!r:.80}. Give the name that the topic has in Kafka."
+            )
+        if reading.format not in FORMATS:
+            raise FunctionError(
+                f"topic trigger {self.topic!r} refused: format must be one of {', '.join(FORMATS)}, "
+                f"got {reading.format!r:.80}."
+            )
+        if not SINCE_LATEST <= self.since_ms <= limits.EVENT_TS_MAX_MS:
+            raise FunctionError(
+                f"topic trigger {self.topic!r} refused: since must be Unix milliseconds up to "
+                f"{limits.EVENT_TS_MAX_MS}, got {self.since_ms}."
+            )
+        for option, rule in (("key", reading.key), ("id", reading.id)):
+            if rule and not is_path(rule):
+                raise FunctionError(
+                    f"topic trigger {self.topic!r} refused: {option} must name a place in the record such as "
+                    f"data.order.id, headers.{option} or key, got {rule!r:.80}."
+                )
+        if len(reading.name) > limits.TRIGGER_NAME_CHARS_MAX:
+            raise FunctionError(
+                f"topic trigger {self.topic!r} refused: name may have {limits.TRIGGER_NAME_CHARS_MAX} characters, "
+                f"got {len(reading.name)}."
+            )
+
+
+Trigger = EventTrigger | CronTrigger | TopicTrigger
 
 
 class Backoff(msgspec.Struct, frozen=True, gc=False):

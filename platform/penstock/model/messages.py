@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.model.commands import CancelRun, InvokeFunction, LoseDispatch, ParkDispatch, Report, StillRunning
+from penstock.model.commands import (
+    BackfillFunction,
+    CancelRun,
+    CancelScan,
+    InvokeFunction,
+    LoseDispatch,
+    ParkDispatch,
+    Report,
+    StillRunning,
+)
 
-Message = CancelRun | InvokeFunction | Report | ParkDispatch | LoseDispatch | StillRunning
-"""The last four are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
+Message = (
+    CancelRun | InvokeFunction | Report | ParkDispatch | LoseDispatch | StillRunning | BackfillFunction | CancelScan
+)
+"""Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
+Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan
+"""Those that an api asks, and waits for the answer."""
 
 
 class InboxRecord(msgspec.Struct, frozen=True):

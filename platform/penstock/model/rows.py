@@ -123,6 +123,37 @@ class PositionRow(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+class TopicRow(msgspec.Struct, frozen=True, gc=False):
+    """How many partitions a subscribed topic had when it was looked at last; later ones open at their beginning."""
+
+    topic: str
+    partitions: int
+
+
+class SubscriptionRow(msgspec.Struct, frozen=True, gc=False):
+    """A function has subscribed to a topic at some time."""
+
+    function: str
+    topic: str
+    since_ms: int
+
+
+class ScanRow(msgspec.Struct, frozen=True, gc=False):
+    """A scan that goes on at ``at`` (−1: at the first offset of ``since_ms``) up to ``upto``; see ``ScanStarted``."""
+
+    scan: str
+    partition: int
+    function: str
+    topic: str
+    purpose: str
+    cause: str
+    since_ms: int
+    from_offset: int
+    upto: int
+    at: int
+    started: int
+
+
 class SeenRow(msgspec.Struct, frozen=True, gc=False):
     """An id was seen. Derived from the chunks, never checkpointed."""
 
@@ -223,6 +254,9 @@ Row = (
     | CronRow
     | AppRow
     | PositionRow
+    | TopicRow
+    | SubscriptionRow
+    | ScanRow
     | SeenRow
     | SeenBucketRow
     | SeenChunkRow

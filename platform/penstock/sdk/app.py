@@ -49,7 +49,8 @@ class App:
     ) -> Callable[[H], H]:
         """Declare a function of this app. The function stays what it is and may be called by a test.
 
-        ``on``            the events it starts on: names, wildcards (``order/*``), EventTriggers; one or several.
+        ``on``            the events it starts on: names, wildcards (``order/*``), EventTriggers; or existing topics,
+                          ``Topic("payments")``; one or several of them.
         ``if_``           a CEL expression over ``event`` that must hold: ``event.data.amount > 100``.
         ``cron``          times it starts at: ``"TZ=Europe/Paris 0 9 * * 1-5"``; one or several.
         ``id``, ``name``  default: the Python function's name. ``<app>-<id>`` must never change: open runs know it.

@@ -17,12 +17,13 @@ from penstock.errors import FunctionError
 from penstock.model import limits
 from penstock.model.durations import Duration, to_ms
 from penstock.model.event import FUNCTION_FAILED
-from penstock.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, Trigger
+from penstock.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger, Trigger
 from penstock.sdk.backoff import Shape
 from penstock.sdk.context import Context, SyncContext, declared_context
+from penstock.sdk.topic import Topic
 
 Handler = Callable[..., object]
-On = str | EventTrigger | Sequence[str | EventTrigger]
+On = str | EventTrigger | Topic | Sequence[str | EventTrigger | Topic]
 
 UNLIMITED: Final = "unlimited"
 
@@ -105,7 +106,7 @@ def _check_handler(slug: str, handler: Handler) -> None:
 
 
 def _triggers(slug: str, options: Options) -> tuple[Trigger, ...]:
-    on = (options.on,) if isinstance(options.on, str | EventTrigger) else tuple(options.on)
+    on = (options.on,) if isinstance(options.on, str | EventTrigger | Topic) else tuple(options.on)
     crons = (options.cron,) if isinstance(options.cron, str) else tuple(options.cron)
     if options.if_ and not on:
         raise FunctionError(f"function {slug!r} refused: if_ chooses among events, but on= names none.")
@@ -115,9 +116,13 @@ def _triggers(slug: str, options: Options) -> tuple[Trigger, ...]:
         )
     triggers: list[Trigger] = []
     for one in on:
-        if not isinstance(one, str | EventTrigger):
-            raise FunctionError(f"function {slug!r} refused: on= takes event names or EventTriggers, got {one!r}.")
-        if isinstance(one, str):
+        if not isinstance(one, str | EventTrigger | Topic):
+            raise FunctionError(
+                f"function {slug!r} refused: on= takes event names, EventTriggers and Topics, got {one!r}."
+            )
+        if isinstance(one, Topic):
+            triggers.append(one.trigger(options.if_))
+        elif isinstance(one, str):
             triggers.append(EventTrigger(one, options.if_))
         elif one.expression and options.if_:
             raise FunctionError(
@@ -135,6 +140,10 @@ def _triggers(slug: str, options: Options) -> tuple[Trigger, ...]:
     for trigger in triggers:
         if triggers.count(trigger) > 1:
             raise FunctionError(f"function {slug!r} refused: {trigger!r} is there twice. Remove one.")
+    topics = [trigger.topic for trigger in triggers if isinstance(trigger, TopicTrigger)]
+    for topic in topics:
+        if topics.count(topic) > 1:
+            raise FunctionError(f"function {slug!r} refused: it subscribes to topic {topic!r} twice. Keep one Topic.")
     return tuple(triggers)
 
 

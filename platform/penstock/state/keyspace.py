@@ -116,6 +116,9 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("parked", rows.ParkedRow, b"\x3a", KEYS, ("function", "run", "step"), (str, str, str)),
     TableSpec("counters", rows.CounterRow, b"\x3b", KEYS, ("name",), _S),
     TableSpec("holders", rows.HolderRow, b"\x48", KEYS, ("holder",), _S),
+    TableSpec("topics", rows.TopicRow, b"\x3c", KEYS, ("topic",), _S),
+    TableSpec("subscriptions", rows.SubscriptionRow, b"\x3d", KEYS, ("function", "topic"), (str, str)),
+    TableSpec("scans", rows.ScanRow, b"\x3e", KEYS, ("scan", "partition"), (str, int)),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

@@ -36,11 +36,14 @@ from penstock.model.rows import (
     RequestRow,
     Row,
     RunRow,
+    ScanRow,
     SeenBucketRow,
     SeenChunkRow,
     SeenRow,
     StepRow,
+    SubscriptionRow,
     TimerRow,
+    TopicRow,
 )
 from penstock.state.checkpointed import Checkpointed, decode_checkpointed
 from penstock.state.flush import Flush
@@ -66,6 +69,9 @@ class LaneTables:
     crons: LayeredTable[tuple[str, str], CronRow]
     apps: LayeredTable[str, AppRow]
     positions: LayeredTable[tuple[str, int], PositionRow]
+    topics: LayeredTable[str, TopicRow]
+    subscriptions: LayeredTable[tuple[str, str], SubscriptionRow]
+    scans: LayeredTable[tuple[str, int], ScanRow]
     seen: LayeredTable[bytes, SeenRow]
     seen_buckets: LayeredTable[tuple[str, bool, int], SeenBucketRow]
     seen_chunks: LayeredTable[tuple[str, bool, int, int], SeenChunkRow]
@@ -191,6 +197,9 @@ class DurableTables:
     crons: DurableTable[tuple[str, str], CronRow]
     apps: DurableTable[str, AppRow]
     positions: DurableTable[tuple[str, int], PositionRow]
+    topics: DurableTable[str, TopicRow]
+    subscriptions: DurableTable[tuple[str, str], SubscriptionRow]
+    scans: DurableTable[tuple[str, int], ScanRow]
     seen: DurableTable[bytes, SeenRow]
     seen_buckets: DurableTable[tuple[str, bool, int], SeenBucketRow]
     seen_chunks: DurableTable[tuple[str, bool, int, int], SeenChunkRow]

@@ -49,7 +49,7 @@ STUCK_LEAPS_MAX: Final = 20
 CLEAN_EVERY_MS: Final = 600_000
 
 # Housekeeping is for lanes that live long. What users can see of it, forgetting seen ids, ``advance`` asks for.
-_SETTINGS: Final = LaneSettings(housekeeping_ms=36_500 * DAY_MS, clock_off_max_ms=36_500 * DAY_MS)
+_SETTINGS: Final = LaneSettings(housekeeping_ms=36_500 * DAY_MS, clock_off_max_ms=36_500 * DAY_MS, scan_records_per_s=0)
 
 
 class CrashPoint:

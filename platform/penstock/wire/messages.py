@@ -17,7 +17,17 @@ import fastavro
 import msgspec
 
 from penstock.errors import FunctionError
-from penstock.model.commands import CancelRun, InvokeFunction, LoseDispatch, ParkDispatch, Report, StillRunning
+from penstock.model.commands import (
+    BackfillFunction,
+    CancelRun,
+    CancelScan,
+    InvokeFunction,
+    LoseDispatch,
+    ParkDispatch,
+    Report,
+    ScanRange,
+    StillRunning,
+)
 from penstock.model.event import Envelope
 from penstock.model.function import AppSpec
 from penstock.model.messages import InboxRecord, Reply
@@ -32,6 +42,9 @@ _KINDS: Final[tuple[type[Any], ...]] = (
         InboxRecord,
         CancelRun,
         InvokeFunction,
+        BackfillFunction,
+        CancelScan,
+        ScanRange,
         Reply,
         Report,
         ParkDispatch,

@@ -15,10 +15,10 @@ _M: Final = 0x5BD1E995
 _U32: Final = 0xFFFFFFFF
 
 
-def partition_of(key: str, partitions: int) -> int:
+def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition of a key, from 0 to ``partitions`` − 1. About 2 µs for an id of 26 characters."""
     assert partitions > 0, f"expected at least one partition, got {partitions}"
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+    return (murmur2(key.encode() if isinstance(key, str) else key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(data: bytes) -> int:

@@ -3,13 +3,10 @@ deduplicate."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from penstock.core.plan import Plan
+from penstock.model.event import ID_HEADER
 from penstock.model.facts import StepCompleted
 from penstock.model.operations import PublishFound
-
-ID_HEADER: Final = "penstock-id"
 
 
 def found(plan: Plan, op: PublishFound) -> None:
