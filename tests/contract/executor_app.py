@@ -142,6 +142,11 @@ async def uneven(ctx: Context) -> None:
     await asyncio.gather(ctx.step.run("short", step, "short", 0.5), ctx.step.run("long", step, "long", 3_600))
 
 
+@app.function(on="foreign")
+async def foreign(ctx: Context) -> None:
+    await asyncio.sleep(3_600)  # Between steps: no code of a step runs.
+
+
 @app.function(on="large")
 async def large(ctx: Context) -> int:
     async def text() -> str:

@@ -230,8 +230,9 @@ class ChildrenExecutor:
         if held is None or held.child is not child or held.out.get(effect.step) != effect.dispatch:
             return
         view = self.source.view(effect.run)
-        if view is None:
-            self._forget(effect.run, held)
+        if view is None:  # Over, or nothing is shown any more, because the lane was let go.
+            self._in(held, effect.step, effect.dispatch)
+            self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
         else:
             self._send_view(child, held, effect, view)
 
