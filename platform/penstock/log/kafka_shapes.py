@@ -1,0 +1,216 @@
+"""What shape topics have, as the brokers say: found, remembered, made; and where their partitions begin and end.
+
+A shape is asked for once and remembered, because writers and readers are made without waiting; a partition that is not
+known is asked for again, since topics grow. Only then, and for at most ``LOOK_S``, the caller waits for a broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+
+from penstock.errors import ConfigError, LogUnavailable
+from penstock.log.kafka_errors import error_of, mapped, told
+from penstock.log.kafka_settings import RECORD_BYTES_MAX, KafkaSettings
+from penstock.log.port import TopicKind, TopicSpec
+
+LOOK_S: Final = 5.0
+MADE_WITHIN_S: Final = 30.0
+ASK_AGAIN_S: Final = 0.02
+ASKED_FOR_S: Final = 10.0
+"""How long a question is asked again while a partition has no leader: it moves, or was made just now."""
+MOVING: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+    }
+)
+RECORD_MARGIN_BYTES: Final = 1_024
+"""What the brokers count of a batch besides its records."""
+
+PartitionKey = tuple[str, int]
+
+
+class Shape(NamedTuple):
+    """A topic as it is. ``record_bytes_max`` is the most one record may have."""
+
+    spec: TopicSpec
+    record_bytes_max: int
+
+
+def reads_committed(topic: str) -> bool:
+    """Whether readers of a topic pass over what belongs to transactions that are open or were aborted.
+
+    Journals and inboxes have none, and their end is where the next append goes.
+    """
+    return not topic.endswith((".journal", ".inbox"))
+
+
+class Shapes:
+    """Topics, through one admin client."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.admin = AdminClient(settings.admin())
+        self._settings = settings
+        self._known: dict[str, Shape] = {}
+
+    def find(self, topic: str, partition: int) -> Shape:
+        """The topic of a partition that there is. Raises ConfigError, or LogUnavailable when nobody can say."""
+        shape = self._known.get(topic)
+        if shape is None or partition >= shape.spec.partitions:
+            described, configured = self._ask(topic)
+            try:
+                shape = self._learn(topic, described.result(LOOK_S), configured.result(LOOK_S))
+            except TooLate as late:
+                raise LogUnavailable(f"no broker said within {LOOK_S:g} s what topic {topic!r} is") from late
+            except KafkaException as error:
+                if error_of(error).code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise mapped(error, f"topic {topic!r} could not be looked up") from error
+        if shape is None or not 0 <= partition < shape.spec.partitions:
+            raise ConfigError(f"there is no topic {topic!r} with a partition {partition}. Run penstock topics apply.")
+        return shape
+
+    async def look(self, topic: str) -> Shape | None:
+        """The topic as it is now, or None."""
+        described, configured = self._ask(topic)
+        try:
+            return self._learn(topic, await asyncio.wrap_future(described), await asyncio.wrap_future(configured))
+        except KafkaException as error:
+            if error_of(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self._known.pop(topic, None)
+                return None
+            raise mapped(error, f"topic {topic!r} could not be looked up") from error
+
+    async def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Make what is missing; nothing is made when one of them exists with another shape."""
+        shapes = await asyncio.gather(*(self.look(spec.name) for spec in specs))
+        for spec, shape in zip(specs, shapes, strict=True):
+            if shape is not None and shape.spec != spec:
+                raise ConfigError(
+                    f"topic {spec.name!r} exists with another shape: expected {spec}, got {shape.spec}. Change the "
+                    "topic or the setting; penstock topics plan shows what differs."
+                )
+        missing = [spec for spec, shape in zip(specs, shapes, strict=True) if shape is None]
+        if not missing:
+            return
+        made = self.admin.create_topics([self._new(spec) for spec in missing])
+        for name, future in made.items():
+            try:
+                await asyncio.wrap_future(future)
+            except KafkaException as error:
+                if error_of(error).code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    continue  # Another process was quicker.
+                raise ConfigError(told(error, f"topic {name!r} could not be made")) from error
+        async with asyncio.timeout(MADE_WITHIN_S):
+            for spec in missing:
+                while await self.look(spec.name) is None:  # noqa: ASYNC110 - all brokers have to hear of it
+                    await asyncio.sleep(ASK_AGAIN_S)
+
+    async def offset(self, topic: str, partition: int, where: OffsetSpec, *, committed: bool = False) -> int:
+        """The offset of a partition at its start, its end, or a time; -1: there is none at that time."""
+        return (await self.offsets([(topic, partition)], where, committed=committed))[topic, partition]
+
+    async def offsets(
+        self, partitions: Collection[PartitionKey], where: OffsetSpec, *, committed: bool = False
+    ) -> Mapping[PartitionKey, int]:
+        """The same of several partitions at once."""
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        found: dict[PartitionKey, int] = {}
+
+        async def ask() -> None:
+            asked = {TopicPartition(*key): where for key in partitions if key not in found}
+            for place, future in self.admin.list_offsets(asked, isolation_level=level).items():
+                found[place.topic, place.partition] = (await asyncio.wrap_future(future)).offset
+
+        try:
+            await _again(ask)
+        except KafkaException as error:
+            names = ", ".join(f"{topic}/{partition}" for topic, partition in partitions)
+            raise mapped(error, f"{names} did not say where it begins and ends") from error
+        return found
+
+    async def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        """Remove the records below an offset; at most up to the end."""
+        try:
+            await _again(partial(self._delete, topic, partition, offset))
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError.OFFSET_OUT_OF_RANGE:
+                raise mapped(error, f"{topic}/{partition} was not trimmed") from error
+            end = await self.offset(topic, partition, OffsetSpec.latest())
+            if offset > end:
+                await self.delete_before(topic, partition, end)
+
+    async def _delete(self, topic: str, partition: int, offset: int) -> None:
+        for future in self.admin.delete_records([TopicPartition(topic, partition, offset)]).values():
+            await asyncio.wrap_future(future)
+
+    def _ask(self, topic: str) -> tuple[Future[Any], Future[Any]]:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        described = self.admin.describe_topics(TopicCollection([topic]))[topic]
+        return described, self.admin.describe_configs([resource])[resource]
+
+    def _learn(self, topic: str, described: Any, configured: Any) -> Shape:
+        def value(name: str, otherwise: str) -> str:
+            found = configured.get(name)
+            return otherwise if found is None or found.value is None else str(found.value)
+
+        compacted = "compact" in value("cleanup.policy", "delete")
+        kept_ms = int(value("retention.ms", "-1"))
+        spec = TopicSpec(
+            topic,
+            len(described.partitions),
+            TopicKind.COMPACTED if compacted else TopicKind.STREAM,
+            -1 if compacted else kept_ms,
+        )
+        shape = self._known[topic] = Shape(spec, int(value("max.message.bytes", "1048588")) - RECORD_MARGIN_BYTES)
+        return shape
+
+    def _new(self, spec: TopicSpec) -> NewTopic:
+        settings = self._settings
+        config = {"min.insync.replicas": str(settings.min_insync), "max.message.bytes": str(RECORD_BYTES_MAX)}
+        if spec.kind is TopicKind.COMPACTED:
+            config |= {
+                "cleanup.policy": "compact",
+                "segment.ms": "3600000",
+                "segment.bytes": str(128 << 20),
+                "min.cleanable.dirty.ratio": "0.2",
+                "delete.retention.ms": "86400000",
+                "max.compaction.lag.ms": "86400000",
+            }
+        else:
+            config |= {
+                "cleanup.policy": "delete",
+                "retention.ms": str(spec.retention_ms),
+                "retention.bytes": "-1",
+                "message.timestamp.type": "LogAppendTime",
+                "unclean.leader.election.enable": "false",
+            }
+        return NewTopic(
+            spec.name, num_partitions=spec.partitions, replication_factor=settings.replication_factor, config=config
+        )
+
+
+async def _again(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask again, ever more slowly, while the answer is that the partition has no leader yet."""
+    loop, wait_s = asyncio.get_running_loop(), ASK_AGAIN_S
+    until = loop.time() + ASKED_FOR_S
+    while True:
+        try:
+            await ask()
+            return
+        except KafkaException as error:
+            if error_of(error).code() not in MOVING or loop.time() > until:
+                raise
+        await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 2, 1.0)
