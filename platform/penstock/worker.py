@@ -388,9 +388,7 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec]) -> int:
     try:
         while reader.position < end:
             page = await reader.read(max_records=1_000, max_bytes=CATALOGUE_BYTES_MAX, wait_s=0.05)
-            if not page:
-                break
-            for record in page:
+            for record in page:  # An empty page says nothing; the position says how far it was read.
                 if record.value is not None:
                     with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
                         app = decode_app(record.value)

@@ -21,7 +21,7 @@ async def whole(log: Log, topic: str, partition: int) -> AsyncIterator[Sequence[
         while reader.position < end:
             page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=HOLES_WAIT_S)
             if not page:
-                return  # Compaction left nothing between here and the end.
+                continue  # It says nothing: the position may have moved over holes, or the brokers take their time.
             yield page
     finally:
         await reader.close()
