@@ -18,7 +18,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 
 from penstock.errors import ConfigError, LogUnavailable
 from penstock.log.kafka_errors import error_of, mapped, told
-from penstock.log.kafka_settings import RECORD_BYTES_MAX, KafkaSettings
+from penstock.log.kafka_settings import KafkaSettings
+from penstock.log.kafka_wants import Safety, made_with
 from penstock.log.port import TopicKind, TopicSpec
 
 LOOK_S: Final = 5.0
@@ -178,26 +179,13 @@ class Shapes:
 
     def _new(self, spec: TopicSpec) -> NewTopic:
         settings = self._settings
-        config = {"min.insync.replicas": str(settings.min_insync), "max.message.bytes": str(RECORD_BYTES_MAX)}
-        if spec.kind is TopicKind.COMPACTED:
-            config |= {
-                "cleanup.policy": "compact",
-                "segment.ms": "3600000",
-                "segment.bytes": str(128 << 20),
-                "min.cleanable.dirty.ratio": "0.2",
-                "delete.retention.ms": "86400000",
-                "max.compaction.lag.ms": "86400000",
-            }
-        else:
-            config |= {
-                "cleanup.policy": "delete",
-                "retention.ms": str(spec.retention_ms),
-                "retention.bytes": "-1",
-                "message.timestamp.type": "LogAppendTime",
-                "unclean.leader.election.enable": "false",
-            }
+        role = spec.name.rpartition(".")[2]
+        config = made_with(role, spec, Safety(settings.replication_factor, settings.min_insync))
         return NewTopic(
-            spec.name, num_partitions=spec.partitions, replication_factor=settings.replication_factor, config=config
+            spec.name,
+            num_partitions=spec.partitions,
+            replication_factor=settings.replication_factor,
+            config=dict(config),
         )
 
 
