@@ -5,6 +5,7 @@ A block is what stands between ```` ```python ```` and ```` ``` ````. The blocks
 - One whose first line is ``# shop.py`` is a piece of the module ``shop``; later pieces add to it, later blocks may
   import it.
 - One behind ``<!-- run: server shop -->`` runs against a server that runs ``shop.app``; its ``Client()`` finds it.
+- One behind ``<!-- run: kafka -->`` runs where there is a broker, which PENSTOCK_BROKERS names.
 - ``test_…`` functions of a block are called when the block has run; ``await`` may stand outside of functions.
 """
 
@@ -21,7 +22,10 @@ from types import CodeType, ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-BLOCK = re.compile(r"^(?:<!-- run: server (?P<app>\w+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?:<!-- run: (?:server (?P<app>\w+)|(?P<kafka>kafka)) -->\n)?```python\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 MODULE = re.compile(r"# (?P<name>\w+)\.py\n")
 
 
@@ -34,6 +38,7 @@ class Block:
     code: str
     module: str
     server: str
+    kafka: bool = False
 
     def compiled(self) -> CodeType:
         """The code, with line numbers of the page."""
@@ -47,7 +52,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
     for found in BLOCK.finditer(text):
         named = MODULE.match(found["code"])
         line = text.count("\n", 0, found.start("code")) + 1
-        yield Block(page, line, found["code"], named["name"] if named else "page", found["app"] or "")
+        yield Block(
+            page, line, found["code"], named["name"] if named else "page", found["app"] or "", bool(found["kafka"])
+        )
 
 
 class Running:

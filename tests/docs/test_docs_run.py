@@ -8,20 +8,39 @@ from pathlib import Path
 import pytest
 
 from penstock.dev import DevServer, DevSettings
+from penstock.log.group_topics import GroupShape, topics_of
+from penstock.log.kafka_admin import Admin
+from penstock.log.kafka_settings import KafkaSettings
+from penstock.log.kafka_topics import create
 from tests.docs.blocks import PAGES, ROOT, Block, Running, blocks_of
+from tests.kafka.broker import Broker
 
 WITH_PYTHON = [page for page in PAGES if any(blocks_of(page))]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
-async def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_python_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.chdir(tmp_path)
     with Running() as running:
         for block in blocks_of(page):
             async with AsyncExitStack() as stack:
+                if block.kafka:
+                    broker: Broker = request.getfixturevalue("kafka")
+                    monkeypatch.setenv("PENSTOCK_BROKERS", broker.bootstrap)
+                    make_events_topic(broker)
                 if block.server:
                     await serve(stack, block, running, monkeypatch)
                 await running.run(block)
+
+
+def make_events_topic(broker: Broker) -> None:
+    """What `penstock topics apply` would have made."""
+    admin = Admin(KafkaSettings(brokers=broker.bootstrap, replication_factor=1, min_insync=1))
+    if not admin.topics(["events"]):
+        shape = GroupShape(group="docs", lanes=2)
+        create(admin, topics_of(shape)[0], shape)
 
 
 async def serve(stack: AsyncExitStack, block: Block, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,8 @@ from penstock.model.limits import DAY_MS
 from penstock.model.messages import group_topic
 from penstock.state.memory import MemoryStore
 from penstock.state.store import Store
+from penstock.wire.events_topic import read_event
 from penstock.wire.journal import Validity, decode_record
-from penstock.wire.messages import decode_envelope
 
 READ_RECORDS_MAX: Final = 2_000
 READ_BYTES_MAX: Final = 4 << 20
@@ -88,7 +88,7 @@ class _Source:
             if record.value is None:
                 continue
             try:
-                event = decode_envelope(record.value)
+                event = read_event(topic, partition, record.offset, record.at_ms, record.value)
             except Corruption as broken:  # Others may write here; the lane makes it a dead letter.
                 subject = f"{topic}/{partition}/{record.offset}"
                 changes.notices.append(Notice("refused", record.at_ms, subject, "", f"no event: {broken}"))

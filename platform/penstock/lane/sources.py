@@ -33,7 +33,8 @@ from penstock.model.journal import Position
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
 from penstock.telemetry import say
-from penstock.wire.messages import decode_app, decode_envelope, decode_inbox
+from penstock.wire.events_topic import read_event
+from penstock.wire.messages import decode_app, decode_inbox
 
 LOG: Final = logging.getLogger("penstock.lane.sources")
 READ_RECORDS_MAX: Final = 1_000
@@ -117,7 +118,7 @@ class Intake:
                 for record in page:
                     value = record.value
                     try:
-                        event = decode_envelope(value if value is not None else b"")
+                        event = read_event(topic, partition, record.offset, record.at_ms, value or b"")
                     except Corruption as error:
                         reason = f"the record is no event: {error}" if value is not None else "the record has no value"
                         submit(_refused((topic, partition), record, reason))

@@ -1,0 +1,65 @@
+"""A record of the events topic as the event it means, whoever wrote it.
+
+The door checks an event and gives it its ``internal_id``. A program that writes to the topic itself (any language,
+docs/how-to/produce-events.md) leaves that empty, and gets one made of where the record lies: the same whenever the
+record is read, by a lane, a scan or the history. What the door would have refused is Corruption here, and becomes a
+dead letter.
+
+An event that has its ``internal_id`` was checked, and is not looked at a second time.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from penstock.errors import Corruption
+from penstock.model import limits
+from penstock.model.event import Envelope
+from penstock.model.ids import ulid
+from penstock.wire.messages import decode_envelope
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read_event(topic: str, partition: int, offset: int, at_ms: int, value: bytes) -> Envelope:
+    """The event of a record. Raises Corruption for bytes that are no event, or none that could be taken."""
+    event = decode_envelope(value)
+    if event.internal_id:
+        return event
+    _check(event)
+    tail = blake2b(f"{topic}\x00{partition}\x00{offset}".encode(), digest_size=10).digest()
+    internal_id = ulid(min(max(at_ms, 0), limits.EVENT_TS_MAX_MS), tail)
+    return msgspec.structs.replace(
+        event,
+        internal_id=internal_id,
+        id=event.id or internal_id,
+        id_is_clients=bool(event.id),
+        ts_ms=event.ts_ms or at_ms,
+        received_at_ms=at_ms,
+    )
+
+
+def _check(event: Envelope) -> None:
+    """What the door looks at, but for schemas: those are the producer's to keep."""
+    if not event.name or len(event.name) > limits.EVENT_NAME_CHARS_MAX:
+        raise Corruption(
+            f"an event was refused: expected a name of 1 to {limits.EVENT_NAME_CHARS_MAX} characters, "
+            f"got {event.name[:64]!r}"
+        )
+    if len(event.id) > limits.EVENT_ID_CHARS_MAX:
+        raise Corruption(
+            f"event {event.name!r} refused: its id has {len(event.id)} characters, at most {limits.EVENT_ID_CHARS_MAX}"
+        )
+    if event.ts_ms and not limits.EVENT_TS_MIN_MS <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
+        raise Corruption(f"event {event.name!r} refused: ts_ms is no time in Unix milliseconds, got {event.ts_ms}")
+    for part, optional in ((event.data, False), (event.user, True), (event.meta, True)):
+        if not part and optional:
+            continue
+        try:
+            _OBJECT.decode(part)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Corruption(
+                f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r} ({error})"
+            ) from error

@@ -1,0 +1,56 @@
+"""What other producers write to the events topic is an event like the door's, or is refused as the door would."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from penstock.errors import Corruption
+from penstock.model.event import Envelope
+from penstock.model.ids import ulid_time_ms
+from penstock.wire.events_topic import read_event
+from penstock.wire.messages import encode_envelope
+
+AT_MS = 1_795_356_850_000
+PLAIN = Envelope("", "", False, "order/placed", b'{"n": 1}', 0, 0)
+
+
+def read(event: Envelope, offset: int = 7, at_ms: int = AT_MS) -> Envelope:
+    return read_event("events", 3, offset, at_ms, encode_envelope(event))
+
+
+def test_what_the_door_wrote_is_taken_as_it_is() -> None:
+    doors = msgspec.structs.replace(PLAIN, internal_id="01KA", id="01KA", ts_ms=AT_MS, received_at_ms=AT_MS)
+    assert read(doors) == doors
+
+
+def test_an_event_without_an_id_gets_one_of_its_place() -> None:
+    event = read(PLAIN)
+    assert event == read(PLAIN)
+    assert event.id == event.internal_id
+    assert not event.id_is_clients
+    assert ulid_time_ms(event.internal_id) == event.ts_ms == event.received_at_ms == AT_MS
+    assert read(PLAIN, offset=8).internal_id != event.internal_id
+
+
+def test_a_producers_own_id_and_time_are_kept() -> None:
+    event = read(msgspec.structs.replace(PLAIN, id="order-1", ts_ms=AT_MS - 5))
+    assert (event.id, event.id_is_clients, event.ts_ms) == ("order-1", True, AT_MS - 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"name": ""}, "expected a name"),
+        ({"name": "x" * 2_000}, "expected a name"),
+        ({"data": b"[1]"}, "expected a JSON object"),
+        ({"data": b""}, "expected a JSON object"),
+        ({"data": b"\xff"}, "expected a JSON object"),
+        ({"meta": b"7"}, "expected a JSON object"),
+        ({"id": "x" * 2_000}, "its id has 2000 characters"),
+        ({"ts_ms": 12}, "no time in Unix milliseconds"),
+    ],
+)
+def test_what_the_door_would_refuse_is_refused(change: dict[str, object], expected: str) -> None:
+    with pytest.raises(Corruption, match=expected):
+        read(msgspec.structs.replace(PLAIN, **change))
