@@ -23,6 +23,7 @@ import msgspec
 
 from penstock.api.door import DoorConfig
 from penstock.api.server import Served, build_app, serve
+from penstock.boundary import Boundary
 from penstock.errors import ConfigError
 from penstock.execute.blocking import LoopWatch
 from penstock.execute.children import executors_of
@@ -38,7 +39,6 @@ from penstock.sdk.app import App
 from penstock.state.rocksdb import RocksBudget, RocksStore
 from penstock.state.store import Store
 from penstock.telemetry import Telemetry, say, watch_loop
-from penstock.wire.schemas import EventSchemas
 from penstock.worker import Worker, WorkerParts
 
 LOG: Final = logging.getLogger("penstock.dev")
@@ -70,7 +70,7 @@ class DevSettings:
     events_per_s: int = 0
     executors: int = 0
     targets: tuple[str, ...] = ()
-    schemas: EventSchemas = field(default_factory=EventSchemas)
+    boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
 
@@ -96,12 +96,14 @@ class DevServer:
         self.served: Served | None = None
         self._history: Child | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._blocking: LoopWatch | None = None
 
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
         _check_port(settings)  # Before a directory is made that fixes its group and lanes.
+        await settings.boundary.look()
         settings.data.mkdir(parents=True, exist_ok=True)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
         made = _made(settings, self.apps)
@@ -122,6 +124,8 @@ class DevServer:
                 retry_interval_ms=settings.retry_interval_ms,
                 settings=settings.lane,
                 telemetry=self.telemetry,
+                schemas=settings.boundary.foreign,
+                event_schemas=settings.boundary.events,
                 make_executor=executors_of(self.pool) if self.pool is not None else None,
                 on_facts=self._on_facts,
             )
@@ -138,7 +142,7 @@ class DevServer:
             event_partitions=made.lanes,
             event_keys=settings.event_keys,
             events_per_s=settings.events_per_s,
-            schemas=settings.schemas,
+            schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,
         )
@@ -146,7 +150,9 @@ class DevServer:
             self.served = await serve(build_app(config), host=settings.host, port=settings.port)
         except OSError as error:
             raise _port_taken(settings, error) from error
-        self._watch = asyncio.get_running_loop().create_task(watch_loop(self.telemetry))
+        loop = asyncio.get_running_loop()
+        self._watch = loop.create_task(watch_loop(self.telemetry))
+        self._looking = loop.create_task(settings.boundary.keep_looking())
         self._blocking = LoopWatch()
         self._blocking.start()
 
@@ -167,8 +173,9 @@ class DevServer:
         """Take nothing new, let running steps end and be recorded, let go of everything."""
         if self._blocking is not None:
             self._blocking.stop()
-        if self._watch is not None:
-            self._watch.cancel()
+        for beside in (self._watch, self._looking):
+            if beside is not None:
+                beside.cancel()
         if self.served is not None:
             await self.served.close()
         if self.worker is not None:

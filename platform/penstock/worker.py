@@ -42,6 +42,7 @@ from penstock.sdk.app import App
 from penstock.state.store import Store, StoreBusy
 from penstock.telemetry import Telemetry, say
 from penstock.wire.messages import decode_app, encode_app
+from penstock.wire.schemas import EventSchemas
 
 LOG: Final = logging.getLogger("penstock.worker")
 LIVE_LOOK_S: Final = 0.005
@@ -101,6 +102,7 @@ class WorkerParts:
     settings: LaneSettings = field(default_factory=LaneSettings)
     telemetry: Telemetry = field(default_factory=Telemetry)
     schemas: Schemas = field(default_factory=FileSchemas)
+    event_schemas: EventSchemas = field(default_factory=EventSchemas)
     make_executor: Callable[[RunSource], Executor] | None = None
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     on_facts: OnFacts | None = None
@@ -346,6 +348,7 @@ class Worker:
                 worker=parts.name,
                 on_topic_wanted=self._create_topic,
                 schemas=parts.schemas,
+                event_schemas=parts.event_schemas,
                 settings=parts.settings,
                 on_facts=parts.on_facts,
             ),

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"model"},
     "telemetry": {"model"},
     "testing": EVERYTHING,
+    "boundary": EVERYTHING,
     "worker": EVERYTHING,
     "dev": EVERYTHING,
     "__main__": EVERYTHING,

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from penstock.wire.events_topic import read_event
+from penstock.wire.events_topic import Written, read_event
 from tests.docs.blocks import ROOT, Block, blocks_of
 
 PAGE = ROOT / "docs" / "how-to" / "produce-events.md"
@@ -38,7 +38,7 @@ def test_its_python_makes_an_event_that_is_read() -> None:
     namespace: dict[str, Any] = {}
     exec(code[: code.index("producer = Producer")], namespace)
     value = namespace["envelope"]("order/placed", {"order": 4711}, id="order-4711-placed", key="customer-7")
-    event = read_event("events", 0, 5, 1_795_356_850_000, value)
+    event = read_event(Written("events", 0, 5, 1_795_356_850_000), value)
     assert (event.name, event.data, event.id, event.id_is_clients) == (
         "order/placed", b'{"order": 4711}', "order-4711-placed", True,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from penstock.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCat
 from penstock.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
 from penstock.model.messages import InboxRecord
 from penstock.wire.messages import encode_app, encode_envelope, encode_inbox
+from penstock.wire.schemas import EventSchemas
 from tests.core.values import PLACE, app, event, function
 from tests.lane.rig import EVENTS, FUNCTIONS, INBOX, LETTERS, Rig, until
 
@@ -37,6 +38,7 @@ class Gate:
             self.items.append,
             known=lambda: None,
             foreign=ForeignReader(FileSchemas()),
+            schemas=EventSchemas(),
             room=self._room,
             space=self.space.wait,  # type: ignore[arg-type]
             heard=lambda message: None,

@@ -6,17 +6,21 @@ import msgspec
 import pytest
 
 from penstock.errors import Corruption
+from penstock.model import limits
 from penstock.model.event import Envelope
 from penstock.model.ids import ulid_time_ms
-from penstock.wire.events_topic import read_event
+from penstock.wire.events_topic import Written, read_event
 from penstock.wire.messages import encode_envelope
+from penstock.wire.schemas import EventSchema, EventSchemas, event_schema
 
 AT_MS = 1_795_356_850_000
+AT = Written("events", 3, 7, AT_MS)
+SCHEMA = '{"type": "record", "name": "Order", "fields": [{"name": "n", "type": "long"}]}'
 PLAIN = Envelope("", "", False, "order/placed", b'{"n": 1}', 0, 0)
 
 
 def read(event: Envelope, offset: int = 7, at_ms: int = AT_MS) -> Envelope:
-    return read_event("events", 3, offset, at_ms, encode_envelope(event))
+    return read_event(Written("events", 3, offset, at_ms), encode_envelope(event))
 
 
 def test_what_the_door_wrote_is_taken_as_it_is() -> None:
@@ -47,10 +51,26 @@ def test_a_producers_own_id_and_time_are_kept() -> None:
         ({"data": b""}, "expected a JSON object"),
         ({"data": b"\xff"}, "expected a JSON object"),
         ({"meta": b"7"}, "expected a JSON object"),
-        ({"id": "x" * 2_000}, "its id has 2000 characters"),
+        ({"id": "x" * 2_000}, "its id or key"),
+        ({"name": "inngest/function.finished"}, "server's own"),
+        ({"data": b'{"a": "' + b"x" * limits.EVENT_BYTES_MAX + b'"}'}, "bytes"),
         ({"ts_ms": 12}, "no time in Unix milliseconds"),
     ],
 )
 def test_what_the_door_would_refuse_is_refused(change: dict[str, object], expected: str) -> None:
     with pytest.raises(Corruption, match=expected):
         read(msgspec.structs.replace(PLAIN, **change))
+
+
+def test_data_that_do_not_fit_the_schema_of_their_name_are_refused() -> None:
+    schemas = EventSchemas([event_schema("order/placed", SCHEMA, "3")])
+    assert read_event(AT, encode_envelope(PLAIN), schemas).name == "order/placed"
+    with pytest.raises(Corruption, match="field 'n' must be long"):
+        read_event(AT, encode_envelope(msgspec.structs.replace(PLAIN, data=b'{"n": "seven"}')), schemas)
+
+
+def test_schemas_can_be_replaced_while_they_are_in_use() -> None:
+    schemas = EventSchemas()
+    found: EventSchema = event_schema("order/placed", SCHEMA, "3")
+    schemas.replace([found])
+    assert schemas.names == ("order/placed",) and schemas.get("order/placed") is found

@@ -44,7 +44,7 @@ Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default
 NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
-    "port", "host", "data", "lanes", "group", "executors", "durability", "schemas", "retry_interval", "event_keys",
+    "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
     "events_per_s", "history", "trim_lag", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock import __version__
+from penstock.boundary import Boundary
 from penstock.cli.exits import INTERRUPTED, OK, note
 from penstock.cli.feed import send_feed, smoke
 from penstock.cli.jsonl import opened
@@ -32,7 +33,6 @@ from penstock.model import limits
 from penstock.sdk.app import App
 from penstock.sdk.client import Client
 from penstock.telemetry import setup_logging
-from penstock.wire.schemas import EventSchemas
 
 GRACE_S: Final = 10.0
 ONE_SIGNAL_S: Final = 0.5
@@ -76,7 +76,6 @@ def _data(settings: Settings) -> Iterator[Path]:
 
 
 def _dev_settings(settings: Settings, data: Path, targets: Sequence[str]) -> DevSettings:
-    folders = [Path(folder) for folder in settings.texts("schemas")]
     return DevSettings(
         data=data,
         host=settings.text("host"),
@@ -89,7 +88,7 @@ def _dev_settings(settings: Settings, data: Path, targets: Sequence[str]) -> Dev
         events_per_s=settings.number("events_per_s", 0),
         executors=settings.number("executors", 0),
         targets=tuple(targets),
-        schemas=EventSchemas.from_directories(folders),
+        boundary=Boundary.of(settings),
         lane=LaneSettings(
             history_ms=settings.number("history", limits.DAY_MS), trim_lag_ms=settings.number("trim_lag", 0)
         ),

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from penstock.boundary import registry_of
 from penstock.cli.exits import CHECK_FAILED, OK, note
 from penstock.cli.output import show_rows
 from penstock.config import Settings
 from penstock.errors import ConfigError, FunctionError
-from penstock.log.registry import Registered, RegistrySettings, SchemaRegistry, password_in
+from penstock.log.registry import Registered, SchemaRegistry
 from penstock.model.function import EventTrigger
 from penstock.sdk.context import declared_context
 from penstock.sdk.schema_of import schema_of
@@ -27,21 +28,6 @@ from penstock.wire.schema_files import SUFFIX, plain_text, same_schema
 from penstock.wire.schemas import EventSchema, EventSchemas
 
 LISTED: Final = ("event", "version", "file", "fingerprint", "registered", "in_registry")
-
-
-def registry_of(settings: Settings) -> SchemaRegistry | None:
-    """The registry that the settings name, or None. Raises ConfigError."""
-    url = settings.text("registry")
-    if not url:
-        return None
-    return SchemaRegistry(
-        RegistrySettings(
-            url=url,
-            user=settings.text("registry_user"),
-            password=password_in(settings.text("registry_password_file")),
-            ca=settings.text("registry_ca"),
-        )
-    )
 
 
 def list_schemas(settings: Settings) -> int:

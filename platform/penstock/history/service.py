@@ -31,7 +31,7 @@ from penstock.model.limits import DAY_MS
 from penstock.model.messages import group_topic
 from penstock.state.memory import MemoryStore
 from penstock.state.store import Store
-from penstock.wire.events_topic import read_event
+from penstock.wire.events_topic import Written, read_event
 from penstock.wire.journal import Validity, decode_record
 
 READ_RECORDS_MAX: Final = 2_000
@@ -88,7 +88,7 @@ class _Source:
             if record.value is None:
                 continue
             try:
-                event = read_event(topic, partition, record.offset, record.at_ms, record.value)
+                event = read_event(Written(topic, partition, record.offset, record.at_ms), record.value)
             except Corruption as broken:  # Others may write here; the lane makes it a dead letter.
                 subject = f"{topic}/{partition}/{record.offset}"
                 changes.notices.append(Notice("refused", record.at_ms, subject, "", f"no event: {broken}"))

@@ -110,6 +110,7 @@ class Lane:
             self._take_in,
             known=lambda: self.taking.known(self._intake.catalogue),
             foreign=foreign,
+            schemas=parts.event_schemas,
             room=self._wait_for_room,
             space=self._wait_for_space,
             heard=self.elsewhere.heard,

@@ -14,6 +14,7 @@ from penstock.model.facts import Fact
 from penstock.model.place import Place
 from penstock.state.store import Store
 from penstock.telemetry import Telemetry
+from penstock.wire.schemas import EventSchemas
 
 Source = tuple[str, int]
 OnFacts = Callable[[Sequence[Fact], int], None]
@@ -25,7 +26,7 @@ class LaneParts:
     """Everything a lane is made of.
 
     ``make_executor``  makes the lane's executor from its durable tables and the function that queues its reports.
-    ``schemas``        of the values of foreign topics.
+    ``schemas``        of the values of foreign topics; ``event_schemas``: of events, which direct producers must fit.
     ``on_facts``       is told the facts of every record once it is durable, with the record's time.
     """
 
@@ -39,5 +40,6 @@ class LaneParts:
     worker: str
     on_topic_wanted: OnTopicWanted
     schemas: Schemas
+    event_schemas: EventSchemas = field(default_factory=EventSchemas)
     settings: LaneSettings = field(default_factory=LaneSettings)
     on_facts: OnFacts | None = None

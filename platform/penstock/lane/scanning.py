@@ -24,7 +24,7 @@ from penstock.model.effects import Scan
 from penstock.model.function import Reading
 from penstock.model.rows import ScanRow
 from penstock.telemetry import say
-from penstock.wire.events_topic import read_event
+from penstock.wire.events_topic import Written, read_event
 
 LOG: Final = logging.getLogger("penstock.lane.scanning")
 PAGE_RECORDS_MAX: Final = 100
@@ -181,7 +181,7 @@ class Scanning:
         if row.topic != self._events_topic:
             return self._foreign.read(reading, Foreign(row.topic, row.partition, record))
         try:
-            event = read_event(row.topic, row.partition, record.offset, record.at_ms, record.value or b"")
+            event = read_event(Written(row.topic, row.partition, record.offset, record.at_ms), record.value or b"")
             return ReadRecord(record.offset, reading, event)
         except Corruption as error:
             reason = f"the record is no event: {error}"

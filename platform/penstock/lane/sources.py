@@ -33,8 +33,9 @@ from penstock.model.journal import Position
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
 from penstock.telemetry import say
-from penstock.wire.events_topic import read_event
+from penstock.wire.events_topic import Written, read_event
 from penstock.wire.messages import decode_app, decode_inbox
+from penstock.wire.schemas import EventSchemas
 
 LOG: Final = logging.getLogger("penstock.lane.sources")
 READ_RECORDS_MAX: Final = 1_000
@@ -72,6 +73,7 @@ class Intake:
         *,
         known: Callable[[], Catalogue | None],
         foreign: ForeignReader,
+        schemas: EventSchemas,
         room: Callable[[], Awaitable[None]],
         space: Callable[[], Awaitable[None]],
         heard: Callable[[StillRunning], None],
@@ -85,6 +87,7 @@ class Intake:
         self._events_topic = place.events_topic
         self._known = known
         self._foreign = foreign
+        self._schemas = schemas
         self.reading: set[tuple[str, int]] = set()
         self._submit = submit
         self._room = room
@@ -118,7 +121,8 @@ class Intake:
                 for record in page:
                     value = record.value
                     try:
-                        event = read_event(topic, partition, record.offset, record.at_ms, value or b"")
+                        at = Written(topic, partition, record.offset, record.at_ms)
+                        event = read_event(at, value or b"", self._schemas)
                     except Corruption as error:
                         reason = f"the record is no event: {error}" if value is not None else "the record has no value"
                         submit(_refused((topic, partition), record, reason))

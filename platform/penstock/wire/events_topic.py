@@ -2,8 +2,8 @@
 
 The door checks an event and gives it its ``internal_id``. A program that writes to the topic itself (any language,
 docs/how-to/produce-events.md) leaves that empty, and gets one made of where the record lies: the same whenever the
-record is read, by a lane, a scan or the history. What the door would have refused is Corruption here, and becomes a
-dead letter.
+record is read, by a lane, a scan or the history. What the door would have refused is Corruption here, its schema
+included, and becomes a dead letter.
 
 An event that has its ``internal_id`` was checked, and is not looked at a second time.
 """
@@ -11,49 +11,75 @@ An event that has its ``internal_id`` was checked, and is not looked at a second
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.errors import Corruption
+from penstock.errors import Corruption, SchemaViolation
 from penstock.model import limits
-from penstock.model.event import Envelope
+from penstock.model.event import INTERNAL_PREFIX, Envelope
 from penstock.model.ids import ulid
 from penstock.wire.messages import decode_envelope
+from penstock.wire.schemas import EventSchemas
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_DATA = msgspec.json.Decoder(dict[str, Any])
 
 
-def read_event(topic: str, partition: int, offset: int, at_ms: int, value: bytes) -> Envelope:
-    """The event of a record. Raises Corruption for bytes that are no event, or none that could be taken."""
+class Written(NamedTuple):
+    """Where a record lies, and its time in Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int
+
+
+def read_event(at: Written, value: bytes, schemas: EventSchemas | None = None) -> Envelope:
+    """The event of a record. Raises Corruption for bytes that are no event, or none that could be taken.
+
+    With ``schemas`` that is so for data that do not fit the schema of the event's name, too.
+    """
     event = decode_envelope(value)
     if event.internal_id:
         return event
     _check(event)
-    tail = blake2b(f"{topic}\x00{partition}\x00{offset}".encode(), digest_size=10).digest()
-    internal_id = ulid(min(max(at_ms, 0), limits.EVENT_TS_MAX_MS), tail)
+    if schemas is not None and schemas.get(event.name) is not None:
+        try:
+            schemas.check(event.name, _DATA.decode(event.data))
+        except SchemaViolation as error:
+            raise Corruption(str(error)) from error
+    tail = blake2b(f"{at.topic}\x00{at.partition}\x00{at.offset}".encode(), digest_size=10).digest()
+    internal_id = ulid(min(max(at.at_ms, 0), limits.EVENT_TS_MAX_MS), tail)
     return msgspec.structs.replace(
         event,
         internal_id=internal_id,
         id=event.id or internal_id,
         id_is_clients=bool(event.id),
-        ts_ms=event.ts_ms or at_ms,
-        received_at_ms=at_ms,
+        ts_ms=event.ts_ms or at.at_ms,
+        received_at_ms=at.at_ms,
     )
 
 
 def _check(event: Envelope) -> None:
-    """What the door looks at, but for schemas: those are the producer's to keep."""
+    """What the door looks at."""
     if not event.name or len(event.name) > limits.EVENT_NAME_CHARS_MAX:
         raise Corruption(
             f"an event was refused: expected a name of 1 to {limits.EVENT_NAME_CHARS_MAX} characters, "
             f"got {event.name[:64]!r}"
         )
-    if len(event.id) > limits.EVENT_ID_CHARS_MAX:
+    if event.name.startswith(INTERNAL_PREFIX):
+        raise Corruption(f"event {event.name!r} refused: names that begin with {INTERNAL_PREFIX} are the server's own")
+    if max(len(event.id), len(event.key)) > limits.EVENT_ID_CHARS_MAX:
         raise Corruption(
-            f"event {event.name!r} refused: its id has {len(event.id)} characters, at most {limits.EVENT_ID_CHARS_MAX}"
+            f"event {event.name!r} refused: its id or key has more than {limits.EVENT_ID_CHARS_MAX} characters"
         )
     if event.ts_ms and not limits.EVENT_TS_MIN_MS <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
         raise Corruption(f"event {event.name!r} refused: ts_ms is no time in Unix milliseconds, got {event.ts_ms}")
+    if len(event.data) > limits.EVENT_BYTES_MAX:
+        raise Corruption(
+            f"event {event.name!r} refused: its data may have {limits.EVENT_BYTES_MAX} bytes, got {len(event.data)}"
+        )
     for part, optional in ((event.data, False), (event.user, True), (event.meta, True)):
         if not part and optional:
             continue

@@ -82,6 +82,14 @@ def plain_text(schema: Any) -> str:
     return json.dumps(_unmarked(schema))
 
 
+def parse_text(text: str) -> Any:
+    """A schema's JSON as fastavro parses it. Raises ValueError with the reason."""
+    try:
+        return fastavro.parse_schema(json.loads(text))
+    except _NOT_AVRO as problem:
+        raise ValueError(_reason(problem)) from problem
+
+
 def same_schema(one: str, other: str) -> bool:
     """Whether two JSON texts are the same schema, however their names are spelled out. Raises what fastavro does."""
     whole = (plain_text(fastavro.parse_schema(json.loads(text))) for text in (one, other))

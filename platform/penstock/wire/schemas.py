@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from penstock.errors import ConfigError, OperatorError, SchemaViolation
 from penstock.wire.avro import Problem, compile_check
-from penstock.wire.schema_files import SUFFIX, SchemaFiles, bad_schema
+from penstock.wire.schema_files import SUFFIX, SchemaFiles, bad_schema, parse_text
 
 NAME_SHOWN_CHARS_MAX: Final = 200
 VERSION_CHARS_MAX: Final = 40
@@ -77,7 +77,7 @@ class EventSchema:
 
 
 class EventSchemas:
-    """The schemas of users' events. Made once, at start; never changes."""
+    """The schemas of users' events: of files, made once at start, and where there is a registry of what it has now."""
 
     def __init__(self, schemas: Iterable[EventSchema] = ()) -> None:
         self._by_name: Mapping[str, EventSchema] = {schema.name: schema for schema in schemas}
@@ -107,6 +107,10 @@ class EventSchemas:
                 origins[name] = path
         return cls(found.values())
 
+    def replace(self, schemas: Iterable[EventSchema]) -> None:
+        """From now on these, and no others."""
+        self._by_name = {schema.name: schema for schema in schemas}
+
     @property
     def names(self) -> tuple[str, ...]:
         """The event names that have a schema, sorted."""
@@ -133,6 +137,17 @@ class EventSchemas:
             f"event {name[:NAME_SHOWN_CHARS_MAX]!r} refused by schema{version}: {problem}. "
             f"Fix the producer, or change the schema in {schema.file[:NAME_SHOWN_CHARS_MAX]}."
         )
+
+
+def event_schema(name: str, text: str, version: str) -> EventSchema:
+    """The schema of an event from a registry. Raises ConfigError where the text is none for an event."""
+    where = Path(f"{name}{SUFFIX}")
+    try:
+        avro = parse_text(text)
+    except ValueError as error:
+        raise bad_schema(where, str(error)) from error
+    made = _event_schema(name, where, avro)
+    return EventSchema(name, version, f"version {version} of {name} in the registry", made.avro, made.problem)
 
 
 def _event_schema(name: str, path: Path, avro: Any) -> EventSchema:

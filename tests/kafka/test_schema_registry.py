@@ -1,0 +1,112 @@
+"""A real registry (Apicurio): pushing, checking at the door, and reading the values of other people's topics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+from penstock import App, Context, Topic
+from penstock.boundary import Boundary
+from penstock.dev import DevServer, DevSettings
+from penstock.log.port import Produced, TopicSpec
+from penstock.log.registry import RegistrySettings, SchemaRegistry
+from tests.cli.program import penstock
+from tests.kafka.broker import fresh, schema_registry
+
+__all__ = ["schema_registry"]
+
+SOON_S = 20.0
+PAYMENT = json.dumps(
+    {"type": "record", "name": "Payment", "namespace": "com.acme", "fields": [{"name": "cents", "type": "long"}]}
+)
+app = App("registry-test")
+paid: list[Any] = []
+
+
+@app.function(on=Topic("payments"))
+async def note(ctx: Context) -> None:
+    """Notes what came."""
+    paid.append(ctx.event.data)
+
+
+def confluents(registry: str, value: dict[str, Any], schema: str = PAYMENT) -> bytes:
+    """As Confluent's own serializer writes it, with its schema registered."""
+    client = SchemaRegistryClient({"url": registry})
+    context = SerializationContext("payments", MessageField.VALUE)
+    data = AvroSerializer(client, schema)(value, context)
+    assert data is not None
+    return data
+
+
+@pytest.fixture
+async def server(schema_registry: str, tmp_path: Path) -> AsyncIterator[DevServer]:
+    boundary = Boundary.made((), SchemaRegistry(RegistrySettings(url=schema_registry)))
+    running = DevServer([app], DevSettings(data=tmp_path / "data", port=0, durability="os", boundary=boundary))
+    await running.start()
+    yield running
+    await running.stop()
+
+
+def schema_files(folder: Path, event: str, *fields: Any) -> Path:
+    path = folder / f"{event}.avsc"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"type": "record", "name": "Data", "fields": fields}))
+    return folder
+
+
+def test_only_compatible_schemas_are_pushed(schema_registry: str, tmp_path: Path) -> None:
+    event = f"order/{fresh('placed')}"
+    where = ("--schemas", str(tmp_path), "--registry", schema_registry)
+    schema_files(tmp_path, event, {"name": "order", "type": "long"})
+    assert penstock("schemas", "push", *where).rows[0]["version"] is None  # Without --yes.
+    assert penstock("schemas", "push", *where, "--yes").rows[0]["version"] == 1
+    assert penstock("schemas", "push", *where, "--yes").rows == []  # The same again is nothing new.
+    schema_files(tmp_path, event, {"name": "order", "type": "long"}, {"name": "by", "type": "string", "default": ""})
+    assert penstock("schemas", "check", *where).code == 0
+    assert penstock("schemas", "push", *where, "--yes").rows[0]["version"] == 2
+    schema_files(tmp_path, event, {"name": "order", "type": "string"})
+    refused = penstock("schemas", "push", *where, "--yes")
+    assert refused.code == 6 and "order" in refused.err
+    assert penstock("schemas", "list", *where).rows[0]["in_registry"] == "differs"
+
+
+async def test_the_door_checks_events_by_the_registry_s_schemas(schema_registry: str, tmp_path: Path) -> None:
+    event = f"order/{fresh('placed')}"
+    registry = SchemaRegistry(RegistrySettings(url=schema_registry))
+    await registry.register(
+        event, json.dumps({"type": "record", "name": "D", "fields": [{"name": "n", "type": "long"}]})
+    )
+    boundary = Boundary.made((), registry)
+    await boundary.look()
+    boundary.events.check(event, {"n": 1})
+    with pytest.raises(Exception, match=f"version 1 of {event} in the registry"):
+        boundary.events.check(event, {"n": "one"})
+
+
+async def test_a_foreign_topic_s_values_are_read_by_the_ids_in_front_of_them(
+    server: DevServer, schema_registry: str
+) -> None:
+    assert server.log is not None
+    await server.log.create_topics([TopicSpec("payments", 1)])
+    value = await asyncio.to_thread(confluents, schema_registry, {"cents": 4250})
+    writer = server.log.writer("payments", 0)
+    async with asyncio.timeout(SOON_S):
+        while {"cents": 4250} not in paid:  # The topic is looked for every few seconds; its latest end counts.
+            await writer.append([Produced(value)])
+            await asyncio.sleep(0.5)
+    unknown = b"\0\x7f\xff\xff\xff" + value[5:]
+    await writer.append([Produced(unknown, headers=(("x", b"1"),)), Produced(value)])
+    letters = "registry-test.dead-letters"
+    async with asyncio.timeout(SOON_S):
+        while await server.log.end_offset(letters, 0) == 0:  # noqa: ASYNC110 - no event of it
+            await asyncio.sleep(0.1)
+    (letter,) = await server.log.reader(letters, 0, 0).read(max_records=10, max_bytes=1 << 20, wait_s=1.0)
+    assert letter.value == unknown and ("x", b"1") in letter.headers
