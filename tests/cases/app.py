@@ -16,6 +16,7 @@ from penstock import (
     StepError,
     SyncContext,
     Table,
+    Topic,
     current,
 )
 
@@ -228,3 +229,14 @@ async def work_once_interrupted(run: str) -> int:
 async def interrupted(ctx: Context) -> list[int]:
     before = await ctx.step.run("before", lambda: note(f"before {ctx.run_id}") or os.getpid())
     return [before, await ctx.step.run("work", work_once_interrupted, ctx.run_id)]
+
+
+@app.function(on="cases/produce")
+async def produce(ctx: Context) -> None:
+    for n in range(ctx.event.data["records"]):
+        await ctx.step.publish("record", "cases.foreign", "k", {"n": n})
+
+
+@app.function(on=Topic("cases.foreign", since="earliest", name="foreign/record"), if_="event.data.n > 0")
+async def consume(ctx: Context) -> dict[str, object]:
+    return {"name": ctx.event.name, "n": ctx.event.data["n"]}

@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from penstock.api import events, functions, page, positions, probes, runs
+from penstock.api import events, functions, page, positions, probes, runs, scans
 from penstock.api.answers import KIND_HEADER, answer, failed
 from penstock.api.door import DOOR, Door, DoorConfig
 from penstock.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
@@ -92,6 +92,8 @@ WRITES: Final[Routes] = (
     ("OPTIONS", "/e/{key}", preflight),
     ("POST", "/invoke/{slug}", functions.post_invoke),
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
+    ("DELETE", "/api/scans/{id}", scans.delete_scan),
     ("GET", "/dev", functions.get_dev),
 )
 READS: Final[Routes] = (
@@ -101,6 +103,7 @@ READS: Final[Routes] = (
     ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
     ("GET", "/api/runs", as_asked(runs.list_runs)),
     ("GET", "/api/folded", runs.get_folded),
+    ("GET", "/api/scans", as_asked(scans.list_scans)),
     ("GET", "/", page.get_page),
 )
 

@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 events = typer.Typer(help="Send events.", no_args_is_help=True, rich_markup_mode=None)
 runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+functions = typer.Typer(help="Let functions work on what is there.", no_args_is_help=True, rich_markup_mode=None)
+scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 lanes = typer.Typer(help="Look into a data directory, also one in use.", no_args_is_help=True, rich_markup_mode=None)
 schemas = typer.Typer(
     help="Avro schemas of events, as files and in a registry.", no_args_is_help=True, rich_markup_mode=None
@@ -35,7 +37,8 @@ schemas = typer.Typer(
 topics = typer.Typer(help="The topics of a group on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
 GROUPS: Final = {
-    "events": events, "runs": runs, "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
+    "events": events, "runs": runs, "functions": functions, "scans": scans, "topics": topics, "lanes": lanes,
+    "schemas": schemas, "config": config,
 }  # fmt: skip
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
@@ -186,6 +189,45 @@ def runs_cancel(
     from penstock.cli.runs import cancel
 
     return cancel(settings, run, yes=yes, dry_run=dry_run)
+
+
+@functions.command("backfill")
+@takes(*CLIENT, "event_key")
+def functions_backfill(
+    settings: Settings,
+    *,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)],
+    topic: Annotated[str, typer.Option("--topic", help="The topic to read.", show_default=False)],
+    start: Annotated[str, typer.Option("--from", help='From this time on, or "earliest".')] = "earliest",
+    end: Annotated[str, typer.Option("--to", help='Up to this time, or "latest".')] = "latest",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+) -> int:
+    """Start a function on the records that a topic holds already, also on those it has started on before."""
+    from penstock.cli.scans import backfill
+
+    wanted = {"topic": topic, "from": start, "to": end, "dry_run": dry_run}
+    return backfill(settings, function, wanted, yes=yes and not dry_run)
+
+
+@scans.command("list")
+@takes(*CLIENT)
+def scans_list(settings: Settings) -> int:
+    """List backfills and catch-ups with how far they are."""
+    from penstock.cli.scans import list_scans
+
+    return list_scans(settings)
+
+
+@scans.command("cancel")
+@takes(*CLIENT, "event_key")
+def scans_cancel(
+    settings: Settings, *, scan: Annotated[str, typer.Argument(metavar="SCAN", show_default=False)]
+) -> int:
+    """End a scan. The runs that it has started go on."""
+    from penstock.cli.scans import cancel
+
+    return cancel(settings, scan)
 
 
 @topics.command("plan")

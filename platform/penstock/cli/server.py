@@ -99,6 +99,21 @@ class Server:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
 
+    def backfill(self, function: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a backfill, or look what it would read. Raises NotFound."""
+        path = f"/api/functions/{quote(function, safe='')}/backfill"
+        return self._data("POST", path, {"Authorization": f"Bearer {self._key}"}, msgspec.json.encode(wanted))
+
+    def scans(self) -> list[dict[str, Any]]:
+        """The scans there are, and were, by partition."""
+        status, answer = self._call("GET", "/api/scans")
+        self._must_be_fine(status, answer, "GET /api/scans")
+        return list(answer["data"])
+
+    def cancel_scan(self, scan: str) -> dict[str, Any]:
+        """End a scan. Raises NotFound."""
+        return self._data("DELETE", f"/api/scans/{quote(scan, safe='')}", {"Authorization": f"Bearer {self._key}"})
+
     def runs(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
         """The newest runs that fit, ``limit`` at most, page by page."""
         cursor: str | None = None
@@ -113,8 +128,10 @@ class Server:
             if not cursor:
                 return
 
-    def _data(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-        status, answer = self._call(method, path, None, headers)
+    def _data(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> dict[str, Any]:
+        status, answer = self._call(method, path, body, headers)
         self._must_be_fine(status, answer, f"{method} {path}")
         data = answer["data"]
         assert isinstance(data, dict), "these paths answer with one object"

@@ -17,7 +17,8 @@ from penstock.core.catalogue import Subscription, catalogue
 from penstock.core.events import Letter, accepted, choose, dead_letter, started
 from penstock.core.requests import answer, answered
 from penstock.core.tables import Tables
-from penstock.core.topics import BACKFILL
+from penstock.core.topics import BACKFILL, opened
+from penstock.model import limits
 from penstock.model.commands import AdvanceScan, BackfillFunction, CancelScan
 from penstock.model.effects import Effect, Scan
 from penstock.model.event import Envelope
@@ -42,7 +43,7 @@ def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
                 facts += _start(tables, row, read.event, read.offset, now_ms)
                 continue
             except Exception as error:  # As the lane refuses a command that raises: this record alone is set aside.
-                reason = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
         letter = Letter(row.topic, row.partition, read.offset, reason, read.key, read.value, read.headers)
         facts.append(CommandRefused("AdvanceScan", letter.subject, reason))
         facts += dead_letter(tables, letter, now_ms, before=letters)
@@ -86,15 +87,18 @@ def backfill(tables: Tables, command: BackfillFunction, now_ms: int) -> list[Fac
         return answer(command, {"status": "refused", "reason": f"lane {place.lane} does not read these partitions"})
     if len(tables.scans.scan(limit=SCANS_MAX)) + len(command.ranges) > SCANS_MAX:
         return answer(command, {"status": "refused", "reason": f"lane {place.lane} has {SCANS_MAX} scans already"})
+    # No further than the live source has come: what lies behind that it will bring itself, in its own time.
+    read = {row.partition: row.offset for row in opened(tables, command.topic)}
     facts: list[Fact] = [
         ScanStarted(
-            command.request, r.partition, command.function, command.topic, BACKFILL, command.request, 0,
-            r.from_offset, r.upto,
+            command.scan, r.partition, command.function, command.topic, BACKFILL, command.scan, 0,
+            r.from_offset, min(r.upto, read[r.partition]),
         )
         for r in command.ranges
-        if 0 <= r.from_offset < r.upto
+        if 0 <= r.from_offset < min(r.upto, read.get(r.partition, 0))
+        and tables.scans.get((command.scan, r.partition)) is None
     ]  # fmt: skip
-    return [*facts, *answer(command, {"status": "started", "scan": command.request})]
+    return [*facts, *answer(command, {"status": "started", "scan": command.scan})]
 
 
 def cancel(tables: Tables, command: CancelScan, now_ms: int) -> list[Fact]:

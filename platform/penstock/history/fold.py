@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from penstock.history import trail
+from penstock.history.scans import ScanFact
 from penstock.model import facts as f
 from penstock.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from penstock.model.function import AppSpec
@@ -83,7 +84,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 class Changes:
     """The changes of one batch, in no particular order but the entries of a run."""
 
-    __slots__ = ("_names", "_written", "announced", "apps", "ended", "events", "listed", "notices", "runs")
+    __slots__ = ("_names", "_written", "announced", "apps", "ended", "events", "listed", "notices", "runs", "scans")
 
     def __init__(self, listed: frozenset[str] = frozenset()) -> None:
         self.listed = listed  # Topics whose events come by themselves: EventAccepted of those adds nothing.
@@ -93,6 +94,7 @@ class Changes:
         self.apps: dict[str, AppSpec] = {}
         self.announced: list[Announced] = []  # Only those that no lane writes: written ones come by themselves.
         self.ended: list[int] = [0, 0, 0, 0, 0]
+        self.scans: list[tuple[ScanFact, int]] = []
         self._written: set[tuple[str, str]] = set()
         self._names: dict[str, str] = {}
 
@@ -245,6 +247,10 @@ def _command_refused(c: Changes, fact: f.CommandRefused, at_ms: int) -> None:
     c.notices.append(Notice("refused", at_ms, fact.subject, "", f"{fact.command}: {fact.reason}"))
 
 
+def _scan_moved(c: Changes, fact: ScanFact, at_ms: int) -> None:
+    c.scans.append((fact, at_ms))
+
+
 _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.EventAccepted: _event_accepted,
     f.RunStarted: _run_started,
@@ -267,4 +273,7 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.EventDeduplicated: _event_deduplicated,
     f.FunctionSkipped: _function_skipped,
     f.CommandRefused: _command_refused,
+    f.ScanStarted: _scan_moved,
+    f.ScanAdvanced: _scan_moved,
+    f.ScanEnded: _scan_moved,
 }

@@ -5,6 +5,7 @@
     recalled  what the last checkpoint that was merged knows of a run's steps, packed too
     event     a row an event received; ``id`` only where it is not the internal one
     announced the ends of runs that show as events, though no lane wrote one: the event is made when it is asked for
+    scan      a row a partition of a scan (history/scans.py)
     notice    why an event started nothing, why a command was refused
     function  slugs by number, with their app
     position  how far each topic partition is folded; moves in the same transaction as the rows
@@ -31,7 +32,7 @@ from typing import Final
 import msgspec
 
 from penstock.errors import DiskFull, LogUnavailable
-from penstock.history import trail
+from penstock.history import scans, trail
 from penstock.history.fold import (
     ANNOUNCEMENTS,
     CANCELLED,
@@ -46,7 +47,7 @@ from penstock.history.fold import (
 from penstock.model.announcement import handled_function
 from penstock.model.event import FUNCTION_FAILED
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000
@@ -204,7 +205,7 @@ class Index:
         before = before_ms << COUNTER_BITS
         with self._transaction():
             gone = self._forget_runs(before, before_ms) + self._forget_events(before_ms - EVENTS_KEPT_LONGER_MS)
-            gone += self._forget_doubted()
+            gone += self._forget_doubted() + scans.forget(self._db, before_ms, DELETED_PER_CHUNK_MAX)
             for table in ("notice", "announced"):
                 gone += self._db.execute(
                     f"DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE n < ? LIMIT ?)",
@@ -226,6 +227,7 @@ class Index:
                 "announced",
                 "doubted",
                 "notice",
+                "scan",
                 "position",
                 "tally",
             ):
@@ -314,6 +316,7 @@ class Index:
 
     def _store_rest(self, changes: Changes, positions: Sequence[Folded]) -> None:
         notices = [(self._number(x.at_ms), x.kind, x.subject, x.function, x.reason) for x in changes.notices]
+        scans.store(self._db, changes.scans)
         self._db.executemany("INSERT INTO notice VALUES (?,?,?,?,?)", notices)
         tally = {
             "started": sum(1 for c in changes.runs.values() if c.new),
@@ -415,7 +418,7 @@ def _open(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA cache_size = -16384")
     if found == 0:
         with contextlib.suppress(sqlite3.OperationalError):  # Another process was faster.
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
         if db.in_transaction:
             db.execute("ROLLBACK")
     return db

@@ -18,9 +18,10 @@ from typing import Any, Final
 import msgspec
 
 from penstock.errors import LogUnavailable
-from penstock.history import announced, trail
+from penstock.history import announced, scans, trail
 from penstock.history.fold import STATUSES
 from penstock.history.index import COUNTER_BITS
+from penstock.history.scans import ScanSeen
 
 PAGE_ROWS_MAX: Final = 200
 ROWS_SCANNED_MAX: Final = 20_000
@@ -137,6 +138,10 @@ class Queries:
         """The next offset to be folded, of every topic partition."""
         rows = self._ask("SELECT topic, partition, position FROM position")
         return {(topic, partition): int(position) for topic, partition, position in rows}
+
+    def scans(self) -> list[ScanSeen]:
+        """The partitions of scans, the newest scans first; at most ``scans.SCANS_SHOWN_MAX``."""
+        return [ScanSeen(*row) for row in self._ask(scans.QUESTION)]
 
     def tally(self) -> dict[str, int]:
         """Counts since the index was made: started, completed, failed, cancelled, events."""

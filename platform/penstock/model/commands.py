@@ -213,11 +213,15 @@ class ScanRange(msgspec.Struct, frozen=True, gc=False):
 
 
 class BackfillFunction(msgspec.Struct, frozen=True):
-    """Start a function on the records of these ranges, also on those that it has started on before."""
+    """Start a function on the records of these ranges, also on those that it has started on before.
+
+    ``scan`` is the same for all lanes, and the cause of the runs; ``request`` each lane's own.
+    """
 
     function: str
     topic: str
     ranges: tuple[ScanRange, ...]
+    scan: str
     request: str = ""
     reply_to: int = -1
 
