@@ -14,21 +14,27 @@ from penstock.core.tables import Tables
 from penstock.errors import InternalError
 from penstock.lane.settings import LaneSettings
 from penstock.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
-from penstock.model.commands import AcceptEvent
+from penstock.log.port import Produced
+from penstock.model.commands import AcceptEvent, CancelRun
 from penstock.model.effects import Effect
 from penstock.model.facts import (
     CatalogueSeen,
     DispatchLost,
     LaneFenced,
+    RequestAnswered,
     RunCompleted,
     RunStarted,
     SourceOpened,
     StepCompleted,
 )
+from penstock.model.ids import encode_ulid
+from penstock.model.messages import InboxRecord
 from penstock.model.operations import BodyDone
 from penstock.state.dump import dump
+from penstock.wire.journal import decode_record
+from penstock.wire.messages import decode_reply, encode_inbox
 from tests.core.values import START_MS, app, done, event, function, report, sleep
-from tests.lane.rig import EVENTS, JOURNAL, Rig, offsets, until
+from tests.lane.rig import EVENTS, INBOX, JOURNAL, REPLIES, Rig, offsets, until
 
 SHOP = app(function("ship", "order/placed"))
 LATE = Verdict(fate=Fate.UNKNOWN, written_after_s=0.01, answered_after_s=0.0, outlives_writer=True)
@@ -262,3 +268,15 @@ async def test_other_tasks_get_their_turns_while_commands_keep_coming(rig: Rig) 
         await asyncio.sleep(0)
     counting.cancel()
     assert turns >= 40
+
+
+async def test_an_answer_names_the_record_that_holds_it(rig: Rig) -> None:
+    """It named the one behind: whoever waited to read what was done waited for the lane's next record."""
+    await rig.register(app(function("ship", "order/placed")))
+    await rig.own()
+    request = CancelRun(encode_ulid(START_MS << 80), "", encode_ulid(START_MS << 80 | 7), 0)
+    await rig.put(INBOX, Produced(encode_inbox(InboxRecord(-1, 0, request))))
+    await until(lambda: rig.records(REPLIES))
+    reply = decode_reply(rig.records(REPLIES)[0].value or b"")
+    (found,) = [record for record in rig.records(JOURNAL) if record.offset == reply.offset]
+    assert RequestAnswered in {type(fact) for fact in decode_record(found.value or b"").facts}

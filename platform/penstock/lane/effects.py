@@ -23,7 +23,7 @@ from penstock.model.effects import (
 
 
 class Effects:
-    """Brings each effect to whom it is for. ``offset`` is the journal offset behind the last record."""
+    """Brings each effect to whom it is for. ``offset`` is the journal offset of the last record."""
 
     def __init__(
         self,

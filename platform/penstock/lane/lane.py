@@ -118,7 +118,7 @@ class Lane:
         self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
         self.scanning = Scanning(parts, tables.durable, self.submit, self._wait_for_room)
         self.executor = parts.make_executor(tables.durable, self.submit)
-        self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected)
+        self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected - 1)
         self._effects.scan = self.scanning.go
         self._debts = Debts(tables.durable, self.executor, self.elsewhere, self.submit, self._wait_for_room)
 
