@@ -68,6 +68,9 @@ def test_lanes_are_inspected_and_verified_while_the_server_has_them(server: Serv
     server.start_run("shop/long")
     (row,) = server.call("lanes", "inspect", "--data", "data").rows
     assert row["fences"] == 1 and row["open_runs"] >= 1 and row["timers"] >= 1 and row["stuck"] == 0
+    (listed,) = server.call("lanes", "list", "--data", "data").rows
+    assert (listed["lane"], listed["owner"], listed["lag"]) == (0, row["worker"], 0)
+    assert listed["journal_end"] >= row["journal_end"]
     verified = server.call("lanes", "verify", "--data", "data")
     assert verified.code == 0 and "no problems" in verified.err, verified
 

@@ -16,6 +16,7 @@ from penstock.config import SETTINGS, Settings
 CLIENT: Final = ("url", "output")
 REGISTRY: Final = ("schemas", "registry", "registry_user", "registry_password_file", "registry_ca", "output")
 LIMIT_MAX: Final = 100_000
+LANES: Final = ("group", *KAFKA)
 
 app = typer.Typer(
     name="penstock",
@@ -30,7 +31,11 @@ events = typer.Typer(help="Send events.", no_args_is_help=True, rich_markup_mode
 runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 functions = typer.Typer(help="Let functions work on what is there.", no_args_is_help=True, rich_markup_mode=None)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
-lanes = typer.Typer(help="Look into a data directory, also one in use.", no_args_is_help=True, rich_markup_mode=None)
+lanes = typer.Typer(
+    help="Look into lanes: of a data directory, or on Kafka with --brokers; also of one in use.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 schemas = typer.Typer(
     help="Avro schemas of events, as files and in a registry.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -259,8 +264,17 @@ def topics_apply(
     return carry_out(settings, yes=yes, dry_run=dry_run)
 
 
+@lanes.command("list")
+@takes("data", *LANES, "output")
+def lanes_list(settings: Settings) -> int:
+    """Show who owns each lane and since when, its lag, its journal's length, its last checkpoint."""
+    from penstock.cli.lane_list import list_lanes
+
+    return list_lanes(settings)
+
+
 @lanes.command("inspect")
-@takes("data", "output")
+@takes("data", *LANES, "output")
 def lanes_inspect(settings: Settings) -> int:
     """Show each lane's journal, owner, open runs, timers and lag."""
     from penstock.cli.lanes import inspect
@@ -269,7 +283,7 @@ def lanes_inspect(settings: Settings) -> int:
 
 
 @lanes.command("verify")
-@takes("data", "output")
+@takes("data", *LANES, "output")
 def lanes_verify(settings: Settings) -> int:
     """Check every stored byte and every open run. Exit code 6 with what was found."""
     from penstock.cli.lanes import verify

@@ -1,20 +1,16 @@
-"""A data directory read from outside: its log without the lock, each lane's journal, the tables it folds into.
+"""Lanes read from outside: each lane's journal, and the tables it folds into.
 
 Works while a server writes, and on what a crash left. Nothing is changed.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from penstock.dev import Made, made_with
-from penstock.errors import ConfigError, Corruption, OffsetOutOfRange
+from penstock.dev import Made
+from penstock.errors import Corruption, OffsetOutOfRange
 from penstock.lane.restore import Reached, restore
-from penstock.log.embedded import EmbeddedLog
 from penstock.log.port import Log, Record
 from penstock.log.sqlite_verify import Finding
 from penstock.model.facts import LaneFenced
@@ -52,19 +48,6 @@ class Walked:
         """Note something wrong; after so many, the first ones tell enough."""
         if len(self.findings) < FINDINGS_PER_LANE_MAX:
             self.findings.append(Finding(self.topic, self.lane, offset, problem))
-
-
-@contextlib.asynccontextmanager
-async def reading(data: Path) -> AsyncIterator[tuple[EmbeddedLog, Made]]:
-    """The log of a data directory, to read, and what the directory was made with. Raises ConfigError for none."""
-    made = made_with(data)
-    if made is None:
-        raise ConfigError(f"{data} is no data directory of penstock dev. Name one with --data.")
-    log = await EmbeddedLog.open(data / "log", readonly=True)
-    try:
-        yield log, made
-    finally:
-        await log.close()
 
 
 async def walk(log: Log, group: str, lane: int) -> Walked:

@@ -1,8 +1,9 @@
-"""``penstock lanes inspect | verify``: look into a data directory, also one that a server is using.
+"""``penstock lanes inspect | verify``: look into lanes, also while a server or workers use them.
 
-``verify`` reads everything: every row of the log file with its checksum, every journal record, and folds them into
-tables, where every open run must be in somebody's hand and no timer may wake nobody. While the journal still has its
-beginning, the tables are made twice, from the checkpoint and from the first record, and must be the same bytes.
+``verify`` reads everything: of a data directory every row of the log file with its checksum; every journal record, and
+folds them into tables, where every open run must be in somebody's hand and no timer may wake nobody. While the journal
+still has its beginning, the tables are made twice, from the checkpoint and from the first record, and must be the same
+bytes.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from penstock.cli.exits import CHECK_FAILED, OK, note
-from penstock.cli.journal import Walked, place_of, reading, tables_of, walk
+from penstock.cli.journal import Walked, place_of, tables_of, walk
 from penstock.cli.output import show_rows
 from penstock.cli.standing import Standing, runs_of, standing, timer_problem, timers_of
+from penstock.cli.standpoint import looking
 from penstock.config import Settings
-from penstock.dev import Made
+from penstock.dev import Made, made_with
 from penstock.errors import Corruption, OperatorError
 from penstock.lane.restore import Reached, fold_upto
-from penstock.log.embedded import EmbeddedLog
 from penstock.log.port import Log
 from penstock.log.sqlite_verify import Finding
 from penstock.log.sqlite_verify import verify as verify_file
@@ -37,29 +38,28 @@ ROWS_MAX: Final = 1 << 60
 
 def inspect(settings: Settings) -> int:
     """Print a row for each lane."""
-    rows = asyncio.run(_inspect(Path(settings.text("data"))))
+    rows = asyncio.run(_inspect(settings))
     show_rows(settings, rows, COLUMNS)
     return OK
 
 
 def verify(settings: Settings) -> int:
     """Check everything; 0, or 6 with the findings."""
-    data = Path(settings.text("data"))
-    findings, told = asyncio.run(_verify(data))
+    findings, told, where = asyncio.run(_verify(settings))
     if findings:
         shown = (
             {"topic": f.topic, "partition": f.partition, "offset": f.offset, "problem": f.problem} for f in findings
         )
         show_rows(settings, shown, FINDING_COLUMNS)
-        note(f"{len(findings)} problem{'s' if len(findings) > 1 else ''} found in {data}")
+        note(f"{len(findings)} problem{'s' if len(findings) > 1 else ''} found in {where}")
         return CHECK_FAILED
     note(f"{told}: no problems")
     return OK
 
 
-async def _inspect(data: Path) -> list[dict[str, Any]]:
-    async with reading(data) as (log, made):
-        return [await _row(log, made, lane) for lane in range(made.lanes)]
+async def _inspect(settings: Settings) -> list[dict[str, Any]]:
+    async with looking(settings) as at:
+        return [await _row(at.log, at.made, lane) for lane in range(at.made.lanes)]
 
 
 async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
@@ -86,13 +86,13 @@ async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
         "owner": reached.validity.owner.hex(),
         "worker": seen.worker,
         "seq": reached.validity.seq,
-        "last_at": _time(max(seen.at_ms, reached.at_ms)),
+        "last_at": time_text(max(seen.at_ms, reached.at_ms)),
         "open_runs": runs,
         "executing": total.executing,
         "waiting": len(total.wakes),
         "parked": total.parked,
         "timers": len(timers),
-        "next_timer": _time(timers[0]) if timers else None,
+        "next_timer": time_text(timers[0]) if timers else None,
         "unsent": len(tables.outbox.scan(limit=ROWS_MAX)) + len(tables.publishes.scan(limit=ROWS_MAX)),
         "lag": sum(max(0, ends[key] - offset) for key, offset in positions.items()),
         "positions": [{"topic": topic, "partition": p, "offset": at} for (topic, p), at in sorted(positions.items())],
@@ -100,11 +100,15 @@ async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
     }
 
 
-async def _verify(data: Path) -> tuple[list[Finding], str]:
-    findings = await asyncio.to_thread(verify_file, data / "log")
+async def _verify(settings: Settings) -> tuple[list[Finding], str, str]:
+    findings: list[Finding] = []
     records = facts = runs = 0
+    where = settings.text("data") if settings.is_default("brokers") else settings.text("brokers")
+    if settings.is_default("brokers") and made_with(Path(where)) is not None:
+        findings += await asyncio.to_thread(verify_file, Path(where) / "log")
     try:
-        async with reading(data) as (log, made):
+        async with looking(settings) as at:
+            log, made = at.log, at.made
             for lane in range(made.lanes):
                 seen = await walk(log, made.group, lane)
                 records, facts = records + seen.records, facts + seen.facts
@@ -112,10 +116,10 @@ async def _verify(data: Path) -> tuple[list[Finding], str]:
                 findings += seen.findings
     except Corruption as error:
         findings.append(Finding("", -1, -1, str(error)))
-    return findings, f"{records} journal records with {facts} facts, {runs} open runs"
+    return findings, f"{records} journal records with {facts} facts, {runs} open runs", where
 
 
-async def _fold(log: EmbeddedLog, made: Made, seen: Walked) -> int:
+async def _fold(log: Log, made: Made, seen: Walked) -> int:
     """Fold a lane and look at its tables; how many runs are open. What is wrong goes to ``seen``."""
     try:
         tables, reached = await tables_of(log, made, seen.lane)
@@ -141,7 +145,7 @@ async def _fold(log: EmbeddedLog, made: Made, seen: Walked) -> int:
     return runs
 
 
-async def _compare(log: EmbeddedLog, made: Made, seen: Walked, restored: tuple[LaneTables, Reached]) -> None:
+async def _compare(log: Log, made: Made, seen: Walked, restored: tuple[LaneTables, Reached]) -> None:
     """lanes.md rule 15: the tables of the checkpoint and its suffix are those of the whole journal."""
     tables, reached = restored
     whole = LaneTables(place_of(made, seen.lane), MemoryStore())
@@ -156,7 +160,8 @@ async def _compare(log: EmbeddedLog, made: Made, seen: Walked, restored: tuple[L
         seen.find(-1, "the tables restored from the last checkpoint are not those of the whole journal")
 
 
-def _time(at_ms: int) -> str | None:
+def time_text(at_ms: int) -> str | None:
+    """A time as commands print it; None for none."""
     if not at_ms:
         return None
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -22,11 +22,11 @@ from functools import partial
 from threading import Thread
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import OffsetSpec
 
 from penstock.errors import Busy, LimitExceeded, LogUnavailable
-from penstock.log.kafka_errors import told
+from penstock.log.kafka_admin import Admin
 from penstock.log.kafka_fetch import CLOSED_WITHIN_S, Pool
 from penstock.log.kafka_group import KafkaMembership
 from penstock.log.kafka_readers import KafkaReader
@@ -37,7 +37,6 @@ from penstock.log.kafka_writers import KafkaWriter, Line, Lines
 from penstock.log.packing import size_of
 from penstock.log.port import Produced, TopicKind, TopicSpec
 
-REACHED_WITHIN_S: Final = 15.0
 WAITING_BYTES_MAX: Final = 64 << 20
 BATCH_BYTES_MAX: Final = 16 << 20
 BLOCKING_THREADS: Final = 4
@@ -86,16 +85,9 @@ class KafkaLog:
 
     @classmethod
     async def open(cls, settings: KafkaSettings, options: KafkaOptions | None = None) -> KafkaLog:
-        """Reach the brokers. Raises LogUnavailable when none answers."""
-        log = cls(settings, options or KafkaOptions())
-        try:
-            await log._loop.run_in_executor(
-                log.blocking, lambda: log.shapes.admin.list_topics(timeout=REACHED_WITHIN_S)
-            )
-        except KafkaException as error:
-            await log.close()
-            raise LogUnavailable(told(error, f"no Kafka was reached at {settings.brokers}")) from error
-        return log
+        """Reach the brokers. Raises BrokersUnreachable when none answers, ConfigError when none lets us in."""
+        await asyncio.to_thread(lambda: Admin(settings).cluster())
+        return cls(settings, options or KafkaOptions())
 
     # --- topics ---------------------------------------------------------------------------------
 

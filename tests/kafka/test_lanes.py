@@ -1,0 +1,73 @@
+"""`penstock lanes list | inspect | verify` on a group's topics."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from penstock import App, Context
+from penstock.log.group_topics import GroupShape, topics_of
+from penstock.log.kafka import KafkaLog, KafkaOptions
+from penstock.log.port import Produced
+from penstock.model.event import Envelope
+from penstock.model.ids import lane_of_source, ulid
+from penstock.state.memory import MemoryStore
+from penstock.wire.messages import encode_envelope
+from penstock.worker import Worker, WorkerParts
+from tests.cli.program import penstock
+from tests.kafka.broker import Broker, fresh
+from tests.kafka.logs import settings_for, until
+
+LANES = 2
+AT_MS = 1_795_356_850_000
+
+
+def app_of(group: str, done: list[int]) -> App:
+    app = App(group)
+
+    @app.function(on="lane/asked")
+    async def answer(ctx: Context) -> None:
+        done.append(await ctx.step.run("count", lambda: ctx.event.data["n"]))
+
+    return app
+
+
+async def test_a_group_on_kafka_is_looked_into_from_outside(kafka: Broker, tmp_path: Path) -> None:
+    group, done = fresh("seen"), list[int]()
+    shape = GroupShape(group=group, lanes=LANES, events_topic=f"{group}-events")
+    log = await KafkaLog.open(settings_for(kafka, "classic"), KafkaOptions(name="wanda"))
+    await log.create_topics(topics_of(shape))
+    worker = Worker(
+        WorkerParts(
+            log=log, group=group, lanes=LANES, apps=[app_of(group, done)], make_store=lambda lane: MemoryStore(),
+            name="wanda", events_topic=shape.events_topic, events_retention_ms=shape.kept_ms,
+        )
+    )  # fmt: skip
+    await worker.start()
+    try:
+        for partition in range(LANES):
+            writer = log.writer(shape.events_topic, partition)
+            id = ulid(AT_MS, partition.to_bytes(10, "big"))
+            event = Envelope(id, id, False, "lane/asked", b'{"n": %d}' % partition, AT_MS, AT_MS)
+            await writer.append([Produced(encode_envelope(event))])
+            await writer.close()
+        await until(lambda: sorted(done) == list(range(LANES)))
+        await asyncio.sleep(2.5)  # Positions are committed once a second.
+        call = ("--brokers", kafka.bootstrap, "--group", group)
+        rows = (await asyncio.to_thread(penstock, "lanes", "list", *call, cwd=tmp_path)).rows
+        assert [(row["lane"], row["owner"]) for row in rows] == [(0, "wanda"), (1, "wanda")]
+        for row in rows:
+            assert row["since"] > "2026"
+            assert row["journal"] >= 3
+            source = next(p for p in range(LANES) if lane_of_source(shape.events_topic, p, LANES) == row["lane"])
+            assert row["lags"][f"{shape.events_topic}/{source}"] == 0
+            assert row["lag"] == 0
+        seen = (await asyncio.to_thread(penstock, "lanes", "inspect", *call, cwd=tmp_path)).rows
+        assert [(row["fences"], row["worker"], row["open_runs"]) for row in seen] == [(1, "wanda", 0)] * LANES
+        verified = await asyncio.to_thread(penstock, "lanes", "verify", *call, cwd=tmp_path)
+        assert (verified.code, "no problems" in verified.err) == (0, True)
+        nobody = await asyncio.to_thread(penstock, "lanes", "list", *call[:-1], fresh("none"), cwd=tmp_path)
+        assert (nobody.code, "it has no journal" in nobody.err) == (2, True)
+    finally:
+        await worker.stop(5)
+        await log.close()
