@@ -10,10 +10,8 @@ data directory/
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +20,9 @@ from typing import Final
 import msgspec
 
 from penstock.api.door import DoorConfig
-from penstock.api.server import Served, build_app, serve
+from penstock.api.server import Served, build_app, port_taken, serve_on
 from penstock.boundary import Boundary
 from penstock.errors import ConfigError
-from penstock.execute.blocking import LoopWatch
 from penstock.execute.children import executors_of
 from penstock.execute.pool import Pool, PoolSettings
 from penstock.history.child import Child
@@ -35,17 +32,16 @@ from penstock.history.service import Follows
 from penstock.lane.parts import OnFacts
 from penstock.lane.settings import LaneSettings
 from penstock.log.embedded import EmbeddedLog
+from penstock.log.group_topics import GROUP_DEFAULT
+from penstock.roles.process import Watches
 from penstock.sdk.app import App
 from penstock.state.rocksdb import RocksBudget, RocksStore
 from penstock.state.store import Store
-from penstock.telemetry import Telemetry, say, watch_loop
+from penstock.telemetry import Telemetry, say
 from penstock.worker import Worker, WorkerParts
 
 LOG: Final = logging.getLogger("penstock.dev")
 LANES_DEFAULT: Final = 1
-SWITCH_INTERVAL_S: Final = 0.0005
-YOUNG_OBJECTS: Final = 20_000
-GROUP_DEFAULT: Final = "penstock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +91,8 @@ class DevServer:
         self.worker: Worker | None = None
         self.served: Served | None = None
         self._history: Child | None = None
-        self._watch: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._blocking: LoopWatch | None = None
+        self._watches: Watches | None = None
 
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
@@ -146,15 +141,9 @@ class DevServer:
             telemetry=self.telemetry,
             version=settings.version,
         )
-        try:
-            self.served = await serve(build_app(config), host=settings.host, port=settings.port)
-        except OSError as error:
-            raise _port_taken(settings, error) from error
-        loop = asyncio.get_running_loop()
-        self._watch = loop.create_task(watch_loop(self.telemetry))
-        self._looking = loop.create_task(settings.boundary.keep_looking())
-        self._blocking = LoopWatch()
-        self._blocking.start()
+        self.served = await serve_on(build_app(config), settings.host, settings.port)
+        self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
+        self._watches = Watches(self.telemetry)
 
     async def wait(self) -> None:
         """Return when stopped; raise what stopped a lane or the history."""
@@ -171,11 +160,10 @@ class DevServer:
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """Take nothing new, let running steps end and be recorded, let go of everything."""
-        if self._blocking is not None:
-            self._blocking.stop()
-        for beside in (self._watch, self._looking):
-            if beside is not None:
-                beside.cancel()
+        if self._watches is not None:
+            self._watches.stop()
+        if self._looking is not None:
+            self._looking.cancel()
         if self.served is not None:
             await self.served.close()
         if self.worker is not None:
@@ -218,17 +206,6 @@ def made_with(data: Path) -> Made | None:
         raise ConfigError(f"{path} cannot be read: expected a group and its lanes as JSON, got {error}.") from error
 
 
-def tune_process() -> None:
-    """What a process that is nothing but a server changes in its interpreter; never done to a user's own process.
-
-    The log's writer thread must not wait 5 ms for the interpreter each time its disk has answered. Rows and facts hold
-    no cycles: looking for some after every 700 new objects took 4 % of the engine's time.
-    """
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
-
-
 def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
     """The directory's group and lanes; a new directory gets what the settings ask for."""
     made = made_with(settings.data)
@@ -254,11 +231,4 @@ def _check_port(settings: DevSettings) -> None:
         with socket.create_server((settings.host, settings.port), reuse_port=False):
             pass
     except OSError as error:
-        raise _port_taken(settings, error) from error
-
-
-def _port_taken(settings: DevSettings, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}. "
-        "Stop what listens there, or choose another port with --port."
-    )
+        raise port_taken(settings.host, settings.port, error) from error

@@ -41,11 +41,13 @@ from penstock.model.rows import StepRow
 from penstock.sdk.app import App
 from penstock.state.store import Store, StoreBusy
 from penstock.telemetry import Telemetry, say
-from penstock.wire.messages import decode_app, encode_app
+from penstock.wire.messages import decode_app, encode_app, fingerprint, replaced_by
 from penstock.wire.schemas import EventSchemas
 
 LOG: Final = logging.getLogger("penstock.worker")
 LIVE_LOOK_S: Final = 0.005
+REPLACED_MAX: Final = 50
+"""How many earlier versions of an app are remembered, so that none of them rolls the catalogue back."""
 CATALOGUE_BYTES_MAX: Final = 64 * 1024 * 1024
 REVOKE_S: Final = 1.5
 """How long letting go of lanes may take: the group waits for it, and so do their next owners."""
@@ -86,6 +88,7 @@ class WorkerParts:
     ``events_retention_ms`` of the events topic, where this worker creates it.
     ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
     ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
+    ``register``            always, newer or never: see ``register``.
     ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
     """
 
@@ -105,6 +108,7 @@ class WorkerParts:
     event_schemas: EventSchemas = field(default_factory=EventSchemas)
     make_executor: Callable[[RunSource], Executor] | None = None
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
+    register: str = "always"
     on_facts: OnFacts | None = None
 
     @property
@@ -168,12 +172,18 @@ class Worker:
         self._sources: dict[int, LaneRunSource] = {}
         self._catalogue = 0  # How much of the functions topic our own apps need.
         self._membership: Membership | None = None
+        self._joined = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has joined its group; it may own no lane, where there are more workers than lanes."""
+        return self._joined
 
     @property
     def ready(self) -> bool:
         """Whether every lane that the group has given is live, and knows the apps of this worker."""
-        return self._membership is not None and all(
+        return self._joined and all(
             lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue for lane in self._held
         )
 
@@ -187,10 +197,11 @@ class Worker:
             await parts.make_topics(parts.shape)
         else:
             await parts.log.create_topics(topics_of(parts.shape))
-        self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps])
+        self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps], parts.register)
         membership = parts.log.membership(parts.group, parts.lanes)
         self._membership = membership
         await membership.join(on_assigned=self._assigned, on_revoked=self._revoked)
+        self._joined = True
         while not self._failed.done() and not self.ready:  # noqa: ASYNC110 - once, when a worker starts
             await asyncio.sleep(LIVE_LOOK_S)
         if self._failed.done():
@@ -376,9 +387,11 @@ def _alone(error: BaseException) -> BaseException:
     return error
 
 
-async def register(log: Log, group: str, specs: Sequence[AppSpec]) -> int:
+async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "always") -> int:
     """Put apps that are new or changed into the functions topic; the offset behind it that lanes must have seen.
 
+    ``when`` is always, never, or newer: not those that were the known ones before and have been replaced since. A
+    worker that is started again with the code of yesterday must not roll the catalogue back (lanes.md rule 23).
     Raises ConfigError when two apps have one id.
     """
     ids = [spec.id for spec in specs]
@@ -386,6 +399,7 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec]) -> int:
         raise ConfigError(f"two apps have the same id: got {sorted(ids)}. Give each App its own id.")
     topic = group_topic(group, "functions")
     known: dict[str, AppSpec] = {}
+    replaced: dict[str, tuple[str, ...]] = {}
     end = await log.end_offset(topic, 0)
     reader = log.reader(topic, 0, await log.start_offset(topic, 0))
     try:
@@ -396,12 +410,22 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec]) -> int:
                     with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
                         app = decode_app(record.value)
                         known[app.id] = app
+                        replaced[app.id] = replaced_by(record.value)
     finally:
         await reader.close()
     changed = [spec for spec in specs if known.get(spec.id) != spec]
-    if changed:
+    if when == "newer":
+        for spec in changed:
+            if fingerprint(spec) in replaced.get(spec.id, ()):
+                say(LOG, "older code started", level=logging.WARNING, app=spec.id, kept=known[spec.id].version)
+        changed = [spec for spec in changed if fingerprint(spec) not in replaced.get(spec.id, ())]
+    if changed and when != "never":
         writer = log.writer(topic, 0)
-        await writer.append([Produced(encode_app(spec), spec.id.encode()) for spec in changed])
+        for spec in changed:
+            before = known.get(spec.id)
+            history = (*((fingerprint(before),) if before is not None else ()), *replaced.get(spec.id, ()))
+            earlier = tuple(one for one in history if one != fingerprint(spec))[:REPLACED_MAX]
+            await writer.append([Produced(encode_app(spec, earlier), spec.id.encode())])
         with suppress(Exception):
             await writer.close()
     return await log.end_offset(topic, 0)

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "boundary": EVERYTHING,
     "worker": EVERYTHING,
     "dev": EVERYTHING,
+    "roles": EVERYTHING,
     "__main__": EVERYTHING,
     "cli": EVERYTHING,
     "penstock": {"model", "sdk"},  # What `import penstock` gives a user: neither Kafka nor RocksDB.

@@ -21,7 +21,7 @@ from penstock.api import events, functions, page, positions, probes, runs, scans
 from penstock.api.answers import KIND_HEADER, answer, failed
 from penstock.api.door import DOOR, Door, DoorConfig
 from penstock.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
-from penstock.errors import PenstockError
+from penstock.errors import ConfigError, PenstockError
 from penstock.model.messages import group_topic
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -154,6 +154,21 @@ async def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 82
         await runner.cleanup()
         raise
     return Served(runner, host, runner.addresses[0][1])
+
+
+async def serve_on(app: web.Application, host: str, port: int) -> Served:
+    """``serve`` for a process that is nothing but a server: a port that is taken is the operator's to mend."""
+    try:
+        return await serve(app, host=host, port=port)
+    except OSError as error:
+        raise port_taken(host, port, error) from error
+
+
+def port_taken(host: str, port: int, error: OSError) -> ConfigError:
+    """What is said where somebody else listens already."""
+    return ConfigError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}. Stop what listens there, or choose another port."
+    )
 
 
 async def _running_door(app: web.Application) -> AsyncIterator[None]:

@@ -56,6 +56,15 @@ DEV: Final = (
     "events_per_s", "history", "trim_lag", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
 
+WORKER: Final = (
+    *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
+    "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
+)  # fmt: skip
+API: Final = (
+    *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "events_per_s", *REGISTRY[:-1],
+    "history_url", "log_level",
+)  # fmt: skip
+
 
 def run_command() -> int:
     """Parse the arguments and run; ends the process with the command's exit code, 2 for wrong usage."""
@@ -70,6 +79,24 @@ def dev(settings: Settings, *, apps: NoApps = None) -> int:
     from penstock.cli.dev import dev as run
 
     return run(settings, apps or ())
+
+
+@app.command()
+@takes(*WORKER)
+def worker(settings: Settings, *, apps: Apps) -> int:
+    """Own lanes of a group on Kafka and run functions. Start as many as there is work for."""
+    from penstock.cli.worker import worker as run
+
+    return run(settings, apps)
+
+
+@app.command()
+@takes(*API)
+def api(settings: Settings) -> int:
+    """Take events and requests for a group on Kafka. Start as many as there are clients for."""
+    from penstock.cli.api import api as run
+
+    return run(settings)
 
 
 @app.command()

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,18 +24,18 @@ from penstock.cli.jsonl import opened
 from penstock.cli.lines import RunLines
 from penstock.cli.loading import load_apps
 from penstock.cli.loops import loop_factory
+from penstock.cli.serving import on_signals, unless
 from penstock.config import BY_NAME, Settings
-from penstock.dev import DevServer, DevSettings, tune_process
+from penstock.dev import DevServer, DevSettings
 from penstock.errors import ConfigError
 from penstock.lane.settings import LaneSettings
 from penstock.model import limits
+from penstock.roles.process import tune_process
 from penstock.sdk.app import App
 from penstock.sdk.client import Client
 from penstock.telemetry import setup_logging
 
 GRACE_S: Final = 10.0
-ONE_SIGNAL_S: Final = 0.5
-"""Signals this close are one: ``make``, ``timeout`` and terminals send it to the group, and each of them again."""
 TICK_S: Final = 0.5
 SENDERS: Final = ("PENSTOCK_URL", "PENSTOCK_EVENT_KEY")
 MEANINGLESS: Final = {
@@ -108,11 +107,11 @@ class _Dev:
     async def run(self) -> int:
         """Start, serve, stop."""
         told = asyncio.Event()
-        _on_signals(told)
+        on_signals(told, GRACE_S)
         lines = RunLines()
         server = DevServer(self.apps, self.settings, on_facts=lines.take)
         try:
-            if not await _unless(told, server.start()):
+            if not await unless(told, server.start()):
                 return INTERRUPTED
             self._greet(server)
             return await self._serve(server, lines, told)
@@ -176,42 +175,7 @@ def _reached_at(server: DevServer) -> str:
     return f"http://{host}:{server.served.port}"
 
 
-async def _unless(told: asyncio.Event, start: Any) -> bool:
-    """Run the start to its end; False where a signal came first."""
-    loop = asyncio.get_running_loop()
-    starting, stopping = loop.create_task(start), loop.create_task(told.wait())
-    try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            return True
-        return False
-    finally:
-        for task in (starting, stopping):
-            task.cancel()
-        await asyncio.gather(starting, stopping, return_exceptions=True)
-
-
 async def _tick(lines: RunLines) -> None:
     while True:
         await asyncio.sleep(TICK_S)
         lines.tick()
-
-
-def _on_signals(told: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    first_s = 0.0
-
-    def heard() -> None:
-        nonlocal first_s
-        if told.is_set():
-            if loop.time() - first_s < ONE_SIGNAL_S:
-                return
-            note("stopped at once; nothing is lost, the next start goes on")
-            os._exit(INTERRUPTED)
-        told.set()
-        first_s = loop.time()
-        note(f"stopping: steps under way have {GRACE_S:.0f} s to end. Again: stop at once.")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heard)

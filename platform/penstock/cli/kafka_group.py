@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from penstock.config import Settings
-from penstock.log.group_topics import GroupShape
+from penstock.log.group_topics import GROUP_DEFAULT, GroupShape
 from penstock.log.kafka_settings import KafkaSettings
+from penstock.roles.group import Group
+from penstock.sdk.app import App
 
-GROUP_DEFAULT: Final = "penstock"
 LANES_DEFAULT: Final = 8
 
 
@@ -25,3 +27,13 @@ def shape_of(settings: Settings) -> GroupShape:
 def kafka_of(settings: Settings) -> KafkaSettings:
     """How to reach it. Raises ConfigError for what does not fit together."""
     return KafkaSettings.of(settings)
+
+
+def group_of(settings: Settings, apps: Sequence[App]) -> Group:
+    """The group that a role belongs to; default: the id of its one app."""
+    return Group(
+        kafka=kafka_of(settings),
+        group=settings.text("group") or (apps[0].id if len(apps) == 1 else GROUP_DEFAULT),
+        events_topic=settings.text("events_topic"),
+        lanes=settings.number("lanes", 0),
+    )

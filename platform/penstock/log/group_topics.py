@@ -25,6 +25,7 @@ from penstock.log.port import TopicKind, TopicSpec
 from penstock.model.limits import DAY_MS, HOUR_MS
 from penstock.model.messages import group_topic
 
+GROUP_DEFAULT: Final = "penstock"
 REPLIES_KEPT_MS: Final = HOUR_MS
 KEPT_MS: Final = 7 * DAY_MS
 OF_LANES: Final = ("journal", "inbox", "steps", "timers", "keys")

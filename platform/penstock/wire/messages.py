@@ -10,6 +10,8 @@ write to, a lane turns that into a dead letter (``RefuseRecord``); for our own t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from io import BytesIO
 from typing import Any, Final, get_args
 
@@ -91,10 +93,23 @@ def decode_reply(data: bytes) -> Reply:
     return _REPLY.decode(data, "reply")
 
 
-def encode_app(app: AppSpec) -> bytes:
-    """The value of an app in the functions topic: what identifies it as fields, all of it as JSON."""
-    spec = msgspec.json.encode(app)
-    return _written(_APP, {"id": app.id, "version": app.version, "endpoint": app.endpoint, "spec": spec})
+def encode_app(app: AppSpec, replaced: Sequence[str] = ()) -> bytes:
+    """The value of an app in the functions topic: what identifies it as fields, all of it as JSON.
+
+    ``replaced`` are fingerprints of what it was before, the latest first.
+    """
+    plain = {"id": app.id, "version": app.version, "endpoint": app.endpoint, "spec": msgspec.json.encode(app)}
+    return _written(_APP, plain | {"replaced": list(replaced)})
+
+
+def replaced_by(data: bytes) -> tuple[str, ...]:
+    """The fingerprints of what an app of the functions topic was before. Raises Corruption on other bytes."""
+    return tuple(read_datum(_APP, data, "app")["replaced"])
+
+
+def fingerprint(app: AppSpec) -> str:
+    """What tells one version of an app from another, whatever its team calls them."""
+    return blake2b(msgspec.json.encode(app), digest_size=8).hexdigest()
 
 
 def decode_app(data: bytes) -> AppSpec:
