@@ -117,7 +117,7 @@ def unsettled(world: World) -> list[str]:
             row = durable.positions.get((topic, partition))
             if end and (row is None or row.offset < end):
                 left.append(f"{topic}/{partition} is read to {row}, not {end}")
-    return left
+    return left + world.foreign.unread()
 
 
 async def final(world: World) -> None:
@@ -129,6 +129,7 @@ async def final(world: World) -> None:
     ownership(world)
     timers(world)
     events(world)
+    world.foreign.check()
     outcomes(world)
     messages(world)
     publishes(world)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import LogUnavailable
 from penstock.log.port import Produced
-from penstock.model.commands import CancelRun, InvokeFunction
+from penstock.model.commands import BackfillFunction, CancelRun, InvokeFunction
 from penstock.model.event import FUNCTION_INVOKED, Envelope
 from penstock.model.ids import lane_of, ulid
 from penstock.model.messages import InboxRecord, group_topic
@@ -33,7 +33,7 @@ class Clients:
         self.sent: set[str] = set()
         self.acknowledged: dict[str, int] = {}
         """Internal ids of events that were answered with 200, and their partition."""
-        self.asked: dict[str, CancelRun | InvokeFunction] = {}
+        self.asked: dict[str, CancelRun | InvokeFunction | BackfillFunction] = {}
         """Requests that are surely in an inbox, by request id."""
 
     async def run(self, length_s: float) -> None:
@@ -72,7 +72,8 @@ class Clients:
         registered = {record.key for record in records}
         return any(slug in app.functions and app.id.encode() in registered for app in self._world.apps_deployed)
 
-    def _ulid(self) -> str:
+    def new_id(self) -> str:
+        """A ULID of now."""
         return ulid(self._world.true_ms(), self._rng.randbytes(10))
 
     async def _send(self) -> None:
@@ -80,14 +81,14 @@ class Clients:
         names = [one.event for one in self._world.planned.values() if one.event and self._known(one.slug)]
         own = None
         if rng.random() < 0.3:
-            own = f"client-{rng.randint(0, 3)}" if rng.random() < 0.5 else f"client-{self._ulid()}"
+            own = f"client-{rng.randint(0, 3)}" if rng.random() < 0.5 else f"client-{self.new_id()}"
         for _ in range(2 if rng.random() < 0.1 else 1):
             await self._append_event(rng.choice(names), own, later_ms=rng.choice([0, 0, 0, 0, 900, 3_000]))
 
     async def _append_event(self, name: str, own_id: str | None, later_ms: int) -> None:
         world = self._world
         now_ms = world.true_ms()
-        internal = self._ulid()
+        internal = self.new_id()
         self.sent.add(internal)
         log = world.cluster.client("door")
         stamp = await log.end_offset(group_topic("sim", "functions"), 0)
@@ -120,16 +121,16 @@ class Clients:
         rng, world = self._rng, self._world
         open_runs = [run for run in world.observer.starts if run not in world.observer.ends]
         known = open_runs if open_runs and rng.random() < 0.8 else list(world.observer.starts)
-        run = rng.choice(known) if known else self._ulid()
-        request = self._ulid()
+        run = rng.choice(known) if known else self.new_id()
+        request = self.new_id()
         await self._ask(CancelRun(run, "the operator said so", request, 0), rng.randrange(world.lanes))
 
     async def _invoke(self) -> None:
         rng, world = self._rng, self._world
         slugs = [slug for slug in world.planned if self._known(slug)]
-        internal, now_ms = self._ulid(), world.true_ms()
+        internal, now_ms = self.new_id(), world.true_ms()
         event = Envelope(internal, internal, False, FUNCTION_INVOKED, b"{}", now_ms, now_ms)
-        await self._ask(InvokeFunction(rng.choice(slugs), event, self._ulid(), 0), rng.randrange(world.lanes))
+        await self._ask(InvokeFunction(rng.choice(slugs), event, self.new_id(), 0), rng.randrange(world.lanes))
 
     async def _ask(self, message: CancelRun | InvokeFunction, lane: int) -> None:
         world = self._world

@@ -87,6 +87,7 @@ class Observer:
         self.ticks: dict[tuple[str, str], int] = {}
         self.refused: list[f.CommandRefused] = []
         self.started_on: dict[tuple[str, int, str, str], str] = {}
+        self.scans: list[f.ScanStarted] = []
         self.opened: set[tuple[str, int]] = set()
         self.counts: Counter[str] = Counter()
         self.void = 0
@@ -171,7 +172,7 @@ class Observer:
             if accepted is None:
                 self._world.violate("a run's event was accepted", f"{fact}")
             elif accepted.topic:
-                key = (accepted.topic, accepted.partition, accepted.id, fact.function)
+                key = (accepted.topic, accepted.partition, accepted.id, fact.function + fact.cause)
                 if self.started_on.setdefault(key, fact.run) != fact.run:
                     self._world.violate("an event id starts each function once (rule 19)", f"{fact}, {key}")
 
@@ -279,6 +280,9 @@ class Observer:
         if not self._world.is_poison(fact.subject):
             self._world.violate("no command of ours is refused", f"{fact}")
 
+    def scan_started(self, lane: Lane, fact: f.ScanStarted) -> None:
+        self.scans.append(fact)
+
     def fenced(self, lane: Lane, fact: f.LaneFenced) -> None:
         lane.owners.append(lane.validity.owner)
 
@@ -303,5 +307,6 @@ _CHECKS: dict[type, Any] = {
     f.RequestAnswered: Observer.answered,
     f.CronTicked: Observer.cron_ticked,
     f.CommandRefused: Observer.command_refused,
+    f.ScanStarted: Observer.scan_started,
     f.LaneFenced: Observer.fenced,
 }

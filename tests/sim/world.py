@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from penstock.execute import failures
+from penstock.lane import scanning
 from penstock.lane.settings import LaneSettings
 from penstock.log.group_topics import topics_of
 from penstock.log.memory import MemoryCluster
@@ -28,6 +29,7 @@ from penstock.wire.messages import decode_inbox
 from penstock.worker import Worker, WorkerParts
 from tests.sim import checks
 from tests.sim.clients import POISON, Clients
+from tests.sim.foreign import Foreign
 from tests.sim.ledger import Ledger
 from tests.sim.loop import Killed, Process, SimLoop, run
 from tests.sim.machine import GROUP, TELEMETRY, Machine
@@ -70,6 +72,7 @@ class World:
     def run(self) -> None:
         """From the beginning to the last check."""
         limit, flush_max = limits.RECORD_FACTS_MAX, flush.FLUSH_BATCH_CHANGES_MAX
+        page, scanning.PAGE_RECORDS_MAX = scanning.PAGE_RECORDS_MAX, 2  # type: ignore[misc]
         stack, failures._stack = failures._stack, repr  # Tracebacks cost a twentieth of a world, and tell it nothing.
         if self.weather.parts:
             limits.RECORD_FACTS_MAX = 3  # type: ignore[misc]
@@ -80,6 +83,7 @@ class World:
         finally:
             self.over = True
             failures._stack = stack
+            scanning.PAGE_RECORDS_MAX = page  # type: ignore[misc]
             limits.RECORD_FACTS_MAX, flush.FLUSH_BATCH_CHANGES_MAX = limit, flush_max  # type: ignore[misc]
 
     def true_ms(self) -> int:
@@ -119,6 +123,8 @@ class World:
         """Whether the record that was refused is one of those that are meant to be."""
         topic, _, place = subject.partition("/")
         partition, _, offset = place.partition("@")
+        if offset and self.foreign.is_poison(topic, int(partition), int(offset)):
+            return True
         if topic != "events" or not offset:
             return False
         records, _ = self.cluster.partitions[topic, int(partition)].read(int(offset), 1, 1)
@@ -155,6 +161,8 @@ class World:
         announced = rng.random() < 0.3
         self.apps_deployed = [make_app("one", planned, self.ledger, announced=announced)]
         self.later = [make_app("two", later, self.ledger, announced=False)] if later else []
+        self.foreign = Foreign(self)
+        self.apps_deployed += self.foreign.apps()
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
 
     async def _topics(self) -> None:
@@ -163,6 +171,7 @@ class World:
             telemetry=TELEMETRY,
         )  # fmt: skip
         await parts.log.create_topics(topics_of(parts.shape))
+        await self.foreign.make()
         self.observer.attach()
         for lane in range(self.lanes):
             self._watch_inbox(lane)
@@ -203,7 +212,9 @@ class World:
         await self._until_live()
         self.faults.calm = False
         self.trace("-- %s", self.weather)
-        await asyncio.gather(self.clients.run(self.hostile_s), Storms(self).run(), self._look())
+        await asyncio.gather(
+            self.clients.run(self.hostile_s), self.foreign.run(self.hostile_s), Storms(self).run(), self._look()
+        )
         await self._heal()
         await self.clients.finish()
         await checks.settle(self)
@@ -234,8 +245,8 @@ class World:
         for machine in self.machines:
             machine.surroundings.off_ms = 0
             machine.process.fuse = machine.process.action_fuse = -1
-            if len(self.apps_deployed) > 1 and machine.worker is not None and len(machine.worker.parts.apps) == 1:
-                machine.process.kill("restarted with app two")
+            if machine.worker is not None and len(machine.worker.parts.apps) < len(self.apps_deployed):
+                machine.process.kill("restarted with all apps")
         await asyncio.sleep(4)
         for _ in range(3):
             await self.cluster.assign(self.spread())

@@ -20,4 +20,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *intake.MUTANTS,
     *executing.MUTANTS,
     *messages.MUTANTS,
+    *scanning.MUTANTS,
 )
