@@ -307,4 +307,5 @@ def _is_login(error: KafkaError) -> bool:
 
 
 def _is_tls(error: KafkaError) -> bool:
-    return error.code() == KafkaError._SSL or ("SSL" in error.str() and "handshake" in error.str().lower())
+    said = error.str().lower()  # A broker that refuses our certificate only closes the connection, with an alert.
+    return error.code() == KafkaError._SSL or ("ssl" in said and ("handshake" in said or "alert" in said))
