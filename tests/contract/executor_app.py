@@ -142,6 +142,15 @@ async def uneven(ctx: Context) -> None:
     await asyncio.gather(ctx.step.run("short", step, "short", 0.5), ctx.step.run("long", step, "long", 3_600))
 
 
+@app.function(on="behind")
+async def behind(ctx: Context) -> list[object]:
+    async def beside() -> object:
+        await asyncio.sleep(1.5)
+        return await ctx.step.run("late", note, ctx, "late")
+
+    return await asyncio.gather(ctx.step.sleep("nap", 4), beside(), ctx.step.run("x", asyncio.sleep, 3))
+
+
 @app.function(on="foreign")
 async def foreign(ctx: Context) -> None:
     await asyncio.sleep(3_600)  # Between steps: no code of a step runs.

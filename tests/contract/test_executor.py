@@ -133,6 +133,17 @@ def test_a_run_goes_on_elsewhere_when_its_executor_is_gone(play: Play) -> None:
     play(scenario)
 
 
+def test_a_step_behind_a_foreign_wait_is_reported_by_itself(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await scene.send("behind")
+        await scene.until(lambda: scene.notes == ["late"])
+        assert ["StepFound late"] in scene.world.operations() and ["StepDone x"] not in scene.world.operations()
+        assert result_of(await scene.world.end(run)) == [None, "late", None]
+        assert scene.notes == ["late"]
+
+    play(scenario)
+
+
 def test_changed_code_fails_the_run_and_names_the_step(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         run = await scene.send("changing")

@@ -19,6 +19,7 @@ from penstock.model.facts import (
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StepPlanned,
 )
 from penstock.model.function import DEFAULT_BACKOFF
 from penstock.model.operations import BodyDone, Operation
@@ -185,3 +186,28 @@ def test_a_parked_step_takes_a_late_success(harness: Harness) -> None:
     harness.do(ParkDispatch(late.run, "a", late.dispatch))
     (fact,) = harness.do(late)
     assert isinstance(fact, StepCompleted)
+
+
+def test_a_body_that_lives_on_may_bring_more_under_the_number_it_answered(harness: Harness) -> None:
+    answer = tell(harness, found("a"), found("b"))
+    harness.do(answer)
+    more = report(answer.run, answer.dispatch, found("c"))
+    (planned,) = harness.do(more)
+    assert isinstance(planned, StepPlanned) and planned.step == "c"
+    assert harness.out("c").dispatch > harness.out("b").dispatch
+    assert harness.do(more) == [], "told twice"
+
+
+def test_what_a_body_brings_late_counts_only_under_its_last_number(harness: Harness) -> None:
+    answer = tell(harness, found("a"), found("b"))
+    harness.do(answer)
+    harness.do(tell(harness, done("a"), step="a"))
+    assert harness.out("").dispatch > answer.dispatch, "it is out again, and will be asked then"
+    assert harness.do(report(answer.run, answer.dispatch, found("c"))) == []
+
+
+def test_an_exception_under_a_number_that_was_answered_counts_for_nothing(harness: Harness) -> None:
+    answer = tell(harness, found("a"), found("b"))
+    harness.do(answer)
+    assert harness.do(report(answer.run, answer.dispatch, body_errored())) == []
+    assert harness.do(report(answer.run, answer.dispatch, BodyDone(b"1"))) == []

@@ -520,3 +520,186 @@ def test_many_steps_at_once_end_in_one_result() -> None:
 
     play(scenario)
     assert len(calls) == 200
+
+
+def late_branch(ctx: Context, calls: Calls, name: str = "late"):
+    async def branch() -> object:
+        await asyncio.sleep(0.4)
+        await asyncio.sleep(30)
+        return await ctx.step.run(name, calls.of(name))
+
+    return branch()
+
+
+def test_a_step_behind_a_foreign_wait_does_not_wait_for_the_steps_beside_it() -> None:
+    app, calls = App("a"), Calls()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> object:
+        return await asyncio.gather(
+            ctx.step.run("x", calls.of("x", takes_s=3_600)),
+            ctx.step.run("y", calls.of("y", takes_s=3_600)),
+            late_branch(ctx, calls),
+        )
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(32)
+        assert calls == ["x", "y", "late"]
+        assert world.operations() == [["StepFound x", "StepFound y"], ["StepFound late"], ["StepDone late"], []]
+        assert isinstance(await world.end(run), RunCompleted)
+
+    play(scenario)
+    assert calls == ["x", "y", "late"]
+
+
+def test_a_step_behind_a_foreign_wait_does_not_wait_for_one_that_runs_inline() -> None:
+    app, calls = App("a"), Calls()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> object:
+        beside = asyncio.create_task(late_branch(ctx, calls))
+        return [await ctx.step.run("long", calls.of("long", takes_s=3_600)), await beside]
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(34)
+        assert calls == ["long", "late"]
+        assert world.operations()[0] == ["StepFound long", "StepFound late"]
+        end = await world.end(run)
+        assert isinstance(end, RunCompleted) and msgspec.json.decode(end.result) == ["long", "late"]
+
+    play(scenario)
+    assert calls == ["long", "late"]
+
+
+def test_a_step_behind_a_foreign_wait_does_not_wait_for_a_sleep() -> None:
+    app, calls = App("a"), Calls()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> object:
+        return await asyncio.gather(ctx.step.sleep("day", "24h"), late_branch(ctx, calls))
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(60)
+        assert calls == ["late"]
+        assert world.executor.live == 0, "with nothing foreign left, it is parked as ever"
+        assert isinstance(await world.end(run), RunCompleted)
+
+    play(scenario)
+    assert calls == ["late"]
+
+
+def test_sleeps_and_sends_behind_a_foreign_wait_are_told_too() -> None:
+    app = App("a")
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> object:
+        async def beside() -> list[str]:
+            await asyncio.sleep(30)
+            await ctx.step.sleep("nap", 5)
+            return await ctx.step.send_event("tell", Event("told", id="mine"))
+
+        return await asyncio.gather(ctx.step.sleep("day", "24h"), beside())
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(60)
+        assert ["SleepFound nap"] in world.operations() and ["SendFound tell"] in world.operations()
+        end = await world.end(run)
+        assert isinstance(end, RunCompleted) and end.result == b'[null,["mine"]]'
+
+    play(scenario)
+
+
+def test_a_foreign_wait_beside_a_sleep_is_given_up_after_its_time_and_begun_again() -> None:
+    app, begun = App("a"), list[str]()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> object:
+        async def beside() -> None:
+            begun.append("wait")
+            await asyncio.sleep(1_000 if len(begun) == 1 else 1)
+
+        return await asyncio.gather(ctx.step.sleep("day", "24h"), beside())
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(500)
+        assert world.executor.live == 1
+        await asyncio.sleep(200)
+        assert world.executor.live == 0
+        assert isinstance(await world.end(run), RunCompleted)
+
+    play(scenario)
+    assert begun == ["wait", "wait"]
+
+
+def test_a_step_that_was_parted_with_and_fails_is_tried_again() -> None:
+    app, calls = App("a"), Calls()
+
+    @app.function(on="go", retries=2)
+    async def fn(ctx: Context) -> object:
+        beside = asyncio.create_task(late_branch(ctx, calls))
+        return [await ctx.step.run("long", calls.of("long", takes_s=40, failures=1)), await beside]
+
+    async def scenario() -> None:
+        world = World(app)
+        end = await world.end(await world.send())
+        assert isinstance(end, RunCompleted) and msgspec.json.decode(end.result) == ["long", "late"]
+        assert world.operations()[0] == ["StepFound long", "StepFound late"]
+        assert [fact.attempt for fact in world.facts if isinstance(fact, StepAttemptFailed)] == [0]
+
+    play(scenario)
+    assert calls == ["long", "late", "long"]
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_step_that_ends_between_being_parted_with_and_handed_out_is_reported_then(failures: int) -> None:
+    app, calls = App("a"), Calls()
+
+    @app.function(on="go", retries=2)
+    async def fn(ctx: Context) -> object:
+        beside = asyncio.create_task(late_branch(ctx, calls))
+        return [await ctx.step.run("long", calls.of("long", takes_s=40, failures=failures)), await beside]
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(20)
+        submit, held = world.submit, list[object]()
+        world.submit = held.append  # A log that takes nothing for a while.
+        await asyncio.sleep(40)
+        assert calls[0] == "long" and len(held) == 1 and world.executor.busy
+        world.submit = submit
+        submit(held[0])
+        end = await world.end(run)
+        assert isinstance(end, RunCompleted) and msgspec.json.decode(end.result) == ["long", "late"]
+
+    play(scenario)
+    assert sorted(map(str, calls)) == sorted(["long", "late"] + ["long"] * failures)
+
+
+def test_a_crash_behind_a_foreign_wait_replays_to_the_same_end() -> None:
+    app, calls = App("a"), Calls()
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> object:
+        return await asyncio.gather(ctx.step.sleep("day", "24h"), late_branch(ctx, calls))
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(40)
+        world.crash()
+        end = await world.end(run)
+        assert isinstance(end, RunCompleted) and end.result == b'[null,"late"]'
+
+    play(scenario)
+    assert calls == ["late"]

@@ -16,10 +16,20 @@ from penstock.core.tables import Tables
 from penstock.model import limits
 from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepFailed
-from penstock.model.operations import BodyErrored, Failure, StepDone, StepErrored
+from penstock.model.operations import (
+    BodyErrored,
+    Failure,
+    PublishFound,
+    SendFound,
+    SleepFound,
+    StepDone,
+    StepErrored,
+    StepFound,
+)
 from penstock.model.rows import Hand, RunRow, StepRow
 
 WORKER_LOST = "WorkerLost"
+_FOUND = (StepFound, SleepFound, SendFound, PublishFound)
 NOTHING_REPORTED = "NothingReported"
 STEP_NOT_REPORTED = "StepNotReported"
 
@@ -95,11 +105,14 @@ def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
 
 
 def _late_body(plan: Plan, command: Report) -> list[Fact]:
-    if plan.run.attempt != command.attempt:
-        return []
+    """Of an answer that comes too late, what was done counts; of a body that goes on living, what it finds later."""
+    awaited = plan.run.attempt == command.attempt
+    lives = plan.run.body == Hand.IDLE and plan.run.body_dispatch == command.dispatch
     for operation in command.operations:
-        if isinstance(operation, StepDone) and not plan.over:
-            DECIDE[StepDone](plan, operation)
+        if plan.over:
+            break
+        if (awaited and isinstance(operation, StepDone)) or (lives and isinstance(operation, _FOUND)):
+            DECIDE[type(operation)](plan, operation)
     plan.close_step()
     return plan.facts
 

@@ -13,9 +13,9 @@ One task for the handler, made when the run is first handed out; between steps i
 4. Nothing new, but only where a step is under way that will bring the body back. A body that waits for something
    foreign and has no such step stays out: there is nothing to say yet.
 
-Steps found while the body is not out wait for its next dispatch. Several results at one dispatch are delivered in
-their recorded order, the body settling after each, so that a race ends in a replay (``replay.py``) as it ended the
-first time.
+Steps found while the body is not out, behind a foreign wait, are reported under the number it answered last; those
+found while one runs inline, with its end, or as its likes where it takes long. Of several results at one dispatch one
+after another is delivered, in recorded order, the body settling in between: a race ends in a replay as it did at first.
 
 Code between steps must do the same every time. ``asyncio.timeout`` around a step is such code only if its outcome does
 not matter to the steps that follow: use the function's step_timeout instead.
@@ -24,8 +24,7 @@ not matter to the steps that follow: use the function's step_timeout instead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 from penstock.errors import StepError
 from penstock.execute import failures
@@ -33,7 +32,7 @@ from penstock.execute.driver import LocalDriver
 from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async, overtaken
 from penstock.execute.port import RunView
 from penstock.execute.replay import Replay
-from penstock.execute.settled import Look
+from penstock.execute.settled import Hold, Look
 from penstock.execute.shared import Shared
 from penstock.execute.threads import Escaped
 from penstock.model.commands import ParkDispatch, Report
@@ -46,11 +45,8 @@ from penstock.sdk.function import Function
 from penstock.sdk.payloads import encode
 from penstock.sdk.steps import Async
 
-R = TypeVar("R")
-
 LOOKS: Final = 2
 """Looks in a row that must find a body settled: what a task's end sets off needs one more turn of the loop."""
-HOLD_MAX_S: Final = 1.0  # How long an answer waits for something foreign.
 CANCEL_GRACE_MS: Final = 5_000  # How long a step that was told to stop may take to do so.
 
 _DONE, _FAILED = int(Hand.DONE), int(Hand.FAILED)
@@ -74,13 +70,13 @@ class Body:
         self.touched = False
         self.over = False  # It has ended or was given up; steps that still run are reported.
         self.closed = False  # Parked or abandoned: nothing more is reported.
-        self.held_since = -1.0
+        self.hold = Hold(shared.loop, self._touch)
+        self._answered = 0  # The last dispatch that was answered: what is found later is reported under it.
         self._replay: Replay | None = Replay(view.steps) if view.steps else None
         self._due: list[StepRow] = []
         self._wanted: dict[str, Execute] = {}
         self._ended: Operation | None = None
         self._looks = 0
-        self._watched: set[object] = set()
         self._current = Current(self.run_id, "", self.attempt)
         self.threaded = not is_async(function.handler)
         self._task: asyncio.Task[object] = shared.loop.create_task(self._main(view), context=shared.context.copy())
@@ -92,7 +88,7 @@ class Body:
         if self.dispatch == effect.dispatch:
             return
         self.dispatch, self.attempt = effect.dispatch, effect.attempt
-        self.held_since = -1.0
+        self.hold.end()
         if self._ended is not None:
             self._finish(self._ended)
         else:
@@ -107,6 +103,8 @@ class Body:
         running = self.running.get(step)
         if running is not None:
             running.dispatch, running.attempt = effect.dispatch, effect.attempt  # Thought lost, but here it is.
+            if running.ended is not None:
+                self._report_attempt(running, running.ended)
             return
         if self._replay is not None and self._ended is None:
             self._wanted[step] = effect
@@ -137,7 +135,7 @@ class Body:
 
     def out(self) -> list[tuple[str, int]]:
         """The dispatches, as (step, number), that are under way here."""
-        steps = [(step, op.dispatch) for step, op in self.running.items()]
+        steps = [(step, op.dispatch) for step, op in self.running.items() if op.dispatch]
         steps += [(step, effect.dispatch) for step, effect in self._wanted.items()]
         return [("", self.dispatch), *steps] if self.dispatch and not self.over else steps
 
@@ -178,7 +176,7 @@ class Body:
         timeout_ms = self.function.spec.step_timeout_ms
         inline = (self.inline,) if self.inline is not None else ()
         for op in (*self.running.values(), *inline):
-            if op.started_at_ms < 0:
+            if op.started_at_ms < 0 or op.ended is not None:
                 continue
             if not op.stopped_at_ms:
                 if now_ms - op.started_at_ms > timeout_ms:
@@ -189,16 +187,18 @@ class Body:
                 self._report_attempt(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms))
                 op.given_up = True
                 self._retire()
-        if self.held_since >= 0 and self.shared.loop.time() - self.held_since >= HOLD_MAX_S:
+        if self.hold.over:
             self._touch()
 
     def settle(self) -> bool:
         """Answer if the body has settled. True: look again next turn."""
-        if self.inline is not None or self.closed or self.over or self._ended is not None:
+        if self.closed or self.over or self._ended is not None:
             return False
+        if self.inline is not None:
+            return self._part_with(self.inline)
         replay = self._replay
-        if replay is None and (not self.dispatch or not (self._due or self.ops)):
-            return False  # Answered, or nothing to say yet (4. above).
+        if replay is None and not ((self._due or self.ops) if self.dispatch else self._answered):
+            return False  # Nothing to say yet (4. above), or no number to say it under.
         foreign = False
         if self.threaded:
             if not any(op.wait is not None for op in self.ops.values()):
@@ -210,8 +210,14 @@ class Body:
                 self._looks = 0
                 return True
             foreign = bool(look.foreign)
-            if foreign and not self._held_long_enough(look.foreign):
-                return False
+            if foreign:
+                self.hold.watch(look.foreign)
+                if self.dispatch or replay is not None:
+                    self.hold.begin()
+                    if not self.hold.over:
+                        return False
+        if not self.dispatch and replay is None and not self.found:
+            return False
         self._looks += 1
         if self._looks < LOOKS:
             return True
@@ -268,6 +274,8 @@ class Body:
         row = replay.ask(op.step) if replay is not None else None
         if row is None:
             self.found.append(op)
+            if self.inline is not None:
+                self.hold.begin()
         else:
             op.state = KNOWN
             if row.kind != op.kind and row.hand != _FAILED:
@@ -317,6 +325,9 @@ class Body:
             self.inline = None
             if self.dispatch:
                 self._report(operation, *self._take_found()) if self.found else self._report(operation)
+            return
+        if not op.dispatch:  # It was parted with, and is not handed out yet.
+            op.ended = op.ended or operation
             return
         op.state = KNOWN
         self.running.pop(op.step, None)
@@ -380,12 +391,13 @@ class Body:
             if op is not None and op.wait is not None and not op.wait.done():
                 op.wait.set_result(row)
                 self._looks = 0
-                self.held_since = -1.0
+                self.hold.end()
                 return
 
     def _answer(self) -> None:
         found = self.found
-        if len(found) == 1 and len(self.ops) == 1 and found[0].call is not None:
+        if self.dispatch and len(found) == 1 and len(self.ops) == 1 and found[0].call is not None:
+            self.hold.end()
             op = found.pop()
             assert op.wait is not None  # A forsaken op is no longer in ``found``.
             self.inline = op
@@ -394,6 +406,14 @@ class Body:
             op.wait.set_result(GO)
             return
         self._report(*self._take_found())
+
+    def _part_with(self, op: Op) -> bool:
+        """The step that runs inline takes its time and others wait: make it one of them, handed out while it runs."""
+        if self.found and self.dispatch and self.hold.over:
+            self.inline, op.state, op.dispatch = None, RUNNING, 0
+            self.running[op.step] = op
+            self._report(StepFound(op.step, op.name), *self._take_found())
+        return False
 
     def _take_found(self) -> list[Operation]:
         operations: list[Operation] = []
@@ -404,10 +424,10 @@ class Body:
         return operations
 
     def _report(self, *operations: Operation) -> None:
-        dispatch, self.dispatch = self.dispatch, 0
-        self.held_since = -1.0
+        self._answered, self.dispatch = self.dispatch or self._answered, 0
+        self.hold.end()
         self.answered_tick = self.shared.tick
-        self.shared.source.report(Report(self.run_id, "", self.attempt, dispatch, operations))
+        self.shared.source.report(Report(self.run_id, "", self.attempt, self._answered, operations))
 
     def _end(self, operation: Operation) -> None:
         """The handler has returned or raised."""
@@ -478,19 +498,3 @@ class Body:
         if not self.touched:
             self.touched = True
             self.shared.touch(self)
-
-    def _held_long_enough(self, foreign: Sequence[asyncio.Future[object]]) -> bool:
-        now_s = self.shared.loop.time()
-        if self.held_since < 0:
-            self.held_since = now_s
-        if now_s - self.held_since >= HOLD_MAX_S:
-            return True
-        for future in foreign:
-            if future not in self._watched:
-                self._watched.add(future)
-                future.add_done_callback(self._foreign_done)
-        return False
-
-    def _foreign_done(self, future: asyncio.Future[object]) -> None:
-        self._watched.discard(future)
-        self._touch()

@@ -48,19 +48,24 @@ class LocalSettings:
     """How bodies live.
 
     ``park_after_s``      a body that only waited this long is parked.
+    ``foreign_park_after_s``  so is one that waits for something of its own beside its steps: a request, a timer.
     ``live_bodies_max``   above this many, idle ones are parked, the oldest first. Those at work are not counted out.
     ``memory_bytes_max``  above this resident size of the process, idle bodies are parked; 0: not looked at.
     ``handler_threads_max``, ``step_threads_max``  threads for plain handlers, and for plain step functions.
     """
 
     park_after_s: float = 10.0
+    foreign_park_after_s: float = 600.0
     live_bodies_max: int = 10_000
     memory_bytes_max: int = 2 << 30
     handler_threads_max: int = 64
     step_threads_max: int = 64
 
     def __post_init__(self) -> None:
-        if self.park_after_s < 0 or min(self.live_bodies_max, self.handler_threads_max, self.step_threads_max) < 1:
+        if (
+            min(self.park_after_s, self.foreign_park_after_s) < 0
+            or min(self.live_bodies_max, self.handler_threads_max, self.step_threads_max) < 1
+        ):
             raise FunctionError(f"executor refused: expected limits of at least 1 and no negative time, got {self!r}.")
 
 
@@ -258,9 +263,11 @@ class LocalExecutor:
         self.tick += 1
         now_ms = self.source.now_ms()
         idle_ticks = self.settings.park_after_s / WATCH_EVERY_S
+        foreign_ticks = max(self.settings.foreign_park_after_s / WATCH_EVERY_S, idle_ticks)
         for body in tuple(self._bodies.values()):
             body.watch(now_ms)
-            if self.tick - body.answered_tick >= idle_ticks and body.idle:
+            idle_for = self.tick - body.answered_tick
+            if idle_for >= idle_ticks and body.idle and (idle_for >= foreign_ticks or not body.hold.pending):
                 self._park(body)
         limit = self.settings.memory_bytes_max
         if limit and resident_bytes() > limit:

@@ -63,6 +63,7 @@ class Op(msgspec.Struct, eq=False):
     ``started_at_ms``  −1: the attempt has not begun.
     ``stopped_at_ms``  when the attempt was told to stop for taking too long; 0: it was not.
     ``given_up``       it did not stop; what it does now is nobody's business any more.
+    ``ended``          how the attempt ended, while it waits to be handed out (``Body._part_with``).
     ``muted``          the run is over: report nothing.
     """
 
@@ -81,6 +82,7 @@ class Op(msgspec.Struct, eq=False):
     started_at_ms: int = -1
     stopped_at_ms: int = 0
     given_up: bool = False
+    ended: Operation | None = None
     muted: bool = False
 
 

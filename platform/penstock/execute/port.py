@@ -7,6 +7,7 @@ The rules both sides keep:
 * Every ``Execute`` is a dispatch with a number. It is answered by exactly one report that carries the number, or
   parked. Losing it is allowed (a worker that dies): the lane asks ``holds`` and hands out again under a new number.
 * A body dispatch (``step`` empty) is answered by what the body did: steps done or found, its end, or nothing new.
+  A body that lives and finds more steps afterwards reports them under the same number, until it is out again.
 * ``LocalExecutor`` runs code in this process, ``ChildrenExecutor`` in child processes; one suite of tests for both.
 * What an executor looks at is durable only. A row it was never told of may be there; one it was told of is.
 """

@@ -11,8 +11,8 @@ not say what a task waits for; but each of the usual ways leaves a trace, follow
     anything else               **foreign**: a socket, a timer, a thread; the body does something of its own
 
 A task that waits for nothing is about to run: *busy*, look again next turn. For what is foreign, the body stays out
-until the awaited future is done, at most ``HOLD_MAX_S`` (``body.py``). Background tasks that nobody awaits are not
-seen. A step found after the answer goes out with the next dispatch: a wrong guess costs time, never a result.
+until the awaited future is done, at most ``HOLD_MAX_S``. Background tasks that nobody awaits are not seen. A step found
+after the answer is reported by itself: a wrong guess costs a report, never a result.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ import asyncio
 import asyncio.locks
 import asyncio.queues
 import asyncio.tasks
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import CodeType
 from typing import Final, cast
 
 AnyFuture = asyncio.Future[object]
+
+HOLD_MAX_S: Final = 1.0
+"""How long an answer waits for something foreign, and found steps for the end of a step that runs inline."""
 
 _WAIT: Final[CodeType] = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 _WAIT_FOR: Final = asyncio.wait_for.__code__
@@ -80,6 +83,44 @@ class Look:
                     self.foreign.append(part)
                 else:
                     self._all(children, depth + 1)
+
+
+class Hold:
+    """What a body waits for that is not ours (``pending``), and since when something is held for it; −1: nothing."""
+
+    __slots__ = ("_again", "_loop", "pending", "since_s")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[], None]) -> None:
+        """``again`` is called whenever one of the foreign futures is done."""
+        self._loop = loop
+        self._again = again
+        self.pending: set[object] = set()
+        self.since_s = -1.0
+
+    def watch(self, foreign: Iterable[AnyFuture]) -> None:
+        """See these to their end."""
+        for future in foreign:
+            if future not in self.pending:
+                self.pending.add(future)
+                future.add_done_callback(self._done)
+
+    def begin(self) -> None:
+        """Something is held from now on, if it is not yet."""
+        if self.since_s < 0:
+            self.since_s = self._loop.time()
+
+    @property
+    def over(self) -> bool:
+        """Whether something was held for long enough."""
+        return self.since_s >= 0 and self._loop.time() - self.since_s >= HOLD_MAX_S
+
+    def end(self) -> None:
+        """Nothing is held any more."""
+        self.since_s = -1.0
+
+    def _done(self, future: AnyFuture) -> None:
+        self.pending.discard(future)
+        self._again()
 
 
 def _held(task: asyncio.Task[object]) -> Iterable[object] | None:
