@@ -25,6 +25,7 @@ SHORT = {
     "restart": ["--runs", "20000", "--times", "1"],
     "lanes": ["--runs", "15000"],
     "executors": ["--runs", "5000", "--computing", "100"],
+    "skipping": ["--events", "150000"],
     "producer": ["--events", "100000", "--rounds", "1"],
     "steady": ["--minutes", "2"],
 }

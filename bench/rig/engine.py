@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Final
 
 from bench.rig.functions import THREE, app
-from penstock.dev import tune_process
 from penstock.execute.children import executors_of
 from penstock.execute.pool import Pool, PoolSettings
 from penstock.lane.settings import LaneSettings
@@ -25,6 +24,7 @@ from penstock.log.port import Produced, Writer
 from penstock.model.event import Envelope
 from penstock.model.facts import Fact, RunCompleted, RunFailed
 from penstock.model.ids import encode_ulid, lane_of_source, run_id
+from penstock.roles.process import tune_process
 from penstock.state.rocksdb import RocksBudget, RocksStore
 from penstock.wire.messages import encode_envelope
 from penstock.worker import Worker, WorkerParts

@@ -182,3 +182,16 @@ async def test_a_source_goes_on_after_the_log_was_away(rig: Rig, monkeypatch: py
     await rig.send(event(1))
     await until(lambda: gate.items)
     assert not any(task.done() for task in gate.tasks)
+
+
+async def test_events_that_nobody_hears_move_the_position_and_lead_to_no_fact(rig: Rig) -> None:
+    owner = await rig.own()
+    await rig.register(SHOP)
+    await until(lambda: owner.lane.catalogue_seen == 1)
+    before = len(rig.decisions())
+    await rig.send(*(event(n, "nobody/cares") for n in range(500)))
+    await until(lambda: (row := owner.lane.tables.durable.positions.get(EVENTS)) and row.offset == 500)
+    assert not any(record.facts for record in rig.decisions()[before:])
+    assert len(rig.decisions()) - before <= 3
+    await rig.send(event(1_000))
+    await until(lambda: rig.facts(RunStarted))

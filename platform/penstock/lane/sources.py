@@ -33,7 +33,7 @@ from penstock.model.journal import Position
 from penstock.model.messages import group_topic
 from penstock.model.place import Place
 from penstock.telemetry import say
-from penstock.wire.events_topic import Written, read_event
+from penstock.wire.events_topic import Written, peek_event, read_event
 from penstock.wire.messages import decode_app, decode_inbox
 from penstock.wire.schemas import EventSchemas
 
@@ -112,7 +112,7 @@ class Intake:
         return [reader.reading for reader in known.readers(topic)] if known is not None else []
 
     async def _run_events(self, partition: int, offset: int) -> None:
-        """The events topic. An event that nobody hears costs its decoding, and one position for all of a page."""
+        """The events topic. An event that nobody hears costs a look at its name, and one position for all of a page."""
         topic, submit = self._events_topic, self._submit
         async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
             async for page, _ in pages:
@@ -120,6 +120,11 @@ class Intake:
                 skipped = 0
                 for record in page:
                     value = record.value
+                    if known is not None and value is not None:
+                        peeked = peek_event(value)
+                        if peeked and peeked[1] <= self.catalogue and not known.subscriptions(peeked[0]):
+                            skipped = record.offset + 1
+                            continue
                     try:
                         at = Written(topic, partition, record.offset, record.at_ms)
                         event = read_event(at, value or b"", self._schemas)

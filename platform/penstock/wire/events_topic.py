@@ -61,6 +61,44 @@ def read_event(at: Written, value: bytes, schemas: EventSchemas | None = None) -
     )
 
 
+def peek_event(value: bytes) -> tuple[str, int] | None:
+    """The name of an event that the door took, and a catalogue stamp that is at least its own; None: read all of it.
+
+    For passing over what nobody hears: the payload is not looked at, nor whether the rest is an event. About 0.6 µs.
+    """
+    try:
+        if value[0] != _DOORS_ID:
+            return None
+        id_length, end = value[_ID_AT], value[-1]
+        at = _ID_AT + 2 + (id_length >> 1)
+        name_length = value[at]
+        if (id_length | name_length | end) & _MORE:
+            return None
+        name = value[at + 1 : at + 1 + (name_length >> 1)]
+        if value[-2] & _MORE:
+            end = _at_least(value)
+    except IndexError:
+        return None
+    return name.decode("utf-8", "replace"), end >> 1
+
+
+_DOORS_ID = 52  # The length of a ULID, 26, as Avro writes it: what the door took begins with one.
+_ID_AT = 27
+_MORE = 0x80
+_STAMP_BYTES_MAX = 10
+
+
+def _at_least(value: bytes) -> int:
+    """The number at the end of the bytes, or one that is higher: where it begins cannot be seen from behind."""
+    first = len(value) - 1
+    while first and value[first - 1] & _MORE and len(value) - first < _STAMP_BYTES_MAX:
+        first -= 1
+    number = 0
+    for byte in reversed(value[first:]):
+        number = number << 7 | byte & 0x7F
+    return number
+
+
 def _check(event: Envelope) -> None:
     """What the door looks at."""
     if not event.name or len(event.name) > limits.EVENT_NAME_CHARS_MAX:
