@@ -7,15 +7,17 @@ ids in blobs and not row by row. ``tables.seen`` is an index derived from the ch
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 from penstock.core.tables import Tables
 from penstock.model import limits
 from penstock.model.facts import EventAccepted, SeenDropped
-from penstock.model.ids import hash16
 from penstock.model.rows import SeenBucketRow, SeenChunkRow, SeenRow
 
 HASH_BYTES: Final = 16
+SOURCES_KEPT_MAX: Final = 4_096
+_SOURCES: Final[dict[tuple[str, int], bytes]] = {}
 CHUNK_IDS: Final = 512
 BUCKETS_MAX: Final = 10_000
 CHUNKS_DROPPED_AT_ONCE_MAX: Final = 16
@@ -25,27 +27,37 @@ _KEPT_MS: Final = {True: limits.SEEN_CLIENT_IDS_MS, False: limits.SEEN_OUR_IDS_M
 
 def seen_hash(topic: str, partition: int, id: str) -> bytes:
     """What stands for an id of a source partition."""
-    return hash16(topic, str(partition), id)
+    source = _SOURCES.get((topic, partition)) or _source(topic, partition)
+    return blake2b(source + id.encode(), digest_size=HASH_BYTES).digest()
+
+
+def _source(topic: str, partition: int) -> bytes:
+    """What comes before the id in what is hashed."""
+    if len(_SOURCES) >= SOURCES_KEPT_MAX:
+        _SOURCES.clear()
+    _SOURCES[topic, partition] = source = f"{topic}\0{partition}\0".encode()
+    return source
 
 
 def remember(tables: Tables, fact: EventAccepted) -> None:
     """Fold the id of an accepted event into its bucket."""
-    source = f"{fact.topic}/{fact.partition}"
-    clients = fact.id_is_clients
+    source, clients, hash = f"{fact.topic}/{fact.partition}", fact.id_is_clients, fact.seen
     bucket = fact.received_at_ms // _STRETCH_MS[clients]
-    tables.seen.put(fact.seen, SeenRow(fact.seen))
-    held = tables.seen_buckets.get((source, clients, bucket))
+    tables.seen.put(hash, SeenRow(hash))
+    key = (source, clients, bucket)
+    held = tables.seen_buckets.get(key)
     if held is None:
-        tables.seen_buckets.put((source, clients, bucket), SeenBucketRow(source, clients, bucket, 0, 0))
+        tables.seen_buckets.put(key, SeenBucketRow(source, clients, bucket, 0, 0))
         number = 0
     else:
         number = held.chunk
-    chunk = tables.seen_chunks.get((source, clients, bucket, number))
-    hashes = fact.seen if chunk is None else chunk.hashes + fact.seen
-    tables.seen_chunks.put((source, clients, bucket, number), SeenChunkRow(source, clients, bucket, number, hashes))
+    place = (source, clients, bucket, number)
+    chunk = tables.seen_chunks.get(place)
+    hashes = hash if chunk is None else chunk.hashes + hash
+    tables.seen_chunks.put(place, SeenChunkRow(source, clients, bucket, number, hashes))
     if len(hashes) >= CHUNK_IDS * HASH_BYTES:
         first = 0 if held is None else held.first
-        tables.seen_buckets.put((source, clients, bucket), SeenBucketRow(source, clients, bucket, first, number + 1))
+        tables.seen_buckets.put(key, SeenBucketRow(source, clients, bucket, first, number + 1))
 
 
 def expired(tables: Tables, now_ms: int) -> list[SeenDropped]:

@@ -29,7 +29,7 @@ from typing import Final, cast
 from penstock.errors import StepError
 from penstock.execute import failures
 from penstock.execute.driver import LocalDriver
-from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, is_async, overtaken
+from penstock.execute.op import FOUND, GO, INLINE, KNOWN, RUNNING, Op, attempt, overtaken
 from penstock.execute.port import RunView
 from penstock.execute.replay import Replay
 from penstock.execute.settled import Hold, Look
@@ -78,7 +78,7 @@ class Body:
         self._ended: Operation | None = None
         self._looks = 0
         self._current = Current(self.run_id, "", self.attempt)
-        self.threaded = not is_async(function.handler)
+        self.threaded = function.spec.slug in shared.threaded
         self._task: asyncio.Task[object] = shared.loop.create_task(self._main(view), context=shared.context.copy())
 
     # --- what the executor does with it ---------------------------------------------------------

@@ -25,6 +25,7 @@ from typing import Final
 
 from penstock.errors import FunctionError
 from penstock.execute.body import Body
+from penstock.execute.op import is_async
 from penstock.execute.port import RunSource
 from penstock.execute.shared import Alive
 from penstock.execute.threads import Threads
@@ -88,6 +89,7 @@ class LocalExecutor:
         self.handler_threads = Threads("handler", self.settings.handler_threads_max)
         self.step_threads = Threads("step", self.settings.step_threads_max)
         self.payloads: dict[str, Reader] = {}
+        self.threaded: set[str] = set()
         self.tick = 0
         self._functions: dict[str, Function] = {}
         self._bodies: dict[str, Body] = {}
@@ -102,6 +104,7 @@ class LocalExecutor:
         """From now on the functions of this app are known; it replaces an app of the same id for new bodies."""
         self._functions.update(app.functions)
         for slug, function in app.functions.items():
+            (self.threaded.discard if is_async(function.handler) else self.threaded.add)(slug)
             reader = payload_reader(function.handler)
             if reader is None:
                 self.payloads.pop(slug, None)

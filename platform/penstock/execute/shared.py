@@ -50,6 +50,8 @@ class Shared(Protocol):
     handler_threads: Threads
     step_threads: Threads
     payloads: dict[str, Reader]
+    threaded: set[str]
+    """The functions whose handlers run in threads, by slug."""
     tick: int
 
     def touch(self, body: Alive) -> None:

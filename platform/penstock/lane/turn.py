@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.core.decide import decide
 from penstock.core.fold import fold
-from penstock.core.quick import quick
+from penstock.core.quick import QUICK
 from penstock.lane.parts import Source
 from penstock.lane.restore import cannot_fold
 from penstock.lane.settings import LaneSettings
@@ -55,7 +55,8 @@ class Turn:
                 item = taking.command(item)
                 if item is None:
                     continue
-            done = quick(tables, item, now_ms)
+            way = QUICK.get(type(item))
+            done = way(tables, item, now_ms) if way is not None else None
             if done is not None:
                 facts += done[0]
                 effects += done[1]

@@ -55,7 +55,7 @@ class AcceptRecord(msgspec.Struct, frozen=True):
     reads: tuple[ReadRecord, ...]
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """An executor reports what came of a dispatch. ``step`` is empty for the body.
 
     An empty ``operations`` says: the body found nothing new to do.

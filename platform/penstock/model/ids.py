@@ -18,20 +18,34 @@ TIME_CHARS: Final = 10
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # Ten bits at a time: one table look-up for two characters.
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_FORTY_BITS: Final = (1 << 40) - 1
+TIMES_KEPT_MAX: Final = 4_096
+_TIMES: Final[dict[int, str]] = {}
+_THIRTY_BITS: Final = (1 << 30) - 1
+_TWENTY_BITS: Final = (1 << 20) - 1
 _AS_BASE32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # Python's own digits.
 _VALUES: Final = {c: i for i, c in enumerate(_ALPHABET)}
 
 
 def encode_ulid(number: int) -> str:
     """The 26 characters of a 128-bit number."""
-    # In three numbers: shifting one of 128 bits thirteen times takes twice as long.
-    time, high, low, p = number >> 80, number >> 40 & _FORTY_BITS, number & _FORTY_BITS, _PAIRS
+    # In small numbers: shifting one of 128 bits thirteen times takes three times as long.
+    time = number >> 80
+    high, low, last, p = number >> 50 & _THIRTY_BITS, number >> 20 & _THIRTY_BITS, number & _TWENTY_BITS, _PAIRS
     return (
-        f"{p[time >> 40]}{p[time >> 30 & 1023]}{p[time >> 20 & 1023]}{p[time >> 10 & 1023]}{p[time & 1023]}"
-        f"{p[high >> 30]}{p[high >> 20 & 1023]}{p[high >> 10 & 1023]}{p[high & 1023]}"
-        f"{p[low >> 30]}{p[low >> 20 & 1023]}{p[low >> 10 & 1023]}{p[low & 1023]}"
+        f"{_TIMES.get(time) or _time_chars(time)}"
+        f"{p[high >> 20]}{p[high >> 10 & 1023]}{p[high & 1023]}"
+        f"{p[low >> 20]}{p[low >> 10 & 1023]}{p[low & 1023]}{p[last >> 10]}{p[last & 1023]}"
     )
+
+
+def _time_chars(time: int) -> str:
+    """The first ten characters; kept, since the ids of one millisecond share them."""
+    p = _PAIRS
+    chars = f"{p[time >> 40]}{p[time >> 30 & 1023]}{p[time >> 20 & 1023]}{p[time >> 10 & 1023]}{p[time & 1023]}"
+    if len(_TIMES) >= TIMES_KEPT_MAX:
+        _TIMES.clear()
+    _TIMES[time] = chars
+    return chars
 
 
 def decode_ulid(text: str) -> int:
