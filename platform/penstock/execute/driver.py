@@ -71,7 +71,8 @@ class LocalDriver:
         op.call, op.args, op.kwargs = call, args, kwargs
         self._body.ask(op)
         row = await self._body.outcome(op)
-        return read(row.data, result_reader(call), "the recorded result of step", op.step)
+        reader = result_reader(call)
+        return decode(row.data) if reader is None else read(row.data, reader, "the recorded result of step", op.step)
 
     async def sleep(self, id: str, length_ms: int, until_ms: int) -> None:
         """Sleep at a step."""

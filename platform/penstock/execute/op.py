@@ -14,8 +14,8 @@ import asyncio
 import enum
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -94,7 +94,7 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
     try:
         code = getattr(call, "__code__", None)
         if code is not None and code.co_flags & _COROUTINE:  # The common case, told apart without a call.
-            result = await cast("Awaitable[object]", call(*op.args, **op.kwargs) if op.kwargs else call(*op.args))
+            result = await (call(*op.args, **op.kwargs) if op.kwargs else call(*op.args))  # type: ignore[misc]
         else:
             if is_async(call):
                 result = call(*op.args, **op.kwargs)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
+import msgspec
+
 from penstock.errors import FunctionError
 
 
-class Current:
+class Current(msgspec.Struct, frozen=True, gc=False):
     """The run, step and attempt this code executes for. ``step`` is empty between steps."""
 
-    __slots__ = ("attempt", "run_id", "step")
-
-    def __init__(self, run_id: str, step: str, attempt: int) -> None:
-        self.run_id = run_id
-        self.step = step
-        self.attempt = attempt
+    run_id: str
+    step: str
+    attempt: int
 
     @property
     def idempotency_key(self) -> str:
         """The same over all attempts of this step and of no other: give it to services that deduplicate."""
         return f"{self.run_id}:{self.step}"
-
-    def __repr__(self) -> str:
-        return f"Current(run_id={self.run_id!r}, step={self.step!r}, attempt={self.attempt!r})"
 
 
 CURRENT: ContextVar[Current | None] = ContextVar("penstock_current", default=None)
