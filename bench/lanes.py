@@ -28,7 +28,7 @@ async def main(given: argparse.Namespace, directory: Path) -> None:
         async with Engine(place, loop.on_facts, lanes=lanes, durability=given.durability) as engine:
             loop.engine = engine
             await loop.run(given.runs // 10)
-            watch, commits = Stopwatch([os.getpid()]), engine.log.commits
+            watch, commits = Stopwatch([os.getpid()]), engine.commits
             await loop.run(given.runs)
             lap = watch.stop()
             emit(
@@ -41,7 +41,7 @@ async def main(given: argparse.Namespace, directory: Path) -> None:
                 n=given.runs,
                 runs=given.runs,
                 lanes=lanes,
-                commits_per_s=round((engine.log.commits - commits) / lap.took_s),
+                commits_per_s=round((engine.commits - commits) / lap.took_s),
                 durability=given.durability,
                 loop=LOOP,
             )

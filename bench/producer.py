@@ -18,17 +18,16 @@ import asyncio
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import fastavro
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.rig.brokers import brokers
 from bench.rig.figures import ROOT, Stopwatch, emit
 from bench.rig.loop import parser, run
 
@@ -109,18 +108,12 @@ class Load:
 
 async def main(given: argparse.Namespace, directory: Path) -> None:
     """Both ways in turns, so that the machine is the same for both."""
-    brokers, pids = given.brokers, []
-    if not brokers:
-        brokers, pids = await asyncio.to_thread(_start, directory)
-    try:
-        await asyncio.to_thread(_measure, given, brokers, pids)
-    finally:
-        if not given.brokers:
-            await asyncio.to_thread(_broker, "stop", directory)
+    with brokers(given.brokers, directory) as (servers, pids):
+        await asyncio.to_thread(_measure, given, servers, pids)
 
 
-def _measure(given: argparse.Namespace, brokers: str, pids: list[int]) -> None:
-    client = AdminClient({"bootstrap.servers": brokers})
+def _measure(given: argparse.Namespace, servers: str, pids: list[int]) -> None:
+    client = AdminClient({"bootstrap.servers": servers})
     client.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config={"retention.bytes": "200000000"})])[TOPIC].result(30)
     values = [envelope(n, 1_795_356_850_000) for n in range(given.events)]
     assert abs(len(values[0]) - VALUE_BYTES) < 100, len(values[0])
@@ -128,10 +121,10 @@ def _measure(given: argparse.Namespace, brokers: str, pids: list[int]) -> None:
         "made beforehand": lambda: beforehand(values),
         "made on the way": lambda: on_the_way(given.events),
     }
-    Load(brokers).send(beforehand(values))
+    Load(servers).send(beforehand(values))
     for _ in range(given.rounds):
         for way, make in ways.items():
-            load = Load(brokers)
+            load = Load(servers)
             watch = Stopwatch([os.getpid()], pids)
             load.send(make())
             lap = watch.stop()
@@ -145,25 +138,6 @@ def _measure(given: argparse.Namespace, brokers: str, pids: list[int]) -> None:
                 wanted=WANTED[way],
                 cpu_us_per_event=round(lap.cpu_s[0] / load.acknowledged * 1e6, 2),
             )
-
-
-def _start(directory: Path) -> tuple[str, list[int]]:
-    _broker("start", directory, "--load", "--with", str(os.getpid()))
-    return _broker("bootstrap", directory), [int((directory / "node1.pid").read_text())]
-
-
-def _broker(command: str, directory: Path, *more: Any) -> str:
-    script = ROOT / "deploy" / "kafka" / "broker"
-    ran = subprocess.run(
-        [sys.executable, str(script), command, str(directory), *more],
-        env={**os.environ, "PORT": "free"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        sys.exit(ran.stderr.strip())
-    return ran.stdout.strip()
 
 
 if __name__ == "__main__":

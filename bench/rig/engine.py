@@ -1,4 +1,6 @@
-"""The engine in this process: embedded log, RocksDB, worker; no door. Load is appended to the events topic.
+"""The engine in this process: log, RocksDB, worker; no door. Load is appended to the events topic.
+
+The log is the embedded one, or with ``brokers`` that of a Kafka cluster, under a group of its own.
 
 That is the way of an event behind the door: what the door does before (HTTP, JSON, validation) is not in these figures;
 making and encoding the envelope is, on the engine's own loop.
@@ -20,6 +22,8 @@ from penstock.execute.children import executors_of
 from penstock.execute.pool import Pool, PoolSettings
 from penstock.lane.settings import LaneSettings
 from penstock.log.embedded import EmbeddedLog
+from penstock.log.kafka import KafkaLog, KafkaOptions
+from penstock.log.kafka_settings import KafkaSettings
 from penstock.log.port import Produced, Writer
 from penstock.model.event import Envelope
 from penstock.model.facts import Fact, RunCompleted, RunFailed
@@ -46,8 +50,17 @@ class Engine:
         durability: str = "fsync",
         settings: LaneSettings | None = None,
         executors: int = 0,
+        brokers: str = "",
+        copies: int = 1,
     ) -> None:
-        """``executors``: child processes that run the functions; 0: this one does."""
+        """``executors``: child processes that run the functions; 0: this one does.
+
+        ``brokers``: on Kafka, each record in so many copies (all but one must acknowledge); empty: on the embedded log.
+        """
+        self.group = f"bench-{os.urandom(4).hex()}" if brokers else app.id
+        self.events_topic = f"{self.group}-events" if brokers else "events"
+        self._brokers = brokers
+        self._copies = copies
         self.lanes = lanes
         self._directory = directory
         self._durability = durability
@@ -61,7 +74,7 @@ class Engine:
 
     async def __aenter__(self) -> Engine:
         tune_process()
-        self.log = await EmbeddedLog.open(self._directory / "log", durability=self._durability)
+        self.log = await self._open()
         self._stack.push_async_callback(self.log.close)
         budget = RocksBudget()
         self.pool: Pool | None = None
@@ -71,8 +84,9 @@ class Engine:
             self._stack.push_async_callback(self.pool.close)
         parts = WorkerParts(
             log=self.log,
-            group=app.id,
+            group=self.group,
             lanes=self.lanes,
+            events_topic=self.events_topic,
             apps=[app],
             make_store=lambda lane: RocksStore(self._directory / "state" / str(lane), budget),
             settings=self._settings,
@@ -82,8 +96,20 @@ class Engine:
         self.worker = Worker(parts)
         await self.worker.start()
         self._stack.push_async_callback(self.worker.stop, 0)
-        self._writers = [self.log.writer("events", partition) for partition in range(self.lanes)]
+        self._writers = [self.log.writer(self.events_topic, partition) for partition in range(self.lanes)]
         return self
+
+    async def _open(self) -> EmbeddedLog | KafkaLog:
+        if not self._brokers:
+            return await EmbeddedLog.open(self._directory / "log", durability=self._durability)
+        copies = self._copies
+        settings = KafkaSettings(brokers=self._brokers, replication_factor=copies, min_insync=max(copies - 1, 1))
+        return await KafkaLog.open(settings, KafkaOptions(name=self.group))
+
+    @property
+    def commits(self) -> int:
+        """Commits of the embedded log since it was opened; 0 on Kafka."""
+        return self.log.commits if isinstance(self.log, EmbeddedLog) else 0
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -119,6 +145,8 @@ class ClosedLoop:
         self._event, self._slug, self._data = event, slug, data
         self.latencies_s: list[float] = []
         self.failed = 0
+        self.records = 0
+        """Durable journal records told of."""
         self._outstanding = outstanding
         self._loop = asyncio.get_running_loop()
         self._ended = self._owed = self._left = self._wanted = 0
@@ -129,6 +157,7 @@ class ClosedLoop:
 
     def on_facts(self, facts: Sequence[Fact], at_ms: int) -> None:
         """What the engine tells of every durable record."""
+        self.records += 1
         ended, watched = 0, self._watched
         for fact in facts:
             kind = type(fact)
@@ -169,5 +198,5 @@ class ClosedLoop:
         begun, lanes = time.perf_counter(), self.engine.lanes
         made = self.engine.inject(self._event, [self._data] * count)
         for internal, at_ms, partition in made[::WATCHED_EVERY]:
-            lane = lane_of_source("events", partition, lanes)
+            lane = lane_of_source(self.engine.events_topic, partition, lanes)
             self._watched[run_id(at_ms, internal, self._slug, "", lane=lane, lanes=lanes)] = begun

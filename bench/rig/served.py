@@ -27,9 +27,10 @@ from typing import Final
 from bench.rig.figures import ROOT
 from bench.rig.functions import app
 from bench.rig.loop import make_loop
-from penstock.dev import DevServer, DevSettings, tune_process
+from penstock.dev import DevServer, DevSettings
 from penstock.lane.settings import LaneSettings
 from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+from penstock.roles.process import tune_process
 
 END: Final = struct.Struct("<qd")
 ENDS: Final = frozenset((RunCompleted, RunFailed, RunCancelled))
