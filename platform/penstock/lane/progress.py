@@ -19,20 +19,25 @@ class Progress:
         self._telemetry = telemetry
         self._lane = lane
         self._began_s = self._told_s = time.monotonic()
+        self._rows = 0
+        self._rows_s = 0.0
 
-    def at(self, facts: int, left: int) -> None:
-        """So many facts were folded, so many records of the journal are left."""
+    def at(self, done: int, left: int) -> None:
+        """So many rows of a checkpoint were taken; or so many facts folded, with records of the journal left."""
         now_s = time.monotonic()
+        if left < 0:
+            self._rows, self._rows_s = done, now_s - self._began_s
         if now_s - self._told_s < TELL_EVERY_S:
             return
         self._told_s = now_s
-        rate = round(facts / (now_s - self._began_s))
-        self._telemetry.set("penstock_restore_records_left", left, str(self._lane))
-        say(LOG, "lane restoring", lane=self._lane, facts=facts, records_left=left, facts_per_s=rate)
+        self._telemetry.set("penstock_restore_records_left", max(left, 0), str(self._lane))
+        what = {"rows": done} if left < 0 else {"facts": done, "records_left": left}
+        say(LOG, "lane restoring", lane=self._lane, **what, per_s=round(done / (now_s - self._began_s)))
 
     def done(self, facts: int) -> None:
         """The tables are as the journal says."""
         took_s = time.monotonic() - self._began_s
         self._telemetry.set("penstock_restore_records_left", 0, str(self._lane))
         self._telemetry.observe("penstock_restore_seconds", took_s)
-        say(LOG, "lane restored", lane=self._lane, facts=facts, took_ms=round(took_s * 1000))
+        rows = {"rows": self._rows, "rows_per_s": round(self._rows / max(self._rows_s, 0.001))} if self._rows else {}
+        say(LOG, "lane restored", lane=self._lane, facts=facts, **rows, took_ms=round(took_s * 1000))

@@ -35,6 +35,7 @@ FLUSH_ROWS: Final = 50_000
 TRIES_MAX: Final = 10
 RETRY_S: Final = 0.2
 TURN_S: Final = 0.005
+UNKNOWN: Final = -1
 
 
 class Reached(NamedTuple):
@@ -70,12 +71,14 @@ def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
 async def restore(
     log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
 ) -> tuple[LaneTables, Reached]:
-    """The lane's tables, at the journal's end. ``progress`` is told (facts folded, records left).
+    """The lane's tables, at the journal's end.
+
+    ``progress`` is told (rows taken, UNKNOWN) while it reads a checkpoint, then (facts folded, records left).
 
     Raises Corruption when the topics can't be what this lane wrote.
     """
     for _ in range(TRIES_MAX):
-        found = await _begin(log, place, store)
+        found = await _begin(log, place, store, progress)
         if found is None:
             await asyncio.sleep(RETRY_S)  # A checkpoint is being written, or trimmed to, at this moment.
             continue
@@ -92,7 +95,9 @@ async def restore(
     )
 
 
-async def _begin(log: Log, place: Place, store: Store) -> tuple[LaneTables, Reached] | None:
+async def _begin(
+    log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
+) -> tuple[LaneTables, Reached] | None:
     """Tables, and where to fold on from; None: the topics are not at rest, look again."""
     topic = _journal(place)
     tables = LaneTables(place, store)
@@ -101,9 +106,7 @@ async def _begin(log: Log, place: Place, store: Store) -> tuple[LaneTables, Reac
         if reached is not None:
             return tables, reached
     rows = Restore(store)  # Empties it: rows are never layered over others of an unknown past.
-    for which in CHECKPOINT_TOPICS:
-        async for page in whole(log, group_topic(place.group, which), place.lane):
-            await rows.take(which, [(record.key or b"", record.value) for record in page])
+    await _take_all(log, place, rows, progress)
     marker = rows.marker()
     start = await log.start_offset(topic, place.lane)
     if marker is None and not (rows.empty and start == 0):
@@ -117,6 +120,25 @@ async def _begin(log: Log, place: Place, store: Store) -> tuple[LaneTables, Reac
         # The checkpoint's own record was trimmed, all behind it is there.
         reached = Reached(start, Validity(marker.owner, marker.seq), 0, 0)
     return None if reached is None else (tables, reached)
+
+
+async def _take_all(log: Log, place: Place, rows: Restore, progress: Callable[[int, int], None]) -> None:
+    """All rows of the compacted topics. They are fetched side by side: a broker's first answer takes its time."""
+    writing = asyncio.Lock()
+
+    async def take(which: str) -> None:
+        async for page in whole(log, group_topic(place.group, which), place.lane):
+            async with writing:
+                await rows.take(which, [(record.key or b"", record.value) for record in page])
+            progress(rows.rows, UNKNOWN)
+
+    taking = [asyncio.ensure_future(take(which)) for which in CHECKPOINT_TOPICS]
+    try:
+        await asyncio.gather(*taking)
+    finally:
+        for task in taking:
+            task.cancel()
+        await asyncio.gather(*taking, return_exceptions=True)
 
 
 async def _behind(log: Log, topic: str, lane: int, marker: Marker) -> Reached | None:
