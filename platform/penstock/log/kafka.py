@@ -20,13 +20,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import OffsetSpec
 
 from penstock.errors import Busy, LimitExceeded, LogUnavailable
 from penstock.log.kafka_admin import Admin
+from penstock.log.kafka_errors import Complaints
 from penstock.log.kafka_fetch import CLOSED_WITHIN_S, Pool
 from penstock.log.kafka_group import KafkaMembership
 from penstock.log.kafka_readers import KafkaReader
@@ -72,8 +73,8 @@ class KafkaLog:
         self._waiting_bytes = 0
         self._closed = False
 
-        def line(config: dict[str, str | int | float | bool]) -> Line:
-            return Line(config, loop, options.watchdog_s)
+        def line(config: dict[str, Any]) -> Line:
+            return Line({**config, "error_cb": Complaints("a producer").take}, loop, options.watchdog_s)
 
         self._lane_lines = Lines(lambda: line(settings.lane_producer()), options.producers)
         self._stream_lines = Lines(lambda: line(settings.stream_producer()), 1)
@@ -161,7 +162,7 @@ class KafkaLog:
 
     def member_consumer(self, group: str) -> Consumer:
         """A consumer that is to be a member of a group."""
-        return Consumer(self._settings.member(group))
+        return Consumer({**self._settings.member(group), "error_cb": Complaints("the group's member").take})
 
     async def close(self) -> None:
         """Leave the group, wait a little for what is under way, and refuse everything from now on."""

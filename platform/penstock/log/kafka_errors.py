@@ -6,11 +6,17 @@ the log is unavailable: trying again later is the right answer to nearly everyth
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
 from penstock.errors import Corruption, LimitExceeded, LogUnavailable, PenstockError
+from penstock.telemetry import say
+
+LOG: Final = logging.getLogger("penstock.log.kafka")
+QUIET_S: Final = 30.0
 
 ADVICE: Final = {
     KafkaError._ALL_BROKERS_DOWN: "No broker answers: check --brokers, and that the cluster runs.",
@@ -61,6 +67,23 @@ NO_MEMBER: Final = frozenset(
     }
 )
 """The group does not know this member as it knows itself; now or for good, the callers find out."""
+
+
+class Complaints:
+    """Logs what a client of librdkafka complains about, a kind at most once in ``QUIET_S``. Called in any thread."""
+
+    def __init__(self, of: str) -> None:
+        self._of = of
+        self._last: dict[int, float] = {}
+
+    def take(self, error: KafkaError) -> None:
+        """An ``error_cb``."""
+        now_s = time.monotonic()
+        if now_s - self._last.get(error.code(), -QUIET_S) < QUIET_S:
+            return
+        self._last[error.code()] = now_s
+        what = ADVICE.get(error.code(), "")
+        say(LOG, "brokers not reached", level=logging.WARNING, by=self._of, why=error.str(), advice=what)
 
 
 def error_of(raised: KafkaException | KafkaError) -> KafkaError:

@@ -114,7 +114,7 @@ class KafkaSettings:
             "reconnect.backoff.max.ms": 500,
             "retry.backoff.ms": 20,
             "socket.nagle.disable": True,
-            "log_level": 3,
+            "log_level": 0,  # It would write to stderr by itself; what it has to say comes as errors too.
         }
         named = {
             "sasl.mechanism": self.sasl_mechanism,

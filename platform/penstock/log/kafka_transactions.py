@@ -115,6 +115,7 @@ class Transactions:
         """Abort what is unfinished, and end."""
         for transaction in tuple(self._unfinished.values()):
             await transaction.abort()
+        await self.run(self.throw_away)
         self._thread.shutdown(wait=False)
 
 

@@ -27,7 +27,6 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from penstock.errors import Busy, LimitExceeded, LogUnavailable
 from penstock.log.kafka_errors import NOT_WRITTEN, mapped, told
-from penstock.log.kafka_settings import Config
 from penstock.log.kafka_shapes import Shape
 from penstock.log.packing import RECORD_OVERHEAD_BYTES, check_shape
 from penstock.log.port import OutcomeUnknown, Produced
@@ -54,14 +53,16 @@ class Appends(Protocol):
 class Append:
     """Records handed over together: what has been reported of them, and whom to tell."""
 
-    __slots__ = ("count", "error", "first", "future", "last", "left", "line", "odd", "size", "writer")
+    __slots__ = ("count", "error", "first", "future", "last", "left", "odd", "settled", "size", "writer")
 
-    def __init__(self, writer: KafkaWriter, line: Line, future: asyncio.Future[int | None], size: int) -> None:
+    def __init__(
+        self, writer: KafkaWriter, line: Line, future: asyncio.Future[int | None], size: int, count: int
+    ) -> None:
         self.writer = writer
-        self.line = line
+        self.settled = line.settled
         self.future = future
         self.size = size
-        self.count = self.left = 0
+        self.count = self.left = count
         self.first: int | None = None
         self.last = -1
         self.odd = False
@@ -83,7 +84,7 @@ class Append:
                 self.odd = True
         self.left -= 1
         if not self.left:
-            self.line.settled.append(self)
+            self.settled.append(self)
 
     def settle(self) -> None:
         """All reports are there: tell whoever waits, on the loop."""
@@ -103,7 +104,7 @@ class Append:
 class Line:
     """One producer and its thread. Used on the loop, except where said."""
 
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, watchdog_s: float) -> None:
+    def __init__(self, config: dict[str, Any], loop: asyncio.AbstractEventLoop, watchdog_s: float) -> None:
         self.settled: deque[Append] = deque()
         self.under_way: dict[Append, float] = {}  # In order of time.
         self.over = False
@@ -207,33 +208,36 @@ class KafkaWriter:
     def __init__(self, log: Appends, lines: Lines, shape: Shape, partition: int) -> None:
         self._log = log
         self._lines = lines
-        self._shape = shape
+        self._record_bytes_max = shape.record_bytes_max
         self._topic = shape.spec.name
         self._kind = shape.spec.kind
         self._partition = partition
         self._loop = asyncio.get_running_loop()
-        self._under_way: set[Append] = set()
+        self._line: Line | None = None
+        self._waiting = 0
         self._lost = False
         self._closed = False
+        self._over = False  # Either of them.
 
     def append(self, records: Sequence[Produced]) -> asyncio.Future[int | None]:
         """See the port."""
         self._log.must_be_alive()
-        if self._closed or self._lost:
+        if self._over:
             why = "was closed" if self._closed else "had an append with an unknown outcome"
             raise LogUnavailable(f"this writer {why}; nothing was written. Close it and open a new one.")
         if not records:
             raise ValueError("an append needs at least one record")
         check_shape(records, self._kind)
         size = self._log.take(records)
-        most = self._shape.record_bytes_max
-        if size > most:
-            self._refuse_large(records, size, most)
-        line = self._lines.line(self._partition)
-        append = Append(self, line, self._loop.create_future(), size)
-        append.count = append.left = len(records)
-        line.under_way[append] = self._loop.time()
-        self._under_way.add(append)
+        if size > self._record_bytes_max:
+            self._refuse_large(records, size)
+        line = self._line
+        if line is None or line.over:
+            line = self._line = self._lines.line(self._partition)
+        loop = self._loop
+        append = Append(self, line, loop.create_future(), size, len(records))
+        line.under_way[append] = loop.time()
+        self._waiting += 1
         self._produce(line, append, records)
         return append.future
 
@@ -260,7 +264,8 @@ class KafkaWriter:
             self.lost(append, "only some records of an append could be handed over")
             line.end()
 
-    def _refuse_large(self, records: Sequence[Produced], size: int, most: int) -> None:
+    def _refuse_large(self, records: Sequence[Produced], size: int) -> None:
+        most = self._record_bytes_max
         for record in records:
             of_one = len(record.value or b"") + len(record.key or b"") + RECORD_OVERHEAD_BYTES
             if of_one > most:
@@ -273,13 +278,13 @@ class KafkaWriter:
     def settled(self, append: Append) -> None:
         """Its last report has come."""
         self._log.give_back(append.size)
-        self._under_way.discard(append)
-        if append.error is not None or append.odd:
-            self._lost = self._lost or append.error is None or append.error.code() not in NOT_WRITTEN
+        self._waiting -= 1
+        if append.odd or (append.error is not None and append.error.code() not in NOT_WRITTEN):
+            self._lost = self._over = True
 
     def lost(self, append: Append, why: str) -> None:
         """Nobody knows what becomes of it."""
-        self._lost = True
+        self._lost = self._over = True
         if not append.future.done():
             append.future.set_exception(OutcomeUnknown(f"{why}; it may be there, or turn up. Look at the log."))
 
@@ -287,8 +292,12 @@ class KafkaWriter:
         """See the port. Costs others on the same line an unknown outcome, if something is still under way here."""
         if self._closed:
             return
-        self._closed = True
-        if self._under_way and not self._lost:
-            await asyncio.wait([append.future for append in self._under_way], timeout=CLOSE_WAIT_S)
-        for line in {append.line for append in self._under_way}:
+        self._closed = self._over = True
+        line = self._line
+        if line is None or not self._waiting:
+            return
+        if not self._lost:
+            own = [append.future for append in line.under_way if append.writer is self]
+            await asyncio.wait(own, timeout=CLOSE_WAIT_S)
+        if self._waiting:
             await line.purge()
