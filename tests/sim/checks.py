@@ -110,6 +110,7 @@ def unsettled(world: World) -> list[str]:
         left += [f"run {row} is open" for row in durable.runs.scan(limit=5)]
         left += [f"outbox {row}" for row in durable.outbox.scan(limit=2)]
         left += [f"publish {row}" for row in durable.publishes.scan(limit=2)]
+        left += [f"former owner {row}" for row in durable.holders.scan(limit=2)]
         left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
         left += [f"event {row}" for row in durable.events.scan(limit=2)]
         for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.subscriptions.sources):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock.lane.restore import apply
 from penstock.model import facts as f
 from penstock.model import limits
+from penstock.model.commands import HandOut
 from penstock.model.journal import JournalRecord
 from penstock.model.messages import group_topic
 from penstock.model.operations import failure_json
@@ -22,6 +23,7 @@ from penstock.state.tables import LaneTables
 from penstock.wire.journal import Validity, decode_record
 
 if TYPE_CHECKING:
+    from tests.sim.loop import Process
     from tests.sim.world import World
 
 Rows = dict[str, dict[Any, Any]]
@@ -92,6 +94,7 @@ class Observer:
         self.counts: Counter[str] = Counter()
         self.void = 0
         self._attached: set[int] = set()
+        self._fenced_by: dict[str, Process] = {}
 
     def attach(self) -> None:
         """Listen to every journal partition that exists by now."""
@@ -235,8 +238,17 @@ class Observer:
 
     def dispatch_lost(self, lane: Lane, fact: f.DispatchLost) -> None:
         self.lost[fact.run] += 1
+        self._not_run_by_a_former_owner(lane, fact)
         if fact.lost > limits.DISPATCHES_LOST_MAX:
             self._world.violate("hand-outs are lost a bounded number of times", f"{fact}")
+
+    def _not_run_by_a_former_owner(self, lane: Lane, fact: f.DispatchLost) -> None:
+        """What a worker still runs that let a lane go is not lost while that worker lives."""
+        out = HandOut(fact.run, fact.step, fact.dispatch)
+        for holder, row in lane.tables.holders.scan(limit=1_000):
+            process = self._fenced_by.get(holder.rpartition("-")[2])
+            if out in row.out and process is not None and not process.dead and not self._world.weather.reports:
+                self._world.violate("what a former owner runs goes on (rule 25)", f"{fact}, held by {holder}")
 
     def publish_queued(self, lane: Lane, fact: f.PublishQueued) -> None:
         lane.published += 1
@@ -285,6 +297,9 @@ class Observer:
 
     def fenced(self, lane: Lane, fact: f.LaneFenced) -> None:
         lane.owners.append(lane.validity.owner)
+        for machine in self._world.machines:
+            if machine.name == fact.worker:
+                self._fenced_by[lane.validity.owner.hex()] = machine.process
 
 
 _CHECKS: dict[type, Any] = {

@@ -75,13 +75,14 @@ class Storms:
         self._world.cluster.retain()
 
     async def _stop(self) -> None:
-        machine = self._world.chaos.choice(self._world.machines)
-        worker = machine.worker
+        world = self._world
+        machine, grace_s = world.chaos.choice(world.machines), world.chaos.choice([0.5, 0.5, 4.0])
+        worker, process = machine.worker, machine.process
         if worker is not None and machine.up:
-            self._world.trace("%s: stops gracefully", machine.process.name)
-            stop = self._world.loop.create_task(worker.stop(0.5), context=machine.process.context.copy())  # type: ignore[call-arg, arg-type]
+            world.trace("%s: stops gracefully", process.name)
+            stop = world.loop.create_task(worker.stop(grace_s), context=process.context.copy())
             await asyncio.wait([stop, machine.died], return_when="FIRST_COMPLETED", timeout=10)
-            machine.process.kill("stopped")
+            process.kill("stopped")
 
     async def _deploy(self) -> None:
         """A newer version of the code, on processes from now on; the first of them registers the app."""

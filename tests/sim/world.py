@@ -59,7 +59,7 @@ class World:
         self.poll_s = rng.choice([0.5, 2.0, 6.0])
         self.park_after_s = rng.choice([0.5, 2.0, 10.0])
         self.live_bodies_max = rng.choice([2, 5, 10_000])
-        self.settings = _settings(rng)
+        self.settings = _settings(rng, Random(f"{seed}/handover"))
         self.violations: list[tuple[str, str]] = []
         self.failed_with: BaseException | None = None
         self.over = False
@@ -275,7 +275,7 @@ def _live(worker: Worker) -> bool:
     return all(lane in worker.lanes and worker.lanes[lane].live for lane in worker._tasks)
 
 
-def _settings(rng: Random) -> LaneSettings:
+def _settings(rng: Random, handover: Random) -> LaneSettings:
     return LaneSettings(
         flush_after_ms=rng.choice([200, 1_000, 3_000]),
         flush_rows=rng.choice([10, 50, 1_000]),
@@ -290,6 +290,8 @@ def _settings(rng: Random) -> LaneSettings:
         housekeeping_ms=500,
         retry_refused_ms=200,
         takeover_runs_per_turn=rng.choice([1, 3, 100]),
+        heartbeat_ms=handover.choice([300, 1_000]),
+        silence_ms=handover.choice([7_000, 15_000]),
     )
 
 
