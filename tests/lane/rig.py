@@ -177,6 +177,8 @@ class Rig:
         self.disk = MemoryDisk()
         self.wanted: list[str] = []
         self.recorded: list[Fact] = []
+        self.busy = False
+        """Whether executors made from now on are full."""
         self._memberships: dict[str, Membership] = {}
         self._owners: list[Owner] = []
 
@@ -212,6 +214,7 @@ class Rig:
 
         def make(tables: Tables, submit: Callable[[Command], None]) -> Desk:
             desks.append(Desk(tables, submit))
+            desks[-1].full = self.busy
             return desks[-1]
 
         async def want(topic: str) -> None:

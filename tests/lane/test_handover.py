@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -103,8 +104,9 @@ class Shop:
         await until(lambda: 0 in self.workers[name].lanes and self.workers[name].lanes[0].live)
 
 
-@pytest.fixture
-async def shop() -> AsyncIterator[Shop]:
+@asynccontextmanager
+async def opened() -> AsyncIterator[Shop]:
+    """Two workers, the lane at the first."""
     made = Shop()
     await made.cluster.client("admin").create_topics([])
     made.cluster.group(GROUP, 1)
@@ -116,6 +118,12 @@ async def shop() -> AsyncIterator[Shop]:
     for name, worker in made.workers.items():
         if name not in made.dead:
             await worker.stop(0)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[Shop]:
+    async with opened() as made:
+        yield made
 
 
 async def test_a_step_under_way_goes_on_and_is_not_run_twice(shop: Shop) -> None:

@@ -211,6 +211,20 @@ async def test_what_a_dead_owner_ran_is_lost_once_and_handed_out_again(rig: Rig)
     assert second.desk.started[0].dispatch > first.desk.started[0].dispatch
 
 
+async def test_what_a_dead_owner_ran_comes_back_no_faster_than_there_is_room(rig: Rig) -> None:
+    await rig.register(SHOP)
+    first = await rig.own()
+    await rig.send(*(event(number) for number in range(1, 41)))
+    await until(lambda: len(first.desk.started) == 40)
+    await first.stop()
+    rig.busy = True
+    second = await rig.own(settings=LaneSettings(takeover_runs_per_turn=5))
+    await rig.here.sleep(1)
+    assert len(rig.facts(DispatchLost)) == 5, "a page at most: this worker has no room (lanes.md rule 27)"
+    second.desk.full = False
+    await until(lambda: len(rig.facts(DispatchLost)) == 40)
+
+
 async def test_a_sleep_much_longer_than_the_lane_is_idle_ends_on_time(rig: Rig) -> None:
     await rig.register(SHOP)
     owner = await rig.own()
@@ -233,9 +247,14 @@ async def test_a_clock_far_off_the_logs_fires_no_timers_until_it_is_right_again(
     await until(lambda: owner.desk.started)
     await rig.here.sleep(40)
     assert owner.lane.timers.paused
+    first = owner.desk.started[0]
+    owner.lane.submit(report(first.run, first.dispatch, sleep("nap", 20_000)))
+    await rig.here.sleep(60)
+    assert len(owner.desk.started) == 1, "nothing fires meanwhile (lanes.md rule 8)"
     rig.here.off_ms = 0
     await rig.here.sleep(300)
     assert not owner.lane.timers.paused
+    assert len(owner.desk.started) == 2
 
 
 async def test_a_record_is_never_older_than_the_one_before_it(rig: Rig) -> None:

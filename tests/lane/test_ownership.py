@@ -8,9 +8,11 @@ from penstock.lane.ownership import NotOwned, take_over
 from penstock.lane.parts import LaneParts
 from penstock.lane.restore import Reached
 from penstock.log.faults import UNKNOWN_NOT_WRITTEN
+from penstock.log.port import Produced
 from penstock.model.facts import LaneFenced, RunStarted
+from penstock.model.journal import JournalRecord
 from penstock.state.tables import LaneTables
-from penstock.wire.journal import Validity
+from penstock.wire.journal import Validity, decode_record, encode_record
 from tests.core.values import START_MS, app, event, function
 from tests.lane.rig import JOURNAL, Rig, until
 
@@ -71,6 +73,22 @@ async def test_two_who_believe_they_own_a_lane_end_with_the_one_the_group_names(
     assert zombie.task.exception() is None, "losing a lane is no error"
     assert lawful.lane.live
     assert [fence.worker for fence in rig.facts(LaneFenced)] == ["a", "b"]
+
+
+async def test_a_lane_that_met_a_newer_fence_waits_a_little_before_it_fences_again(rig: Rig) -> None:
+    await rig.register(app(function("ship", "order/placed")))
+    await rig.own("a")
+    stranger = JournalRecord(b"stranger", 0, rig.here.true_ms(), (LaneFenced("z"),))
+    await rig.put(JOURNAL, Produced(encode_record(stranger)))
+    met_ms = rig.here.true_ms()
+    await rig.send(event(1))
+    await until(lambda: rig.facts(RunStarted))
+    fenced_ms = [record.at_ms for record in rig.records(JOURNAL) if is_fence(record.value or b"")][-1]
+    assert 100 <= fenced_ms - met_ms <= 600, "lanes.md rule 4"
+
+
+def is_fence(value: bytes) -> bool:
+    return isinstance(decode_record(value).facts[0], LaneFenced) if decode_record(value).facts else False
 
 
 async def test_what_lies_below_the_fence_is_folded_before_anything_is_decided(rig: Rig) -> None:

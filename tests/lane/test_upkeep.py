@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from penstock.lane.settings import LaneSettings
@@ -10,7 +12,11 @@ from penstock.log.port import Produced
 from penstock.model.commands import CancelRun
 from penstock.model.facts import RunStarted
 from penstock.model.messages import InboxRecord
+from penstock.state.checkpoint import Checkpoint
+from penstock.state.checkpointed import Checkpointed
 from penstock.state.dump import dump
+from penstock.state.marker import Marker
+from penstock.state.tables import LaneTables
 from penstock.wire.messages import encode_inbox
 from tests.core.values import PLACE, app, event, function
 from tests.lane.rig import INBOX, JOURNAL, Owner, Rig, until
@@ -102,6 +108,27 @@ async def test_a_failed_transaction_is_made_up_for_and_loses_nothing(rig: Rig, v
     await rig.logs["a"].trim(JOURNAL, 0, owner.lane.upkeep._done[-1].offset)
     await owner.stop()
     assert await rig.rows_from_topics() == dump(owner.lane.tables.durable)
+
+
+async def test_a_checkpoint_begun_before_the_lane_went_and_came_back_is_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are those of the time before; others may have checkpointed in between (lanes.md rule 13)."""
+    owner, feeder = await fed(rig, LaneSettings(checkpoint_after_ms=1_000_000, checkpoint_facts=1_000_000))
+    await rig.client("b")
+    await feeder.one()
+    begin = Checkpoint.begin
+
+    async def begun(tables: LaneTables, marker: Marker, done: Sequence[Checkpointed]) -> Checkpoint:
+        made = await begin(tables, marker, done)
+        await rig.cluster.steal(0, "b")
+        await rig.cluster.steal(0, "a")
+        return made
+
+    monkeypatch.setattr(Checkpoint, "begin", begun)
+    await owner.lane.upkeep.checkpoint()
+    assert owner.lane.upkeep.checkpointed_at == -1
+    assert not rig.records(f"{PLACE.group}.steps"), "nothing of it is visible"
 
 
 async def test_the_journal_is_cut_at_an_earlier_checkpoint_never_at_the_last(rig: Rig) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import traceback
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +22,26 @@ def _quiet() -> object:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"rule {mutant.rule}: {mutant.name}")
 def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
+    if mutant.example is not None:
+        mutant.example()
+        with mutant.at_work(), pytest.raises(AssertionError):
+            mutant.example()
+        return
     for seed in range(SEEDS_MAX):
         with mutant.at_work():
             world = simulate(seed)
         if world.violations:
+            assert not of_the_mutant(world.failed_with), f"the fault itself is broken: {world.failed_with!r}"
             assert not simulate(seed).violations, "the seed fails without the fault too: it proves nothing"
             return
     pytest.fail(f"nobody noticed within {SEEDS_MAX} seeds: {mutant.name} (rule {mutant.rule})")
+
+
+def of_the_mutant(error: BaseException | None) -> bool:
+    """Whether it was raised by the fault's own code, which no longer fits the product."""
+    if not isinstance(error, TypeError | AttributeError | NameError):
+        return False
+    return "mutants" in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
 
 
 def test_a_fault_is_gone_when_its_world_is_over() -> None:

@@ -8,13 +8,28 @@ import msgspec
 
 from penstock.core import decide as core_decide
 from penstock.core import reports
+from penstock.execute.body import Body
 from penstock.execute.local import LocalExecutor
+from penstock.lane import debts, departed, elsewhere, timers
 from penstock.lane import lane as lane_lane
-from penstock.lane import timers
 from penstock.model.commands import FireTimer, Report
 from penstock.model.facts import Fact
 from penstock.model.rows import Hand
-from tests.sim.mutants.mutant import Mutant, Patch
+from penstock.worker import Worker
+from tests.execute import test_lifetime
+from tests.lane import test_handover, test_lane
+from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
+
+NO_ROOM = on_rig(test_lane.test_what_a_dead_owner_ran_comes_back_no_faster_than_there_is_room)
+
+
+async def _long_step() -> None:
+    async with test_handover.opened() as shop:
+        await test_handover.test_a_step_under_way_goes_on_and_is_not_run_twice(shop)
+
+
+LONG_STEP = on_loop(_long_step)
+TOO_LONG = test_lifetime.test_an_attempt_that_takes_too_long_is_stopped_and_tried_again
 
 
 def _accept_late_answers(patch: Patch) -> None:
@@ -84,10 +99,62 @@ def _lose_a_timer(patch: Patch) -> None:
     patch.set(timers.Timers, "_fire", fire)
 
 
+def _take_over_what_others_still_run(patch: Patch) -> None:
+    patch.set(elsewhere.Elsewhere, "load", lambda self: None)
+
+
+def _drop_the_last_reports(patch: Patch) -> None:
+    patch.set(departed.Departed, "submit", lambda self, command: None)
+
+
+def _fall_silent(patch: Patch) -> None:
+    patch.set(departed.Departed, "_heartbeat", lambda self: self._wake.set())
+
+
+def _wait_for_the_dead(patch: Patch) -> None:
+    patch.set(elsewhere.Elsewhere, "tend", lambda self: None)
+
+
+def _stop_what_runs_when_a_lane_goes(patch: Patch) -> None:
+    """A hand-over is a crash: what runs is cancelled, and said to be still out."""
+    real = Worker._depart
+
+    def depart(self: Any, lane: Any, released: Any, executor: Any) -> None:
+        for body in tuple(executor._bodies.values()):
+            executor.abandon(body.run_id)
+        real(self, lane, released, executor)
+
+    patch.set(Worker, "_depart", depart)
+
+
+def _let_attempts_take_for_ever(patch: Patch) -> None:
+    patch.set(Body, "watch", lambda self, now_ms: None)
+
+
+def _release_all_debts_at_once(patch: Patch) -> None:
+    real = debts.Debts.settle
+
+    def settle(self: Any, tasks: Any, release: Any, runs_per_turn: int) -> None:
+        async def no_wait() -> None:
+            """There is always room."""
+
+        self._room = no_wait
+        real(self, tasks, release, runs_per_turn)
+
+    patch.set(debts.Debts, "settle", settle)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("accept late answers", "24", _accept_late_answers),
     Mutant("forget what a dead worker ran", "24", _forget_lost_dispatches),
     Mutant("forget executions at a reopen", "25", _forget_executions_at_reopen),
+    Mutant("take over what others still run", "25", _take_over_what_others_still_run),
+    Mutant("drop what a former owner reports", "25", _drop_the_last_reports),
+    Mutant("fall silent about what still runs", "25", _fall_silent, LONG_STEP),
+    Mutant("wait for a dead former owner for ever", "25", _wait_for_the_dead),
+    Mutant("stop what runs when a lane goes", "25", _stop_what_runs_when_a_lane_goes),
+    Mutant("let attempts take for ever", "26", _let_attempts_take_for_ever, TOO_LONG),
+    Mutant("release all debts at once", "27", _release_all_debts_at_once, NO_ROOM),
     Mutant("forget timers at a restart", "32", _forget_timers_at_restart),
     Mutant("lose a timer", "32", _lose_a_timer),
 )

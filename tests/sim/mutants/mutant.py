@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+import pytest
+
+from tests.lane.rig import Rig, VirtualLoop
 
 
 class Patch:
@@ -41,11 +47,15 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """``rule`` of lanes.md (or of a promise), and the fault."""
+    """``rule`` of lanes.md (or of a promise), and the fault.
+
+    ``example`` is the test that notices it, where worlds of chance would hardly come to the place; None: they do.
+    """
 
     name: str
     rule: str
     apply: Callable[[Patch], None]
+    example: Callable[[], None] | None = None
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -56,3 +66,27 @@ class Mutant:
             yield
         finally:
             patch.undo()
+
+
+def on_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], None]:
+    """A coroutine as an example, in virtual time: it raises where it fails."""
+
+    def example() -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test())
+
+    return example
+
+
+def on_rig(test: Callable[..., Coroutine[None, None, None]]) -> Callable[[], None]:
+    """A test of ``tests/lane`` that takes a rig as an example."""
+
+    async def play() -> None:
+        rig = Rig()
+        await rig.create()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            wanted = inspect.signature(test).parameters
+            await test(rig, **({"monkeypatch": monkeypatch} if "monkeypatch" in wanted else {}))
+        await rig.close()
+
+    return on_loop(play)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,7 +17,11 @@ from penstock.log.port import Produced
 from penstock.model.journal import JournalRecord
 from penstock.wire.journal import Validity, encode_parts
 from penstock.worker import Worker
-from tests.sim.mutants.mutant import Mutant, Patch
+from tests.lane import test_lane, test_ownership
+from tests.sim.mutants.mutant import Mutant, Patch, on_rig
+
+MET_A_FENCE = on_rig(test_ownership.test_a_lane_that_met_a_newer_fence_waits_a_little_before_it_fences_again)
+WRONG_CLOCK = on_rig(test_lane.test_a_clock_far_off_the_logs_fires_no_timers_until_it_is_right_again)
 
 
 class _Credulous(Validity):
@@ -91,7 +96,7 @@ def _act_before_durable(patch: Patch) -> None:
 
     async def commit(self: Any, turn: Any) -> None:
         self.tables.promote()
-        self._release(turn.effects)
+        self._effects.release(turn.effects)
         turn.effects = []
         await real(self, turn)
 
@@ -122,14 +127,55 @@ def _follow_the_clock(patch: Patch) -> None:
     patch.set(lane_lane, "max", lambda *values: values[0])
 
 
+class _Unasked:
+    """A membership that says yes to everything and asks nobody."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    async def still_owns(self, lane: int, *, inbox_position: int) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def _fence_unasked(patch: Patch) -> None:
+    """Whoever believes that a lane is his takes it, without a word from the group."""
+    real = ownership.take_over
+
+    async def take_over(parts: Any, *rest: Any) -> Any:
+        return await real(replace(parts, membership=_Unasked(parts.membership)), *rest)
+
+    patch.set(lane_lane, "take_over", take_over)
+
+
+def _fence_at_once(patch: Patch) -> None:
+    async def no_wait(parts: Any) -> None:
+        """The other one may do the same at this very moment."""
+
+    patch.set(lane_lane, "wait_a_little", no_wait)
+    patch.set(ownership, "wait_a_little", no_wait)
+
+
+def _fire_by_a_wrong_clock(patch: Patch) -> None:
+    async def check(self: Any) -> None:
+        """It will be right."""
+
+    patch.set(lane_lane.Lane, "_check_clock", check)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("take every record for valid", "1", _validity(_Credulous)),
     Mutant("trust any answer of the log", "2", _trust_any_answer),
     Mutant("skip the fence check", "2", _skip_the_fence_check),
     Mutant("take an unknown outcome for a refusal", "2", _take_unknown_for_refused),
     Mutant("act before durable", "2", _act_before_durable),
+    Mutant("fence without asking the group", "3", _fence_unasked),
+    Mutant("fence again at once", "4", _fence_at_once, MET_A_FENCE),
     Mutant("fence, but fold nothing below the fence", "5", _fence_and_fold_nothing),
     Mutant("keep lanes that were revoked", "6", _keep_revoked_lanes),
+    Mutant("fire by a clock that is wrong", "8", _fire_by_a_wrong_clock, WRONG_CLOCK),
     Mutant("follow a clock that goes back", "8", _follow_the_clock),
     Mutant("take a part for the whole", "21", _validity(_Impatient)),
 )

@@ -10,7 +10,10 @@ from penstock.state import checkpoint, flush, layers, tables
 from penstock.state.keyspace import MARKS
 from penstock.wire.journal import Validity
 from penstock.wire.rows import encode_row
-from tests.sim.mutants.mutant import Mutant, Patch
+from tests.lane import test_upkeep
+from tests.sim.mutants.mutant import Mutant, Patch, on_rig
+
+WENT_AND_CAME_BACK = on_rig(test_upkeep.test_a_checkpoint_begun_before_the_lane_went_and_came_back_is_refused)
 
 
 def _flush_what_is_in_flight(patch: Patch) -> None:
@@ -58,8 +61,8 @@ def _copy_fuzzily(patch: Patch) -> None:
     """The checkpoint takes rows as they are now, not as they were at its record."""
     real = checkpoint.Checkpoint.begin.__func__  # type: ignore[attr-defined]
 
-    async def begin(cls: Any, lane_tables: Any, marker: Any) -> Any:
-        made = await real(cls, lane_tables, marker)
+    async def begin(cls: Any, lane_tables: Any, *rest: Any) -> Any:
+        made = await real(cls, lane_tables, *rest)
         snapshot = made._snapshot
         by_prefix = {table.spec.prefix: table for table in lane_tables.all}
 
@@ -88,7 +91,63 @@ def _trim_without_checkpoint(patch: Patch) -> None:
             await self._log.trim(f"{self._place.group}.journal", self._place.lane, marker.offset)
 
     patch.set(upkeep.Upkeep, "trim", trim)
-    patch.set(upkeep, "TRIM_EVERY_MS", 1_000)
+
+
+class _NoInbox:
+    """A transaction that leaves out the positions: the group does not ask whose lane it is."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    async def commit(self, inbox_positions: Any) -> None:
+        await self._real.commit({})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def _checkpoint_for_anybody(patch: Patch) -> None:
+    real = upkeep.Upkeep._fill
+
+    async def fill(self: Any, transaction: Any) -> None:
+        await real(self, _NoInbox(transaction))
+
+    patch.set(upkeep.Upkeep, "_fill", fill)
+
+
+class _Late:
+    """A transaction that is begun when it is committed: with what the group says then."""
+
+    def __init__(self, log: Any, name: str) -> None:
+        self._begin = lambda: log.transaction(name)
+        self._sent: list[Any] = []
+
+    def send(self, *what: Any) -> None:
+        self._sent.append(what)
+
+    async def commit(self, inbox_positions: Any) -> None:
+        begun = await self._begin()
+        for what in self._sent:
+            begun.send(*what)
+        await begun.commit(inbox_positions)
+
+    async def abort(self) -> None:
+        """Nothing was begun."""
+
+
+def _checkpoint_by_todays_group(patch: Patch) -> None:
+    real = upkeep.Upkeep._fill
+
+    async def fill(self: Any, transaction: Any) -> None:
+        await transaction.abort()
+        await real(self, _Late(self._log, self._transaction))
+
+    patch.set(upkeep.Upkeep, "_fill", fill)
+
+
+def _keep_no_earlier_checkpoint(patch: Patch) -> None:
+    """Cut the journal and the inbox at the last checkpoint, which a restore may be reading past at this moment."""
+    patch.set(upkeep, "cut_at", lambda done, before_ms: done[-1] if done else None)
 
 
 def _restore_without_positions(patch: Patch) -> None:
@@ -123,6 +182,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("forget a touched row", "11", _forget_a_touched_row),
     Mutant("forget what another owner checkpointed", "11", _forget_what_others_checkpointed),
     Mutant("checkpoint a fuzzy copy", "12", _copy_fuzzily),
+    Mutant("checkpoint by the group of today", "13", _checkpoint_by_todays_group, WENT_AND_CAME_BACK),
     Mutant("trim without a checkpoint", "14", _trim_without_checkpoint),
     Mutant("restore without positions", "15", _restore_without_positions),
     Mutant("lose deletions", "15", _lose_deletions),
