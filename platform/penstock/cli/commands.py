@@ -60,6 +60,10 @@ WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
     "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
 )  # fmt: skip
+HISTORY: Final = (
+    *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys", "events_per_s",
+    "schemas", "log_level",
+)  # fmt: skip
 API: Final = (
     *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "events_per_s", *REGISTRY[:-1],
     "history_url", "log_level",
@@ -88,6 +92,15 @@ def worker(settings: Settings, *, apps: Apps) -> int:
     from penstock.cli.worker import worker as run
 
     return run(settings, apps)
+
+
+@app.command()
+@takes(*HISTORY)
+def history(settings: Settings) -> int:
+    """Follow a group on Kafka into an index, and show its runs and events."""
+    from penstock.cli.history import history as run
+
+    return run(settings)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from penstock.errors import OperatorError
-from penstock.history.process import Options, command
+from penstock.history.process import Options, command, first_line
 
 STOP_S: Final = 5.0
 
@@ -33,6 +33,9 @@ class Child:
         """Start it. It opens the log by itself and tries again while it cannot."""
         # Its own session: a Ctrl-C in the terminal reaches only us, and we end it by closing its input.
         self._process = subprocess.Popen(command(self._options), stdin=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdin is not None
+        self._process.stdin.write(first_line(self._options))
+        self._process.stdin.flush()
 
     def check(self) -> None:
         """Raise OperatorError where it has ended, which it should not."""

@@ -1,9 +1,10 @@
-"""The history as a child process: in dev, folding must not take time from the loop that runs functions.
+"""The history as a child process: folding must not take time from a loop that runs functions or answers reads.
 
-    python -m penstock.history --log-dir DIR --index FILE --group G --lanes N
+    python -m penstock.history (--log-dir DIR | --kafka) --index FILE --group G --lanes N
 
-The parent keeps a pipe to its standard input open and never writes; when that ends, so does this process, however the
-parent died. Nothing is lost by ending at any instant: rows and positions are stored together.
+The parent keeps a pipe to its standard input open; when that ends, so does this process, however the parent died. With
+``--kafka`` the first line that comes through it says how to reach the brokers (JSON of KafkaSettings). Nothing is lost
+by ending at any instant: rows and positions are stored together.
 """
 
 from __future__ import annotations
@@ -15,39 +16,52 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from penstock.errors import PenstockError
+import msgspec
+
+from penstock.errors import LogUnavailable, PenstockError
 from penstock.history.index import Index, prepare
 from penstock.history.service import Follows, History
 from penstock.log.embedded import EmbeddedLog
+from penstock.log.kafka_settings import KafkaSettings
+from penstock.log.port import Log
 from penstock.model.limits import DAY_MS
 from penstock.state.rocksdb import RocksBudget, RocksStore
 
 FAILED = 1
 TRY_AGAIN_S = 0.05
+REACH_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says."""
+    """What is followed into which file: a log in a directory, or on Kafka."""
 
-    log_dir: Path
     index: Path
     follows: Follows
+    log_dir: Path | None = None
+    kafka: KafkaSettings | None = None
 
 
 def command(options: Options) -> list[str]:
-    """The command line that starts the process with these options. Start it with ``stdin=PIPE``."""
+    """The command line that starts the process with these options. Start it with ``stdin=PIPE``, and write
+    ``first_line`` to it."""
     follows = options.follows
     # -P: a file of the user's in the working directory, such as platform/ or queue.py, must not shadow Python's own.
     line = [sys.executable, "-P", "-m", "penstock.history"]
-    line += ["--log-dir", str(options.log_dir), "--index", str(options.index)]
+    line += ["--kafka"] if options.log_dir is None else ["--log-dir", str(options.log_dir)]
+    line += ["--index", str(options.index)]
     line += ["--group", follows.group, "--lanes", str(follows.lanes), "--retention-ms", str(follows.retention_ms)]
     for topic in follows.events:
         line += ["--events", topic]
     return line
+
+
+def first_line(options: Options) -> bytes:
+    """What the process reads first; empty where it needs nothing."""
+    return b"" if options.kafka is None else msgspec.json.encode(options.kafka) + b"\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parsed(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m penstock.history", description="fold a log into a history index")
-    parser.add_argument("--log-dir", type=Path, required=True)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--log-dir", type=Path)
+    where.add_argument("--kafka", action="store_true", help="how to reach it comes on standard input")
     parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--group", required=True)
     parser.add_argument("--lanes", type=int, required=True)
@@ -85,15 +101,25 @@ def _parsed(arguments: Sequence[str] | None) -> Options:
 
 
 async def _follow_until_parent_ends(options: Options) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(_follow(options))
-        await _end_of_input()
-        following.cancel()
+    parent, transport = await _standard_input()
+    try:
+        if options.log_dir is None:
+            told = await parent.readline()
+            if not told:
+                return  # The parent ended before it said anything.
+            options = replace(options, kafka=msgspec.json.decode(told, type=KafkaSettings))
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(_follow(options))
+            while await parent.read(1024):
+                pass
+            following.cancel()
+    finally:
+        transport.close()
 
 
 async def _follow(options: Options) -> None:
     alone = await only_writer(options.index)
-    log = await EmbeddedLog.open(options.log_dir, readonly=True)
+    log = await _opened(options)
     prepare(options.index)
     index = Index(options.index)
     try:
@@ -102,6 +128,28 @@ async def _follow(options: Options) -> None:
         index.close()
         await log.close()
         os.close(alone)
+
+
+async def _opened(options: Options) -> Log:
+    """The log; one on Kafka is waited for."""
+    if options.kafka is None:
+        assert options.log_dir is not None, "a log is a directory, or on Kafka"
+        return await EmbeddedLog.open(options.log_dir, readonly=True)
+    from penstock.log.kafka import KafkaLog, KafkaOptions  # Here: a history of an embedded log needs no client of it.
+
+    while True:
+        try:
+            return await KafkaLog.open(options.kafka, KafkaOptions(name="history"))
+        except LogUnavailable as passing:
+            logging.getLogger(__name__).warning("no brokers, trying again: %s", passing)
+            await asyncio.sleep(REACH_AGAIN_S)
+
+
+async def _standard_input() -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader, transport
 
 
 def scratch(index: Path) -> RocksStore:
@@ -123,14 +171,3 @@ async def only_writer(index: Path) -> int:
             await asyncio.sleep(TRY_AGAIN_S)
         else:
             return handle
-
-
-async def _end_of_input() -> None:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    try:
-        while await reader.read(1024):
-            pass
-    finally:
-        transport.close()

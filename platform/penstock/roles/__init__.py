@@ -1,1 +1,1 @@
-"""The roles of a group on Kafka, each a process of its own: worker, api. Put together as ``dev.py`` puts all in one."""
+"""The roles of a group on Kafka, a process each: worker, api, history. Put together as ``dev.py`` puts all in one."""
