@@ -10,7 +10,7 @@ import pytest
 from penstock.history import trail
 from penstock.history.index import Index
 from penstock.history.queries import Page, RunInFull
-from tests.history.world import AT_ONCE, open_world
+from tests.history.world import AT_ONCE, World, open_world
 
 BACKENDS = pytest.mark.parametrize("backend", ["memory", "embedded"])
 
@@ -33,22 +33,26 @@ SLEEPING = [
 @BACKENDS
 async def test_a_new_history_shows_the_open_runs_whose_start_is_gone(tmp_path: Path, backend: str) -> None:
     async with open_world(backend, tmp_path) as world:
-        event = await world.send("order/placed", 7)
-        run = await world.run_of("first.db", event, _sleeps)
-        await world.until_trimmed_past(await world.ends())
-        queries = await world.fold("new.db")
-        found = queries.run(run)
-        assert found is not None
-        assert (found.run.status, found.run.function, found.run.event) == ("Running", "shop-ship", event)
-        assert (found.run.app, found.run.event_name) == ("shop", "order/placed")
-        assert _steps(found) == SLEEPING
-        seen = queries.event(event)
-        assert seen is not None and seen.data == b'{"n":7}'
-        assert [e.internal_id for e in queries.events(name="order/placed", page=Page(200))[0]] == [event]
-        queries.close()
+        await shows_open_runs_whose_start_is_gone(world)
 
-        await world.cancel(run)
-        await world.run_of("new.db", event, lambda full: full.run.status == "Cancelled" and _steps(full) == SLEEPING)
+
+async def shows_open_runs_whose_start_is_gone(world: World) -> None:
+    event = await world.send("order/placed", 7)
+    run = await world.run_of("first.db", event, _sleeps)
+    await world.until_trimmed_past(await world.ends())
+    queries = await world.fold("new.db")
+    found = queries.run(run)
+    assert found is not None
+    assert (found.run.status, found.run.function, found.run.event) == ("Running", "shop-ship", event)
+    assert (found.run.app, found.run.event_name) == ("shop", "order/placed")
+    assert _steps(found) == SLEEPING
+    seen = queries.event(event)
+    assert seen is not None and seen.data == b'{"n":7}'
+    assert [e.internal_id for e in queries.events(name="order/placed", page=Page(200))[0]] == [event]
+    queries.close()
+
+    await world.cancel(run)
+    await world.run_of("new.db", event, lambda full: full.run.status == "Cancelled" and _steps(full) == SLEEPING)
 
 
 @BACKENDS

@@ -64,8 +64,10 @@ async def nap(ctx: Context) -> int:
 class World:
     """A log, a worker on it, and indexes that follow it."""
 
-    def __init__(self, log: Log, folder: Path, apps: list[App]) -> None:
+    def __init__(self, log: Log, folder: Path, apps: list[App], group: str = GROUP) -> None:
         self.log = log
+        self.group = group
+        self.events = "events" if group == GROUP else f"{group}-events"
         self.folder = folder
         self.apps = apps
         self.sent = 0
@@ -74,7 +76,8 @@ class World:
     async def start(self, settings: LaneSettings = AT_ONCE) -> None:
         parts = WorkerParts(
             log=self.log,
-            group=GROUP,
+            group=self.group,
+            events_topic=self.events,
             lanes=LANES,
             apps=self.apps,
             make_store=lambda lane: MemoryStore(),
@@ -94,7 +97,7 @@ class World:
         now_ms = OsSurroundings().now_ms()
         internal = ulid(now_ms, self.sent.to_bytes(10, "big"))
         event = Envelope(internal, internal, False, name, b'{"n":%d}' % n, now_ms, now_ms)
-        writer = self.log.writer("events", self.sent % LANES)
+        writer = self.log.writer(self.events, self.sent % LANES)
         await writer.append([Produced(encode_envelope(event))])
         await writer.close()
         return internal
@@ -103,10 +106,13 @@ class World:
         """Bring an index up to the log's end; questions to it."""
         index = Index(self.folder / name)
         try:
-            await History(self.log, index, Follows(group=GROUP, lanes=LANES, events=("events",))).catch_up()
+            await History(self.log, index, self.follows()).catch_up()
         finally:
             index.close()
         return Queries(self.folder / name)
+
+    def follows(self) -> Follows:
+        return Follows(group=self.group, lanes=LANES, events=(self.events,))
 
     async def run_of(self, name: str, event: str, fits: Callable[[RunInFull], bool]) -> str:
         """The run of an event, once it is as wanted."""
@@ -144,20 +150,26 @@ class World:
                     await asyncio.sleep(0.02)
 
     async def start_of(self, lane: int) -> int:
-        return await self.log.start_offset(f"{GROUP}.journal", lane)
+        return await self.log.start_offset(f"{self.group}.journal", lane)
 
     async def ends(self) -> dict[int, int]:
-        return {lane: await self.log.end_offset(f"{GROUP}.journal", lane) for lane in range(LANES)}
+        return {lane: await self.log.end_offset(f"{self.group}.journal", lane) for lane in range(LANES)}
 
 
 @asynccontextmanager
 async def open_world(backend: str, folder: Path, apps: list[App] | None = None) -> AsyncIterator[World]:
     """A world with a worker that lives, on a log in memory or on the disk."""
     log: Log = MemoryLog() if backend == "memory" else await EmbeddedLog.open(folder / "log", durability="os")
-    world = World(log, folder, apps or [shop])
-    await world.start()
+    async with living(World(log, folder, apps or [shop])) as world:
+        yield world
+
+
+@asynccontextmanager
+async def living(world: World) -> AsyncIterator[World]:
+    """The world with its worker started; all of it ends in the end."""
     try:
+        await world.start()
         yield world
     finally:
         await world.stop()
-        await log.close()
+        await world.log.close()

@@ -105,6 +105,14 @@ class Fleet:
         until("the api", self.api.ready)
         return self.api
 
+    def history(self, name: str = "history", *flags: str) -> Process:
+        """Start a history on an index of its name."""
+        port = _free_port()
+        line = [*_penstock("history"), "--port", str(port), "--data", str(self.folder / name), *flags]
+        started = self._start(name, line, {}, port)
+        until(name, started.ready)
+        return started
+
     def _start(self, name: str, line: list[str], environ: dict[str, str], port: int) -> Process:
         process = Process(name, line, self.env | environ, self.folder / f"{name}.log", port)
         self.processes.append(process)
