@@ -165,9 +165,8 @@ async def test_new_partitions_of_the_events_topic_are_noticed(
     )
     try:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        await asyncio.to_thread(
-            admin.create_partitions([NewPartitions(f"{group}-events", 3)])[f"{group}-events"].result
-        )
+        (made,) = admin.create_partitions([NewPartitions(f"{group}-events", 3)]).values()
+        await asyncio.to_thread(made.result)
         for partition in range(3):
             await _send(log, f"{group}-events", partition)
         queries = Queries(tmp_path / "history.db")
