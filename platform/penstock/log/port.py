@@ -115,7 +115,8 @@ class Reader(Protocol):
     position: int
 
     async def read(self, *, max_records: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        """The next records in order, at least one unless ``wait_s`` seconds passed without any.
+        """The next records in order, at least one unless ``wait_s`` seconds passed without any, or the position
+        moved over what has no record.
 
         Stops early at ``max_records`` or once ``max_bytes`` of values are reached (always ≥ 1 record).
         Raises OffsetOutOfRange when the position was trimmed away or lies behind the end, Corruption when a
