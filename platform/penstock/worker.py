@@ -375,7 +375,12 @@ class Worker:
         return executor
 
     async def _create_topic(self, topic: str) -> None:
-        """A step publishes to a topic that is not there: make it, as a dev server may."""
+        """A step publishes to a topic that is not there: make it, as a dev server may. Raises ConfigError elsewhere."""
+        if self.parts.make_topics is not None:
+            raise ConfigError(
+                f"topic {topic} is not there: expected it, since a step publishes to it, and a worker makes no topics. "
+                "Make it; the record waits and is sent then."
+            )
         await self.parts.log.create_topics([TopicSpec(topic, 1, retention_ms=self.parts.events_retention_ms)])
         say(LOG, "topic created", topic=topic)
 
