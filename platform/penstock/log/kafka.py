@@ -79,7 +79,9 @@ class KafkaLog:
         self._lane_lines = Lines(lambda: line(settings.lane_producer()), options.producers)
         self._stream_lines = Lines(lambda: line(settings.stream_producer()), 1)
         self._transactions = Transactions(
-            self, lambda: Producer(settings.transactional_producer(f"{settings.client_id}-{options.name}"))
+            self,
+            f"{settings.client_id}-{options.name}",
+            lambda name: Producer(settings.transactional_producer(name)),
         )
         self._pools = {committed: Pool(partial(_reading, settings, committed), loop) for committed in (True, False)}
         self._readers: list[KafkaReader] = []

@@ -56,8 +56,9 @@ class Transacts(Protocol):
 class Transactions:
     """The producer and whose turn it is. Everything that blocks runs in its one thread, in order."""
 
-    def __init__(self, log: Transacts, make: Callable[[], Producer]) -> None:
+    def __init__(self, log: Transacts, id: str, make: Callable[[str], Producer]) -> None:
         self.log = log
+        self._id = id
         self._make = make
         self._producer: Producer | None = None
         self._turn = asyncio.Lock()
@@ -78,14 +79,14 @@ class Transactions:
         except BaseException as error:
             self._turn.release()
             if isinstance(error, KafkaException):
-                raise mapped(error, "a transaction could not be begun") from error
+                raise mapped(error, f"no transaction could be begun with the id {self._id!r}") from error
             raise
         begun = self._unfinished[name] = KafkaTransaction(self, name, producer, (member, metadata))
         return begun
 
     def _begun(self) -> Producer:
         if self._producer is None:
-            producer = self._make()
+            producer = self._make(self._id)
             producer.init_transactions(TRANSACTION_MS / 1000 + REQUEST_S)
             self._producer = producer
         try:

@@ -94,10 +94,14 @@ class Append:
             whole = not self.odd and self.first is not None and self.last - self.first == self.count - 1
             self.future.set_result(self.first if whole else None)
         elif self.error.code() in NOT_WRITTEN and self.first is None and not self.odd:
-            self.future.set_exception(mapped(self.error, "an append was refused; nothing was written"))
+            self.future.set_exception(
+                mapped(self.error, f"an append to {self.writer.place} was refused; nothing was written")
+            )
         else:
             self.future.set_exception(
-                OutcomeUnknown(told(self.error, "an append failed, and may be there all the same"))
+                OutcomeUnknown(
+                    told(self.error, f"an append to {self.writer.place} failed, and may be there all the same")
+                )
             )
 
 
@@ -158,7 +162,9 @@ class Line:
         for append, at_s in self.under_way.items():
             if at_s > since:
                 return
-            append.writer.lost(append, f"no broker answered an append within {self._watchdog_s:g} s")
+            append.writer.lost(
+                append, f"no broker answered an append to {append.writer.place} within {self._watchdog_s:g} s"
+            )
 
     def end(self) -> None:
         """Send nothing more: what is under way is given up, and is unknown to whoever waits for it."""
@@ -212,6 +218,7 @@ class KafkaWriter:
         self._topic = shape.spec.name
         self._kind = shape.spec.kind
         self._partition = partition
+        self.place = f"{self._topic}/{partition}"
         self._loop = asyncio.get_running_loop()
         self._line: Line | None = None
         self._waiting = 0
@@ -258,7 +265,7 @@ class KafkaWriter:
                 self.settled(append)
                 if isinstance(error, BufferError):
                     raise Busy("the producer's queue is full. Nothing was written; try again in a moment.") from error
-                raise mapped(error, "an append was refused; nothing was written") from error
+                raise mapped(error, f"an append to {self.place} was refused; nothing was written") from error
             self._log.give_back(append.size)
             append.size = 0
             self.lost(append, "only some records of an append could be handed over")
