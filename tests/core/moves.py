@@ -12,7 +12,11 @@ from typing import Final, NamedTuple, TypeVar
 
 from penstock.model import limits
 from penstock.model.commands import (
+    AcceptRecord,
+    AdvanceScan,
+    BackfillFunction,
     CancelRun,
+    CancelScan,
     CleanUp,
     Command,
     FireTimer,
@@ -20,15 +24,20 @@ from penstock.model.commands import (
     LoseDispatch,
     NoteDelivered,
     NotePublished,
+    Opening,
     ParkDispatch,
+    ReadRecord,
     Report,
+    ScanRange,
+    ScanStart,
+    SeeTopic,
     TakeMessage,
     Unpark,
 )
 from penstock.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from penstock.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
-from penstock.model.function import AppSpec, CronTrigger, EventTrigger
-from penstock.model.ids import run_id, ulid, ulid_time_ms
+from penstock.model.function import AppSpec, CronTrigger, EventTrigger, Reading, TopicTrigger
+from penstock.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
 from penstock.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
 from tests.core.harness import Harness
 from tests.core.values import (
@@ -55,9 +64,12 @@ BILL: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n")
 TICK: Final = function(home_slug("shop-tick"), CronTrigger(CRON), retries=1)
 ON_FAILURE: Final = function("shop-place-failure", FUNCTION_FAILED, retries=0)
 ON_END: Final = function("shop-audit", EventTrigger(FUNCTION_FINISHED, "event.data.function_id != 'shop-audit'"))
+PAY: Final = "payments"
+FIRST: Final = function("shop-first", TopicTrigger(PAY), retries=0)
+LATE: Final = function("shop-late", TopicTrigger(PAY, since_ms=0), retries=0)
 VERSIONS: Final[tuple[AppSpec | None, ...]] = (
-    app(PLACE_ORDER, BILL, TICK),
-    app(PLACE_ORDER, TICK, ON_FAILURE, ON_END),
+    app(PLACE_ORDER, BILL, TICK, FIRST),
+    app(PLACE_ORDER, TICK, ON_FAILURE, ON_END, FIRST, LATE),
     app(PLACE_ORDER, BILL),
     None,
 )
@@ -254,6 +266,43 @@ def _wait(harness: Harness, move: Move, number: int) -> Command:
     return CleanUp()
 
 
+def _topic(harness: Harness, move: Move, number: int) -> Command:
+    """A look at the foreign topic: with the functions that are there, or one that misses some."""
+    starts = tuple(ScanStart(slug, move.y % 4) for slug in ("shop-first", "shop-late")[: 1 + move.z % 2])
+    return SeeTopic(PAY, 1 + move.x % 2, tuple(Opening(p, 4, starts) for p in range(1 + move.x % 2)))
+
+
+def _read(move: Move, number: int) -> ReadRecord:
+    given = None if move.z % 4 == 3 else event(2_000 + number, PAY, id="known" if move.y % 4 == 1 else "")
+    return ReadRecord(number, Reading(), given, "poison", b"k", b"v")
+
+
+def _record(harness: Harness, move: Move, number: int) -> Command:
+    return AcceptRecord(PAY, move.x % 2, number, (_read(move, number),))
+
+
+def _advance(harness: Harness, move: Move, number: int) -> Command | None:
+    """A page of a scan, from where it is or from elsewhere."""
+    row = _pick([row for _, row in harness.tables.scans.scan(limit=100)], move.x)
+    if row is None:
+        return None
+    begin = row.at if move.y % 4 else move.z
+    reads = tuple(_read(move, max(begin, 0) + n) for n in range(move.z % 3))
+    return AdvanceScan(row.scan, row.partition, begin, max(begin, 0) + move.z % 3 + (move.y % 2), reads)
+
+
+def _backfill(harness: Harness, move: Move, number: int) -> Command:
+    request = ulid(harness.now_ms, number.to_bytes(10, "big"))
+    partitions = [p for p in range(2) if lane_of_source(PAY, p, LANES) == harness.tables.place.lane or move.z % 5 == 4]
+    ranges = tuple(ScanRange(p, move.x % 3, move.y % 60) for p in partitions)
+    return BackfillFunction(("shop-first", "nobody")[move.z % 7 == 6], PAY, ranges, request, request, move.y % 3 - 1)
+
+
+def _cancel_scan(harness: Harness, move: Move, number: int) -> Command:
+    row = _pick([row for _, row in harness.tables.scans.scan(limit=100)], move.x)
+    return CancelScan(row.scan if row is not None else "none", ulid(harness.now_ms, number.to_bytes(10, "big")), -1)
+
+
 MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     *(_event,) * 3,
     *(_answer,) * 8,
@@ -271,5 +320,10 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     _published,
     _version,
     _wait,
+    _topic,
+    _record,
+    *(_advance,) * 2,
+    _backfill,
+    _cancel_scan,
 )
 """Often the moves that make a run go on, else it would not get far."""

@@ -117,8 +117,8 @@ class Story:
         assert fact.lost <= limits.DISPATCHES_LOST_MAX, f"lost too often: {fact}"
 
     def _accept(self, fact: f.EventAccepted, tables: Tables) -> None:
-        if not fact.topic:
-            return
+        if not fact.topic or not fact.seen:
+            return  # A scan comes by later; a foreign record without an id of its own is known by its place alone.
         position = tables.positions.get((fact.topic, fact.partition))
         assert position is None or fact.offset >= position.offset, f"accepted twice: {fact}"
         key = (fact.topic, fact.partition, fact.id)

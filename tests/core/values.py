@@ -6,7 +6,7 @@ from typing import Final
 
 from penstock.model.commands import AcceptEvent, Report, SeeCatalogue
 from penstock.model.event import Envelope
-from penstock.model.function import AppSpec, Backoff, CronTrigger, EventTrigger, FunctionSpec
+from penstock.model.function import AppSpec, Backoff, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger
 from penstock.model.ids import encode_ulid, home_of
 from penstock.model.operations import (
     BodyErrored,
@@ -33,7 +33,7 @@ def home_slug(name: str, lane: int = PLACE.lane) -> str:
     return next(slug for n in range(100) if home_of(slug := f"{name}{n}", LANES) == lane)
 
 
-def function(slug: str, *triggers: EventTrigger | CronTrigger | str, retries: int = 2) -> FunctionSpec:
+def function(slug: str, *triggers: EventTrigger | CronTrigger | TopicTrigger | str, retries: int = 2) -> FunctionSpec:
     """A function; a trigger given as text is the name of an event."""
     given = tuple(EventTrigger(t) if isinstance(t, str) else t for t in triggers)
     return FunctionSpec(slug, slug, given, retries=retries, backoff=FAST)
