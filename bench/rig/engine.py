@@ -62,7 +62,7 @@ class Engine:
         self._brokers = brokers
         self._copies = copies
         self.lanes = lanes
-        self._directory = directory
+        self.directory = directory
         self._durability = durability
         self._on_facts = on_facts
         self._settings = settings or LaneSettings()
@@ -87,8 +87,9 @@ class Engine:
             group=self.group,
             lanes=self.lanes,
             events_topic=self.events_topic,
+            events_retention_ms=self._settings.history_ms,
             apps=[app],
-            make_store=lambda lane: RocksStore(self._directory / "state" / str(lane), budget),
+            make_store=lambda lane: RocksStore(self.directory / "state" / str(lane), budget),
             settings=self._settings,
             make_executor=executors_of(self.pool) if self.pool is not None else None,
             on_facts=self._on_facts,
@@ -101,7 +102,7 @@ class Engine:
 
     async def _open(self) -> EmbeddedLog | KafkaLog:
         if not self._brokers:
-            return await EmbeddedLog.open(self._directory / "log", durability=self._durability)
+            return await EmbeddedLog.open(self.directory / "log", durability=self._durability)
         copies = self._copies
         settings = KafkaSettings(brokers=self._brokers, replication_factor=copies, min_insync=max(copies - 1, 1))
         return await KafkaLog.open(settings, KafkaOptions(name=self.group))
@@ -175,6 +176,11 @@ class ClosedLoop:
                 self._loop.call_soon(self._follow)
             if self._ended >= self._wanted:
                 self._over.set()
+
+    @property
+    def ended(self) -> int:
+        """How many runs have ended since ``run`` was called."""
+        return self._ended
 
     async def run(self, runs: int, within_s: float = 600.0) -> None:
         """Start and end so many runs."""

@@ -30,7 +30,7 @@ from penstock.history import trail
 from penstock.history.fold import QUEUED, RUNNING, Changes, RunChange
 from penstock.history.index import Folded, Index
 from penstock.log.port import Log
-from penstock.log.whole import whole
+from penstock.log.whole import rest
 from penstock.model.function import decode_app_spec
 from penstock.model.ids import is_ulid, lane_of
 from penstock.model.messages import group_topic
@@ -61,22 +61,28 @@ class Base(msgspec.Struct, frozen=True):
 async def load(log: Log, group: str, lane: int, store: Store) -> Base | None:
     """Fill the store with a lane's last checkpoint; None where there never was one.
 
-    Raises LogUnavailable where the topics do not come to rest, which they do when their lane is not checkpointing.
+    The lane goes on checkpointing meanwhile: after the first pass only what has come since is read, until all topics
+    show the same checkpoint. Raises LogUnavailable where they do not.
     """
-    for _ in range(TRIES_MAX):
-        rows = Restore(store)
-        for which in CHECKPOINT_TOPICS:
-            async for page in whole(log, group_topic(group, which), lane):
-                await rows.take(which, [(record.key or b"", record.value) for record in page])
-        marker = rows.marker()
-        if marker is not None:
+    rows = Restore(store)
+    topics = {which: group_topic(group, which) for which in CHECKPOINT_TOPICS}
+    readers = {which: log.reader(topic, lane, await log.start_offset(topic, lane)) for which, topic in topics.items()}
+    try:
+        for _ in range(TRIES_MAX):
+            for which, topic in topics.items():
+                async for page in rest(log, topic, lane, readers[which]):
+                    await rows.take(which, [(record.key or b"", record.value) for record in page])
+            marker = rows.marker()
             start = await log.start_offset(group_topic(group, "journal"), lane)
-            if marker.offset + 1 >= start:
+            if marker is not None and marker.offset + 1 >= start:
                 await rows.finish()
                 return Base(marker, _begin(rows.checkpointed, marker, start))
-        elif rows.empty:
-            return None
-        await asyncio.sleep(TRY_AGAIN_S)
+            if rows.empty:
+                return None
+            await asyncio.sleep(TRY_AGAIN_S)
+    finally:
+        for reader in readers.values():
+            await reader.close()
     raise LogUnavailable(
         f"the compacted topics of lane {lane} of group {group!r} did not show one checkpoint in {TRIES_MAX} tries: "
         "expected the same marker in each. Look at them with: penstock lanes verify."

@@ -140,13 +140,23 @@ class History:
         """Fold everything that is durable now, then return: for tests and offline use instead of ``run``."""
         await self._place_sources()
         for source in sorted(self._sources.values(), key=lambda source: source.is_journal):  # Events come first.
-            await self._stand(source)
-            end = await self._log.end_offset(source.folded.topic, source.folded.partition)
-            reader = self._log.reader(source.folded.topic, source.folded.partition, source.folded.position)
+            while not await self._caught_up(source):
+                pass  # It fell off the journal's start while it was read: begin again from the checkpoint.
+
+    async def _caught_up(self, source: _Source) -> bool:
+        await self._stand(source)
+        at = source.folded
+        end = await self._log.end_offset(at.topic, at.partition)
+        reader = self._log.reader(at.topic, at.partition, at.position)
+        try:
             while reader.position < end:
-                await self._read_once(source, reader, wait_s=0)
+                whole = await self._read_once(source, reader, wait_s=0)
                 await self._store_waiting()
+                if not whole:
+                    return False
+        finally:
             await reader.close()
+        return True
 
     # --- where to read ------------------------------------------------------------------------
 
