@@ -19,6 +19,7 @@ from bench.rig.figures import ROOT
 SHORT = {
     "runs": ["--runs", "30000", "--rounds", "1"],
     "runs_http": ["--runs", "20000", "--rounds", "1"],
+    "runs_kafka": ["--runs", "30000", "--rounds", "1", "--copies", "1"],
     "latency": ["--runs", "100"],
     "intake": ["--seconds", "4"],
     "timers": ["--n", "30000", "--wakes", "20000"],

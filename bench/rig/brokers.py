@@ -8,18 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bench.rig.figures import ROOT
-
-START: Final = "start"
-"""Given as ``--brokers``: start one for this bench."""
 
 
 @contextmanager
 def brokers(named: str, directory: Path, *, nodes: int = 1) -> Iterator[tuple[str, list[int]]]:
     """(bootstrap servers, process ids): those that are named (no ids), or so many started in ``directory``."""
-    if named not in ("", START):
+    if named:
         yield named, []
         return
     _broker("start", directory, str(nodes), "--load", "--with", str(os.getpid()))
