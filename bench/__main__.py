@@ -29,6 +29,7 @@ SHORT = {
     "skipping": ["--events", "150000"],
     "producer": ["--events", "100000", "--rounds", "1"],
     "steady": ["--minutes", "2"],
+    "history": ["--runs", "20000", "--rounds", "1"],
 }
 COLUMNS = ("value", "unit", "p50_ms", "p99_ms", "c", "durability", "cpu_s_per_1000_runs", "others_cores")
 
