@@ -7,14 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases.on_kafka import FleetServer
 from tests.cases.server import Server
+from tests.kafka.broker import kafka
+
+__all__ = ["kafka"]
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+SCHEMAS = str(Path(__file__).parents[2] / "schemas" / "events")
+
+
+@pytest.fixture(scope="session", params=["embedded", "kafka"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same cases on one machine, and on a fleet: a worker, an api and a history of a group on a real broker."""
     folder = tmp_path_factory.mktemp("cases")
-    schemas = str(Path(__file__).parents[2] / "schemas" / "events")
-    running = Server(folder / "data", flags=("--lanes", "2", "--schemas", schemas)).start()
+    running: Server
+    if request.param == "kafka":
+        running = FleetServer(request.getfixturevalue("kafka"), folder, flags=("--schemas", SCHEMAS)).start()
+    else:
+        running = Server(folder / "data", flags=("--lanes", "2", "--schemas", SCHEMAS)).start()
     yield running
     assert running.stop() == 0, running.output.read_text()[-4000:]
 

@@ -98,6 +98,10 @@ class Server:
         assert status == 200, answer
         return str(answer["ids"][0])
 
+    def metrics(self) -> str:
+        """What is measured, of every process."""
+        return str(self.get("/metrics")[1])
+
     def runs_of(self, event: str) -> list[dict[str, Any]]:
         status, answer = self.get(f"/v1/events/{event}/runs")
         return list(answer["data"]) if status == 200 else []

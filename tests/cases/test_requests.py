@@ -34,7 +34,7 @@ def test_invoking_an_unknown_function_says_so(server: Server) -> None:
 
 def test_metrics_count_what_happened(server: Server) -> None:
     server.does("cases/sequence")
-    text = server.get("/metrics")[1]
+    text = server.metrics()
     assert 'penstock_runs_finished_total{function="cases-sequence",status="completed"}' in text
     assert "penstock_journal_append_seconds_count" in text
 

@@ -23,7 +23,7 @@ def test_records_of_a_topic_start_a_function_and_a_backfill_starts_it_again(serv
     server.until("six runs", lambda: len(_ended(server)) == 6)
     scan = told["data"]["scan"]
     assert server.ask("POST", BACKFILL, {"topic": "cases.foreign", "scan": scan})[0] == 200  # Asked again: nothing new.
-    (row,) = [one for one in server.get("/api/scans")[1]["data"] if one["scan"] == scan]
+    (row,) = server.until("the end of the scan", lambda: _scans(server, scan, "Completed"))
     assert (row["status"], row["runs_started"], row["at"], row["purpose"]) == ("Completed", 3, 4, "backfill")
     assert server.ask("DELETE", f"/api/scans/{scan}")[0] == 404  # It is over.
     assert len(_ended(server)) == 6
@@ -38,3 +38,7 @@ def test_a_backfill_that_cannot_be_is_refused_with_what_to_do(server: Server) ->
 
 def _ended(server: Server) -> list[dict[str, Any]]:
     return [run for run in server.get(CONSUME)[1]["data"] if run["status"] == "Completed"]
+
+
+def _scans(server: Server, scan: str, status: str) -> list[dict[str, Any]]:
+    return [one for one in server.get("/api/scans")[1]["data"] if (one["scan"], one["status"]) == (scan, status)]

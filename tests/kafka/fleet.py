@@ -25,6 +25,7 @@ from penstock.wire.journal import Validity, decode_record
 from tests.kafka.broker import Broker, fresh
 
 ROOT = Path(__file__).parents[2]
+APP = "tests.kafka.fleet_app:app"
 WAIT_S = 60.0
 SESSION_S = 6
 
@@ -88,10 +89,12 @@ class Fleet:
         made = subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
 
-    def worker(self, name: str, *, wait: bool = True, flags: tuple[str, ...] = (), **environ: str) -> Process:
+    def worker(
+        self, name: str, *, target: str = APP, wait: bool = True, flags: tuple[str, ...] = (), **environ: str
+    ) -> Process:
         """Start a worker, and wait until its lanes are live."""
         port = _free_port()
-        line = [*_penstock("worker", "tests.kafka.fleet_app:app"), "--name", name, "--probes-port", str(port)]
+        line = [*_penstock("worker", target), "--name", name, "--probes-port", str(port)]
         line += ["--data", str(self.folder / name), *flags]
         started = self._start(name, line, {"FLEET_WORKER": name, **environ}, port)
         if wait:
@@ -197,6 +200,12 @@ def ask(url: str, body: object = None) -> tuple[int, Any]:
         return error.code, json.loads(error.read() or b"null")
     except OSError:
         return 0, None
+
+
+def fetched(url: str) -> str:
+    """The text at a URL."""
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return str(answer.read().decode())
 
 
 def until(what: str, look: Callable[[], Any], within_s: float = WAIT_S) -> Any:

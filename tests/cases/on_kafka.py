@@ -1,0 +1,56 @@
+"""The server of the cases as a fleet on a real broker: one worker, one history, one api that hands reads on to it."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.cases.server import Server
+from tests.kafka.broker import Broker
+from tests.kafka.fleet import Fleet, fetched, until
+
+TARGET = "tests.cases.app:app"
+FOREIGN = ("cases-out", "cases.foreign")
+"""Topics that functions write to: on Kafka somebody makes them, in dev the server does."""
+
+
+class FleetServer(Server):
+    """Spoken to as any server; ``process`` and ``output`` are the worker's."""
+
+    def __init__(self, kafka: Broker, folder: Path, *, flags: tuple[str, ...] = ()) -> None:
+        super().__init__(folder / "data", TARGET, flags=flags)
+        self.fleet = Fleet(kafka, folder, lanes=2)
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        for gone in admin.delete_topics(list(FOREIGN)).values():
+            gone.exception()  # Where an earlier run has left none, there is nothing to delete.
+        for topic in FOREIGN:
+            until(f"topic {topic}", partial(_made, admin, topic))
+
+    def start(self) -> FleetServer:
+        worker = self.fleet.worker("worker", target=TARGET, CASES_NOTES=str(self.notes))
+        self.process, self.output = worker.popen, worker.output
+        history = self.fleet.history()
+        self.port = self.fleet.door("--history-url", history.url, *self.flags).port
+        return self
+
+    def metrics(self) -> str:
+        return "\n".join(fetched(f"{process.url}/metrics") for process in self.fleet.processes)
+
+    def stop(self) -> int:
+        """All of them in good order; the first exit code that is not 0."""
+        for process in reversed(self.fleet.processes):
+            process.signal(signal.SIGTERM)
+        codes = [process.ended(60) for process in self.fleet.processes]
+        return next((code for code in codes if code), 0)
+
+    def close(self) -> None:
+        self.fleet.close()
+
+
+def _made(admin: AdminClient, topic: str) -> bool:
+    """Whether it was made empty; not while the old one is still going."""
+    (made,) = admin.create_topics([NewTopic(topic, 1, 1)]).values()
+    return made.exception() is None
