@@ -121,14 +121,14 @@ class LayeredTable(Generic[K, R]):
 
     def _writers(self) -> tuple[Callable[[K, R], None], Callable[[K, R], None]]:
         """``put`` and ``add`` as closures: they are called ten times a run, and each attribute of self costs a look."""
-        live, flight, absent = self._live, self.flight, self._absent
+        live, flight = self._live, self.flight
 
         def put(key: K, row: R, /) -> None:
             live[key] = flight[key] = row
 
         def add(key: K, row: R, /) -> None:
             if key not in live:  # Else its deletion may still be on the way to the store, which has it.
-                absent.add(key)
+                self._absent.add(key)
             live[key] = flight[key] = row
 
         if not self.spec.whole:
@@ -204,8 +204,7 @@ class LayeredTable(Generic[K, R]):
         """A flush begins: what is acknowledged now is what it writes; later promotes gather in a new overlay."""
         assert not self.frozen, f"table {self.spec.name}: a flush began before the last one had ended"
         self.frozen, self.overlay = self.overlay, {}
-        self.frozen_absent = self._absent.copy()
-        self._absent.clear()  # And not a new one: ``add`` knows this one.
+        self.frozen_absent, self._absent = self._absent, set()
 
     def thaw(self) -> None:
         """The flush failed: what it was to write is to be written again."""
