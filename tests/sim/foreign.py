@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TOPIC = "pay"
 FIRST, LATE = "pay-first", "late-second"
 PARTITIONS_MAX = 4
-SHARE_OF_WORLDS = 0.5
+SHARE_OF_WORLDS = 0.3
 
 
 class Foreign:

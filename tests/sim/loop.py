@@ -34,6 +34,7 @@ class Process:
         self.dead = False
         self.fuse = -1
         self.action_fuse = -1
+        self._held: list[Handle] | None = None
         self._on_death = on_death
         self.context = contextvars.copy_context()
         self.context.run(PROCESS.set, self)
@@ -43,6 +44,29 @@ class Process:
         if not self.dead:
             self.dead = True
             self._on_death(how)
+
+    def freeze(self) -> None:
+        """As after SIGSTOP: what becomes due is not run. The world goes on."""
+        self._held = []
+
+    def thaw(self, loop: SimLoop) -> None:
+        """As after SIGCONT: it goes on where it was, and knows nothing of the time between."""
+        held, self._held = self._held, None
+        loop.run_late(held or [])
+
+    def may_run(self, handle: Handle) -> bool:
+        """Whether a callback of it runs now."""
+        if self.dead:
+            return False
+        if self._held is not None:
+            self._held.append(handle)
+            return False
+        if self.fuse > 0:
+            self.fuse -= 1
+            if self.fuse == 0:
+                self.kill("between two callbacks")
+                return False
+        return True
 
     def act(self) -> None:
         """Something that the world sees is about to be done: maybe it never is."""
@@ -82,20 +106,6 @@ class Handle:
 
     def when(self) -> float:
         return self.when_s
-
-
-def _may_run(context: contextvars.Context) -> bool:
-    process = context.get(PROCESS)
-    if process is None:
-        return True
-    if process.dead:
-        return False
-    if process.fuse > 0:
-        process.fuse -= 1
-        if process.fuse == 0:
-            process.kill("between two callbacks")
-            return False
-    return True
 
 
 class SimTask(asyncio.Task[Any]):
@@ -154,6 +164,10 @@ class SimLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, (when, mixed, self._numbers, handle))
         return handle
 
+    def run_late(self, handles: list[Handle]) -> None:
+        """What was due while its process stood still."""
+        self._due.extend(handles)
+
     def _run_once(self) -> None:
         """One turn: everything that is due, and of what that makes due nothing yet."""
         due, timers = self._due, self._timers
@@ -170,7 +184,10 @@ class SimLoop(asyncio.BaseEventLoop):
             due.append(heapq.heappop(timers)[3])
         for _ in range(len(due)):
             handle = due.popleft()
-            if not handle.cancelled_ and _may_run(handle.context):
+            if handle.cancelled_:
+                continue
+            process = handle.context.get(PROCESS)
+            if process is None or process.may_run(handle):
                 try:
                     handle.context.run(handle.callback, *handle.args)
                 except BaseException as error:

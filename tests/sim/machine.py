@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import OperatorError
 from penstock.execute.local import LocalExecutor, LocalSettings
 from penstock.execute.port import RunSource
+from penstock.log.faults import Fate
 from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from penstock.sdk.app import App
 from penstock.state.memory import MemoryDisk
@@ -222,6 +224,19 @@ class Machine:
             for append in writer._unwritten:
                 if len(append.records) > 1 and writer._partition.spec.name.endswith(".journal"):
                     append.records = append.records[: chaos.randint(1, len(append.records))]
+
+    def lanes_held(self) -> list[int]:
+        """The lanes that the group says are this machine's."""
+        member = self.client._membership
+        return sorted(member.group.held_by(member.member)) if member is not None and member.member is not None else []
+
+    def break_writers(self, chaos: Random) -> None:
+        """Nothing that is under way has a known outcome; some of it will be there, some never."""
+        for writer in self.client._writers:
+            for append in writer._unanswered:
+                append.verdict = replace(append.verdict, fate=Fate.UNKNOWN)
+            for append in writer._unwritten:
+                append.dropped = append.dropped or chaos.random() < 0.5
 
     def _back(self) -> None:
         if not self.up and not self.world.over:

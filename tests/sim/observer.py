@@ -6,7 +6,7 @@ a lane must restore to), and keeps what the final checks compare with the topics
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.lane.restore import apply
@@ -90,6 +90,7 @@ class Observer:
         self.refused: list[f.CommandRefused] = []
         self.started_on: dict[tuple[str, int, str, str], str] = {}
         self.scans: list[f.ScanStarted] = []
+        self.gaps: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
         self.opened: set[tuple[str, int]] = set()
         self.counts: Counter[str] = Counter()
         self.void = 0
@@ -295,6 +296,12 @@ class Observer:
     def scan_started(self, lane: Lane, fact: f.ScanStarted) -> None:
         self.scans.append(fact)
 
+    def source_gap(self, lane: Lane, fact: f.SourceGap) -> None:
+        start = self._world.cluster.partitions[fact.topic, fact.partition].start
+        if fact.topic != "events" or not fact.from_offset < fact.to_offset <= start:
+            self._world.violate("a gap names what is lost, and only that (rule 18)", f"{fact}, there from {start}")
+        self.gaps[fact.topic, fact.partition].append((fact.from_offset, fact.to_offset))
+
     def fenced(self, lane: Lane, fact: f.LaneFenced) -> None:
         lane.owners.append(lane.validity.owner)
         for machine in self._world.machines:
@@ -324,4 +331,5 @@ _CHECKS: dict[type, Any] = {
     f.CommandRefused: Observer.command_refused,
     f.ScanStarted: Observer.scan_started,
     f.LaneFenced: Observer.fenced,
+    f.SourceGap: Observer.source_gap,
 }

@@ -32,6 +32,9 @@ class Storms:
             (6.0, self._compact),
             (2.0 if world.later else 0.0, self._deploy),
             (1.0, self._stop),
+            (weather.freezes, self._freeze),
+            (weather.broken, self._break_producer),
+            (weather.deleted, self._delete),
         ]
         rates = [rate for rate, _ in deeds]
         while world.loop.now_s < ends_s:
@@ -83,6 +86,41 @@ class Storms:
             stop = world.loop.create_task(worker.stop(grace_s), context=process.context.copy())
             await asyncio.wait([stop, machine.died], return_when="FIRST_COMPLETED", timeout=10)
             process.kill("stopped")
+
+    async def _freeze(self) -> None:
+        """A process stands still, longer than the group waits for it, and goes on as if nothing had been: a zombie."""
+        world, chaos = self._world, self._world.chaos
+        machine = chaos.choice(world.machines)
+        process, others = machine.process, [one for one in world.machines if one is not machine]
+        if not machine.up or machine.worker is None:
+            return
+        world.trace("%s: stands still", process.name)
+        process.freeze()
+        await asyncio.sleep(chaos.random() * 2)
+        for lane in machine.lanes_held() if others else ():
+            if chaos.random() < 0.8:
+                other = chaos.choice(others)
+                world.trace("lane %d goes from %s, not heard of, to %s", lane, machine.name, other.name)
+                await world.cluster.steal(lane, other.name)
+        await asyncio.sleep(chaos.random() ** 2 * 6)
+        world.trace("%s: goes on", process.name)
+        process.thaw(world.loop)
+
+    async def _break_producer(self) -> None:
+        """The one producer of a process's lanes fails: of nothing that is under way does it learn the outcome."""
+        world, chaos = self._world, self._world.chaos
+        machine = chaos.choice(world.machines)
+        if machine.up and machine.worker is not None:
+            world.trace("%s: its producer breaks", machine.process.name)
+            machine.break_writers(chaos)
+
+    async def _delete(self) -> None:
+        """The owner of the events topic deletes records, read or not (``delete_records``, or a short retention)."""
+        world, chaos = self._world, self._world.chaos
+        partition = world.cluster.partitions["events", chaos.randrange(world.lanes)]
+        before = chaos.randint(partition.start, partition.end)
+        world.trace("events/%d is deleted below %d of %d", partition.number, before, partition.end)
+        partition.trim(before)
 
     async def _deploy(self) -> None:
         """A newer version of the code, on processes from now on; the first of them registers the app."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 from tests.sim.mutants.mutant import Mutant
 from tests.sim.mutants.table import MUTANTS, SEEDS_MAX
+from tests.sim.rules import KEPT_ELSEWHERE
 from tests.sim.world import simulate
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +53,13 @@ def test_a_fault_is_gone_when_its_world_is_over() -> None:
         with mutant.at_work():
             pass
     assert not simulate(0).violations
+
+
+def test_every_rule_has_a_fault_that_is_noticed_or_a_test_elsewhere() -> None:
+    rules = set(re.findall(r"^(\d+a?)\. \*\*", (ROOT / "docs/lanes.md").read_text(), re.MULTILINE))
+    broken_here = {mutant.rule for mutant in MUTANTS}
+    assert rules - broken_here - KEPT_ELSEWHERE.keys() == set(), "rules that nothing keeps"
+    assert KEPT_ELSEWHERE.keys() <= rules - broken_here, "rules that have a fault by now, or are none"
+    for where in KEPT_ELSEWHERE.values():
+        path, _, name = where.partition("::")
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{where} is not there"

@@ -33,10 +33,18 @@ class Weather:
     outages: float
     torn: bool
     parts: bool
+    late: float
+    wrong: float
+    freezes: float  # a minute, as those before
+    broken: float
+    deleted: float
+    forgetful: bool  # Tombstones go early.
 
     @classmethod
-    def draw(cls, rng: Random) -> Weather:
-        def some(chance: float, low: float, high: float) -> float:
+    def draw(cls, rng: Random, kafka: Random) -> Weather:
+        """``kafka`` draws what came later, so that older seeds have the worlds they had."""
+
+        def some(chance: float, low: float, high: float, rng: Random = rng) -> float:
             return rng.uniform(low, high) if rng.random() < chance else 0.0
 
         return cls(
@@ -54,15 +62,22 @@ class Weather:
             outages=some(0.3, 1, 4),
             torn=rng.random() < 0.4,
             parts=rng.random() < 0.3,
+            late=some(0.25, 0.0, 0.03, kafka),
+            wrong=some(0.25, 0.0, 0.05, kafka),
+            freezes=some(0.4, 1, 8, kafka),
+            broken=some(0.25, 1, 10, kafka),
+            deleted=some(0.2, 1, 6, kafka),
+            forgetful=kafka.random() < 0.3,
         )
 
 
 class SimFaults:
     """The verdicts of one world. ``calm`` ends all of it."""
 
-    def __init__(self, weather: Weather, rng: Random) -> None:
+    def __init__(self, weather: Weather, rng: Random, kafka: Random) -> None:
         self._weather = weather
         self._rng = rng
+        self._kafka = kafka
         self.calm = True
         self.outage = False
 
@@ -82,6 +97,12 @@ class SimFaults:
             return Verdict(fate=Fate.REFUSED, written_after_s=None, answered_after_s=answered_s)
         roll -= weather.refused
         fate = Fate.WITHOUT_OFFSET if roll < weather.odd_offset else Fate.ACKNOWLEDGED
+        if weather.wrong and self._kafka.random() < weather.wrong:
+            fate = Fate.WRONG_OFFSET
+        if weather.late and self._kafka.random() < weather.late:
+            # It takes so long that the lane may have another owner by then, whose fence lies before it, or behind.
+            written_s += self._kafka.random() ** 2 * 5
+            answered_s = written_s + self._kafka.random() ** 2 * 5
         return Verdict(fate=fate, written_after_s=written_s, answered_after_s=answered_s)
 
     def _unknown(self, written_s: float, answered_s: float) -> Verdict:

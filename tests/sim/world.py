@@ -20,8 +20,10 @@ from typing import Any
 from penstock.execute import failures
 from penstock.lane import scanning
 from penstock.lane.settings import LaneSettings
+from penstock.log import memory_partition
 from penstock.log.group_topics import topics_of
 from penstock.log.memory import MemoryCluster
+from penstock.log.port import Produced
 from penstock.model import limits
 from penstock.model.ids import lane_of
 from penstock.model.messages import group_topic
@@ -53,7 +55,7 @@ class World:
         rng = Random(seed)
         self.chaos = Random(f"{seed}/chaos")
         self.delays = Random(f"{seed}/delays")
-        self.weather = Weather.draw(rng)
+        self.weather = Weather.draw(rng, Random(f"{seed}/kafka"))
         self.lanes = rng.choice([2, 2, 3])
         self.machine_names = ["a", "b"] if rng.random() < 0.6 else ["a"]
         self.hostile_s = rng.uniform(4, 18)
@@ -69,6 +71,8 @@ class World:
         self._rng = rng
         self._inbox: dict[tuple[int, int], set[int]] = {}
         self._inboxes_attached: set[int] = set()
+        self.written: dict[int, list[Produced]] = {}
+        """The records of each partition of the events topic from its first on, deleted since or not."""
 
     def run(self) -> None:
         """From the beginning to the last check."""
@@ -92,6 +96,8 @@ class World:
             small.append((limits, "RECORD_FACTS_MAX", 3))
         if self.weather.torn:
             small += [(flush, "FLUSH_BATCH_CHANGES_MAX", 12), (checkpoint, "CHUNK_ROWS", 4)]
+        if self.weather.forgetful:
+            small.append((memory_partition, "TOMBSTONE_KEPT_MS", 15_000))
         return small
 
     def true_ms(self) -> int:
@@ -135,8 +141,8 @@ class World:
             return True
         if topic != "events" or not offset:
             return False
-        records, _ = self.cluster.partitions[topic, int(partition)].read(int(offset), 1, 1)
-        return bool(records) and records[0].value == POISON
+        written = self.written[int(partition)]
+        return int(offset) < len(written) and written[int(offset)].value == POISON
 
     # --- the course of things -----------------------------------------------------------------
 
@@ -144,7 +150,7 @@ class World:
         self.loop = loop
         self.context = contextvars.copy_context()
         self._ended: asyncio.Future[None] = loop.create_future()
-        self.faults = SimFaults(self.weather, Random(f"{self.seed}/faults"))
+        self.faults = SimFaults(self.weather, Random(f"{self.seed}/faults"), Random(f"{self.seed}/late"))
         self.cluster = MemoryCluster(now_ms=self.true_ms, faults=self.faults)
         self.observer = Observer(self, GROUP, self.lanes)
         self.ledger = Ledger(self)
@@ -183,6 +189,7 @@ class World:
         self.observer.attach()
         for lane in range(self.lanes):
             self._watch_inbox(lane)
+            self._watch_events(lane)
         self._watch_functions()
 
     def _watch_functions(self) -> None:
@@ -210,6 +217,16 @@ class World:
                 found = decode_inbox(record.value)
                 if found.from_lane >= 0:
                     self._inbox.setdefault((lane, found.from_lane), set()).add(found.seq)
+            return write(records, now_ms)
+
+        partition.append = append  # type: ignore[method-assign]
+
+    def _watch_events(self, number: int) -> None:
+        partition = self.cluster.partitions["events", number]
+        write, written = partition.append, self.written.setdefault(number, [])
+
+        def append(records: Any, now_ms: int) -> int:
+            written.extend(records)
             return write(records, now_ms)
 
         partition.append = append  # type: ignore[method-assign]

@@ -7,7 +7,9 @@ from typing import Any
 from penstock.core import events as core_events
 from penstock.core import seen
 from penstock.execute.local import LocalExecutor
+from penstock.lane import lane as lane_lane
 from penstock.lane import sources, subscriptions
+from penstock.model.commands import NoteGap
 from penstock.model.ids import lane_of_source
 from tests.sim.mutants.mutant import Mutant, Patch
 
@@ -63,8 +65,19 @@ def _lose_what_has_no_code(patch: Patch) -> None:
     patch.set(LocalExecutor, "_enter", enter)
 
 
+def _skip_gaps_silently(patch: Patch) -> None:
+    real = lane_lane.Lane.submit
+
+    def submit(self: Any, command: Any) -> None:
+        if not isinstance(command, NoteGap):
+            real(self, command)
+
+    patch.set(lane_lane.Lane, "submit", submit)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("open sources silently", "18", _open_sources_silently),
+    Mutant("pass over lost records silently", "18", _skip_gaps_silently),
     Mutant("remember no ids", "19", _remember_no_ids),
     Mutant("give runs random ids", "20", _random_run_ids),
     Mutant("stop on a poison record", "22", _stop_on_poison),

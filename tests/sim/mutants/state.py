@@ -182,6 +182,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("forget a touched row", "11", _forget_a_touched_row),
     Mutant("forget what another owner checkpointed", "11", _forget_what_others_checkpointed),
     Mutant("checkpoint a fuzzy copy", "12", _copy_fuzzily),
+    Mutant("checkpoint whoever owns the lane", "13", _checkpoint_for_anybody, WENT_AND_CAME_BACK),
     Mutant("checkpoint by the group of today", "13", _checkpoint_by_todays_group, WENT_AND_CAME_BACK),
     Mutant("trim without a checkpoint", "14", _trim_without_checkpoint),
     Mutant("restore without positions", "15", _restore_without_positions),
