@@ -118,7 +118,10 @@ class Storms:
         """The owner of the events topic deletes records, read or not (``delete_records``, or a short retention)."""
         world, chaos = self._world, self._world.chaos
         partition = world.cluster.partitions["events", chaos.randrange(world.lanes)]
-        before = chaos.randint(partition.start, partition.end)
+        if chaos.random() < 0.5:  # Often nobody has read the latest.
+            chaos.choice(world.machines).process.kill("killed before records are deleted")
+            await asyncio.sleep(chaos.random() * 4)
+        before = partition.end if chaos.random() < 0.5 else chaos.randint(partition.start, partition.end)
         world.trace("events/%d is deleted below %d of %d", partition.number, before, partition.end)
         partition.trim(before)
 
