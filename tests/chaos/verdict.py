@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.functions import FAILS_ONCE, SHAPES, TOLD, Line
+from tests.chaos.halts import Halts
 from tests.chaos.sender import Sent
 
 WORKER_LOST = "WorkerLost"
@@ -81,8 +82,11 @@ def started_twice(sent: Sequence[Sent], runs: dict[str, RunLines]) -> list[str]:
     return wrong
 
 
-def out_of_order(runs: dict[str, RunLines]) -> list[str]:
-    """Steps that began (again) after a step behind them had begun; results that were not what was recorded."""
+def out_of_order(runs: dict[str, RunLines], halts: Halts | None = None) -> list[str]:
+    """Steps that began (again) after a step behind them had begun; results that were not what was recorded.
+
+    ``halts`` excuse the first, where the process was halted and had just gone on; never the second.
+    """
     wrong = []
     for run in runs.values():
         layer_of = {step: number for number, layer in enumerate(SHAPES[run.function]) for step in layer}
@@ -96,7 +100,8 @@ def out_of_order(runs: dict[str, RunLines]) -> list[str]:
             if layer is None:
                 wrong.append(f"run {run.run} ran a step it does not have: {line.step}")
                 continue
-            if layer < reached:
+            excused = halts is not None and halts.excuses(line.pid, line.at_ns)
+            if layer < reached and not excused:
                 wrong.append(f"run {run.run} ran step {line.step} again (line {place}) after layer {reached} had begun")
             reached = max(reached, layer)
             missing = {s for n, steps in enumerate(SHAPES[run.function]) if n < layer for s in steps} - set(line.given)

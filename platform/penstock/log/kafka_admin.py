@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -244,9 +245,15 @@ class Admin:
         self._seen(lambda: settings.items() <= self._settings(kind, [name])[name].items())
 
     def _seen(self, is_there: Callable[[], bool]) -> None:
-        """Wait until what the controller has decided is what a broker says: it hears of it a moment later."""
+        """Wait until what the controller has decided is what brokers say: each hears of it a moment later.
+
+        Of several brokers one may know it already and the next one that is asked not yet.
+        """
         until = time.monotonic() + ANSWER_S
-        while not is_there() and time.monotonic() < until:
+        while time.monotonic() < until:
+            with suppress(Absent):
+                if is_there():
+                    return
             time.sleep(POLL_S)
 
     def _answer(self, doing: str, future: Future[Answer]) -> Answer:

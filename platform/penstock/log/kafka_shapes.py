@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +38,7 @@ MOVING: Final = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
     }
 )
+NONE_AT_THAT_TIME: Final = -1
 RECORD_MARGIN_BYTES: Final = 1_024
 """What the brokers count of a batch besides its records."""
 
@@ -132,10 +134,13 @@ class Shapes:
         async def ask() -> None:
             asked = {TopicPartition(*key): where for key in partitions if key not in found}
             for place, future in self.admin.list_offsets(asked, isolation_level=level).items():
-                found[place.topic, place.partition] = (await asyncio.wrap_future(future)).offset
+                offset = (await asyncio.wrap_future(future)).offset
+                if offset < NONE_AT_THAT_TIME:  # Seen while leaders change: an answer without an error or an offset.
+                    raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
+                found[place.topic, place.partition] = offset
 
         try:
-            await _again(ask)
+            await self._again(ask, {topic for topic, _ in partitions})
         except KafkaException as error:
             names = ", ".join(f"{topic}/{partition}" for topic, partition in partitions)
             raise mapped(error, f"{names} did not say where it begins and ends") from error
@@ -144,7 +149,7 @@ class Shapes:
     async def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """Remove the records below an offset; at most up to the end."""
         try:
-            await _again(partial(self._delete, topic, partition, offset))
+            await self._again(partial(self._delete, topic, partition, offset), {topic})
         except KafkaException as error:
             if error_of(error).code() != KafkaError.OFFSET_OUT_OF_RANGE:
                 raise mapped(error, f"{topic}/{partition} was not trimmed") from error
@@ -155,6 +160,33 @@ class Shapes:
     async def _delete(self, topic: str, partition: int, offset: int) -> None:
         for future in self.admin.delete_records([TopicPartition(topic, partition, offset)]).values():
             await asyncio.wrap_future(future)
+
+    async def _again(self, ask: Callable[[], Awaitable[None]], topics: Collection[str]) -> None:
+        """Ask again, ever more slowly, while the answer is that the partition has no leader yet, or another one.
+
+        The library asks whom it remembers, for ever: after an answer of that kind it has to be told to look again.
+        """
+        loop, wait_s = asyncio.get_running_loop(), ASK_AGAIN_S
+        until = loop.time() + ASKED_FOR_S
+        while True:
+            try:
+                await ask()
+                return
+            except KafkaException as error:
+                if error_of(error).code() not in MOVING or loop.time() > until:
+                    raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, 1.0)
+            await self._forget_leaders(topics, wholly=wait_s >= 1.0)
+
+    async def _forget_leaders(self, topics: Collection[str], *, wholly: bool) -> None:
+        """Have the admin client learn anew who leads these topics; ``wholly``: by beginning with nothing."""
+        if wholly:
+            self.admin = AdminClient(self._settings.admin())
+            return
+        for topic in topics:
+            with suppress(KafkaException):
+                await asyncio.to_thread(self.admin.list_topics, topic, LOOK_S)
 
     def _ask(self, topic: str) -> tuple[Future[Any], Future[Any]]:
         resource = ConfigResource(ResourceType.TOPIC, topic)
@@ -187,18 +219,3 @@ class Shapes:
             replication_factor=settings.replication_factor,
             config=dict(config),
         )
-
-
-async def _again(ask: Callable[[], Awaitable[None]]) -> None:
-    """Ask again, ever more slowly, while the answer is that the partition has no leader yet."""
-    loop, wait_s = asyncio.get_running_loop(), ASK_AGAIN_S
-    until = loop.time() + ASKED_FOR_S
-    while True:
-        try:
-            await ask()
-            return
-        except KafkaException as error:
-            if error_of(error).code() not in MOVING or loop.time() > until:
-                raise
-        await asyncio.sleep(wait_s)
-        wait_s = min(wait_s * 2, 1.0)

@@ -1,0 +1,148 @@
+"""What is done to a fleet while it works, one thing after another: chance says what, and how long the pause is.
+
+    kill     a worker, an api or the history by SIGKILL; sometimes its disk is lost too
+    zombie   a worker is halted for longer than its session, and goes on
+    leave    a worker is asked to go (SIGTERM) and must go in order; sometimes two, so that one is left
+    broker   a broker is killed or halted, and comes back
+
+At most one broker is hurt at a time, since two of three would rightly stop everything; and never all workers for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.chaos.halts import Halts
+from tests.chaos.on_kafka.fleet import SESSION_S, Fleet, Member
+
+
+@dataclass
+class Storm:
+    """Hurts a fleet until ``stop``. ``did`` counts what was done; ``wrong`` is what must not happen meanwhile."""
+
+    fleet: Fleet
+    dice: random.Random
+    pause_s: tuple[float, float]
+    say: Callable[[str], None]
+    did: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    halts: Halts = field(default_factory=Halts)
+    _stopping: bool = False
+
+    async def run(self) -> None:
+        """Until ``stop``; then everything that was taken away is back."""
+        acts: list[tuple[Callable[[], Awaitable[str]], int]] = [
+            (self._kill_worker, 30),
+            (self._zombie, 18),
+            (self._leave, 14),
+            (self._scale, 6),
+            (self._kill_broker, 14),
+            (self._halt_broker, 6),
+            (self._kill_api, 7),
+            (self._kill_history, 5),
+        ]
+        begun = time.monotonic()
+        while not self._stopping:
+            await asyncio.sleep(self.dice.uniform(*self.pause_s))
+            if self._stopping:
+                break
+            self._look()
+            act = self.dice.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
+            name, at_s = act.__name__.strip("_"), time.monotonic() - begun
+            told = await act()
+            self.did[name] += 1
+            self.say(f"  {at_s:7.1f} to {time.monotonic() - begun:7.1f} s {name:13} {told}")
+
+    def stop(self) -> None:
+        """Do nothing new."""
+        self._stopping = True
+
+    def _look(self) -> None:
+        for member in self.fleet.members:
+            if member.process is not None and not member.up:
+                self.wrong.append(f"{member.name} ended by itself with {member.process.poll()}: see {member.log}")
+                member.start(self.fleet.environment)
+
+    def _worker(self) -> Member:
+        return self.dice.choice([worker for worker in self.fleet.workers if worker.up])
+
+    async def _kill_worker(self) -> str:
+        worker = self._worker()
+        worker.kill()
+        lost = self.dice.random() < 0.3
+        if lost:
+            self.fleet.forget_disk(worker)
+        down_s = self.dice.choice((0.1, 2.0, SESSION_S + 3))
+        await asyncio.sleep(down_s)
+        worker.start(self.fleet.environment)
+        return f"{worker.name}{', its disk is lost' if lost else ''}, down for {down_s:.1f} s"
+
+    async def _zombie(self) -> str:
+        worker = self._worker()
+        assert worker.process is not None
+        for_s = SESSION_S + self.dice.uniform(1.0, 8.0)
+        await worker.halt(for_s)
+        self.halts.note(worker.process.pid, [worker.halts[-1][1]])
+        return f"{worker.name} halted for {for_s:.1f} s"
+
+    async def _leave(self) -> str:
+        worker = self._worker()
+        return await self._gone_for(worker, self.dice.uniform(0.5, 6.0))
+
+    async def _scale(self) -> str:
+        leaving = self.dice.sample([w for w in self.fleet.workers if w.up], len(self.fleet.workers) - 1)
+        told = await asyncio.gather(*(self._gone_for(worker, self.dice.uniform(5.0, 12.0)) for worker in leaving))
+        return f"to one: {'; '.join(told)}"
+
+    async def _gone_for(self, worker: Member, for_s: float) -> str:
+        begun = time.monotonic()
+        problem = await worker.leave()
+        took_s = time.monotonic() - begun
+        if problem:
+            self.wrong.append(problem)
+        await asyncio.sleep(for_s)
+        worker.start(self.fleet.environment)
+        return f"{worker.name} left in {took_s:.1f} s, back after {for_s:.1f} s"
+
+    async def _kill_broker(self) -> str:
+        node, for_s = self.dice.randint(1, 3), self.dice.uniform(1.0, 15.0)
+        await asyncio.to_thread(self.fleet.broker.kill, node)
+        await asyncio.sleep(for_s)
+        await asyncio.to_thread(self.fleet.broker.revive, node)
+        await asyncio.sleep(5.0)  # It has to catch up before another may be hurt.
+        return f"broker {node}, down for {for_s:.1f} s"
+
+    async def _halt_broker(self) -> str:
+        node, for_s = self.dice.randint(1, 3), self.dice.uniform(1.0, 12.0)
+        await asyncio.to_thread(self.fleet.broker.pause, node)
+        try:
+            await asyncio.sleep(for_s)
+        finally:
+            await asyncio.to_thread(self.fleet.broker.resume, node)
+        await asyncio.sleep(5.0)
+        return f"broker {node}, for {for_s:.1f} s"
+
+    async def _kill_api(self) -> str:
+        api = self.dice.choice(self.fleet.apis)
+        return await self._killed(api, self.dice.uniform(0.1, 3.0))
+
+    async def _kill_history(self) -> str:
+        return await self._killed(self.fleet.history, self.dice.uniform(0.1, 3.0))
+
+    async def _killed(self, member: Member, for_s: float) -> str:
+        member.kill()
+        lost = self.dice.random() < 0.3
+        if lost:
+            self.fleet.forget_disk(member)
+        await asyncio.sleep(for_s)
+        member.start(self.fleet.environment)
+        async with aiohttp.ClientSession() as session:
+            await member.ready(session)
+        return f"{member.name}{', its disk is lost' if lost else ''}"
