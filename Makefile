@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 
 SEEDS ?= 0-999
 KILLS ?= 50
+MINUTES ?= 20
 APPS := examples.contact_form:app examples.blog:app examples.webhooks:app
 FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev kafka test check sim chaos bench
+.PHONY: help install dev kafka test check sim chaos chaos-kafka bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,9 @@ sim: $(STAMP) ## simulate a hostile world: SEEDS=0-999 or SEED=42
 
 chaos: $(STAMP) ## kill -9 a loaded server KILLS=50 times and compare ledgers
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
+
+chaos-kafka: $(STAMP) ## three brokers, three workers, everything killed and frozen for MINUTES=20
+	$(BIN)/python -m tests.chaos.on_kafka --minutes $(MINUTES)
 
 bench: $(STAMP) ## run every script of bench/ in a short form; FULL=1 for figures to publish
 	$(BIN)/python -m bench $(if $(FULL),--full)

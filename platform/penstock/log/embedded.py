@@ -357,9 +357,10 @@ class EmbeddedLog:
         """Hand a job over and wait for its answer."""
         self._must_be_alive()
         assert self._writer is not None
-        assert job.future is not None
+        future = job.future
+        assert future is not None
         self._writer.put(job)
-        return await job.future
+        return await future  # The job may be done, and have let go of it, before we look again.
 
     async def close(self) -> None:
         """Commit what was handed over, then give the directory back. Waiting readers get LogUnavailable."""
