@@ -22,6 +22,7 @@ from penstock.execute.children import executors_of
 from penstock.execute.pool import Pool, PoolSettings
 from penstock.lane.settings import LaneSettings
 from penstock.log.embedded import EmbeddedLog
+from penstock.log.group_topics import GroupShape
 from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.kafka_settings import KafkaSettings
 from penstock.log.port import Produced, Writer
@@ -52,14 +53,17 @@ class Engine:
         executors: int = 0,
         brokers: str = "",
         copies: int = 1,
+        group: str = "",
     ) -> None:
         """``executors``: child processes that run the functions; 0: this one does.
 
         ``brokers``: on Kafka, each record in so many copies (all but one must acknowledge); empty: on the embedded log.
+        ``group``: one that is there; empty: a new one of its own.
         """
-        self.group = f"bench-{os.urandom(4).hex()}" if brokers else app.id
+        self.group = group or (f"bench-{os.urandom(4).hex()}" if brokers else app.id)
         self.events_topic = f"{self.group}-events" if brokers else "events"
         self._brokers = brokers
+        self._topics_are_there = bool(group)
         self._copies = copies
         self.lanes = lanes
         self.directory = directory
@@ -93,6 +97,7 @@ class Engine:
             settings=self._settings,
             make_executor=executors_of(self.pool) if self.pool is not None else None,
             on_facts=self._on_facts,
+            make_topics=_leave_as_they_are if self._topics_are_there else None,
         )
         self.worker = Worker(parts)
         await self.worker.start()
@@ -134,6 +139,10 @@ class Engine:
             if batch:
                 writer.append(batch)
         return made
+
+
+async def _leave_as_they_are(shape: GroupShape) -> None:
+    """``penstock topics apply`` made the topics."""
 
 
 class ClosedLoop:

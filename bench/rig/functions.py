@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from penstock import App, Context
 
 THREE: Final = "bench/three"
+STAMPED: Final = "bench/stamped"
 NAP: Final = "bench/nap"
 COMPUTE: Final = "bench/compute"
 NOBODY: Final = "bench/nobody"
@@ -24,6 +26,19 @@ async def three(ctx: Context) -> int:
     a = await ctx.step.run("one", increment, ctx.event.data["n"])
     b = await ctx.step.run("two", increment, a)
     return await ctx.step.run("three", increment, b)
+
+
+async def stamp() -> float:
+    """When it began, on the clock that all processes of a machine share."""
+    return time.perf_counter()
+
+
+@app.function(on=STAMPED)
+async def stamped(ctx: Context) -> float:
+    """Three steps; the first one's result says when it began."""
+    await ctx.step.run("one", stamp)
+    await ctx.step.run("two", stamp)
+    return await ctx.step.run("three", stamp)
 
 
 @app.function(on=NAP)

@@ -63,10 +63,14 @@ def test_what_is_missing_is_made_and_then_nothing_differs(kafka: Broker) -> None
     admin = Admin(settings_of(kafka))
     first = plan(admin, shape)
     assert [step.name for step in first if step.action == CREATE] == [spec.name for spec in topics_of(shape)]
-    assert {step.setting for step in first if step.about == "group"} == {"consumer.session.timeout.ms"}
+    assert {step.setting for step in first if step.about == "group"} == {
+        "consumer.session.timeout.ms",
+        "consumer.heartbeat.interval.ms",
+    }
     apply(admin, shape, first)
     assert plan(admin, shape) == []
     assert admin.group_settings(shape.group)["consumer.session.timeout.ms"] == "6000"
+    assert admin.group_settings(shape.group)["consumer.heartbeat.interval.ms"] == "500"
 
 
 def test_a_worker_refuses_topics_that_are_not_there(kafka: Broker) -> None:
@@ -173,7 +177,7 @@ def test_the_commands(kafka: Broker, tmp_path: Path) -> None:
     assert applied.code == 0
     assert all(row["outcome"] == "done" for row in applied.rows)
     again = penstock("topics", "apply", "--yes", *options, cwd=tmp_path)
-    assert (again.code, [row["about"] for row in again.rows]) == (0, ["group"])
+    assert (again.code, [row["about"] for row in again.rows]) == (0, ["group", "group"])
     nothing = penstock("topics", "apply", *options, cwd=tmp_path)
     assert (nothing.code, nothing.out) == (0, "")
     alter(kafka, f"{group}.journal", retention_ms="1000")

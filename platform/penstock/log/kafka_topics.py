@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,8 +34,10 @@ UNSAFE: Final = "unsafe"
 LEAVE: Final = "leave"
 SESSION: Final = "consumer.session.timeout.ms"
 HEARTBEAT: Final = "consumer.heartbeat.interval.ms"
-HEARTBEATS_PER_SESSION: Final = 3
+HEARTBEATS_PER_SESSION: Final = 12
+"""Members hear of lanes that are theirs now with their next heartbeat: each is a part of every hand-over."""
 BROKER_SESSION_MIN: Final = "group.consumer.min.session.timeout.ms"
+BROKER_HEARTBEAT_MIN: Final = "group.consumer.min.heartbeat.interval.ms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,18 +175,20 @@ def _setting_steps(role: str, there: TopicFound, wanted: Iterable[Want]) -> Iter
 
 
 def group_steps(admin: Admin, group: str) -> Iterator[Step]:
-    """How soon the group notices that a member is gone; with the classic protocol members say so themselves."""
+    """How soon the group notices that a member is gone, and others hear of it; with the classic protocol members say
+    so themselves."""
     settings = admin.settings
     if settings.group_protocol != "consumer":
         return
     found = admin.group_settings(group)
     if SESSION not in found:
         return  # A broker before 4.0: it has no such groups, and joining says so.
-    if found[SESSION] != str(settings.session_timeout_ms):
-        yield Step(
-            action=CHANGE, about="group", name=group, setting=SESSION, found=found[SESSION],
-            wanted=str(settings.session_timeout_ms),
-        )  # fmt: skip
+    session_ms = settings.session_timeout_ms
+    for setting, wanted_ms in ((SESSION, session_ms), (HEARTBEAT, max(session_ms // HEARTBEATS_PER_SESSION, 1))):
+        if found[setting] != str(wanted_ms):
+            yield Step(
+                action=CHANGE, about="group", name=group, setting=setting, found=found[setting], wanted=str(wanted_ms)
+            )
 
 
 def _carried_out(admin: Admin, shape: GroupShape, step: Step) -> str:
@@ -195,7 +200,7 @@ def _carried_out(admin: Admin, shape: GroupShape, step: Step) -> str:
             spec = next(one for one in topics_of(shape) if one.name == step.name)
             create(admin, spec, shape)
         elif step.about == "group":
-            _set_session(admin, step)
+            _set_group(admin, step)
         elif step.setting == "partitions":
             admin.grow(step.name, int(step.wanted))
         else:
@@ -213,13 +218,26 @@ def create(admin: Admin, spec: TopicSpec, shape: GroupShape) -> None:
     )
 
 
-def _set_session(admin: Admin, step: Step) -> None:
-    heartbeat = max(int(step.wanted) // HEARTBEATS_PER_SESSION, 1)
+def _set_group(admin: Admin, step: Step) -> None:
+    """Set the session with a heartbeat that fits it, where brokers allow that, else alone."""
+    session = step.setting == SESSION
+    least, then = (
+        (BROKER_SESSION_MIN, f"a worker that is killed is replaced after {step.found} ms")
+        if session
+        else (BROKER_HEARTBEAT_MIN, f"lanes that change workers stand still for up to {step.found} ms")
+    )
     try:
-        admin.set_group(step.name, {HEARTBEAT: str(heartbeat), SESSION: step.wanted})
+        if session:
+            with suppress(OperatorError):
+                heartbeat = max(int(step.wanted) // HEARTBEATS_PER_SESSION, 1)
+                admin.set_group(step.name, {HEARTBEAT: str(heartbeat), SESSION: step.wanted})
+                return
+        admin.set_group(step.name, {step.setting: step.wanted})
     except OperatorError as error:
         raise OperatorError(
-            f"{error} Brokers allow no session below their {BROKER_SESSION_MIN} (45000 by default): set it to "
-            f"{step.wanted} on every broker, or ask for as much with --session-timeout. Until then a worker that is "
-            f"killed is replaced after {step.found} ms."
+            f"{error} Brokers allow none below their {least} ({_BROKERS_DEFAULT[least]} by default): set it to "
+            f"{step.wanted} on every broker, or ask for a longer one with --session-timeout. Until then {then}."
         ) from error
+
+
+_BROKERS_DEFAULT: Final = {BROKER_SESSION_MIN: 45_000, BROKER_HEARTBEAT_MIN: 5_000}

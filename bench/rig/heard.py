@@ -1,0 +1,33 @@
+"""What the measured process says in its log: facts with their fields, kept instead of printed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+LOG: Final = logging.getLogger("penstock.lane")
+
+
+class Heard(logging.Handler):
+    """``with Heard() as heard``: the lanes' log lines of this process from here on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def __enter__(self) -> Heard:
+        LOG.addHandler(self)
+        LOG.setLevel(logging.INFO)
+        LOG.propagate = False
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        LOG.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """The handler's own."""
+        self.lines.append((record.getMessage(), getattr(record, "fields", {})))
+
+    def total(self, fact: str, field: str) -> int:
+        """The sum of a field over the lines that say this."""
+        return sum(int(fields.get(field, 0)) for said, fields in self.lines if said == fact)
