@@ -255,3 +255,14 @@ async def test_a_stopped_reader_goes_on_where_it_was(kafka: Broker) -> None:
         reader = member.membership.reader(events, 0, 0)
         await until(lambda: reader.full)
         assert [r.offset for r in await read_upto(reader, 400)] == list(range(400))
+
+
+async def test_writers_of_several_processes_stay_usable_however_their_records_mix(kafka: Broker) -> None:
+    settings = settings_for(kafka)
+    async with opened(settings) as one, opened(settings) as other:
+        topic = fresh("mixed")
+        await one.create_topics([TopicSpec(topic, 1)])
+        writers = [one.writer(topic, 0), other.writer(topic, 0)]
+        for _ in range(20):
+            await asyncio.gather(*(writer.append(values(*"x" * 100)) for writer in writers for _ in range(2)))
+        assert await one.end_offset(topic, 0) == 20 * 2 * 2 * 100

@@ -16,8 +16,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from penstock.errors import PenstockError
-from penstock.log.port import Log, OutcomeUnknown, Produced, Writer
+from penstock.errors import DiskFull, LogUnavailable, PenstockError
+from penstock.log.port import Log, Produced, Writer
 
 APPENDS_UNDER_WAY_MAX: Final = 2
 APPEND_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -137,7 +137,7 @@ class _Way:
                         post.done.set_exception(error)
                     else:
                         post.done.cancel()
-            if isinstance(error, OutcomeUnknown):
+            if isinstance(error, LogUnavailable) and not isinstance(error, DiskFull):
                 await self._replace(writer)
             elif not isinstance(error, PenstockError):
                 raise  # Not of the log: a bug, and the task's to report.
@@ -147,6 +147,7 @@ class _Way:
                 post.done.set_result(None)
 
     async def _replace(self, writer: Writer) -> None:
+        """A writer with an unknown outcome takes no more; neither may one that could not be replaced at once."""
         if self._writer is writer:
             self._writer = self._log.writer(*self._place)
             _log.warning("events writer replaced topic=%s partition=%d", *self._place)

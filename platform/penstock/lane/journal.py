@@ -17,7 +17,6 @@ below the fence first; the commands are decided again on top of that, and every 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from penstock.errors import Busy, LogUnavailable, OffsetOutOfRange
 from penstock.log.port import Log, OutcomeUnknown, Produced, Record, Writer
@@ -70,15 +69,18 @@ class Journal:
         for batch in _batches(parts):
             seq += len(batch)
             offset: int | None = None
+            unknown = False
             try:
                 offset = await self._writer.append([Produced(part) for part in batch])
             except OutcomeUnknown:
-                pass
+                unknown = True
             except (LogUnavailable, Busy) as error:
                 if expected == self.expected:
                     raise Refused(str(error)) from error
                 raise Void from error  # The parts before these are there, and are void without them.
             expected = expected + len(batch) if offset == expected else await self._look(seq)
+            if unknown:
+                await self._renew()
         self.expected, self.seq = expected, seq
         return sum(map(len, parts))
 
@@ -108,12 +110,14 @@ class Journal:
         Raises Refused when it is certainly not there, Void when nobody knows.
         """
         record = JournalRecord(owner, 0, at_ms, (LaneFenced(worker),))
-        await self._writer.close()
+        unknown = False
         try:
-            self._writer = self._log.writer(self._topic, self._lane)
+            await self._renew()
             before = await self._log.end_offset(self._topic, self._lane)
-            with suppress(OutcomeUnknown):
+            try:
                 await self._writer.append([Produced(encode_record(record))])
+            except OutcomeUnknown:
+                unknown = True
         except (LogUnavailable, Busy) as error:
             raise Refused(str(error)) from error
         try:
@@ -123,8 +127,15 @@ class Journal:
             raise Void from error
         for one in found:
             if decode_record(_value(one)).owner == owner:
+                if unknown:
+                    await self._renew()
                 return one.offset
         raise Void
+
+    async def _renew(self) -> None:
+        """A new writer: one that had an unknown outcome takes no more, also where its record was found to be there."""
+        await self._writer.close()
+        self._writer = self._log.writer(self._topic, self._lane)
 
     def own(self, owner: bytes, fence_offset: int) -> None:
         """From here on: the owner whose fence lies at this offset."""

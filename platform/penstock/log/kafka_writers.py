@@ -286,7 +286,7 @@ class KafkaWriter:
         """Its last report has come."""
         self._log.give_back(append.size)
         self._waiting -= 1
-        if append.odd or (append.error is not None and append.error.code() not in NOT_WRITTEN):
+        if append.error is not None and append.error.code() not in NOT_WRITTEN:
             self._lost = self._over = True
 
     def lost(self, append: Append, why: str) -> None:

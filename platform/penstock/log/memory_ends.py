@@ -61,6 +61,7 @@ class MemoryWriter:
         self._written_at = 0.0
         self._answered_at = 0.0
         self._closed = False
+        self._lost = False  # It had an unknown outcome: what is handed over now could overtake that.
 
     @property
     def over(self) -> bool:
@@ -70,8 +71,9 @@ class MemoryWriter:
     def append(self, records: Sequence[Produced]) -> asyncio.Future[int | None]:
         """See the port."""
         self._log.must_be_alive()
-        if self._closed:
-            raise LogUnavailable("this writer was closed; nothing was written. Open a new one.")
+        if self._closed or self._lost:
+            why = "was closed" if self._closed else "had an append with an unknown outcome"
+            raise LogUnavailable(f"this writer {why}; nothing was written. Close it and open a new one.")
         spec, number = self._partition.spec, self._partition.number
         if not records:
             raise ValueError("an append needs at least one record")
@@ -125,6 +127,7 @@ class MemoryWriter:
             case Fate.REFUSED:
                 append.future.set_exception(LogUnavailable("the log refused this append; nothing was written"))
             case Fate.UNKNOWN:
+                self._lost = True
                 append.future.set_exception(OutcomeUnknown("no answer: the record may be in the log, or turn up later"))
 
     async def drain(self) -> None:

@@ -111,6 +111,7 @@ async def _fire(fleet: Fleet, plan: Plan, total: Total) -> None:
         for task in (*load, fire, telling):
             task.cancel()
     total.acts, total.wrong = storm.did, [*total.wrong, *storm.wrong]
+    storm.restore()
     plan.say(f"  fire over after {time.monotonic() - begun:.0f} s; waiting for the end of everything acknowledged")
     await _judge(fleet, plan, total, senders, pourer, storm)
     total.seconds = time.monotonic() - begun

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from penstock.cli.exits import UNREACHABLE
 from tests.chaos.halts import Halts
 from tests.chaos.on_kafka.fleet import SESSION_S, Fleet, Member
 
@@ -53,7 +54,7 @@ class Storm:
             await asyncio.sleep(self.dice.uniform(*self.pause_s))
             if self._stopping:
                 break
-            self._look()
+            self.restore()
             act = self.dice.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
             name, at_s = act.__name__.strip("_"), time.monotonic() - begun
             told = await act()
@@ -64,10 +65,12 @@ class Storm:
         """Do nothing new."""
         self._stopping = True
 
-    def _look(self) -> None:
+    def restore(self) -> None:
+        """Start again what has ended by itself, and say so."""
         for member in self.fleet.members:
             if member.process is not None and not member.up:
-                self.wrong.append(f"{member.name} ended by itself with {member.process.poll()}: see {member.log}")
+                if member.process.poll() != UNREACHABLE:  # Started while brokers were away: its supervisor's business.
+                    self.wrong.append(f"{member.name} ended by itself with {member.process.poll()}: see {member.log}")
                 member.start(self.fleet.environment)
 
     def _worker(self) -> Member:
