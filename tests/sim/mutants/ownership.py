@@ -21,6 +21,7 @@ from tests.lane import test_lane, test_ownership
 from tests.sim.mutants.mutant import Mutant, Patch, on_rig
 
 MET_A_FENCE = on_rig(test_ownership.test_a_lane_that_met_a_newer_fence_waits_a_little_before_it_fences_again)
+TWO_OWNERS = on_rig(test_ownership.test_two_who_believe_they_own_a_lane_end_with_the_one_the_group_names)
 WRONG_CLOCK = on_rig(test_lane.test_a_clock_far_off_the_logs_fires_no_timers_until_it_is_right_again)
 
 
@@ -171,7 +172,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("skip the fence check", "2", _skip_the_fence_check),
     Mutant("take an unknown outcome for a refusal", "2", _take_unknown_for_refused),
     Mutant("act before durable", "2", _act_before_durable),
-    Mutant("fence without asking the group", "3", _fence_unasked),
+    Mutant("fence without asking the group", "3", _fence_unasked, TWO_OWNERS),
     Mutant("fence again at once", "4", _fence_at_once, MET_A_FENCE),
     Mutant("fence, but fold nothing below the fence", "5", _fence_and_fold_nothing),
     Mutant("keep lanes that were revoked", "6", _keep_revoked_lanes),

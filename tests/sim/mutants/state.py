@@ -11,8 +11,10 @@ from penstock.state.keyspace import MARKS
 from penstock.wire.journal import Validity
 from penstock.wire.rows import encode_row
 from tests.lane import test_upkeep
-from tests.sim.mutants.mutant import Mutant, Patch, on_rig
+from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
+from tests.state import test_checkpoint
 
+GOES_ON = on_loop(test_checkpoint.test_the_lane_goes_on_while_a_checkpoint_is_sent)
 WENT_AND_CAME_BACK = on_rig(test_upkeep.test_a_checkpoint_begun_before_the_lane_went_and_came_back_is_refused)
 
 
@@ -181,7 +183,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("forget dirty marks at a restart", "11", _forget_marks_at_restart),
     Mutant("forget a touched row", "11", _forget_a_touched_row),
     Mutant("forget what another owner checkpointed", "11", _forget_what_others_checkpointed),
-    Mutant("checkpoint a fuzzy copy", "12", _copy_fuzzily),
+    Mutant("checkpoint a fuzzy copy", "12", _copy_fuzzily, GOES_ON),
     Mutant("checkpoint whoever owns the lane", "13", _checkpoint_for_anybody, WENT_AND_CAME_BACK),
     Mutant("checkpoint by the group of today", "13", _checkpoint_by_todays_group, WENT_AND_CAME_BACK),
     Mutant("trim without a checkpoint", "14", _trim_without_checkpoint),
