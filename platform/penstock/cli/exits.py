@@ -17,7 +17,16 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from penstock.errors import BrokersUnreachable, ConfigError, NotAllowed, NotFound, OperatorError, PenstockError
+from penstock.errors import (
+    BrokersUnreachable,
+    ConfigError,
+    DiskFull,
+    LogUnavailable,
+    NotAllowed,
+    NotFound,
+    OperatorError,
+    PenstockError,
+)
 
 OK: Final = 0
 FAILED: Final = 1
@@ -42,6 +51,8 @@ class TimedOut(OperatorError):
 _CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
     (ConfigError, USAGE),
     (Unreachable, UNREACHABLE),
+    (DiskFull, FAILED),
+    (LogUnavailable, UNREACHABLE),
     (BrokersUnreachable, UNREACHABLE),
     (NotFound, NOT_FOUND),
     (NotAllowed, NOT_ALLOWED),

@@ -226,6 +226,7 @@ class KafkaMembership:
         self._to_commit |= positions
         if self._committing is None:
             self._committing = self._loop.create_task(self._commit_all())
+            self._committing.add_done_callback(_looked_at)
         await asyncio.shield(self._committing)
 
     async def leave(self) -> None:
@@ -397,6 +398,12 @@ def _commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
     for one in consumer.commit(offsets=offsets, asynchronous=False):
         if one.error is not None:
             raise KafkaException(one.error)
+
+
+def _looked_at(task: asyncio.Task[None]) -> None:
+    """Whoever wanted the commit may be gone with its lane; then nobody else asks how it went."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _answer(future: asyncio.Future[T], answer: T) -> None:

@@ -99,8 +99,9 @@ class KafkaReader:
             if records or self.position != before:
                 return records
             if self.runs:
-                await self._fail(self.runs.popleft())
-                continue
+                if self.runs[0].error is not None:
+                    await self._fail(self.runs.popleft())
+                continue  # Without an error it has come from the thread since we took what was there.
             if wait_s <= 0 and not looked:
                 end = await self._log.end_offset(self.topic, self.partition)
                 if self.position == end:

@@ -105,6 +105,8 @@ class Storm:
         return f"to one: {'; '.join(told)}"
 
     async def _gone_for(self, worker: Member, for_s: float) -> str:
+        async with aiohttp.ClientSession() as session:
+            await worker.ready(session, "/livez")  # Before that it is Python that is asked, which just ends.
         begun = time.monotonic()
         problem = await worker.leave()
         took_s = time.monotonic() - begun
