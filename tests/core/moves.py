@@ -20,6 +20,7 @@ from penstock.model.commands import (
     CleanUp,
     Command,
     FireTimer,
+    HandOut,
     InvokeFunction,
     LoseDispatch,
     NoteDelivered,
@@ -27,10 +28,12 @@ from penstock.model.commands import (
     Opening,
     ParkDispatch,
     ReadRecord,
+    ReleaseLane,
     Report,
     ScanRange,
     ScanStart,
     SeeTopic,
+    StillRunning,
     TakeMessage,
     Unpark,
 )
@@ -261,6 +264,17 @@ def _version(harness: Harness, move: Move, number: int) -> Command:
     return see(VERSIONS[move.x % len(VERSIONS)], offset=number if move.y % 4 else move.y)
 
 
+def _release(harness: Harness, move: Move, number: int) -> Command:
+    """The owner lets go, and says what it still runs: some of what is out, or nothing."""
+    out = sorted((e for e in harness.outstanding if isinstance(e, Execute)), key=repr)[: move.x % 4]
+    return ReleaseLane("worker", f"worker-{number}", tuple(HandOut(e.run, e.step, e.dispatch) for e in out))
+
+
+def _holder_speaks(harness: Harness, move: Move, number: int) -> Command:
+    holder = _pick(harness.story.holders, move.x) if move.y % 4 else "nobody"
+    return StillRunning(holder or "nobody", move.z % 2)
+
+
 def _wait(harness: Harness, move: Move, number: int) -> Command:
     harness.now_ms += (MINUTE_MS, 11 * MINUTE_MS, HOUR_MS, limits.DAY_MS + 2 * HOUR_MS)[move.x % 4]
     return CleanUp()
@@ -272,13 +286,20 @@ def _topic(harness: Harness, move: Move, number: int) -> Command:
     return SeeTopic(PAY, 1 + move.x % 2, tuple(Opening(p, 4, starts) for p in range(1 + move.x % 2)))
 
 
-def _read(move: Move, number: int) -> ReadRecord:
-    given = None if move.z % 4 == 3 else event(2_000 + number, PAY, id="known" if move.y % 4 == 1 else "")
-    return ReadRecord(number, Reading(), given, "poison", b"k", b"v")
+def _read(harness: Harness, move: Move, partition: int, offset: int) -> ReadRecord:
+    """A record; its own id is that of its place, as in every foreign topic.
+
+    All are as old as the story. Where that is more than a day, ids that producers gave are forgotten before they are
+    read again: buckets of seen ids go by the lane's clock, not by the source's.
+    """
+    place = 2_000 + 10_000 * partition + offset
+    young = harness.now_ms < START_MS + limits.DAY_MS
+    given = None if move.z % 4 == 3 else event(place, PAY, id="known" if move.y % 4 == 1 and young else "")
+    return ReadRecord(offset, Reading(), given, "poison", b"k", b"v")
 
 
 def _record(harness: Harness, move: Move, number: int) -> Command:
-    return AcceptRecord(PAY, move.x % 2, number, (_read(move, number),))
+    return AcceptRecord(PAY, move.x % 2, number, (_read(harness, move, move.x % 2, number),))
 
 
 def _advance(harness: Harness, move: Move, number: int) -> Command | None:
@@ -287,7 +308,7 @@ def _advance(harness: Harness, move: Move, number: int) -> Command | None:
     if row is None:
         return None
     begin = row.at if move.y % 4 else move.z
-    reads = tuple(_read(move, max(begin, 0) + n) for n in range(move.z % 3))
+    reads = tuple(_read(harness, move, row.partition, max(begin, 0) + n) for n in range(move.z % 3))
     return AdvanceScan(row.scan, row.partition, begin, max(begin, 0) + move.z % 3 + (move.y % 2), reads)
 
 
@@ -319,6 +340,8 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     _delivered,
     _published,
     _version,
+    _release,
+    _holder_speaks,
     _wait,
     _topic,
     _record,

@@ -28,6 +28,8 @@ class Story:
         self.unseen: set[str] = set()
         """Runs of which something was resolved since their body last went out."""
         self.dispatches: set[tuple[str, int]] = set()
+        self.holders: set[str] = set()
+        """Former owners that still run something."""
         self.published = 0
         self.taken: dict[int, int] = {}
         self.seen: dict[tuple[str, int, str], int] = {}
@@ -62,6 +64,11 @@ class Story:
                 self.taken[fact.from_lane] = fact.seq
             case f.EventAccepted():
                 self._accept(fact, tables)
+            case f.LaneReleased():
+                self.holders |= {fact.holder} if fact.out else set()
+            case f.HolderGone():
+                assert fact.holder in self.holders, f"gone twice, or never there: {fact}"
+                self.holders.remove(fact.holder)
             case _:
                 pass
         ends = isinstance(fact, f.RunCompleted | f.RunFailed | f.RunCancelled)
@@ -106,7 +113,9 @@ class Story:
             self.attempts[fact.run, step] = fact.attempt
 
     def check(self, tables: Tables) -> None:
-        """After a command: a body in nobody's hand has been told of everything."""
+        """After a command: a body in nobody's hand has been told of everything; former owners are remembered."""
+        held = {holder for holder, _ in tables.holders.scan(limit=1_000)}
+        assert held == self.holders, f"former owners {held}, expected {self.holders}"
         for id in self.unseen:
             run = tables.runs.get(id)
             assert run is not None and run.body != Hand.IDLE, f"the body was not told what was resolved: {run}"
