@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -23,12 +24,16 @@ from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
 NO_ROOM = on_rig(test_lane.test_what_a_dead_owner_ran_comes_back_no_faster_than_there_is_room)
 
 
-async def _long_step() -> None:
-    async with test_handover.opened() as shop:
-        await test_handover.test_a_step_under_way_goes_on_and_is_not_run_twice(shop)
+def _on_shop(test: Callable[[test_handover.Shop], Coroutine[None, None, None]]) -> Callable[[], None]:
+    async def play() -> None:
+        async with test_handover.opened() as shop:
+            await test(shop)
+
+    return on_loop(play)
 
 
-LONG_STEP = on_loop(_long_step)
+LONG_STEP = _on_shop(test_handover.test_a_step_under_way_goes_on_and_is_not_run_twice)
+DEAD_HOLDER = _on_shop(test_handover.test_a_worker_that_dies_after_it_let_go_is_missed)
 TOO_LONG = test_lifetime.test_an_attempt_that_takes_too_long_is_stopped_and_tried_again
 
 
@@ -151,7 +156,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("take over what others still run", "25", _take_over_what_others_still_run),
     Mutant("drop what a former owner reports", "25", _drop_the_last_reports),
     Mutant("fall silent about what still runs", "25", _fall_silent, LONG_STEP),
-    Mutant("wait for a dead former owner for ever", "25", _wait_for_the_dead),
+    Mutant("wait for a dead former owner for ever", "25", _wait_for_the_dead, DEAD_HOLDER),
     Mutant("stop what runs when a lane goes", "25", _stop_what_runs_when_a_lane_goes),
     Mutant("let attempts take for ever", "26", _let_attempts_take_for_ever, TOO_LONG),
     Mutant("release all debts at once", "27", _release_all_debts_at_once, NO_ROOM),
