@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Final
 
 from penstock.errors import (
-    BrokersUnreachable,
     ConfigError,
     DiskFull,
     LogUnavailable,
@@ -53,7 +52,6 @@ _CODES: Final[tuple[tuple[type[PenstockError], int], ...]] = (
     (Unreachable, UNREACHABLE),
     (DiskFull, FAILED),
     (LogUnavailable, UNREACHABLE),
-    (BrokersUnreachable, UNREACHABLE),
     (NotFound, NOT_FOUND),
     (NotAllowed, NOT_ALLOWED),
     (TimedOut, TIMEOUT),
