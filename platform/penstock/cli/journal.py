@@ -22,7 +22,7 @@ from penstock.wire.journal import Validity, decode_record
 
 READ_RECORDS_MAX: Final = 1_000
 READ_BYTES_MAX: Final = 16 * 1024 * 1024
-READ_WAIT_S: Final = 0.05
+READ_WAIT_S: Final = 15.0
 FINDINGS_PER_LANE_MAX: Final = 100
 
 
@@ -67,7 +67,7 @@ async def walk(log: Log, group: str, lane: int) -> Walked:
             except Corruption as error:
                 seen.find(reader.position, f"the journal cannot be read any further: {error}")
                 break
-            if not page:
+            if not page and reader.position < seen.end:
                 seen.find(reader.position, f"expected records up to {seen.end}, got none")
                 break
             for record in page:
