@@ -42,12 +42,12 @@ LAYERS = (
     Layer("architecture", "does the code keep its form?", ("architecture",), 20),
     Layer("core", "is every decision right?", ("core",), 180, processes=2),
     Layer("parts", "does each part keep its promise?", PARTS, 180, processes=2),
-    Layer("contract", "do all backends mean the same?", ("contract",), 120, processes=2),
+    Layer("contract", "do all backends mean the same?", ("contract",), 300, processes=2),
     Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
-    Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 900, processes=2),
-    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 300, processes=2),
-    Layer("kafka", "does it hold on a real broker?", ("kafka",), 240),
-    Layer("chaos", "does kill -9 lose anything?", ("chaos",), 180),
+    Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 600, processes=2),
+    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 420, processes=2),
+    Layer("kafka", "does it hold on a real broker?", ("kafka",), 900),
+    Layer("chaos", "does kill -9 lose anything?", ("chaos",), 360),
 )
 
 

@@ -38,7 +38,10 @@ SENDERS_RATE = 0.5  # Of the rate over HTTP: there are two apis.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much chaos. ``volume``: events straight to the topic, at most so many; ``rate``: events a second by HTTP."""
+    """How much chaos. ``volume``: events straight to the topic, at most so many; ``rate``: events a second by HTTP.
+
+    ``script``: see ``Storm``; with one, ``seconds`` is the longest it may take.
+    """
 
     seconds: float
     brokers: int = 3
@@ -48,6 +51,7 @@ class Plan:
     pause_s: tuple[float, float] = (1.0, 8.0)
     drain_s: float = 180.0
     seed: int = 0
+    script: tuple[str, ...] = ()
     directory: Path
     say: Callable[[str], None] = print
 
@@ -96,12 +100,15 @@ async def _fire(fleet: Fleet, plan: Plan, total: Total) -> None:
         for api in fleet.apis
     ]
     pourer = Pourer(fleet.broker.bootstrap, fleet.volume, total=plan.volume, rate=plan.volume_rate)
-    storm = Storm(fleet, random.Random(f"{plan.seed}/storm"), plan.pause_s, plan.say)
+    storm = Storm(fleet, random.Random(f"{plan.seed}/storm"), plan.pause_s, plan.say, plan.script)
     load = [asyncio.ensure_future(one.run()) for one in (*senders, pourer)]
     fire = asyncio.ensure_future(storm.run())
     telling = asyncio.ensure_future(_tell(plan, pourer, begun))
     try:
-        await asyncio.wait([*load, fire], timeout=plan.seconds, return_when="FIRST_EXCEPTION")
+        if plan.script:
+            await asyncio.wait([fire], timeout=plan.seconds)
+        else:
+            await asyncio.wait([*load, fire], timeout=plan.seconds, return_when="FIRST_EXCEPTION")
         storm.stop()
         await fire  # What it took away comes back first: acknowledgements need the brokers.
         for one in (*senders, pourer):

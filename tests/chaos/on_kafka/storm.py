@@ -26,12 +26,16 @@ from tests.chaos.on_kafka.fleet import SESSION_S, Fleet, Member
 
 @dataclass
 class Storm:
-    """Hurts a fleet until ``stop``. ``did`` counts what was done; ``wrong`` is what must not happen meanwhile."""
+    """Hurts a fleet until ``stop``. ``did`` counts what was done; ``wrong`` is what must not happen meanwhile.
+
+    ``script`` names what is done, in order, and then it is over; empty: whatever chance says.
+    """
 
     fleet: Fleet
     dice: random.Random
     pause_s: tuple[float, float]
     say: Callable[[str], None]
+    script: tuple[str, ...] = ()
     did: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     halts: Halts = field(default_factory=Halts)
@@ -50,12 +54,16 @@ class Storm:
             (self._kill_history, 5),
         ]
         begun = time.monotonic()
-        while not self._stopping:
+        left = list(self.script)
+        while not self._stopping and (left or not self.script):
             await asyncio.sleep(self.dice.uniform(*self.pause_s))
             if self._stopping:
                 break
             self.restore()
             act = self.dice.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
+            if left:
+                wanted = left.pop(0)
+                act = next(each for each, _ in acts if each.__name__ == f"_{wanted}")
             name, at_s = act.__name__.strip("_"), time.monotonic() - begun
             told = await act()
             self.did[name] += 1
