@@ -350,3 +350,76 @@ def test_a_body_whose_attempt_is_given_up_while_it_is_out_begins_afresh() -> Non
         return end.result
 
     assert play(scenario) == b'["late","b"]' and cancelled
+
+
+def test_a_step_that_a_replay_has_not_come_to_is_given_back_when_another_will_not_stop() -> None:
+    """The body is given up with what its replay was still to hand out; nobody else would ever answer that."""
+    app, entered, ran, told = App("a"), list[int](), list[str](), list[int]()
+
+    async def stubborn() -> str:
+        for _ in range(100):
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                told.append(1)
+        return "never"
+
+    async def boom() -> None:
+        await asyncio.sleep(1)
+        raise ValueError("the first body ends while its steps run")
+
+    @app.function(on="go", step_timeout="30s", retries=2)
+    async def fn(ctx: Context) -> str:
+        entered.append(1)
+        if len(entered) == 1:
+            tasks = [
+                asyncio.create_task(ctx.step.run("a", stubborn)),
+                asyncio.create_task(ctx.step.run("b", asyncio.sleep, 0)),
+                asyncio.create_task(ctx.step.run("c", asyncio.sleep, 1e9)),
+            ]
+            await tasks[1]
+            await boom()
+        if len(entered) == 2:
+            await asyncio.sleep(1_000)  # Something of its own, before it asks for what is recorded.
+        return await ctx.step.run("c", note, ran, "c")
+
+    async def scenario() -> None:
+        world = World(app)
+        run = await world.send()
+        await asyncio.sleep(20)
+        row = world.step(run, "c")
+        assert row is not None and len(entered) == 2, (row, entered)
+        world.executor._bodies[run].running.pop("c").task.cancel()
+        world.submit(LoseDispatch(run, "c", row.dispatch))
+        await asyncio.sleep(100)
+        parked = [park.step for park in world.parked]
+        assert told and "c" in parked and "" in parked, world.parked
+
+    play(scenario)
+
+
+def test_a_step_parted_with_keeps_no_executor_that_was_let_go_busy_for_ever() -> None:
+    """Its number comes from the lane, which is another worker's by then."""
+    app = App("a")
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> list[object]:
+        async def later() -> object:
+            await asyncio.sleep(0.5)
+            return await ctx.step.run("b", note, [], "b")
+
+        beside = asyncio.create_task(later())
+        return [await ctx.step.run("a", asyncio.sleep, 30), await beside]
+
+    async def scenario() -> None:
+        world = World(app)
+        await world.send()
+        await asyncio.sleep(0.1)
+        world.submit = lambda command: None  # type: ignore[method-assign]  # Nothing is decided here any more.
+        world.executor.let_go()
+        await asyncio.sleep(20)
+        assert world.operations() == [["StepFound a", "StepFound b"]] and world.executor.executing == 1
+        await asyncio.sleep(20)
+        assert world.executor.executing == 0
+
+    play(scenario)

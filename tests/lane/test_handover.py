@@ -171,6 +171,27 @@ async def test_a_worker_that_dies_after_it_let_go_is_missed(shop: Shop) -> None:
     assert shop.results == [b'"b 0, then b"']
 
 
+async def test_a_hand_out_that_a_living_former_owner_has_lost_is_handed_out_again(shop: Shop) -> None:
+    """The others of that worker may run for hours; a run must not wait for them (lanes.md rule 32)."""
+    for began in (["a"], ["a", "a"]):
+        await shop.send()
+        await until(lambda began=began: shop.began == began)  # type: ignore[misc]
+        await asyncio.sleep(1)
+    executor = shop.workers["a"]._executors[0]
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    lost, _ = executor.out()
+    executor.abandon(lost.run)
+    await asyncio.sleep(20)
+    assert shop.began == ["a", "a", "b"]
+    assert [fact.run for fact in shop.of(DispatchLost) if isinstance(fact, DispatchLost)] == [lost.run]
+    await asyncio.sleep(60)
+    assert len(shop.of(DispatchLost)) == 1, "the other one is under way"
+    shop.may_end.set()
+    await until(lambda: len(shop.results) == 2)
+    assert sorted(shop.results) == [b'"a 0, then b"', b'"b 0, then b"']
+
+
 async def test_a_third_owner_waits_for_the_first_as_well(shop: Shop) -> None:
     await shop.send()
     await until(lambda: shop.began == ["a"])

@@ -416,12 +416,10 @@ class Body:
         return False
 
     def _take_found(self) -> list[Operation]:
-        operations: list[Operation] = []
-        for op in self.found:
+        found, self.found = self.found, []
+        for op in found:
             op.state = KNOWN
-            operations.append(op.found if op.found is not None else StepFound(op.step, op.name))
-        self.found.clear()
-        return operations
+        return [op.found or StepFound(op.step, op.name) for op in found]
 
     def _report(self, *operations: Operation) -> None:
         self._answered, self.dispatch = self.dispatch or self._answered, 0
@@ -451,9 +449,11 @@ class Body:
 
     def _retire(self) -> None:
         """It has ended: stop what waits, let what runs be reported."""
+        for step, number in self.out():  # It was given up while these were out, and nobody else would answer.
+            if step not in self.running:
+                self.shared.source.park(ParkDispatch(self.run_id, step, number))
+        self._wanted.clear()
         self.over = True
-        if self.dispatch:  # It was given up while it was out, and nobody else would answer.
-            self.shared.source.park(ParkDispatch(self.run_id, "", self.dispatch))
         for op in self.ops.values():
             if op.wait is not None and not op.wait.done():
                 op.task.cancel()

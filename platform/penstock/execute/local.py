@@ -140,8 +140,10 @@ class LocalExecutor:
 
     @property
     def executing(self) -> int:
-        """How many steps run at this moment."""
-        return sum(len(body.running) + (body.inline is not None) for body in self._bodies.values())
+        """How many steps run at this moment, or have run and wait for their number, where one may still come."""
+        bodies = self._bodies.values()
+        apart = sum(op.ended is None or not self._let_go for body in bodies for op in body.running.values())
+        return apart + sum(body.inline is not None for body in bodies)
 
     def under_way(self) -> list[tuple[str, str]]:
         """What executes, as (run, step); the step is empty where it is the handler itself."""
@@ -155,7 +157,7 @@ class LocalExecutor:
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         body = self._bodies.get(effect.run)
-        if self._let_go or body is None or body.over:
+        if body is None or body.over or (self._let_go and effect.step not in body.running):
             if self._closing:
                 self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
                 return  # Given back: whoever owns the lane next takes it up.

@@ -4,8 +4,9 @@
                                                  (every few seconds) StillRunning ─┴─> <group>.inbox[lane] ─> new owner
 
 One writer, in order: what was reported is in the inbox before the word that nothing is left. Everything is sent until
-it is there; what comes twice is known by its dispatch number. Dies the process, the new owner hears nothing more and
-hands out again.
+it is there; what comes twice is known by its dispatch number. A hand-out that the executor has lost without a word is
+noticed with the next heartbeat and said to be lost: the others may run for hours. Dies the process, the new owner hears
+nothing more and hands out again.
 """
 
 from __future__ import annotations
@@ -53,12 +54,14 @@ class Departed:
         self._topic = group_topic(place.group, "inbox")
         self._writer: Writer | None = None
         self._waiting: deque[Message] = deque()
+        self._unreported = set(released.out)
         self._wake = asyncio.Event()
         self._ending = False
 
     def submit(self, command: Command) -> None:
         """Queue what the executor has to say."""
         if isinstance(command, Report | ParkDispatch | LoseDispatch):
+            self._unreported.discard(HandOut(command.run, command.step, command.dispatch))
             self._waiting.append(command)
             self._wake.set()
 
@@ -88,10 +91,18 @@ class Departed:
                 await self._writer.close()
 
     def _heartbeat(self) -> None:
+        self._miss()
         left = self._executor.executing
         if left:
             self._waiting.append(StillRunning(self._released.holder, left))
         self._wake.set()
+
+    def _miss(self) -> None:
+        """Say which hand-outs are neither reported nor under way here: the new owner trusts that we run them."""
+        for out in tuple(self._unreported):
+            if not self._executor.holds(out.run, out.step, out.dispatch):
+                say(LOG, "hand-out lost", level=logging.WARNING, lane=self.place.lane, run=out.run, step=out.step)
+                self.submit(LoseDispatch(out.run, out.step, out.dispatch))
 
     async def _send(self) -> None:
         while self._waiting:

@@ -34,6 +34,7 @@ def _on_shop(test: Callable[[test_handover.Shop], Coroutine[None, None, None]]) 
 
 LONG_STEP = _on_shop(test_handover.test_a_step_under_way_goes_on_and_is_not_run_twice)
 DEAD_HOLDER = _on_shop(test_handover.test_a_worker_that_dies_after_it_let_go_is_missed)
+LOST_HAND_OUT = _on_shop(test_handover.test_a_hand_out_that_a_living_former_owner_has_lost_is_handed_out_again)
 TOO_LONG = test_lifetime.test_an_attempt_that_takes_too_long_is_stopped_and_tried_again
 
 
@@ -112,6 +113,10 @@ def _drop_the_last_reports(patch: Patch) -> None:
     patch.set(departed.Departed, "submit", lambda self, command: None)
 
 
+def _keep_quiet_about_what_is_lost(patch: Patch) -> None:
+    patch.set(departed.Departed, "_miss", lambda self: None)
+
+
 def _fall_silent(patch: Patch) -> None:
     patch.set(departed.Departed, "_heartbeat", lambda self: self._wake.set())
 
@@ -160,6 +165,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("stop what runs when a lane goes", "25", _stop_what_runs_when_a_lane_goes),
     Mutant("let attempts take for ever", "26", _let_attempts_take_for_ever, TOO_LONG),
     Mutant("release all debts at once", "27", _release_all_debts_at_once, NO_ROOM),
+    Mutant("keep quiet about a lost hand-out", "32", _keep_quiet_about_what_is_lost, LOST_HAND_OUT),
     Mutant("forget timers at a restart", "32", _forget_timers_at_restart),
     Mutant("lose a timer", "32", _lose_a_timer),
 )
