@@ -63,8 +63,16 @@ class TestFaults:
         assert answers[0] == 0
         assert type(answers[1]) is LogUnavailable
         assert [type(answer) for answer in answers[2:4]] == [OutcomeUnknown, OutcomeUnknown]
-        assert answers[4:] == [None, 2]
+        assert answers[4:] == [None, 0]
         assert await stored(log) == [b"0", b"2", b"4", b"5"]
+
+    async def test_a_wrong_offset_is_never_the_one_that_somebody_else_has_taken(self) -> None:
+        """Seed 224: it was the offset that a lane expected, where another owner's fence lay. No log answers so."""
+        log = await scripted(ACKNOWLEDGED, ACKNOWLEDGED, Verdict(fate=Fate.WRONG_OFFSET))
+        ours, anothers = log.writer("journal", 0), log.writer("journal", 0)
+        expected = (await ours.append(one(b"ours")) or 0) + 1
+        assert await anothers.append(one(b"fence")) == expected
+        assert await ours.append(one(b"behind it")) != expected
 
     async def test_a_late_record_turns_up_behind_its_report(self) -> None:
         log = await scripted(Verdict(fate=Fate.UNKNOWN, written_after_s=0.01))

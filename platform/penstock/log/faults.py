@@ -20,7 +20,7 @@ class Fate(enum.Enum):
 
     ACKNOWLEDGED = "acknowledged"
     WITHOUT_OFFSET = "without offset"  # written, answered with None
-    WRONG_OFFSET = "wrong offset"  # written, answered with a smaller offset than it got
+    WRONG_OFFSET = "wrong offset"  # written, answered with 0: what lies there is another's
     REFUSED = "refused"  # LogUnavailable, never written
     UNKNOWN = "unknown"  # OutcomeUnknown; written or not as ``written_after_s`` says, perhaps after the answer
 

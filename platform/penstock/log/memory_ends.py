@@ -123,7 +123,7 @@ class MemoryWriter:
             case Fate.WITHOUT_OFFSET:
                 append.future.set_result(None)
             case Fate.WRONG_OFFSET:
-                append.future.set_result((append.first or 0) - 1)
+                append.future.set_result(0 if append.first else -1)  # Never the offset that somebody may expect.
             case Fate.REFUSED:
                 append.future.set_exception(LogUnavailable("the log refused this append; nothing was written"))
             case Fate.UNKNOWN:
