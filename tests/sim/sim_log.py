@@ -182,7 +182,13 @@ class _Membership:
         return _Reader(self._log, self._inner.reader(topic, partition, offset), topic)
 
     async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
-        self._log.process.act()  # Draws no chance: nothing may depend on these commits, so neither does a world.
+        self._log.process.act()
+        faults = self._log.world.faults
+        if takes_s := faults.commit_takes_s():
+            await asyncio.sleep(takes_s)
+            self._log.process.act()
+        if faults.commit_fails():
+            raise LogUnavailable("the simulated group takes no offsets")
         await self._inner.commit(positions)
 
     async def leave(self) -> None:

@@ -39,10 +39,11 @@ class Weather:
     broken: float
     deleted: float
     forgetful: bool  # Tombstones go early.
+    commits: float  # Of offsets of the group, beside the journal's positions.
 
     @classmethod
-    def draw(cls, rng: Random, kafka: Random) -> Weather:
-        """``kafka`` draws what came later, so that older seeds have the worlds they had."""
+    def draw(cls, rng: Random, kafka: Random, commits: Random) -> Weather:
+        """``kafka`` and ``commits`` draw what came later, so that older seeds have the worlds they had."""
 
         def some(chance: float, low: float, high: float, rng: Random = rng) -> float:
             return rng.uniform(low, high) if rng.random() < chance else 0.0
@@ -68,16 +69,18 @@ class Weather:
             broken=some(0.25, 1, 10, kafka),
             deleted=some(0.2, 1, 6, kafka),
             forgetful=kafka.random() < 0.3,
+            commits=some(0.4, 0.0, 0.5, commits),
         )
 
 
 class SimFaults:
     """The verdicts of one world. ``calm`` ends all of it."""
 
-    def __init__(self, weather: Weather, rng: Random, kafka: Random) -> None:
+    def __init__(self, weather: Weather, rng: Random, kafka: Random, commits: Random) -> None:
         self._weather = weather
         self._rng = rng
         self._kafka = kafka
+        self._commits = commits
         self.calm = True
         self.outage = False
 
@@ -142,6 +145,16 @@ class SimFaults:
         if self.calm:
             return False
         return (self.outage and self._rng.random() < 0.1) or self._rng.random() < self._weather.reads
+
+    def commit_takes_s(self) -> float:
+        """How long the group takes for offsets: 0 where it does so at once, as in worlds that know no such weather."""
+        chance = 0.0 if self.calm else self._weather.commits
+        return self._commits.random() if chance and self._commits.random() < chance else 0.0
+
+    def commit_fails(self) -> bool:
+        if self.calm or not self._weather.commits:
+            return False
+        return self.outage or self._commits.random() < self._weather.commits
 
     def store_busy(self) -> bool:
         return not self.calm and self._rng.random() < self._weather.busy

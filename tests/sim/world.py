@@ -55,7 +55,7 @@ class World:
         rng = Random(seed)
         self.chaos = Random(f"{seed}/chaos")
         self.delays = Random(f"{seed}/delays")
-        self.weather = Weather.draw(rng, Random(f"{seed}/kafka"))
+        self.weather = Weather.draw(rng, Random(f"{seed}/kafka"), Random(f"{seed}/weather of commits"))
         self.lanes = rng.choice([2, 2, 3])
         self.machine_names = ["a", "b"] if rng.random() < 0.6 else ["a"]
         self.hostile_s = rng.uniform(4, 18)
@@ -150,7 +150,9 @@ class World:
         self.loop = loop
         self.context = contextvars.copy_context()
         self._ended: asyncio.Future[None] = loop.create_future()
-        self.faults = SimFaults(self.weather, Random(f"{self.seed}/faults"), Random(f"{self.seed}/late"))
+        self.faults = SimFaults(
+            self.weather, *(Random(f"{self.seed}/{what}") for what in ("faults", "late", "commits"))
+        )
         self.cluster = MemoryCluster(now_ms=self.true_ms, faults=self.faults)
         self.observer = Observer(self, GROUP, self.lanes)
         self.ledger = Ledger(self)

@@ -37,7 +37,7 @@ def _drop_the_outbox_row(patch: Patch) -> None:
 
 
 def _forget_requests(patch: Patch) -> None:
-    patch.set(requests, "_answered", lambda tables, request: None)
+    patch.set(requests, "answered", lambda tables, command: None)
 
 
 def _note_before_it_is_sent(patch: Patch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -21,14 +22,17 @@ class Patch:
         self._before: list[tuple[Any, str, Any, bool]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> Any:
-        """Set an attribute (or an item of a dict); returns what was there."""
+        """Set an attribute (or an item of a dict); returns what was there.
+
+        Raises AttributeError or KeyError where nothing is: the product has changed, and the fault would be none.
+        """
         if isinstance(owner, dict):
             before = owner[name]
             self._before.append((owner, name, before, True))
             owner[name] = value
             return before
         had = name in vars(owner)
-        before = getattr(owner, name, None)
+        before = getattr(owner, name) if had or not hasattr(builtins, name) else None  # Modules may shadow ``max``.
         self._before.append((owner, name, before, had))
         setattr(owner, name, value)
         return before
