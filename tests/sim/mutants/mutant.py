@@ -31,8 +31,6 @@ class Patch:
             self._before.append((owner, name, before, True))
             owner[name] = value
             return before
-        if not hasattr(owner, name) and not hasattr(builtins, name):
-            raise LookupError(f"the fault no longer fits the product: {owner!r} has no {name!r}")
         had = name in vars(owner)
         before = getattr(owner, name) if had or not hasattr(builtins, name) else None  # Modules may shadow ``max``.
         self._before.append((owner, name, before, had))
