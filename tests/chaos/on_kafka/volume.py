@@ -25,7 +25,7 @@ from tests.chaos.halts import Halts
 
 VOLUME_VARIABLE: Final = "CHAOS_VOLUME"
 SCHEMA: Final = Path(__file__).resolve().parents[3] / "schemas" / "messages" / "event.avsc"
-OUTSTANDING_MAX: Final = 4_000
+OUTSTANDING_MAX: Final = 12_000
 POLL_S: Final = 0.02
 
 
