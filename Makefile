@@ -32,7 +32,8 @@ dev: $(STAMP) ## run the examples and feed them real webhooks; SMOKE=1 ends by i
 
 kafka: ## start a real Kafka broker on 127.0.0.1:9092 (PORT=), data in .kafka/
 	@$(PYTHON) deploy/kafka/broker start .kafka
-	@echo "use it:   penstock worker module:app --brokers $$($(PYTHON) deploy/kafka/broker bootstrap .kafka)"
+	@echo "use it:   export PENSTOCK_BROKERS=$$($(PYTHON) deploy/kafka/broker bootstrap .kafka) PENSTOCK_REPLICATION_FACTOR=1 PENSTOCK_MIN_INSYNC=1"
+	@echo "          penstock topics apply --group demo --yes; penstock worker module:app --group demo"
 	@echo "stop it:  deploy/kafka/broker stop .kafka     (rm -r .kafka forgets what it stored)"
 
 test: $(STAMP) ## run every test layer, each within its time budget

@@ -166,7 +166,7 @@ SETTINGS: Final = (
         default="24h",
         flag="--history",
         metavar="DURATION",
-        doc="How long ended runs and events can be read.",
+        doc="How long ended runs and events can be read; on Kafka 7 days where nothing is said.",
     ),
     Setting(
         name="trim_lag",

@@ -33,7 +33,6 @@ async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, gr
     ending: asyncio.Task[None] | None = None
     try:
         if not await unless(told, role.start()):
-            until.close()
             return INTERRUPTED
         note(f"{greeting}, process {os.getpid()}. Ctrl-C stops.")
         ending, stopping = loop.create_task(until), loop.create_task(told.wait())
@@ -45,6 +44,8 @@ async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, gr
     finally:
         if ending is not None:
             ending.cancel()
+        else:
+            until.close()  # It never began.
         await role.stop(grace_s)
 
 

@@ -139,7 +139,8 @@ class Subscriptions:
     def _alarm(self, topic: str, why: str) -> None:
         if topic not in self._missing:
             self._missing.add(topic)
-            say(LOG, "topic not read", level=logging.ERROR, lane=self._place.lane, topic=topic, why=why)
+            todo = "create it, or correct its name in the function; it is looked for again and again"
+            say(LOG, "topic not read", level=logging.ERROR, lane=self._place.lane, topic=topic, why=why, todo=todo)
 
 
 async def offset_since(log: Log, topic: str, partition: int, since_ms: int) -> int:

@@ -22,7 +22,7 @@ from penstock.log.group_topics import GroupShape, topics_of
 from penstock.log.kafka_acls import GROUP, ROLES, TOPIC, Access, Besides, accesses
 from penstock.log.kafka_admin import Admin, ClusterFound, explained
 from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.kafka_topics import LEAVE, Step, group_steps, topic_steps
+from penstock.log.kafka_topics import LEAVE, SESSION, Step, group_steps, topic_steps
 from penstock.model.messages import group_topic
 
 LIBRARY_MIN: Final = 0x020C00
@@ -105,7 +105,12 @@ def _group(admin: Admin, shape: GroupShape, role: str) -> Iterator[str]:
     if not any(access.kind == GROUP for access in _needed(admin, shape, role)):
         return  # It is no member, and may not ask.
     for step in group_steps(admin, shape.group):
-        yield f"{_told(step)} Until then a worker that is killed is replaced after {step.found} ms."
+        meanwhile = (
+            f"a worker that is killed is replaced after {step.found} ms"
+            if step.setting == SESSION
+            else f"lanes that move may belong to nobody for up to {step.found} ms"
+        )
+        yield f"{_told(step)} Until then {meanwhile}."
 
 
 def _told(step: Step) -> str:
