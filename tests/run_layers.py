@@ -46,7 +46,7 @@ LAYERS = (
     Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 600, processes=2),
     Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 420, processes=2),
-    Layer("kafka", "does it hold on a real broker?", ("kafka",), 900),
+    Layer("kafka", "does it hold on a real broker?", ("kafka",), 1_200),
     Layer("chaos", "does kill -9 lose anything?", ("chaos",), 360),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -68,31 +69,10 @@ def test_a_command_on_nothing_says_what_to_start(tmp_path: Path) -> None:
     assert "deploy/kafka/broker start" in ran.stderr
 
 
-@pytest.mark.parametrize("kind", ["tls", "mtls", "sasl-plain", "sasl-scram"])
-def test_a_secured_broker_takes_who_shows_what_it_wants(tmp_path: Path, kind: str) -> None:
-    with own_broker(tmp_path, 1, "--security", kind) as broker:
-        assert brokers_of(broker.bootstrap, **client_settings(broker, kind)) == 1
-        with pytest.raises(KafkaException):
-            AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=2)
-
-
-def client_settings(broker: Broker, kind: str, user: str = "admin") -> dict[str, str]:
-    """What a client of librdkafka needs for a broker of ``own_broker``."""
-    folder = broker.security
-    settings = {"security.protocol": "SASL_SSL" if "sasl" in kind else "SSL", "ssl.ca.location": str(folder / "ca.pem")}
-    if kind == "mtls":
-        settings |= {"ssl.certificate.location": str(folder / f"{user}.pem")}
-        settings |= {"ssl.key.location": str(folder / f"{user}.key")}
-    if "sasl" in kind:
-        settings |= {"sasl.mechanism": "PLAIN" if kind == "sasl-plain" else "SCRAM-SHA-512"}
-        settings |= {"sasl.username": user, "sasl.password": (folder / f"{user}.password").read_text()}
-    return settings
-
-
 def _free() -> dict[str, str]:
     return {**os.environ, "PORT": "free"}
 
 
 def test_a_schema_registry_answers(schema_registry: str) -> None:
     with urllib.request.urlopen(f"{schema_registry}/subjects", timeout=20) as answer:
-        assert answer.read() == b"[]"
+        assert isinstance(json.loads(answer.read()), list)  # Other tests may have put something there.
