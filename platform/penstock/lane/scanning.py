@@ -57,6 +57,7 @@ class Scanning:
         self._turn = asyncio.Semaphore(SCANS_AT_ONCE_MAX)
         self._tasks: dict[ScanKey, asyncio.Task[None]] = {}
         self._moved: dict[ScanKey, asyncio.Event] = {}
+        self._event_schemas = parts.event_schemas
         self._group: asyncio.TaskGroup | None = None
         self._waiting: set[ScanKey] = set()
 
@@ -181,7 +182,8 @@ class Scanning:
         if row.topic != self._events_topic:
             return self._foreign.read(reading, Foreign(row.topic, row.partition, record))
         try:
-            event = read_event(Written(row.topic, row.partition, record.offset, record.at_ms), record.value or b"")
+            at = Written(row.topic, row.partition, record.offset, record.at_ms)
+            event = read_event(at, record.value or b"", self._event_schemas)
             return ReadRecord(record.offset, reading, event)
         except Corruption as error:
             reason = f"the record is no event: {error}"
