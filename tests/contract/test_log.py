@@ -326,7 +326,9 @@ class TestTrimming:
         times = [record.at_ms for record in await everything(log.reader("journal", 0, 0), 40)]
         assert await log.offset_at("journal", 0, 0) == 0
         assert await log.offset_at("journal", 0, times[2]) == 2
-        assert await log.offset_at("journal", 0, times[2] + 1) == 4
+        later = next(offset for offset, at_ms in enumerate(times) if at_ms > times[2])
+        assert later in (3, 4)  # A client of brokers dates each record of a batch for itself.
+        assert await log.offset_at("journal", 0, times[2] + 1) == later
         assert await log.offset_at("journal", 0, clock.now_ms() + 1) == 40
         await log.trim("journal", 0, 11)
         assert await log.offset_at("journal", 0, 0) == 11

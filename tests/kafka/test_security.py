@@ -78,10 +78,9 @@ async def test_talking_in_the_clear_is_no_hang(way: tuple[str, Broker]) -> None:
     assert "--security-protocol" in str(error)
 
 
+@pytest.mark.parametrize("way", ["sasl-plain", "sasl-scram"], indirect=True)
 async def test_a_wrong_password_is_named(way: tuple[str, Broker]) -> None:
     kind, broker = way
-    if "sasl" not in kind:
-        pytest.skip("nobody is asked for a password")
     wrong = broker.security / "wrong.password"
     wrong.write_text("hunter2\n")
     error = await refused(secured(broker, kind, sasl_password_file=str(wrong)))
@@ -91,10 +90,9 @@ async def test_a_wrong_password_is_named(way: tuple[str, Broker]) -> None:
     assert "hunter2" not in str(error)
 
 
+@pytest.mark.parametrize("way", ["mtls"], indirect=True)
 async def test_a_client_without_a_certificate_is_told(way: tuple[str, Broker]) -> None:
     kind, broker = way
-    if kind != "mtls":
-        pytest.skip("nobody is asked for a certificate")
     error = await refused(secured(broker, kind, cert_file="", key_file=""))
     assert isinstance(error, ConfigError)
     assert "--cert-file" in str(error)
