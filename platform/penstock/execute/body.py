@@ -70,7 +70,7 @@ class Body:
         self.touched = False
         self.over = False  # It has ended or was given up; steps that still run are reported.
         self.closed = False  # Parked or abandoned: nothing more is reported.
-        self.hold = Hold(shared.loop, self._touch)
+        self.hold = Hold(shared.loop)
         self._answered = 0  # The last dispatch that was answered: what is found later is reported under it.
         self._replay: Replay | None = Replay(view.steps) if view.steps else None
         self._due: list[StepRow] = []
@@ -211,7 +211,7 @@ class Body:
                 return True
             foreign = bool(look.foreign)
             if foreign:
-                self.hold.watch(look.foreign)
+                self.hold.watch(look.foreign, self._touch)
                 if self.dispatch or replay is not None:
                     self.hold.begin()
                     if not self.hold.over:

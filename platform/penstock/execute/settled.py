@@ -88,21 +88,27 @@ class Look:
 class Hold:
     """What a body waits for that is not ours (``pending``), and since when something is held for it; −1: nothing."""
 
-    __slots__ = ("_again", "_loop", "pending", "since_s")
+    __slots__ = ("_loop", "pending", "since_s")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[], None]) -> None:
-        """``again`` is called whenever one of the foreign futures is done."""
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._again = again
         self.pending: set[object] = set()
         self.since_s = -1.0
 
-    def watch(self, foreign: Iterable[AnyFuture]) -> None:
-        """See these to their end."""
+    def watch(self, foreign: Iterable[AnyFuture], again: Callable[[], None]) -> None:
+        """See these to their end; ``again`` is called whenever one of them is done.
+
+        It is not kept: it is the body's, and a body that is part of a cycle outlives its run until the collector comes.
+        """
+
+        def done(future: AnyFuture) -> None:
+            self.pending.discard(future)
+            again()
+
         for future in foreign:
             if future not in self.pending:
                 self.pending.add(future)
-                future.add_done_callback(self._done)
+                future.add_done_callback(done)
 
     def begin(self) -> None:
         """Something is held from now on, if it is not yet."""
@@ -117,10 +123,6 @@ class Hold:
     def end(self) -> None:
         """Nothing is held any more."""
         self.since_s = -1.0
-
-    def _done(self, future: AnyFuture) -> None:
-        self.pending.discard(future)
-        self._again()
 
 
 def _held(task: asyncio.Task[object]) -> Iterable[object] | None:
