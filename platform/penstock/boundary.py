@@ -22,7 +22,8 @@ from penstock.config import Settings
 from penstock.errors import ConfigError, LogUnavailable
 from penstock.lane.foreign import FileSchemas, RegistrySchemas
 from penstock.lane.port import Schemas
-from penstock.log.registry import RegistrySettings, SchemaRegistry, password_in
+from penstock.log.passwords import password_in
+from penstock.log.registry import RegistrySettings, SchemaRegistry
 from penstock.telemetry import say
 from penstock.wire.formats.known import KnownSchemas
 from penstock.wire.schemas import EventSchema, EventSchemas, event_schema

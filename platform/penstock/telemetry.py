@@ -70,7 +70,12 @@ METRICS: Final = (
     Metric("penstock_executors", "gauge", "Executor processes that take steps (--executors)."),
     Metric("penstock_executor_deaths_total", "counter", "Executor processes that died and were started again."),
     Metric("penstock_timer_lateness_seconds", "histogram", "From a timer's time to its firing.", (), _SYNC_S),
-    Metric("penstock_timers_pending", "gauge", "Timers that wait for their time.", ("lane",)),
+    Metric(
+        "penstock_timers_pending",
+        "gauge",
+        "Timers due within 20 seconds; later ones are rows.",
+        ("lane",),
+    ),
     Metric("penstock_fences_total", "counter", "Fences appended: lanes taken over."),
     Metric("penstock_restore_seconds", "histogram", "Rebuilding a lane's tables at take-over.", (), _LONG_S),
     Metric("penstock_checkpoint_age_seconds", "gauge", "Since the lane's last checkpoint.", ("lane",)),

@@ -312,14 +312,16 @@ class Worker:
         finally:
             self.lanes.pop(number, None)
             executor = self._executors.pop(number, None)
-            if executor is not None:
-                if lane is not None and lane.released is not None:
-                    self._depart(lane, lane.released, executor)
-                else:
-                    await executor.close(0)
-            store = self._stores.pop(number, None)
-            if store is not None:
-                store.close()
+            try:
+                if executor is not None:
+                    if lane is not None and lane.released is not None:
+                        self._depart(lane, lane.released, executor)
+                    else:
+                        await executor.close(0)
+            finally:  # Also where that is cancelled, for having taken too long: the lane may come back any moment.
+                store = self._stores.pop(number, None)
+                if store is not None:
+                    store.close()
         return lane.released is not None
 
     def _depart(self, lane: Lane, released: Released, executor: Executor) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 
 from penstock.core.tables import Tables
 from penstock.model.rows import Hand, RunRow, StepRow
+from penstock.model.seen import until_ms
 
 ROWS_MAX = 100_000
 _TIMED = {int(Hand.BACKOFF): "retry", int(Hand.SLEEPING): "sleep", int(Hand.SCHEDULED): "due"}
@@ -70,12 +71,14 @@ def _check_run(run: RunRow, rows: list[StepRow]) -> None:
 
 
 def _check_seen(tables: Tables) -> None:
-    hashes: set[bytes] = set()
+    hashes: dict[bytes, int] = {}
     for (source, clients, bucket, number), chunk in tables.seen_chunks.scan(limit=ROWS_MAX):
         held = tables.seen_buckets.get((source, clients, bucket))
         assert held is not None and held.first <= number <= held.chunk, f"chunk {number} lies outside of {held}"
-        hashes.update(chunk.hashes[i : i + 16] for i in range(0, len(chunk.hashes), 16))
-    _same("seen", {key for key, _ in tables.seen.scan(limit=ROWS_MAX)}, hashes)
+        for i in range(0, len(chunk.hashes), 16):
+            hash = chunk.hashes[i : i + 16]
+            hashes[hash] = max(until_ms(clients, bucket), hashes.get(hash, 0))
+    _same("seen", {key: row.until_ms for key, row in tables.seen.scan(limit=ROWS_MAX)}, hashes)
 
 
 def _same(table: str, held: object, derived: object) -> None:

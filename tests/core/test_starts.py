@@ -25,6 +25,8 @@ from penstock.model.operations import BodyDone
 from tests.core.harness import Harness
 from tests.core.values import LANES, MINUTE_MS, START_MS, accept, app, event, function, report, see
 
+LONG_AFTER_MS = START_MS + limits.SEEN_IDLE_MS + limits.DAY_MS + 2 * limits.HOUR_MS
+
 
 def harness_with(*triggers: EventTrigger | str) -> Harness:
     harness = Harness()
@@ -117,10 +119,43 @@ def test_an_id_of_ours_is_remembered_for_10_minutes() -> None:
     harness = harness_with("order/placed")
     harness.do(accept(event(1), 0))
     harness.do(report(harness.run.run, 1, BodyDone(b"1")))
+    harness.do(accept(event(2, at_ms=START_MS + 9 * MINUTE_MS), 1))
     harness.do(CleanUp(), START_MS + 9 * MINUTE_MS)
-    assert started(harness.do(accept(event(1), 1))) == []
-    harness.do(CleanUp(), START_MS + 21 * MINUTE_MS)
-    assert not harness.tables.seen.scan(limit=1)
+    assert started(harness.do(accept(event(1), 2))) == []
+    harness.do(accept(event(3, at_ms=START_MS + 12 * MINUTE_MS), 3))
+    harness.do(CleanUp(), START_MS + 12 * MINUTE_MS)
+    assert len(harness.tables.seen.scan(limit=5)) == 2
+
+
+def test_how_long_an_id_is_remembered_goes_by_its_source_however_late_that_is_read() -> None:
+    harness = harness_with("order/placed")
+    late_ms = START_MS + 3 * limits.DAY_MS  # The worker was away; now it reads what was sent meanwhile.
+    assert started(harness.do(accept(event(1, id="mine"), 0), late_ms)) == ["shop-f"]
+    assert harness.do(CleanUp(), late_ms) == []
+    (fact,) = harness.do(accept(event(2, id="mine", at_ms=START_MS + 23 * limits.HOUR_MS), 1), late_ms)
+    assert isinstance(fact, EventDeduplicated)
+    harness.do(accept(event(3, at_ms=START_MS + 26 * limits.HOUR_MS), 2), late_ms)
+    assert len(harness.do(CleanUp(), late_ms)) == 1
+    again = event(4, id="mine", at_ms=START_MS + 26 * limits.HOUR_MS)
+    assert started(harness.do(accept(again, 3), late_ms)) == ["shop-f"]
+
+
+def test_an_id_that_comes_again_after_its_time_is_remembered_anew() -> None:
+    """Though nothing was dropped meanwhile, and what is dropped then is the first time only."""
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1, id="mine"), 0))
+    again_ms = START_MS + 26 * limits.HOUR_MS
+    assert started(harness.do(accept(event(2, id="mine", at_ms=again_ms), 1))) == ["shop-f"]
+    assert len(harness.do(CleanUp(), again_ms)) == 1
+    (fact,) = harness.do(accept(event(3, id="mine", at_ms=again_ms + limits.HOUR_MS), 2))
+    assert isinstance(fact, EventDeduplicated)
+
+
+def test_the_ids_of_a_source_that_brings_nothing_more_are_forgotten_in_the_end() -> None:
+    harness = harness_with("order/placed")
+    harness.do(accept(event(1, id="mine"), 0))
+    assert harness.do(CleanUp(), START_MS + limits.SEEN_IDLE_MS) == []
+    assert len(harness.do(CleanUp(), START_MS + limits.SEEN_IDLE_MS + 26 * limits.HOUR_MS)) == 1
 
 
 def test_the_same_id_on_another_partition_is_another_event() -> None:
@@ -132,7 +167,7 @@ def test_the_same_id_on_another_partition_is_another_event() -> None:
 def test_an_internal_id_that_comes_again_never_restarts_the_run_that_is_still_open() -> None:
     harness = harness_with("order/placed")
     harness.do(accept(event(1), 0))
-    harness.do(CleanUp(), START_MS + 21 * MINUTE_MS)
+    assert harness.do(CleanUp(), LONG_AFTER_MS)
     (fact,) = harness.do(accept(event(1), 1))
     assert isinstance(fact, EventDeduplicated)
 
@@ -141,7 +176,7 @@ def test_seen_ids_are_dropped_in_bounded_portions() -> None:
     harness = harness_with("order/placed")
     for number in range(40):  # 40 sources, so 40 buckets and 40 chunks.
         harness.do(accept(event(number), 0, partition=number))
-    assert [len(harness.do(CleanUp(), START_MS + limits.DAY_MS)) for _ in range(4)] == [16, 16, 8, 0]
+    assert [len(harness.do(CleanUp(), LONG_AFTER_MS)) for _ in range(4)] == [16, 16, 8, 0]
     assert not harness.tables.seen.scan(limit=1) and not harness.tables.seen_buckets.scan(limit=1)
 
 
@@ -151,7 +186,7 @@ def test_a_bucket_of_many_ids_is_dropped_a_chunk_at_a_time() -> None:
         harness.do(accept(event(number), number))
         harness.do(report(harness.run.run, 1, BodyDone(b"1")))
     assert len(harness.tables.seen_chunks.scan(limit=10)) == 3
-    assert len(harness.do(CleanUp(), START_MS + limits.DAY_MS)) == 3
+    assert len(harness.do(CleanUp(), LONG_AFTER_MS)) == 3
     assert not harness.tables.seen.scan(limit=1) and not harness.tables.seen_buckets.scan(limit=1)
 
 

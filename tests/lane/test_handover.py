@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from penstock import App, Context, current
+from penstock.execute.local import LocalExecutor
+from penstock.execute.port import Executor, RunSource
 from penstock.lane.settings import LaneSettings
 from penstock.log.faults import REFUSED
 from penstock.log.memory import MemoryCluster, MemoryLog
@@ -17,6 +19,7 @@ from penstock.model.event import Envelope
 from penstock.model.facts import DispatchLost, DispatchParked, Fact, HolderGone, LaneReleased, RunCompleted
 from penstock.model.ids import ulid
 from penstock.state.memory import MemoryStore
+from penstock.state.store import Store
 from penstock.telemetry import Telemetry
 from penstock.wire.messages import encode_envelope
 from penstock.worker import REVOKE_S, Worker, WorkerParts
@@ -40,6 +43,8 @@ class Shop:
         self.may_end = asyncio.Event()
         self.facts: list[Fact] = []
         self.dead: set[str] = set()
+        self.make_store: Callable[[int], Store] = lambda lane: MemoryStore()
+        self.make_executor: Callable[[RunSource], Executor] | None = None
 
     def app(self, worker: str) -> App:
         app = App("shop")
@@ -75,7 +80,8 @@ class Shop:
                 group=GROUP,
                 lanes=1,
                 apps=[self.app(name)],
-                make_store=lambda lane: MemoryStore(),
+                make_store=self.make_store,
+                make_executor=self.make_executor,
                 name=name,
                 surroundings=self.here,
                 settings=LaneSettings(),
@@ -279,3 +285,32 @@ async def test_a_last_record_that_is_refused_ends_what_runs(shop: Shop) -> None:
     await until(lambda: shop.began == ["a", "b"])
     assert shop.stopped == ["a"]
     assert len(shop.of(DispatchLost)) == 1
+
+
+async def test_a_lane_that_is_slow_to_let_go_of_its_executor_closes_its_store_all_the_same() -> None:
+    """Found by chaos: cancelled again in its end, it left the store open, and the lane could not come back here."""
+    closed: list[str] = []
+
+    class Told(MemoryStore):
+        def close(self) -> None:
+            closed.append("store")
+            super().close()
+
+    class Stuck(LocalExecutor):
+        async def close(self, grace_s: float) -> None:
+            try:
+                await asyncio.sleep(10 * REVOKE_S)
+            finally:
+                closed.append("executor")
+
+    async with opened() as shop:
+        await shop.live_at("a")
+        shop.make_store = lambda lane: Told()
+        shop.make_executor = lambda source: Stuck([shop.app("c")], source)
+        await shop.start("c")
+        await shop.cluster.assign({"c": [0]})
+        await shop.live_at("c")
+        await shop.cluster.steal(0, "b")
+        await shop.live_at("b")
+        await shop.logs["c"].poll()
+        await until(lambda: closed == ["executor", "store"])

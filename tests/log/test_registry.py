@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import ConfigError, LogUnavailable, NotFound
-from penstock.log.registry import RegistrySettings, SchemaRegistry, password_in
+from penstock.log.passwords import password_in
+from penstock.log.registry import RegistrySettings, SchemaRegistry
 
 FIRST = json.dumps({"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]})
 SECOND = json.dumps(

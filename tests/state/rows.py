@@ -28,6 +28,7 @@ from penstock.model.rows import (
     TimerRow,
     TopicRow,
 )
+from penstock.model.seen import until_ms
 
 
 def envelope(id: str) -> Envelope:
@@ -46,7 +47,7 @@ ONE_OF_EACH: dict[str, Row] = {
     "crons": CronRow("nightly", "0 3 * * *", 5),
     "apps": AppRow("shop", b"{}", 7),
     "positions": PositionRow("events", 3, 99),
-    "seen": SeenRow(b"0123456789abcdef"),
+    "seen": SeenRow(b"0123456789abcdef", until_ms(True, 4)),
     "seen_buckets": SeenBucketRow("events-0", True, 4, 0, 1),
     "seen_chunks": SeenChunkRow("events-0", True, 4, 1, b"0123456789abcdef"),
     "requests": RequestRow(request="q1", reply_to=1, reply=b"{}"),

@@ -8,6 +8,7 @@ import pytest
 
 from penstock.errors import Corruption
 from penstock.model.rows import SeenChunkRow, SeenRow
+from penstock.model.seen import until_ms
 from penstock.state.checkpoint import Checkpoint
 from penstock.state.dump import dump, fingerprint
 from penstock.state.keyspace import CHECKPOINT_TOPICS, FLUSHING_KEY, KEYSPACE, MARKER_KEY, MARKS
@@ -79,7 +80,7 @@ async def test_the_index_of_seen_ids_is_not_sent_but_rebuilt() -> None:
     hashes = [b"%016d" % n for n in range(300)]
     tables.seen_chunks.put(("s", True, 1, 0), SeenChunkRow("s", True, 1, 0, b"".join(hashes)))
     for one in hashes:
-        tables.seen.put(one, SeenRow(one))
+        tables.seen.put(one, SeenRow(one, until_ms(True, 1)))
     tables.promote()
     await checkpoint(tables, topics, 1)
     assert len(topics.records["keys"]) == 2

@@ -374,7 +374,7 @@ def test_what_is_known_to_be_absent_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_row_under_a_foreign_key_stops_the_flush() -> None:
     tables = LaneTables(PLACE, MemoryStore())
-    tables.seen.put(b"a" * 16, SeenRow(b"b" * 16))
+    tables.seen.put(b"a" * 16, SeenRow(b"b" * 16, 1))
     tables.runs.put("a", run("b"))
     tables.promote()
     with pytest.raises(Corruption, match="its own key"):

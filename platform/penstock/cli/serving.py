@@ -33,7 +33,7 @@ async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, gr
     ending: asyncio.Task[None] | None = None
     try:
         if not await unless(told, role.start()):
-            return INTERRUPTED
+            return OK  # Told to stop before it had begun to serve: it did as it was told.
         note(f"{greeting}, process {os.getpid()}. Ctrl-C stops.")
         ending, stopping = loop.create_task(until), loop.create_task(told.wait())
         await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)

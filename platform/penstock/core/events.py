@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from penstock.core.catalogue import Subscription, catalogue
 from penstock.core.expressions import Expression
-from penstock.core.seen import seen_hash
+from penstock.core.seen import known, seen_hash
 from penstock.core.tables import Tables
 from penstock.errors import BadRequest
 from penstock.model import limits
@@ -42,7 +42,7 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     if not subscriptions:
         return []
     seen = seen_hash(command.topic, command.partition, event.id)
-    if tables.seen.get(seen) is not None or tables.events.get(event.internal_id) is not None:
+    if known(tables, seen, event.received_at_ms) or tables.events.get(event.internal_id) is not None:
         # Seen within its time; or one internal id twice (a seed repeated late, or under another key) while its first
         # event has open runs: their rows would be overwritten.
         return [EventDeduplicated(event.internal_id, event.id, event.name)]
@@ -86,7 +86,7 @@ def _start_on(
     tables: Tables, command: AcceptRecord, event: Envelope, subscriptions: Sequence[Subscription]
 ) -> list[Fact]:
     seen = seen_hash(command.topic, command.partition, event.id) if event.id_is_clients else b""
-    if seen and tables.seen.get(seen) is not None:
+    if seen and known(tables, seen, event.received_at_ms):
         return [EventDeduplicated(event.internal_id, event.id, event.name)]
     starting, skipped = choose(event, subscriptions)
     if not starting:

@@ -59,7 +59,7 @@ def _accept(tables: Tables, command: AcceptEvent, now_ms: int) -> Done | None:
         start = events.started(tables, event, function.slug, "", 0)
     except UnicodeEncodeError:
         return None  # Ids with half a surrogate pair: the long way refuses them, and says why.
-    if tables.seen.get(hash) is not None or tables.events.get(event.internal_id) is not None:
+    if seen.known(tables, hash, event.received_at_ms) or tables.events.get(event.internal_id) is not None:
         return None
     fact = events.accepted(event, command.topic, command.partition, command.offset, hash)
     if event.catalogue:  # A row holds the event without the door's stamp.

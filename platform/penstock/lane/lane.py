@@ -431,8 +431,10 @@ class Lane:
     async def _close(self) -> None:
         self._debts.close()
         self.timers.close()
-        await self.outbox.close()
-        await self.journal.close()
+        try:
+            await self.outbox.close()
+        finally:  # Also where that is cancelled: nothing of this owner may turn up in the journal afterwards.
+            await self.journal.close()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

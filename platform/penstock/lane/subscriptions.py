@@ -28,6 +28,9 @@ from penstock.telemetry import say
 
 LOG: Final = logging.getLogger("penstock.lane.subscriptions")
 LOOK_S: Final = 3.0
+CREATE: Final = "create it, or correct its name in the function; it is looked for again and again"
+CORRECT: Final = "subscribe the function to another topic"
+AGAIN: Final = "nothing, if the brokers answer again soon: it is tried again and again"
 OWN_TOPICS: Final = ("journal", "inbox", "steps", "timers", "keys", "functions", "replies")
 """Topics of the group that nobody may subscribe to: each record read would write another one."""
 
@@ -89,13 +92,13 @@ class Subscriptions:
         whole = True
         for topic in sorted(topics):
             if topic in {group_topic(self._place.group, which) for which in OWN_TOPICS}:
-                self._alarm(topic, "it is one of the group's own topics, which nobody may subscribe to")
+                self._alarm(topic, "it is one of the group's own topics, which nobody may subscribe to", CORRECT)
                 continue
             try:
                 whole = await self._look_at(topic, known, tasks) and whole
             except PenstockError as error:
                 whole = False
-                self._alarm(topic, str(error))
+                self._alarm(topic, str(error), AGAIN)
         if whole:
             self.seen = upto
         self._telemetry.set("penstock_topics_missing", len(self._missing), str(self._place.lane))
@@ -107,7 +110,7 @@ class Subscriptions:
         if partitions:
             self._missing.discard(topic)
         else:
-            self._alarm(topic, "a function subscribes to it, and there is no such topic; it is looked for again")
+            self._alarm(topic, "a function subscribes to it, and there is no such topic", CREATE)
         held = self._durable.topics.get(topic)
         place, positions = self._place, self._durable.positions
         mine = [p for p in range(partitions) if lane_of_source(topic, p, place.lanes) == place.lane]
@@ -136,10 +139,9 @@ class Subscriptions:
         starts = tuple(ScanStart(function.slug, offsets[trigger.since_ms]) for function, trigger in subscribers)
         return Opening(partition, max(offsets.values()), starts)
 
-    def _alarm(self, topic: str, why: str) -> None:
+    def _alarm(self, topic: str, why: str, todo: str) -> None:
         if topic not in self._missing:
             self._missing.add(topic)
-            todo = "create it, or correct its name in the function; it is looked for again and again"
             say(LOG, "topic not read", level=logging.ERROR, lane=self._place.lane, topic=topic, why=why, todo=todo)
 
 

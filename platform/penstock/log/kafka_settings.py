@@ -19,6 +19,7 @@ from typing import Final
 
 from penstock.config import Settings
 from penstock.errors import ConfigError
+from penstock.log.passwords import password_in
 
 Config = dict[str, str | int | float | bool]
 
@@ -201,14 +202,9 @@ class KafkaSettings:
 
 
 def _password(given: str, file: str) -> str:
-    if not file:
-        return given
-    if given:
+    if given and file:
         raise ConfigError("a SASL password was given twice: as a value and as a file. Give one of them.")
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"--sasl-password-file was refused: {file!r} cannot be read: {error.strerror}.") from error
+    return given or password_in(file)
 
 
 def _file(path: str, flag: str) -> str:

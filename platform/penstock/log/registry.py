@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from penstock.errors import BadRequest, ConfigError, LogUnavailable, NotFound
@@ -174,13 +173,3 @@ class SchemaRegistry:
                 f"registry {self.url} refused us: {text}. Set --registry-user and --registry-password-file."
             )
         return LogUnavailable(f"registry {self.url} answered {status}: {text}")
-
-
-def password_in(file: str) -> str:
-    """The first line of a password file; "" for none. Raises ConfigError."""
-    if not file:
-        return ""
-    try:
-        return Path(file).read_text(encoding="utf-8").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"password file {file} cannot be read: {error}. Name one that holds the password.") from error

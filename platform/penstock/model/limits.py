@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
@@ -20,7 +21,8 @@ EVENT_ID_CHARS_MAX: Final = 1_024  # ours
 EVENT_TS_MIN_MS: Final = 315_532_800_000  # 1980-01-01
 EVENT_TS_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
 SEEN_CLIENT_IDS_MS: Final = DAY_MS
-SEEN_OUR_IDS_MS: Final = 600_000
+SEEN_OUR_IDS_MS: Final = 10 * MINUTE_MS
+SEEN_IDLE_MS: Final = 7 * DAY_MS  # ours: seen ids of a source that brings nothing more are kept so much longer
 
 # --- functions ---
 TRIGGERS_PER_FUNCTION_MAX: Final = 10

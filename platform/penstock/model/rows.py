@@ -155,9 +155,10 @@ class ScanRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class SeenRow(msgspec.Struct, frozen=True, gc=False):
-    """An id was seen. Derived from the chunks, never checkpointed."""
+    """An id was seen, and is known until then by its source's time. Derived from the chunks, never checkpointed."""
 
     hash: bytes
+    until_ms: int
 
 
 class SeenBucketRow(msgspec.Struct, frozen=True, gc=False):

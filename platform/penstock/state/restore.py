@@ -20,6 +20,7 @@ from typing import Final
 
 from penstock.errors import Corruption
 from penstock.model.rows import SeenChunkRow, SeenRow
+from penstock.model.seen import HASH_BYTES, until_ms
 from penstock.state.checkpointed import Checkpointed, decode_checkpointed
 from penstock.state.flush import write
 from penstock.state.keyspace import (
@@ -38,7 +39,6 @@ from penstock.wire.rows import decode_row, encode_row
 WRITE_ROWS: Final = 500
 """Rows in one write and one turn of the loop: other lanes are held up for two milliseconds, not for ten."""
 WRITE_BYTES: Final = 4 * 1024 * 1024
-HASH_BYTES: Final = 16
 
 
 class Restore:
@@ -131,11 +131,12 @@ class Restore:
         chunks, seen = BY_NAME["seen_chunks"], BY_NAME["seen"]
         at = chunks.prefix
         while page := self._store.scan(at, chunks.end, 10):
-            for _, raw in page:
-                hashes = decode_row(SeenChunkRow, raw).hashes
+            for _, raw in page:  # Of one source the older buckets come first: an id that came again ends up as such.
+                chunk = decode_row(SeenChunkRow, raw)
+                hashes, over_ms = chunk.hashes, until_ms(chunk.clients, chunk.bucket)
                 for i in range(0, len(hashes), HASH_BYTES):
                     one = hashes[i : i + HASH_BYTES]
-                    await self._put(seen.prefix + one, encode_row(SeenRow(one)))
+                    await self._put(seen.prefix + one, encode_row(SeenRow(one, over_ms)))
             at = page[-1][0] + b"\x00"
 
     async def _put(self, key: bytes, value: bytes | None) -> None:
