@@ -27,12 +27,12 @@ LOOK_S: Final = 5.0
 MADE_WITHIN_S: Final = 30.0
 ASK_AGAIN_S: Final = 0.02
 ASKED_FOR_S: Final = 10.0
+"""How long a question is asked again while a partition has no leader: it moves, or was made just now."""
 ANSWERED_WITHIN_S: Final = 1.0
 """How long a question waits for its answer at first; half as long again whenever that was not enough. Left alone the
 library gives a broker that has died ten seconds and asks nobody else meanwhile (measured: the ends of a partition were
 told 20 to 40 s after its leader had died, though it had another after 10)."""
 LONGER: Final = 1.5
-"""How long a question is asked again while a partition has no leader: it moves, or was made just now."""
 MOVING: Final = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
