@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from penstock.config import Settings
-from penstock.errors import ConfigError, LogUnavailable
+from penstock.errors import ConfigError, OperatorError
 from penstock.lane.foreign import FileSchemas, RegistrySchemas
 from penstock.lane.port import Schemas
 from penstock.log.passwords import password_in
@@ -52,7 +51,7 @@ class Boundary:
         paths = [Path(folder) for folder in folders]
         events = EventSchemas.from_directories(paths)
         known = KnownSchemas(paths, has_registry=registry is not None)
-        foreign = FileSchemas(known) if registry is None else RegistrySchemas(known, registry, time.monotonic)
+        foreign = FileSchemas(known) if registry is None else RegistrySchemas(known, registry)
         files = tuple(schema for name in events.names if (schema := events.get(name)) is not None)
         return cls(events, foreign, files, registry)
 
@@ -60,6 +59,7 @@ class Boundary:
         """Take what the registry has now. Raises LogUnavailable when it does not answer."""
         if self.registry is None:
             return
+        await self.foreign.look()
         found = {schema.name: schema for schema in self.files}
         for subject in await self.registry.subjects():
             if subject in found:
@@ -79,7 +79,7 @@ class Boundary:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self.look()
-            except LogUnavailable as error:
+            except OperatorError as error:  # Also a refusal: what is known stays known.
                 say(LOG, "registry not readable", level=logging.WARNING, why=str(error))
 
 

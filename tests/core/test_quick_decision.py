@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.quick import quick
 from penstock.model import limits
-from penstock.model.commands import AcceptEvent
+from penstock.model.commands import AcceptEvent, FireTimer
 from penstock.model.event import FUNCTION_FINISHED
 from penstock.model.facts import EventAccepted, RunCompleted, RunStarted, StepCompleted
 from penstock.model.function import EventTrigger
@@ -41,6 +41,18 @@ def test_a_run_of_steps_one_after_another_takes_the_short_way_from_its_event_to_
     assert not harness.tables.runs.scan(limit=9)
     assert not harness.tables.steps.scan(limit=9)
     assert not harness.tables.events.scan(limit=9)
+
+
+def test_the_end_of_a_sleep_takes_the_short_way_where_the_body_waits_for_it_alone() -> None:
+    harness = started()
+    tell(harness, sleep("a"))
+    before = harness.quick_ones
+    timer = harness.armed()
+    assert harness.do(FireTimer(timer.at_ms - 1, timer.kind, timer.id, timer.step)) == []  # Of another sleep.
+    harness.do(FireTimer(timer.at_ms, timer.kind, timer.id, timer.step), timer.at_ms)
+    assert harness.quick_ones == before + 1
+    tell(harness, BodyDone(b"1"))
+    assert not harness.tables.timers.scan(limit=9)
 
 
 @pytest.mark.parametrize(

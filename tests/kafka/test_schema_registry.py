@@ -16,8 +16,11 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from penstock import App, Context, Topic
 from penstock.boundary import Boundary
 from penstock.dev import DevServer, DevSettings
+from penstock.lane.foreign import RegistrySchemas
 from penstock.log.port import Produced, TopicSpec
 from penstock.log.registry import RegistrySettings, SchemaRegistry
+from penstock.wire.formats.framing import SchemaRef
+from penstock.wire.formats.known import BY_NAME, KnownSchemas
 from tests.cli.program import penstock
 from tests.kafka.broker import fresh, schema_registry
 
@@ -89,6 +92,27 @@ async def test_the_door_checks_events_by_the_registry_s_schemas(schema_registry:
     boundary.events.check(event, {"n": 1})
     with pytest.raises(Exception, match=f"version 1 of {event} in the registry"):
         boundary.events.check(event, {"n": "one"})
+
+
+async def test_what_a_name_stands_for_is_asked_for_again(schema_registry: str) -> None:
+    """A subscription whose values carry no mark names its schema; a new version of it counts without a restart."""
+    subject = fresh("reading")
+    registry = SchemaRegistry(RegistrySettings(url=schema_registry))
+    field = {"name": "n", "type": "long"}
+    await registry.register(subject, json.dumps({"type": "record", "name": "D", "fields": [field]}))
+    schemas = RegistrySchemas(KnownSchemas(has_registry=True), registry)
+    wanted = SchemaRef(BY_NAME, subject)
+    await schemas.fetch(wanted)
+    first = schemas.known.named(subject)
+    await schemas.look()
+    later = [field, {"name": "unit", "type": "string", "default": ""}]
+    await registry.register(subject, json.dumps({"type": "record", "name": "D", "fields": later}))
+    async with asyncio.timeout(SOON_S):
+        while schemas.known.named(subject) is first:
+            await schemas.look()
+            await asyncio.sleep(0.2)
+    assert first(b"\2") == {"n": 1}
+    assert schemas.known.named(subject)(b"\2\4kg") == {"n": 1, "unit": "kg"}
 
 
 async def test_a_foreign_topic_s_values_are_read_by_the_ids_in_front_of_them(

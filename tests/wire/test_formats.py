@@ -113,7 +113,7 @@ class TestConfluentWireFormat:
         schemas.miss(SchemaRef("id", "9"), "the registry has no schema 9")
         with pytest.raises(Corruption, match="no schema 9"):
             read(b"\0" + struct.pack(">I", 9) + avro(), schemas=schemas)
-        schemas.forget_names()
+        schemas.forget_absent()
         with pytest.raises(SchemaWanted):
             read(b"\0" + struct.pack(">I", 9) + avro(), schemas=schemas)
 

@@ -1,7 +1,8 @@
-"""The three commonest commands, decided and folded in one go: what a run of steps one after another is made of.
+"""The commonest commands, decided and folded in one go: what a run of steps one after another is made of.
 
     an event that starts one function      EventAccepted, RunStarted     the body goes out
     the body ran one new step              StepCompleted                 the body goes out again
+    the body slept, and its time has come  SleepEnded                    the body goes out again
     the body returned                      RunCompleted                  nothing remains
 
 ``decide`` and ``fold`` are the truth, and know these cases like any other; this file only knows a shorter way to the
@@ -19,21 +20,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from penstock.core import events, seen
+from penstock.core import events, seen, timers
 from penstock.core.catalogue import catalogue
 from penstock.core.tables import Tables
 from penstock.model import limits
-from penstock.model.commands import AcceptEvent, Report
+from penstock.model.commands import AcceptEvent, FireTimer, Report
 from penstock.model.effects import Effect, Execute
 from penstock.model.event import FUNCTION_FINISHED, Envelope
-from penstock.model.facts import Fact, RunCompleted, StepCompleted
+from penstock.model.facts import Fact, RunCompleted, SleepEnded, StepCompleted
 from penstock.model.operations import BodyDone, StepDone
 from penstock.model.rows import EventRow, Hand, RunRow, StepRow
 
 Done = tuple[tuple[Fact, ...], tuple[Effect, ...], int]
 """The facts, the effects, and how many bytes of payload the facts hold."""
+_SLEPT: Final = b"null"
 
-_OUT, _DONE = int(Hand.OUT), int(Hand.DONE)
+_IDLE, _OUT, _SLEEPING, _DONE = int(Hand.IDLE), int(Hand.OUT), int(Hand.SLEEPING), int(Hand.DONE)
 
 
 def quick(tables: Tables, command: Any, now_ms: int) -> Done | None:
@@ -131,8 +133,31 @@ def _body_done(tables: Tables, run: RunRow, op: BodyDone) -> Done | None:
     return (RunCompleted(id, run.function, run.body_dispatch, op.result),), (), len(op.result)
 
 
+def _fire(tables: Tables, command: FireTimer, now_ms: int) -> Done | None:
+    """The end of a sleep that the body waits for."""
+    at_ms, id, step = command.at_ms, command.id, command.step
+    if command.kind != timers.SLEEP:
+        return None
+    run, held = tables.runs.get(id), tables.steps.get((id, step))
+    if run is None or run.body != _IDLE or held is None or held.hand != _SLEEPING or held.wake_at_ms != at_ms:
+        return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
+    number, order = run.dispatch + 1, run.resolved + 1
+    gone = timers.disarm(tables, at_ms, timers.SLEEP, id, step)
+    row = StepRow(id, step, held.name, "sleep", _DONE, 0, held.dispatch, 0, order, _SLEPT)
+    tables.steps.put((id, step), row)
+    tables.runs.put(
+        id,
+        RunRow(
+            id, run.function, run.events, run.cause, run.queued_at_ms, _OUT, number, number, run.attempt, run.lost,
+            False, run.pending - 1, order, run.steps, run.bytes + len(_SLEPT), run.wake_at_ms,
+        ),
+    )  # fmt: skip
+    return (SleepEnded(id, step, True),), (gone, Execute(id, run.function, "", run.attempt, number)), 0
+
+
 # ``Any`` because each function takes its own command; the keys say which.
 QUICK: Final[dict[type, Callable[[Tables, Any, int], Done | None]]] = {
     Report: _report,
     AcceptEvent: _accept,
+    FireTimer: _fire,
 }

@@ -7,7 +7,7 @@ a record is queued, so that deciding never has to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from penstock.core.catalogue import catalogue
@@ -25,7 +25,6 @@ from penstock.wire.formats.known import KnownSchemas
 
 FETCH_AGAIN_S: Final = 1.0
 SCHEMAS_OF_A_RECORD_MAX: Final = 8
-NAMES_KEPT_S: Final = 60.0
 
 
 class Foreign(NamedTuple):
@@ -45,29 +44,30 @@ class FileSchemas:
     async def fetch(self, ref: object) -> None:
         """Without a registry nothing is wanted."""
 
+    async def look(self) -> None:
+        """Files are read once."""
+
 
 class RegistrySchemas:
-    """The schemas of files, and of a registry for whatever they have not.
+    """The schemas of files, and of a registry for whatever they have not."""
 
-    What a name stands for, and what a registry has not, is asked again after ``NAMES_KEPT_S``: it may have changed.
-    """
-
-    def __init__(self, known: KnownSchemas, registry: SchemaRegistry, now_s: Callable[[], float]) -> None:
+    def __init__(self, known: KnownSchemas, registry: SchemaRegistry) -> None:
         assert known.has_registry
         self.known = known
         self._registry = registry
-        self._now_s = now_s
-        self._forgotten_s = now_s()
 
     async def fetch(self, ref: SchemaRef) -> None:
         """Ask the registry. Raises LogUnavailable when it does not answer."""
-        if self._now_s() - self._forgotten_s >= NAMES_KEPT_S:
-            self._forgotten_s = self._now_s()
-            self.known.forget_names()
         try:
             self.known.learn(ref, await self._registry.text(ref.kind, ref.value))
         except NotFound as error:
             self.known.miss(ref, str(error))
+
+    async def look(self) -> None:
+        """Ask again for what may have changed. Raises LogUnavailable: what is known stays known."""
+        self.known.forget_absent()
+        for ref in self.known.names:
+            await self.fetch(ref)
 
 
 class ForeignReader:

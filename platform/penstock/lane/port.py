@@ -75,10 +75,13 @@ OnTopicWanted = Callable[[str], Awaitable[None]]
 class Schemas(Protocol):
     """The schemas of foreign values: those that are known, and how to get another.
 
-    ``fetch`` makes one known, or known to be absent. Raises LogUnavailable when nobody answers now.
+    ``fetch`` makes one known, or known to be absent; ``look`` asks again for what may have changed. Both raise
+    LogUnavailable when nobody answers now.
     """
 
     @property
     def known(self) -> SchemaSource: ...
 
     async def fetch(self, ref: SchemaRef) -> None: ...
+
+    async def look(self) -> None: ...

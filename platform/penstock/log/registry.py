@@ -28,6 +28,8 @@ R = TypeVar("R")
 
 TIMEOUT_S: Final = 10.0
 RETRIES: Final = 1
+LATEST_KEPT_S: Final = 1
+"""How long the client may answer from memory which version is the latest: it would for ever."""
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 SUBJECTS_MAX: Final = 10_000
 _REFUSED: Final = (409, 422)
@@ -52,7 +54,9 @@ class RegistrySettings:
                 f"a schema registry needs the extra 'registry', which is not installed ({error}). "
                 "Install it: pip install 'penstock[registry]'."
             ) from error
-        conf: dict[str, object] = {"url": self.url, "timeout": TIMEOUT_S, "max.retries": RETRIES}
+        conf: dict[str, object] = {
+            "url": self.url, "timeout": TIMEOUT_S, "max.retries": RETRIES, "cache.latest.ttl.sec": LATEST_KEPT_S,
+        }  # fmt: skip
         if self.user:
             conf["basic.auth.user.info"] = f"{self.user}:{self.password}"
         if self.ca:

@@ -1,10 +1,11 @@
 """``KnownSchemas``: the schemas at hand, from files and from what a registry has answered so far.
 
     files      by fingerprint (single-object values), by the record's full name, by the file's name
-    registry   by id or guid, and by subject for a name that no file has: asked for once, kept for good
+    registry   by id or guid, and by subject for a name that no file has
 
-An id never changes its meaning in a registry, so what was fetched stays true. A name's latest version may change: it is
-asked for again after a while (``forget_names``). That somebody has *no* such schema is remembered for as long.
+An id never changes its meaning in a registry, so what was fetched stays true. A name's latest version may change: the
+names are asked for again from time to time (``names``), and what they meant holds until the answer. That somebody has
+*no* such schema is remembered until then too (``forget_absent``).
 """
 
 from __future__ import annotations
@@ -72,11 +73,14 @@ class KnownSchemas:
             del self._absent[next(iter(self._absent))]
         self._absent[ref] = why
 
-    def forget_names(self) -> None:
-        """Ask again for what may have changed: the latest schema of a name, and what was not there."""
+    @property
+    def names(self) -> tuple[SchemaRef, ...]:
+        """The names that a registry was asked for: what they stand for may have changed."""
+        return tuple(ref for ref in self._fetched if ref.kind == BY_NAME)
+
+    def forget_absent(self) -> None:
+        """Ask again for what was not there."""
         self._absent.clear()
-        for ref in [ref for ref in self._fetched if ref.kind == BY_NAME]:
-            del self._fetched[ref]
 
     def _read(self, files: SchemaFiles) -> None:
         for name in files.names:
