@@ -60,8 +60,8 @@ class _Transaction:
         self.commit = inner.commit
         self.abort = inner.abort
 
-    def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
-        self._inner.send(self._log.own(topic), partition, records)
+    async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
+        await self._inner.send(self._log.own(topic), partition, records)
 
 
 class _Membership:

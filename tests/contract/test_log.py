@@ -389,9 +389,9 @@ class TestTransactions:
     async def test_a_commit_makes_everything_visible(self, log: Log) -> None:
         await log.writer("steps", 0).append([row("a", "before"), row("gone", "x")])
         transaction = await log.transaction("w1")
-        transaction.send("steps", 0, [row("a", "after"), row("gone", None)])
-        transaction.send("timers", 1, [row("t", "1")])
-        transaction.send("steps", 0, [row("marker", "7")])
+        await transaction.send("steps", 0, [row("a", "after"), row("gone", None)])
+        await transaction.send("timers", 1, [row("t", "1")])
+        await transaction.send("steps", 0, [row("marker", "7")])
         assert await table(log, "steps") == {"a": "before", "gone": "x"}
         await transaction.commit({})
         assert await table(log, "steps") == {"a": "after", "marker": "7"}
@@ -399,7 +399,7 @@ class TestTransactions:
 
     async def test_an_aborted_one_leaves_nothing(self, log: Log) -> None:
         transaction = await log.transaction("w1")
-        transaction.send("steps", 0, [row("a", "1")])
+        await transaction.send("steps", 0, [row("a", "1")])
         await transaction.abort()
         with pytest.raises(TransactionRefused):
             await transaction.commit({})
@@ -407,9 +407,9 @@ class TestTransactions:
 
     async def test_beginning_one_aborts_the_unfinished_one_of_its_name(self, log: Log) -> None:
         first = await log.transaction("w1")
-        first.send("steps", 0, [row("a", "first")])
+        await first.send("steps", 0, [row("a", "first")])
         second = await log.transaction("w1")
-        second.send("steps", 0, [row("a", "second")])
+        await second.send("steps", 0, [row("a", "second")])
         with pytest.raises(TransactionRefused):
             await first.commit({})
         await second.commit({})
@@ -418,7 +418,7 @@ class TestTransactions:
     async def test_many_rows_become_visible_at_one_moment(self, log: Log) -> None:
         transaction = await log.transaction("w1")
         for number in range(40):
-            transaction.send("steps", 0, [row(f"{number}-{part}", "x" * 20) for part in range(50)])
+            await transaction.send("steps", 0, [row(f"{number}-{part}", "x" * 20) for part in range(50)])
         committing = asyncio.ensure_future(transaction.commit({}))
         sizes = set()
         journal = log.writer("journal", 0)
@@ -429,18 +429,28 @@ class TestTransactions:
         assert len(await table(log, "steps")) == 2_000
         assert sizes <= {0, 2_000}
 
+    async def test_one_larger_than_what_is_under_way_at_once_is_seen_whole(self, log: Log) -> None:
+        transaction = await log.transaction("w1")
+        for part in range(60):
+            await transaction.send("steps", 0, [row(f"{part}-{number}", "x" * 50) for number in range(500)])
+        assert await table(log, "steps") == {}
+        await transaction.send("timers", 1, [row("t", "1")])
+        await transaction.commit({})
+        assert len(await table(log, "steps")) == 30_000
+        assert await table(log, "timers", 1) == {"t": "1"}
+
     async def test_inbox_positions_need_the_membership_of_the_beginning(self, log: Log) -> None:
         early = await log.transaction("early")
-        early.send("steps", 0, [row("a", "early")])
+        await early.send("steps", 0, [row("a", "early")])
         member = log.membership("two", 2)
         await member.join(on_assigned=no_lanes, on_revoked=no_lanes)
         with pytest.raises(TransactionRefused):
             await early.commit({0: 5})
         good = await log.transaction("good")
-        good.send("steps", 0, [row("b", "good")])
+        await good.send("steps", 0, [row("b", "good")])
         await good.commit({0: 5, 1: 0})
         late = await log.transaction("late")
-        late.send("steps", 0, [row("c", "late")])
+        await late.send("steps", 0, [row("c", "late")])
         await member.leave()
         with pytest.raises(TransactionRefused):
             await late.commit({0: 6})
@@ -449,7 +459,7 @@ class TestTransactions:
     async def test_a_stream_takes_no_transaction(self, log: Log) -> None:
         transaction = await log.transaction("w1")
         with pytest.raises(ValueError, match="stream"):
-            transaction.send("journal", 0, values("a"))
+            await transaction.send("journal", 0, values("a"))
 
 
 class TestTopicsAndGroup:

@@ -65,7 +65,7 @@ async def be_a_member(log: KafkaLog, access: Access, shape: GroupShape) -> None:
 
 async def checkpoint(log: KafkaLog, access: Access, shape: GroupShape) -> None:
     transaction = await log.transaction("any")
-    transaction.send(f"{shape.group}.keys", 0, [Produced(b"row", b"key")])
+    await transaction.send(f"{shape.group}.keys", 0, [Produced(b"row", b"key")])
     await transaction.commit({})
 
 

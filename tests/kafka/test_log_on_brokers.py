@@ -44,7 +44,7 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_no_record(tmp_path: 
             await log.writer(f"{group}.inbox", 0).append(values("message"))
             assert [r.value for r in await read_upto(inbox, 1)] == [b"message"]
             checkpoint = await log.transaction("t")
-            checkpoint.send(f"{group}.steps", 0, [Produced(b"v", b"k")])
+            await checkpoint.send(f"{group}.steps", 0, [Produced(b"v", b"k")])
             await checkpoint.commit({0: 1})
 
 
@@ -130,7 +130,7 @@ async def test_a_reader_passes_over_markers_and_what_was_aborted(kafka: Broker) 
 
 async def commit_row(log: KafkaLog, topic: str, value: bytes) -> None:
     begun = await log.transaction("t")
-    begun.send(topic, 0, [Produced(value, b"k")])
+    await begun.send(topic, 0, [Produced(value, b"k")])
     await begun.commit({})
 
 
@@ -205,11 +205,11 @@ async def test_two_workers_of_one_name_are_told_so(kafka: Broker) -> None:
         name = fresh("rows")
         await one.create_topics([TopicSpec(name, 1, TopicKind.COMPACTED)])
         first = await one.transaction("t")
-        first.send(name, 0, [Produced(b"1", b"k")])
+        await first.send(name, 0, [Produced(b"1", b"k")])
         second = await two.transaction("t")
         with pytest.raises(LogUnavailable, match="same name"):
             await first.commit({})
-        second.send(name, 0, [Produced(b"2", b"k")])
+        await second.send(name, 0, [Produced(b"2", b"k")])
         await second.commit({})
         assert [r.value for r in await read_upto(two.reader(name, 0, 0), await two.end_offset(name, 0))] == [b"2"]
 

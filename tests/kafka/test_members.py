@@ -140,14 +140,14 @@ async def test_a_checkpoint_begun_before_the_lane_moved_is_refused(kafka: Broker
         await a.join()
         begun = await one.transaction("checkpoint")
         for lane in range(4):
-            begun.send(f"{group}.steps", lane, [Produced(b"stale", b"row")])
+            await begun.send(f"{group}.steps", lane, [Produced(b"stale", b"row")])
         await b.join()
         await until(lambda: len(a.held) == len(b.held) == 2)
         lost = min(b.held)
         with pytest.raises(TransactionRefused):
             await begun.commit({lost: 0})
         again = await two.transaction("checkpoint")
-        again.send(f"{group}.steps", lost, [Produced(b"fresh", b"row")])
+        await again.send(f"{group}.steps", lost, [Produced(b"fresh", b"row")])
         await again.commit({lost: 1})
         steps = f"{group}.steps"
         found = await read_upto(one.reader(steps, lost, 0), await one.end_offset(steps, lost))
@@ -167,7 +167,7 @@ async def main():
         member = Member(log, {group!r})
         await member.join()
         begun = await log.transaction("checkpoint")
-        begun.send({group!r} + ".steps", 0, [Produced(b"stale", b"row")])
+        await begun.send({group!r} + ".steps", 0, [Produced(b"stale", b"row")])
         print("joined", sorted(member.held), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         owns = []

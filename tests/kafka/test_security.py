@@ -55,7 +55,7 @@ async def test_everything_a_worker_does_is_let_in(way: tuple[str, Broker]) -> No
         await until(lambda: member.held == {0})
         assert await member.membership.still_owns(0, inbox_position=1)
         transaction = await log.transaction("checkpoint")
-        transaction.send(f"{group}.keys", 0, [Produced(b"row", b"key")])
+        await transaction.send(f"{group}.keys", 0, [Produced(b"row", b"key")])
         await transaction.commit({0: 1})
         assert await log.end_offset(f"{group}.keys", 0) >= 1
         await member.membership.leave()

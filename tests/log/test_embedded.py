@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -211,13 +212,13 @@ class TestDiskFull:
         with pytest.raises(DiskFull):
             await writer.append([Produced(b"x" * 30_000)])
         transaction = await log.transaction("checkpoint")
-        transaction.send("steps", 0, [Produced(b"x" * 300_000, b"k")])
+        await transaction.send("steps", 0, [Produced(b"x" * 300_000, b"k")])
         with pytest.raises(DiskFull):
             await transaction.commit({})
         await log.trim("journal", 0, len(taken) // 2)
         assert await writer.append([Produced(b"room")]) == len(taken)
         transaction = await log.transaction("checkpoint")
-        transaction.send("steps", 0, [Produced(b"row", b"k")])
+        await transaction.send("steps", 0, [Produced(b"row", b"k")])
         await transaction.commit({})
         assert [r.value for r in await everything(log, "steps")] == [b"row"]
         await log.close()
@@ -331,10 +332,7 @@ class TestCommits:
         assert (tmp_path / FILE_NAME).stat().st_size < 8 << 20
 
     async def test_a_large_transaction_lets_appends_through(self, log: EmbeddedLog) -> None:
-        transaction = await log.transaction("checkpoint")
-        for number in range(20):
-            transaction.send("steps", 0, [Produced(b"x" * 100, b"%d-%d" % (number, part)) for part in range(1_000)])
-        committing = asyncio.ensure_future(transaction.commit({}))
+        committing = asyncio.ensure_future(large_transaction(log))
         writer = log.writer("journal", 0)
         beside = 0
         while not committing.done():
@@ -343,6 +341,51 @@ class TestCommits:
         await committing
         assert beside >= 20  # At least half a step apart: it was written in 40.
         assert await log.end_offset("steps", 0) == 20_000
+
+    async def test_a_large_transaction_is_on_disk_before_it_is_seen(self, log: EmbeddedLog, tmp_path: Path) -> None:
+        """Else a checkpoint of a million rows would be in memory whole."""
+        transaction = await log.transaction("checkpoint")
+        for number in range(4):
+            await transaction.send("steps", 0, large_part(number))
+        assert rows_on_disk(tmp_path) == 4_000
+        assert await log.end_offset("steps", 0) == 0
+        await transaction.abort()
+        transaction = await log.transaction("checkpoint")
+        await transaction.send("steps", 0, [Produced(b"alone", b"k")])
+        await transaction.commit({})
+        assert [record.value for record in await everything(log, "steps")] == [b"alone"]
+        assert rows_on_disk(tmp_path) == 1
+
+    async def test_who_writes_where_a_large_transaction_is_written_ends_it(self, log: EmbeddedLog) -> None:
+        transaction = await log.transaction("checkpoint")
+        for number in range(4):
+            await transaction.send("steps", 0, large_part(number))
+        await log.writer("steps", 0).append([Produced(b"mine", b"k")])
+        with pytest.raises(LogUnavailable, match="somebody else wrote"):
+            await transaction.commit({})
+        assert [record.value for record in await everything(log, "steps")] == [b"mine"]
+        again = await log.transaction("checkpoint")
+        for number in range(3):
+            await again.send("steps", 0, large_part(number))
+        await again.commit({})
+        assert await log.end_offset("steps", 0) == 3_001
+
+
+def large_part(number: int) -> list[Produced]:
+    return [Produced(b"x" * 100, b"%d-%d" % (number, part)) for part in range(1_000)]
+
+
+async def large_transaction(log: EmbeddedLog) -> None:
+    transaction = await log.transaction("checkpoint")
+    for number in range(20):
+        await transaction.send("steps", 0, large_part(number))
+    await transaction.commit({})
+
+
+def rows_on_disk(directory: Path) -> int:
+    with closing(sqlite3.connect(directory / FILE_NAME)) as connection:
+        found: int = connection.execute("SELECT count(*) FROM latest").fetchone()[0]
+        return found
 
 
 class TestWhatReadersSee:

@@ -107,7 +107,7 @@ class TestFaults:
     async def test_a_transaction_that_fails_leaves_nothing(self, verdict: Verdict) -> None:
         log = await scripted(verdict)
         transaction = await log.transaction("w")
-        transaction.send("steps", 0, [Produced(b"1", b"k")])
+        await transaction.send("steps", 0, [Produced(b"1", b"k")])
         with pytest.raises(LogUnavailable):
             await transaction.commit({})
         assert await log.end_offset("steps", 0) == 0
@@ -185,7 +185,7 @@ class TestGroup:
     async def test_a_loser_with_notice_may_still_commit_what_it_began(self, cluster: MemoryCluster) -> None:
         a, b = await Member(cluster, "a").join(), await Member(cluster, "b").join()
         transaction = await a.log.transaction("checkpoint")
-        transaction.send("steps", 0, [Produced(b"1", b"k")])
+        await transaction.send("steps", 0, [Produced(b"1", b"k")])
         moved: list[bool] = []
 
         async def revoked(lanes: frozenset[int]) -> None:

@@ -139,8 +139,9 @@ class _Transaction:
         self._log = log
         self._inner = inner
 
-    def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
-        self._inner.send(topic, partition, records)
+    async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
+        await self._log.pause()
+        await self._inner.send(topic, partition, records)
 
     async def commit(self, inbox_positions: Mapping[int, int]) -> None:
         self._log.process.act()

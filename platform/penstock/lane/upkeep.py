@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.errors import Busy, LogUnavailable, OffsetOutOfRange
+from penstock.errors import LogUnavailable, OffsetOutOfRange
 from penstock.lane.parts import LaneParts
 from penstock.log.port import Produced, Transaction
 from penstock.model.messages import group_topic
@@ -109,7 +109,7 @@ class Upkeep:
             await self._fill(transaction)
         except BaseException as error:
             await transaction.abort()
-            if isinstance(error, LogUnavailable | Busy):
+            if isinstance(error, LogUnavailable):
                 return  # Not a loss: the next one holds these rows too.
             raise
 
@@ -129,7 +129,7 @@ class Upkeep:
         try:
             async for which, rows in checkpoint.chunks():
                 topic = group_topic(self._place.group, which)
-                transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
+                await transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
                 if self._tables.overlay_rows >= self._settings.flush_rows:
                     await self.flush()  # The snapshot stays as it is; memory must not wait for the last chunk.
             await transaction.commit({self._place.lane: position})

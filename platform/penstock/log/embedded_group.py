@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from penstock.errors import LogUnavailable
 from penstock.log.port import LanesChanged, Produced, Reader, TransactionRefused
-from penstock.log.sqlite_jobs import InboxPositions, Job, Stage
+from penstock.log.sqlite_jobs import InboxPositions, Job, Stage, Staged
 from penstock.log.sqlite_partition import Partition
+
+PART_ROWS: Final = 2_000
+PART_BYTES: Final = 4 << 20
+"""What a transaction keeps in memory before it writes it down, where nobody sees it yet."""
 
 
 class Grouped(Protocol):
@@ -90,31 +94,45 @@ class EmbeddedTransaction:
         self._log = log
         self._member = member
         self._records: list[tuple[Partition, Sequence[Produced]]] = []
+        self._rows = self._bytes = 0
+        self._staged = Staged()
         self._over = False
 
-    def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
-        """See the port. Kept in memory until ``commit``."""
+    async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
+        """See the port. What is more than a part is written, in steps beside the appends of others."""
         if self._over:
             raise TransactionRefused("this transaction is over; begin another one")
-        if records:
-            self._records.append((self._log.partition_for(topic, partition, records), records))
+        if not records:
+            return
+        self._records.append((self._log.partition_for(topic, partition, records), records))
+        self._rows += len(records)
+        self._bytes += sum(len(record.value or b"") for record in records)
+        if self._rows >= PART_ROWS or self._bytes >= PART_BYTES:
+            await self._write(None, last=False)
 
     async def commit(self, inbox_positions: Mapping[int, int]) -> None:
-        """See the port. Written in steps beside the appends of others; visible at once with the last step."""
+        """See the port. The rest is written; all of it is visible at once with the last step."""
         refused = self._refusal()
         if refused is None and inbox_positions and self._member is None:
             refused = TransactionRefused("inbox positions need a membership; join the group before you begin")
         if refused is not None:
             self._over = True
             raise refused
-        inbox = None if self._member is None else InboxPositions(self._member.group, dict(inbox_positions))
+        await self._write(
+            None if self._member is None else InboxPositions(self._member.group, dict(inbox_positions)), last=True
+        )
+        self._over = True
+
+    async def _write(self, inbox: InboxPositions | None, *, last: bool) -> None:
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        job = Stage(self._records, inbox, done, permitted=self._refusal)
+        job = Stage(self._records, inbox, done, permitted=self._refusal, staged=self._staged, last=last)
         self._records = []
+        self._rows = self._bytes = 0
         try:
             await self._log.settle(job)
-        finally:
+        except BaseException:  # Where this is cancelled too: nobody would go on.
             self._over = True
+            raise
 
     async def abort(self) -> None:
         """See the port."""

@@ -28,8 +28,11 @@ REQUEST_S: Final = 10.0
 """How long one request may take before its connection is given up."""
 STREAM_LINGER_MS: Final = 2
 RECORD_BYTES_MAX: Final = 8 << 20
-TRANSACTION_MS: Final = 15_000
-"""A dead worker's checkpoint hides what lies behind it from readers for so long."""
+TRANSACTION_MS: Final = 45_000
+"""A checkpoint may take so long. A dead worker's hides what lies behind it from readers for as long: less than the
+shortest trim lag, so that the journal behind the last one that can be read is still there."""
+TRANSACTION_ROWS: Final = 20_000
+"""Rows of a checkpoint under way at once; its sender waits for more room."""
 POLL_INTERVAL_MS: Final = 120_000
 FETCH_WAIT_MS: Final = 50
 """How late the end of a partition is noticed; an idle consumer asks the broker that often."""
@@ -146,6 +149,7 @@ class KafkaSettings:
             "transactional.id": name,
             "transaction.timeout.ms": TRANSACTION_MS,
             "message.timeout.ms": TRANSACTION_MS,
+            "queue.buffering.max.messages": TRANSACTION_ROWS,
         }
 
     def reader(self, *, committed: bool, bulk: bool) -> Config:

@@ -1,7 +1,7 @@
 """Checkpoints' transactions: one transactional producer a process, which the lanes take in turns.
 
     begin    the group's metadata as they are now, before a row is looked at (lanes.md rule 13)
-    send     rows go to the producer at once; the brokers hide them
+    send     rows go to the producer, as fast as it takes them; the brokers hide them
     commit   the inbox positions with those metadata, then the end; returns once readers see the rows
     failed   the producer is thrown away; the next one, of the same name, makes the brokers forget what was open
 
@@ -21,7 +21,7 @@ from typing import Final, Protocol, TypeVar
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from penstock.errors import Busy, LogUnavailable
+from penstock.errors import LogUnavailable
 from penstock.log.kafka_errors import NO_MEMBER, error_of, mapped, told
 from penstock.log.kafka_group import KafkaMembership
 from penstock.log.kafka_settings import REQUEST_S, TRANSACTION_MS
@@ -133,26 +133,35 @@ class KafkaTransaction:
         self._last: dict[PartitionKey, int] = {}
         self._over = False
 
-    def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
-        """See the port. Raises Busy when the producer can hold no more: the brokers are slower than the rows come."""
+    async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
+        """See the port. Waits while the producer can hold no more: the brokers are slower than the rows come."""
         if self._over:
             raise TransactionRefused("this transaction is over; begin another one")
         shape = self._owner.log.find(topic, partition)
         if shape.spec.kind is not TopicKind.COMPACTED:
             raise ValueError(f"topic {topic!r} is a stream: a transaction writes compacted topics only")
         check_shape(records, shape.spec.kind)
-        produce, last = self._producer.produce, len(records) - 1
+        last = len(records) - 1
+        for n, record in enumerate(records):
+            while not self._produced(topic, partition, record, is_last=n == last):
+                await asyncio.sleep(LOOK_S)
+                if self._over:
+                    raise TransactionRefused("this transaction was aborted while it waited for the brokers")
+        self._producer.poll(0)
+
+    def _produced(self, topic: str, partition: int, record: Produced, *, is_last: bool) -> bool:
+        """Whether the producer had room for it. The last of a batch tells how far readers have to be to see it all."""
         try:
-            for n, record in enumerate(records):
-                if n == last:  # Tells how far readers have to be to see it all.
-                    produce(topic, record.value, record.key, partition, self._stored)
-                else:
-                    produce(topic, record.value, record.key, partition)
-        except BufferError as error:
-            raise Busy("a checkpoint has more rows under way than the producer holds; it is tried again") from error
+            if is_last:
+                self._producer.produce(topic, record.value, record.key, partition, self._stored)
+            else:
+                self._producer.produce(topic, record.value, record.key, partition)
+        except BufferError:
+            self._producer.poll(0)
+            return False
         except KafkaException as error:
             raise mapped(error, "a checkpoint's row was refused") from error
-        self._producer.poll(0)
+        return True
 
     def _stored(self, error: KafkaError | None, message: Message) -> None:
         offset = message.offset()

@@ -223,8 +223,8 @@ class MemoryTransaction:
         self._held: Held = {} if self._member is None else dict(self._member.told)
         self._records: list[tuple[MemoryPartition, Sequence[Produced]]] = []
 
-    def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
-        """See the port."""
+    async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
+        """See the port. Never waits."""
         self._must_go_on()
         found = self._log.find(topic, partition)
         if found.spec.kind is not TopicKind.COMPACTED:

@@ -132,8 +132,12 @@ class Reader(Protocol):
 class Transaction(Protocol):
     """Records for compacted topics that become visible together, or never."""
 
-    def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
-        """Add records. Nothing is visible before ``commit`` returns."""
+    async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:
+        """Add records. Nothing is visible before ``commit`` returns.
+
+        Waits while much is under way: a transaction may be larger than memory. Raises LogUnavailable; then the
+        transaction is to be aborted.
+        """
         ...
 
     async def commit(self, inbox_positions: Mapping[int, int]) -> None:

@@ -5,8 +5,8 @@ per transaction: a checkpoint of 100,000 rows or a trim of a gigabyte never keep
 step. ``step`` answers True when the job is over. Jobs that hold the same partition run one after the other.
 
     Once       one statement or a few, at once: topics, inbox positions
-    Stage      records for compacted topics: rows behind the visible end, in steps; then, in one transaction, the
-               ends move and the inbox positions are stored; then what was superseded is swept
+    Stage      records for compacted topics: rows behind the visible end, in steps; the last Stage of a transaction
+               moves the ends and stores the inbox positions at once; then what was superseded is swept
     Trim       the start moves at once, the rows go in steps
     Vacuum     give pages back to the file system when many are free
 
@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
+from penstock.errors import LogUnavailable
 from penstock.log.packing import pack
 from penstock.log.port import TOMBSTONE_KEPT_MS, Produced
 from penstock.log.sqlite_file import SPAN, latest_checksum, offset_at
@@ -91,8 +92,27 @@ class InboxPositions:
             connection.execute(_insert("OR REPLACE INTO inbox_position", 3, len(self.positions)), rows)
 
 
+class Staged:
+    """How far the rows of one transaction lie behind the visible ends: what its ``Stage`` jobs, one after another, add
+    to. The writer thread's alone, but for ``holds``, which is the loop's.
+    """
+
+    __slots__ = ("begun", "ends", "first", "holds", "last_at_ms", "partitions")
+
+    def __init__(self) -> None:
+        self.holds: frozenset[int] = frozenset()
+        self.partitions: dict[int, Partition] = {}
+        self.begun: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
+        self.last_at_ms: dict[int, int] = {}
+        self.first: int | None = None
+
+
 class Stage:
-    """Write records of compacted topics so that they become visible together."""
+    """Write records of compacted topics so that they become visible together.
+
+    One job for all of them, or several that share ``staged`` and of which only the ``last`` makes anything visible.
+    """
 
     def __init__(
         self,
@@ -101,26 +121,28 @@ class Stage:
         future: asyncio.Future[object] | None,
         *,
         permitted: Callable[[], Exception | None],
+        staged: Staged | None = None,
+        last: bool = True,
     ) -> None:
         """``permitted`` is asked in the very transaction that makes them visible; an error aborts all of it."""
         self.future = future
-        self.holds = frozenset(partition.place.id for partition, _ in records)
         self.moved: list[tuple[Partition, int, int]] = []
         self.visible = False
+        self._staged = staged or Staged()
+        self._last = last
         self._rows = [(partition, one) for partition, batch in records for one in batch]
         self._partitions = {partition.place.id: partition for partition, _ in records}
+        self.holds = self._staged.holds = self._staged.holds.union(self._partitions)
         self._inbox = inbox
         self._permitted = permitted
-        self._ends: dict[int, int] = {}
-        self._last_at_ms: dict[int, int] = {}
-        self._first: int | None = None
+        self._begun = False
         self._at = 0
         self._sweeps: list[Sweep] = []
 
     def step(self, connection: sqlite3.Connection, now_ms: int) -> bool:
         if self.visible:
             return self._sweep(connection, now_ms)
-        if not self._ends:
+        if not self._begun:
             self._begin(connection)
         taken = self._take()
         if taken:
@@ -131,8 +153,10 @@ class Stage:
         error = self._permitted()
         if error is not None:
             raise error
-        for number, end in self._ends.items():
-            partition = self._partitions[number]
+        if not self._last:
+            return True
+        for number, end in self._staged.ends.items():
+            partition = self._staged.partitions[number]
             connection.execute("UPDATE topic_partition SET end_offset = ? WHERE id = ?", (end, number))
             self._sweeps.append(Sweep(partition, partition.next, end))
             self.moved.append((partition, partition.start, end))
@@ -142,16 +166,27 @@ class Stage:
         return not self._sweeps
 
     def _begin(self, connection: sqlite3.Connection) -> None:
+        self._begun = True
+        staged = self._staged
+        for number, partition in staged.partitions.items():
+            if partition.next != staged.begun[number]:  # Our rows lie where its records came to lie.
+                raise LogUnavailable(
+                    "somebody else wrote to a partition of this transaction while it was under way; nothing of it is "
+                    "visible, begin another one"
+                )
         for number, partition in self._partitions.items():
+            if number in staged.partitions:
+                continue
             # What an earlier transaction left there when it failed was never visible.
             connection.execute(
                 "DELETE FROM latest WHERE position >= ? AND position < ?",
                 (partition.place.base + partition.next, partition.place.base + SPAN),
             )
-            self._ends[number] = partition.next
-            self._last_at_ms[number] = partition.last_at_ms
-            if self._first is None:
-                self._first = partition.next
+            staged.partitions[number] = partition
+            staged.begun[number] = staged.ends[number] = partition.next
+            staged.last_at_ms[number] = partition.last_at_ms
+            if staged.first is None:
+                staged.first = partition.next
 
     def _take(self) -> list[tuple[Partition, Produced]]:
         size = 0
@@ -162,11 +197,10 @@ class Stage:
         return self._rows[begin : self._at]
 
     def _row(self, partition: Partition, one: Produced, now_ms: int) -> tuple[int, int, bytes, int, int, bytes | None]:
-        number = partition.place.id
-        position = partition.place.base + self._ends[number]
-        self._ends[number] += 1
-        at_ms = max(now_ms, self._last_at_ms[number])
-        self._last_at_ms[number] = at_ms
+        number, staged = partition.place.id, self._staged
+        position = partition.place.base + staged.ends[number]
+        staged.ends[number] += 1
+        at_ms = staged.last_at_ms[number] = max(now_ms, staged.last_at_ms[number])
         key = one.key
         assert key is not None, "checked when it was handed over"
         payload = None if one.value is None else pack((Produced(one.value, None, one.headers),))
@@ -179,12 +213,11 @@ class Stage:
 
     def committed(self) -> None:
         """The step that made it visible is durable: the writer thread goes on from the new ends."""
-        for number, end in self._ends.items():
-            self._partitions[number].next = end
-            self._partitions[number].last_at_ms = self._last_at_ms[number]
+        for number, partition in self._staged.partitions.items():
+            partition.next, partition.last_at_ms = self._staged.ends[number], self._staged.last_at_ms[number]
 
     def result(self) -> object:
-        return self._first
+        return self._staged.first
 
     def undo(self) -> None:
         self.moved.clear()

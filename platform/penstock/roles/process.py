@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import sys
+from contextlib import suppress
 from typing import Final
 
 from penstock.execute.blocking import LoopWatch
@@ -12,6 +14,8 @@ from penstock.telemetry import Telemetry, watch_loop
 
 SWITCH_INTERVAL_S: Final = 0.0005
 YOUNG_OBJECTS: Final = 20_000
+OPEN_FILES: Final = 65_536
+"""As far as the system lets us: each lane's store keeps up to some hundred files open, and the usual limit is 1,024."""
 
 
 def tune_process() -> None:
@@ -23,6 +27,11 @@ def tune_process() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with suppress(OSError, ValueError):  # A system may have a limit of its own below what it tells.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 class Watches:

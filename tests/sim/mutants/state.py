@@ -124,13 +124,13 @@ class _Late:
         self._begin = lambda: log.transaction(name)
         self._sent: list[Any] = []
 
-    def send(self, *what: Any) -> None:
+    async def send(self, *what: Any) -> None:
         self._sent.append(what)
 
     async def commit(self, inbox_positions: Any) -> None:
         begun = await self._begin()
         for what in self._sent:
-            begun.send(*what)
+            await begun.send(*what)
         await begun.commit(inbox_positions)
 
     async def abort(self) -> None:
