@@ -27,6 +27,7 @@ from penstock.sdk.backoff import Exponential, Linear, Table
 from penstock.sdk.client import Client
 from penstock.sdk.context import Context, SyncContext
 from penstock.sdk.current import current
+from penstock.sdk.records import EventRecord, event_record
 from penstock.sdk.topic import Topic
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "Client",
     "Context",
     "Event",
+    "EventRecord",
     "EventTrigger",
     "Exponential",
     "FunctionError",
@@ -51,4 +53,5 @@ __all__ = [
     "UnserialisableResult",
     "__version__",
     "current",
+    "event_record",
 ]

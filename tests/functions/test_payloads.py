@@ -9,10 +9,11 @@ from typing import NamedTuple, TypedDict
 import msgspec
 import pytest
 
-from penstock import Event, NonRetriableError, UnserialisableResult
+from penstock import Event, NonRetriableError, UnserialisableResult, event_record
 from penstock.errors import BadRequest, LimitExceeded
 from penstock.sdk.outgoing import envelope_of
 from penstock.sdk.payloads import encode, read, reader_of, result_reader
+from penstock.wire.events_topic import Written, read_event
 
 
 @dataclass
@@ -118,8 +119,27 @@ def test_events_are_checked_before_they_leave() -> None:
         "a/b", b'{"n":1}', "i", True, "k", b'{"u":1}',
     )  # fmt: skip
     assert envelope_of(Event("a"), 1_800_000_000_000).id == ""
-    for wrong in (Event(""), Event("inngest/x"), Event("a", id=""), Event("a", ts=5), Event("a" * 2_000)):
+    for wrong in (
+        Event(""),
+        Event("inngest/x"),
+        Event("a", id=""),
+        Event("a", ts=5),
+        Event("a" * 2_000),
+        Event("a", key="k" * 1_025),
+    ):
         with pytest.raises(BadRequest):
             envelope_of(wrong, 1_800_000_000_000)
     with pytest.raises(LimitExceeded):
         envelope_of(Event("a", {"x": "y" * 4_000_000}), 1_800_000_000_000)
+
+
+def test_a_record_for_the_events_topic_is_what_a_lane_reads() -> None:
+    key, value = event_record(Event("order/placed", {"n": 1}, id="order-1", ts=1_800_000_000_000))
+    read = read_event(Written("events", 0, 7, 1_800_000_000_001), value)
+    assert (key, read.name, read.data, read.id, read.id_is_clients, read.ts_ms) == (
+        b"order-1", "order/placed", b'{"n":1}', "order-1", True, 1_800_000_000_000,
+    )  # fmt: skip
+    assert event_record(Event("order/placed", id="order-1", key="customer-7")).key == b"customer-7"
+    assert event_record(Event("order/placed")).key is None
+    with pytest.raises(BadRequest, match="server's own"):
+        event_record(Event("inngest/function.finished"))

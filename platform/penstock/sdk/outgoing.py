@@ -27,6 +27,10 @@ def envelope_of(event: Event, now_ms: int) -> Envelope:
         raise BadRequest(
             f"event {name!r} refused: an id must have 1 to {limits.EVENT_ID_CHARS_MAX} characters, got {len(event.id)}."
         )
+    if event.key is not None and len(event.key) > limits.EVENT_ID_CHARS_MAX:
+        raise BadRequest(
+            f"event {name!r} refused: a key may have {limits.EVENT_ID_CHARS_MAX} characters, got {len(event.key)}."
+        )
     ts_ms = now_ms if event.ts is None else event.ts
     if not limits.EVENT_TS_MIN_MS <= ts_ms <= limits.EVENT_TS_MAX_MS:
         raise BadRequest(

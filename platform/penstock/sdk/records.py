@@ -1,0 +1,32 @@
+"""Events as Kafka records, for Python programs that write to the events topic themselves with a producer of theirs.
+
+What comes out is what ``schemas/messages/event.avsc`` says, as docs/how-to/produce-events.md describes it for every
+language.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from penstock.model.event import Event
+from penstock.sdk.outgoing import envelope_of
+
+
+class EventRecord(NamedTuple):
+    """A record for the events topic; ``key`` None: any partition will do."""
+
+    key: bytes | None
+    value: bytes
+
+
+def event_record(event: Event) -> EventRecord:
+    """The record of one event, to be produced with ``partitioner=murmur2_random``, idempotence and ``acks=all``.
+
+    The key is the event's, else its id. Raises BadRequest, LimitExceeded and UnserialisableResult as the event API
+    would refuse it; schemas of events are not looked at.
+    """
+    from penstock.wire.messages import encode_envelope  # Here, so that declaring functions needs no Avro.
+
+    key = event.key or event.id
+    return EventRecord(key.encode() if key else None, encode_envelope(envelope_of(event, time.time_ns() // 1_000_000)))
