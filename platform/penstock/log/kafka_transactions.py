@@ -24,7 +24,7 @@ from confluent_kafka.admin import OffsetSpec
 from penstock.errors import LogUnavailable
 from penstock.log.kafka_errors import NO_MEMBER, error_of, mapped, told
 from penstock.log.kafka_group import KafkaMembership
-from penstock.log.kafka_settings import REQUEST_S, TRANSACTION_MS
+from penstock.log.kafka_settings import REQUEST_S
 from penstock.log.kafka_shapes import PartitionKey, Shape, Shapes
 from penstock.log.packing import check_shape
 from penstock.log.port import OutcomeUnknown, Produced, TopicKind, TransactionRefused
@@ -32,6 +32,8 @@ from penstock.telemetry import say
 
 LOG: Final = logging.getLogger("penstock.log.kafka")
 SEEN_WITHIN_S: Final = 10.0
+INIT_S: Final = 25.0
+"""What the brokers may take to end what the last producer of this name left open."""
 LOOK_S: Final = 0.002
 LOOK_MAX_S: Final = 0.1
 ENDED_ELSEWHERE: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
@@ -87,7 +89,7 @@ class Transactions:
     def _begun(self) -> Producer:
         if self._producer is None:
             producer = self._make(self._id)
-            producer.init_transactions(TRANSACTION_MS / 1000 + REQUEST_S)
+            producer.init_transactions(INIT_S)
             self._producer = producer
         try:
             self._producer.begin_transaction()
