@@ -1,7 +1,7 @@
 """Minutes of full load with a short retention: memory, disk and topics must stay flat.
 
     python -m bench.steady [--minutes 10] [--outstanding 1000]
-    python -m bench.steady --brokers start --lanes 4       on Kafka; a HOST:PORT for brokers of yours
+    python -m bench.steady --kafka --lanes 4       on a broker that is started; --brokers HOST:PORT: on yours
 
 The closed loop of ``runs_http`` against the dev composition, with history, retention and trim lag set to a minute. A
 line every minute: runs a second, resident size of server and history, what the data directory takes. Growing until
@@ -24,7 +24,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.rig.brokers import START, brokers
+from bench.rig.brokers import brokers
 from bench.rig.engine import ClosedLoop, Engine
 from bench.rig.figures import Stopwatch, directory_mb, emit, resident_mb
 from bench.rig.loop import LOOP, parser, run
@@ -44,7 +44,7 @@ TOPICS = ("journal", "inbox", "steps", "timers", "keys", "replies", "dead-letter
 
 async def main(given: argparse.Namespace, directory: Path) -> None:
     """So many minutes, on the embedded log or on Kafka."""
-    if given.brokers:
+    if given.kafka or given.brokers:
         with brokers(given.brokers, directory / "brokers") as (servers, pids):
             await _on_kafka(given, directory, servers, pids)
         return
@@ -78,7 +78,7 @@ def _compare(given: argparse.Namespace, seen: Sequence[tuple[float, float]]) -> 
         memory_times=round(memory, 2),
         kept_times=round(kept, 2),
         c=given.outstanding,
-        durability="acks=all" if given.brokers else given.durability,
+        durability="acks=all" if given.kafka or given.brokers else given.durability,
         loop=LOOP,
     )
 
@@ -153,7 +153,7 @@ async def _kafka_minute(
         history_mb=round(resident_mb(history)),
         index_mb=round(index.stat().st_size / 1e6) if index.exists() else 0,
         state_mb=round(directory_mb(engine.directory / "state")),
-        brokers_mb=round(directory_mb(engine.directory / "brokers")) if given.brokers == START else None,
+        brokers_mb=None if given.brokers else round(directory_mb(engine.directory / "brokers")),
         records_kept=kept,
         c=given.outstanding,
         n=runs,
@@ -178,6 +178,7 @@ if __name__ == "__main__":
     flags.add_argument("--minutes", type=int, default=10)
     flags.add_argument("--outstanding", type=int, default=1_000)
     flags.add_argument("--durability", default="fsync")
+    flags.add_argument("--kafka", action="store_true")
     flags.add_argument("--brokers", default="")
     flags.add_argument("--lanes", type=int, default=4, help="on Kafka")
     run(main, flags.parse_args())
