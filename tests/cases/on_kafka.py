@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -23,11 +25,7 @@ class FleetServer(Server):
     def __init__(self, kafka: Broker, folder: Path, *, flags: tuple[str, ...] = ()) -> None:
         super().__init__(folder / "data", TARGET, flags=flags)
         self.fleet = Fleet(kafka, folder, lanes=2)
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        for gone in admin.delete_topics(list(FOREIGN)).values():
-            gone.exception()  # Where an earlier run has left none, there is nothing to delete.
-        for topic in FOREIGN:
-            until(f"topic {topic}", partial(_made, admin, topic))
+        _make_foreign(AdminClient({"bootstrap.servers": kafka.bootstrap}))
 
     def start(self) -> FleetServer:
         worker = self.fleet.worker("worker", target=TARGET, CASES_NOTES=str(self.notes))
@@ -48,6 +46,21 @@ class FleetServer(Server):
 
     def close(self) -> None:
         self.fleet.close()
+
+
+def _make_foreign(admin: AdminClient) -> None:
+    """Empty topics, once a run: its processes share a broker, and none may delete what another one's cases use."""
+    folder = Path(os.environ["TEST_RUN_FOLDER"])
+    made = folder / "cases-topics.made"
+    with (folder / "cases-topics.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if made.exists():
+            return
+        for gone in admin.delete_topics(list(FOREIGN)).values():
+            gone.exception()  # Where an earlier run has left none, there is nothing to delete.
+        for topic in FOREIGN:
+            until(f"topic {topic}", partial(_made, admin, topic))
+        made.touch()
 
 
 def _made(admin: AdminClient, topic: str) -> bool:
