@@ -16,6 +16,8 @@ from tests.sim.world import simulate
         pytest.param(10693, id="a reopen forgot the positions of records that led to nothing"),
         pytest.param(11783, id="the same, for an inbox"),
         pytest.param(13122, id="the same, for another lane"),
+        pytest.param(35763, id="a lane let go lost a former owner's hand-out whose report it had not taken"),
+        pytest.param(38457, id="the same, with other lanes on the move"),
     ],
 )
 def test_a_seed_that_once_failed_keeps_every_promise(seed: int) -> None:

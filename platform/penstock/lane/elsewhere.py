@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from penstock.core.tables import Tables
+from penstock.lane.sources import Item
 from penstock.model.commands import Command, LoseDispatch, StillRunning
 from penstock.telemetry import say
 
@@ -53,6 +54,18 @@ class Elsewhere:
             self._heard_s[message.holder] = self._time()
         else:
             self._lose(message.holder)
+
+    def takes_back(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items without what has become of former owners' hand-outs: for a lane that is let go.
+
+        It takes in nothing more of its inbox, where the reports of those hand-outs stand, before the word that nothing
+        is left: the next owner reads both again, and losing a hand-out without its report would run its step twice.
+        """
+        rows = self._durable.holders.scan(limit=HOLDERS_MAX)
+        theirs = {(out.run, out.step, out.dispatch) for _, row in rows for out in row.out}
+        for item in items:
+            if not isinstance(item, LoseDispatch) or (item.run, item.step, item.dispatch) not in theirs:
+                yield item
 
     def tend(self) -> None:
         """Take a long silence for the end of a holder."""

@@ -161,7 +161,8 @@ class Lane:
         if self._taking_over or not self.live:
             return False
         self.take_nothing_new()
-        self._queue = deque(item for item in self._queue if isinstance(item, KEPT))
+        kept = (item for item in self._queue if isinstance(item, KEPT))
+        self._queue = deque(self.elsewhere.takes_back(kept))
         self.taking.queued_bytes = 0
         self.executor.let_go()
         self._leaving = True
@@ -357,7 +358,8 @@ class Lane:
             try:
                 await self.upkeep.tend()
                 self.outbox.check()
-                self.elsewhere.tend()
+                if not self._leaving:  # What a silent holder reported may stand in the inbox, unread.
+                    self.elsewhere.tend()
             except Corruption:
                 raise
             except OperatorError as error:
