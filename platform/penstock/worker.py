@@ -314,8 +314,8 @@ class Worker:
             executor = self._executors.pop(number, None)
             try:
                 if executor is not None:
-                    if lane is not None and lane.released is not None:
-                        self._depart(lane, lane.released, executor)
+                    if lane is not None and lane.parting is not None:
+                        self._depart(lane, lane.parting, executor)
                     else:
                         await executor.close(0)
             finally:  # Also where that is cancelled, for having taken too long: the lane may come back any moment.
@@ -327,6 +327,8 @@ class Worker:
     def _depart(self, lane: Lane, released: Released, executor: Executor) -> None:
         parts, place = self.parts, lane.place
         departed = Departed(parts.log, place, released, executor, parts.surroundings)
+        if lane.released is None:  # Nobody knows whether the new owner waits for us: it need not.
+            departed.end()
         for command in lane.unrecorded():
             departed.submit(command)
         self._sources[place.lane].leave(departed.submit)

@@ -12,7 +12,7 @@ from penstock import App, Context, current
 from penstock.execute.local import LocalExecutor
 from penstock.execute.port import Executor, RunSource
 from penstock.lane.settings import LaneSettings
-from penstock.log.faults import REFUSED
+from penstock.log.faults import REFUSED, Verdict
 from penstock.log.memory import MemoryCluster, MemoryLog
 from penstock.log.port import Produced
 from penstock.model.event import Envelope
@@ -177,6 +177,26 @@ async def test_a_worker_that_dies_after_it_let_go_is_missed(shop: Shop) -> None:
     assert shop.results == [b'"b 0, then b"']
 
 
+async def test_a_former_owner_whose_words_lie_unread_is_not_taken_for_dead(shop: Shop) -> None:
+    """Found by simulation: a lane that an append kept from reading took its former owner for dead."""
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    await asyncio.sleep(2)
+    lane = shop.workers["b"].lanes[0]
+    held = asyncio.Event()
+    lane._intake._space = held.wait  # It reads one page more: the read under way.
+    await asyncio.sleep(LaneSettings().silence_ms / 1000 + 10)
+    shop.may_end.set()
+    await asyncio.sleep(5)
+    assert shop.of(DispatchLost) == []
+    held.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"a 0, then b"']
+    assert shop.began == ["a"]
+
+
 async def test_a_hand_out_that_a_living_former_owner_has_lost_is_handed_out_again(shop: Shop) -> None:
     """The others of that worker may run for hours; a run must not wait for them (lanes.md rule 32)."""
     for began in (["a"], ["a", "a"]):
@@ -285,6 +305,24 @@ async def test_a_last_record_that_is_refused_ends_what_runs(shop: Shop) -> None:
     await until(lambda: shop.began == ["a", "b"])
     assert shop.stopped == ["a"]
     assert len(shop.of(DispatchLost)) == 1
+
+
+async def test_a_last_record_of_which_nobody_knows_ends_what_runs_and_says_so(shop: Shop) -> None:
+    """It counts, but the worker was told to be gone before it knew. Found by simulation: a silence was waited for."""
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    shop.faults.appends[f"{GROUP}.journal"].append(Verdict(answered_after_s=10 * REVOKE_S))
+    began_s = asyncio.get_running_loop().time()
+    await shop.cluster.assign({"b": [0]})
+    await until(lambda: shop.began == ["a", "b"])
+    assert asyncio.get_running_loop().time() - began_s < LaneSettings().silence_ms / 1000 / 2
+    assert shop.stopped == ["a"]
+    await until(lambda: shop.of(HolderGone))
+    assert shop.of(DispatchLost) == []
+    assert len(shop.of(DispatchParked)) == 1
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"b 0, then b"']
 
 
 async def test_a_lane_that_is_slow_to_let_go_of_its_executor_closes_its_store_all_the_same() -> None:

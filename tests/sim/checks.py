@@ -13,6 +13,7 @@ from penstock.core.owed import owed_by_run
 from penstock.lane.lane import Lane
 from penstock.lane.restore import restore
 from penstock.model import facts as f
+from penstock.model.commands import CleanUp
 from penstock.model.event import FUNCTION_FAILED
 from penstock.model.ids import run_id
 from penstock.model.messages import group_topic
@@ -92,8 +93,22 @@ async def settle(world: World) -> None:
         if not left:
             world.trace("-- settled after %.1f s", world.loop.now_s - begun_s)
             return
+        have_idle_lanes_find_out(world)
         await asyncio.sleep(0.5)
     world.violate("every open run has something that will move it (rule 32)", "; ".join(left[:6]))
+
+
+def have_idle_lanes_find_out(world: World) -> None:
+    """Have lanes write a record that somebody has fenced since their last one: only then do they notice.
+
+    Such a fence is an earlier life's that turned up late: where nothing happens it would lie there for ever, and harm
+    nobody.
+    """
+    for machine in world.machines:
+        for lane in machine.worker.lanes.values() if machine.up and machine.worker is not None else ():
+            if lane.live and lane.idle and lane.journal.owner != world.observer.lanes[lane.place.lane].validity.owner:
+                lane._record_due = True
+                lane.submit(CleanUp())
 
 
 def unsettled(world: World) -> list[str]:

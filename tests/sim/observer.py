@@ -23,6 +23,7 @@ from penstock.state.tables import LaneTables
 from penstock.wire.journal import Validity, decode_record
 
 if TYPE_CHECKING:
+    from penstock.lane.lane import Lane as OwnedLane
     from tests.sim.loop import Process
     from tests.sim.world import World
 
@@ -95,7 +96,7 @@ class Observer:
         self.counts: Counter[str] = Counter()
         self.void = 0
         self._attached: set[int] = set()
-        self._fenced_by: dict[str, Process] = {}
+        self._fenced_by: dict[str, tuple[Process, OwnedLane | None]] = {}
 
     def attach(self) -> None:
         """Listen to every journal partition that exists by now."""
@@ -244,11 +245,13 @@ class Observer:
             self._world.violate("hand-outs are lost a bounded number of times", f"{fact}")
 
     def _not_run_by_a_former_owner(self, lane: Lane, fact: f.DispatchLost) -> None:
-        """What a worker still runs that let a lane go is not lost while that worker lives."""
+        """What a worker still runs that let a lane go, and knows that it has, is not lost while that worker lives."""
         out = HandOut(fact.run, fact.step, fact.dispatch)
         for holder, row in lane.tables.holders.scan(limit=1_000):
-            process = self._fenced_by.get(holder.rpartition("-")[2])
-            if out in row.out and process is not None and not process.dead and not self._world.weather.reports:
+            process, owned = self._fenced_by.get(holder.rpartition("-")[2], (None, None))
+            if out not in row.out or process is None or process.dead or self._world.weather.reports:
+                continue
+            if owned is not None and owned.released is not None:
                 self._world.violate("what a former owner runs goes on (rule 25)", f"{fact}, held by {holder}")
 
     def publish_queued(self, lane: Lane, fact: f.PublishQueued) -> None:
@@ -306,7 +309,8 @@ class Observer:
         lane.owners.append(lane.validity.owner)
         for machine in self._world.machines:
             if machine.name == fact.worker:
-                self._fenced_by[lane.validity.owner.hex()] = machine.process
+                owned = machine.worker.lanes.get(lane.place.lane) if machine.worker is not None else None
+                self._fenced_by[lane.validity.owner.hex()] = (machine.process, owned)
 
 
 _CHECKS: dict[type, Any] = {

@@ -18,6 +18,8 @@ from tests.sim.world import simulate
         pytest.param(13122, id="the same, for another lane"),
         pytest.param(35763, id="a lane let go lost a former owner's hand-out whose report it had not taken"),
         pytest.param(38457, id="the same, with other lanes on the move"),
+        pytest.param(43006, id="a worker that did not know whether its last record counts left its successor waiting"),
+        pytest.param(77086, id="a lane that an append kept from reading took its former owner for silent"),
     ],
 )
 def test_a_seed_that_once_failed_keeps_every_promise(seed: int) -> None:

@@ -6,7 +6,8 @@
 One writer, in order: what was reported is in the inbox before the word that nothing is left. Everything is sent until
 it is there; what comes twice is known by its dispatch number. A hand-out that the executor has lost without a word is
 noticed with the next heartbeat and said to be lost: the others may run for hours. Dies the process, the new owner hears
-nothing more and hands out again.
+nothing more and hands out again. Where it is not known whether LaneReleased counts, nothing runs on: it is given back
+at once, and a new owner that has read that record need not wait for a silence.
 """
 
 from __future__ import annotations

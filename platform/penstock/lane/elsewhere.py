@@ -3,7 +3,8 @@
 A lane that was let go in good order says in its last record what was still out: rows of ``holders``. Those hand-outs
 are not lost at the take-over. Their holder reports them through the inbox, and says there every few seconds that it
 lives; when it says that it runs nothing more, or is silent for ``silence_ms``, what it has not reported is lost in the
-usual way.
+usual way. A silence counts from what the lane has read: one that is kept from reading, by appends that take long, reads
+what lay in the inbox then before it takes anybody for dead.
 
 When a holder was last heard is known to this process only: a new owner gives everybody the whole time again.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from penstock.core.tables import Tables
@@ -25,19 +26,33 @@ HOLDERS_MAX: Final = 10_000
 
 
 class Elsewhere:
-    """Sees to the holders of one lane. ``submit`` queues what becomes of their hand-outs."""
+    """Sees to the holders of one lane. ``submit`` queues what becomes of their hand-outs.
 
-    def __init__(self, durable: Tables, submit: Callable[[Command], None], silence_ms: int) -> None:
+    ``inbox_end`` asks for the end of the lane's inbox; ``inbox_read`` says up to where it is read and queued.
+    """
+
+    def __init__(
+        self,
+        durable: Tables,
+        submit: Callable[[Command], None],
+        silence_ms: int,
+        inbox_end: Callable[[], Awaitable[int]],
+        inbox_read: Callable[[], int],
+    ) -> None:
         self._durable = durable
         self._submit = submit
         self._silence_s = silence_ms / 1000
+        self._inbox_end = inbox_end
+        self._inbox_read = inbox_read
         self._time = asyncio.get_running_loop().time
         self._heard_s: dict[str, float] = {}
+        self._silent_upto: dict[str, int] = {}  # holder → the end of the inbox when its silence was noticed
         self._covered: dict[tuple[str, str, int], str] = {}
 
     def load(self) -> None:
         """Look at the rows: the tables were folded by somebody else, or are new."""
         rows = dict(self._durable.holders.scan(limit=HOLDERS_MAX))
+        self._silent_upto.clear()
         now_s = self._time()
         self._heard_s = {holder: self._heard_s.get(holder, now_s) for holder in rows}
         self._covered = {(h.run, h.step, h.dispatch): holder for holder, row in rows.items() for h in row.out}
@@ -50,6 +65,7 @@ class Elsewhere:
         """A holder has spoken. Called when the message is queued; what it reported before is queued already."""
         if message.holder not in self._heard_s:
             return  # It was taken for dead before. What it still reports counts as any late report does.
+        self._silent_upto.pop(message.holder, None)
         if message.left:
             self._heard_s[message.holder] = self._time()
         else:
@@ -67,15 +83,22 @@ class Elsewhere:
             if not isinstance(item, LoseDispatch) or (item.run, item.step, item.dispatch) not in theirs:
                 yield item
 
-    def tend(self) -> None:
-        """Take a long silence for the end of a holder."""
-        now_s = self._time()
-        for holder, heard_s in tuple(self._heard_s.items()):
-            if now_s - heard_s >= self._silence_s:
+    async def tend(self) -> None:
+        """Take a long silence for the end of a holder. Raises LogUnavailable."""
+        for holder in tuple(self._heard_s):
+            if self._is_silent(holder) and holder not in self._silent_upto:
+                self._silent_upto[holder] = await self._inbox_end()
+        for holder, upto in tuple(self._silent_upto.items()):
+            if self._inbox_read() >= upto and self._is_silent(holder):
                 lane = self._durable.place.lane
                 say(LOG, "former owner silent", level=logging.WARNING, lane=lane, holder=holder)
+                del self._silent_upto[holder]
                 self._lose(holder)
                 self._submit(StillRunning(holder, 0))
+
+    def _is_silent(self, holder: str) -> bool:
+        heard_s = self._heard_s.get(holder)
+        return heard_s is not None and self._time() - heard_s >= self._silence_s
 
     def _lose(self, holder: str) -> None:
         """What it has reported is no longer out, and losing that changes nothing."""

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from penstock.errors import Corruption, OperatorError
@@ -94,6 +95,8 @@ class Lane:
         self._leaving = False
         self.released: Released | None = None
         """How the lane was let go in good order; None while it lives, and where it was lost."""
+        self.parting: Released | None = None
+        """The same from when its last record is under way, unless that certainly does not count."""
         self._live = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._intaking: list[asyncio.Task[None]] = []
@@ -102,7 +105,13 @@ class Lane:
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker)
         self.upkeep.facts_since_checkpoint = reached.facts
-        self.elsewhere = Elsewhere(tables.durable, self.submit, parts.settings.silence_ms)
+        self.elsewhere = Elsewhere(
+            tables.durable,
+            self.submit,
+            parts.settings.silence_ms,
+            inbox_end=partial(parts.log.end_offset, group_topic(self.place.group, "inbox"), self.place.lane),
+            inbox_read=lambda: self._intake.inbox_read,
+        )
         self._intake = Intake(
             parts.log,
             parts.membership,
@@ -286,8 +295,9 @@ class Lane:
         self.submit(ReleaseLane(self.parts.worker, holder, out))
         turn = self._decide()
         assert turn is not None, "letting go is a fact"
+        self.parting = Released(holder, out)
         await self._commit(turn)
-        self.released = Released(holder, out)
+        self.released = self.parting
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 while not self.outbox.idle:  # noqa: ASYNC110 - once, at the end
@@ -317,6 +327,7 @@ class Lane:
             size = await self.journal.append(facts, positions, self._at_ms)
         except Refused as error:
             if self._leaving:
+                self.parting = None
                 raise NotOwned(f"lane {self.place.lane} could not be let go in good order: {error}") from error
             self._undo(turn)
             say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
@@ -324,6 +335,7 @@ class Lane:
             return
         except (Void, Fenced) as error:
             if self._leaving:
+                self.parting = self.parting if isinstance(error, Void) else None
                 raise NotOwned(f"lane {self.place.lane} could not be let go in good order.") from error
             await self._reopen(turn, error)
             return
@@ -359,7 +371,7 @@ class Lane:
                 await self.upkeep.tend()
                 self.outbox.check()
                 if not self._leaving:  # What a silent holder reported may stand in the inbox, unread.
-                    self.elsewhere.tend()
+                    await self.elsewhere.tend()
             except Corruption:
                 raise
             except OperatorError as error:

@@ -89,6 +89,8 @@ class Intake:
         self._foreign = foreign
         self._schemas = schemas
         self.reading: set[tuple[str, int]] = set()
+        self.inbox_read = 0
+        """The offset up to which the lane's inbox is queued."""
         self._submit = submit
         self._room = room
         self._space = space
@@ -185,9 +187,10 @@ class Intake:
     async def run_inbox(self, offset: int) -> None:
         """Read the lane's inbox for ever."""
         async with aclosing(self._member_pages(self._inbox, self._lane, offset, self._space)) as pages:
-            async for page, _ in pages:
+            async for page, behind in pages:
                 for record in page:
                     self._message(record)
+                self.inbox_read = behind
 
     def _message(self, record: Record) -> None:
         behind = Position(self._inbox, self._lane, record.offset + 1)
