@@ -131,6 +131,26 @@ async def test_a_checkpoint_begun_before_the_lane_went_and_came_back_is_refused(
     assert not rig.records(f"{PLACE.group}.steps"), "nothing of it is visible"
 
 
+async def test_an_owner_that_has_not_noticed_that_the_lane_went_and_came_back_makes_no_checkpoint(rig: Rig) -> None:
+    """Found by simulation: older rows lay over the newer ones of the owner in between, and a restore mixed them."""
+    settings = LaneSettings(checkpoint_after_ms=1_000_000, checkpoint_facts=1_000_000)
+    owner, feeder = await fed(rig, settings)
+    await feeder.one()
+    await rig.client("b")
+    await rig.cluster.steal(0, "b")
+    other = await rig.own("b", settings=settings)
+    await other.lane.wait_live()
+    await other.lane.upkeep.checkpoint()
+    held = len(rig.records(f"{PLACE.group}.keys"))
+    assert held
+    await other.stop()
+    await rig.cluster.steal(0, "a")
+    assert owner.lane.live
+    await owner.lane.upkeep.checkpoint()
+    assert owner.lane.upkeep.checkpointed_at == -1
+    assert len(rig.records(f"{PLACE.group}.keys")) == held, "nothing of it is visible"
+
+
 async def test_the_journal_is_cut_at_an_earlier_checkpoint_never_at_the_last(rig: Rig) -> None:
     owner, feeder = await fed(rig)
     offsets: list[int] = []

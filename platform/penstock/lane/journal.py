@@ -132,6 +132,18 @@ class Journal:
                 return one.offset
         raise Void
 
+    async def is_fenced(self) -> bool:
+        """Whether somebody has fenced behind our last record. Raises LogUnavailable."""
+        validity, owner = Validity(self.owner, self.seq), self.owner
+        start = self.expected
+        try:
+            found = await self.read(start, await self._log.end_offset(self._topic, self._lane))
+        except OffsetOutOfRange:
+            return True  # Only an owner trims what lies behind our last record.
+        for one in found:
+            validity.take(decode_record(_value(one)))
+        return validity.owner != owner
+
     async def _renew(self) -> None:
         """A new writer: one that had an unknown outcome takes no more, also where its record was found to be there."""
         await self._writer.close()

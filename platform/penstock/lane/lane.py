@@ -103,7 +103,7 @@ class Lane:
         self._taking_over = True
         self.timers = Timers(tables, parts.surroundings, self.submit, self._late, self._has_room)
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
-        self.upkeep = Upkeep(parts, tables, self._marker)
+        self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
         self.upkeep.facts_since_checkpoint = reached.facts
         self.elsewhere = Elsewhere(
             tables.durable,

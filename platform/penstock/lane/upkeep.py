@@ -10,7 +10,7 @@ restarted every few seconds checkpoints and trims as often as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from penstock.errors import LogUnavailable, OffsetOutOfRange
 from penstock.lane.parts import LaneParts
@@ -23,19 +23,25 @@ from penstock.state.tables import LaneTables
 
 
 class Upkeep:
-    """Flush, checkpoint and trim one lane. ``marker`` gives the last acknowledged record, None before the first."""
+    """Flush, checkpoint and trim one lane.
+
+    ``marker`` gives the last acknowledged record, None before the first; ``is_fenced`` looks whether another owner has
+    written behind it.
+    """
 
     def __init__(
         self,
         parts: LaneParts,
         tables: LaneTables,
         marker: Callable[[], Marker | None],
+        is_fenced: Callable[[], Awaitable[bool]],
     ) -> None:
         self._log = parts.log
         self._tables = tables
         self._settings = parts.settings
         self._now_ms = parts.surroundings.now_ms
         self._marker = marker
+        self._is_fenced = is_fenced
         self._place = parts.place
         self._transaction = f"{parts.worker}-{parts.place.group}-{parts.place.lane}"
         self._flushed_at_ms = self._now_ms()
@@ -115,6 +121,11 @@ class Upkeep:
 
     async def _fill(self, transaction: Transaction) -> None:
         """Everything into the transaction, and commit it."""
+        # The transaction is refused to who loses the lane from here on, and not to who lost it before and has been
+        # given it again without noticing: that one's rows are older than those that the topics may hold by now.
+        if await self._is_fenced():
+            await transaction.abort()
+            return
         marker = self._marker()
         if marker is None:  # The lane is being taken over again at this moment.
             await transaction.abort()

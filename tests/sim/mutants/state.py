@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.lane import journal, upkeep
 from penstock.lane import restore as lane_restore
-from penstock.lane import upkeep
 from penstock.state import checkpoint, flush, layers, tables
 from penstock.state.keyspace import MARKS
 from penstock.wire.journal import Validity
@@ -15,6 +15,7 @@ from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
 from tests.state import test_checkpoint
 
 GOES_ON = on_loop(test_checkpoint.test_the_lane_goes_on_while_a_checkpoint_is_sent)
+UNNOTICED = on_rig(test_upkeep.test_an_owner_that_has_not_noticed_that_the_lane_went_and_came_back_makes_no_checkpoint)
 WENT_AND_CAME_BACK = on_rig(test_upkeep.test_a_checkpoint_begun_before_the_lane_went_and_came_back_is_refused)
 
 
@@ -147,6 +148,14 @@ def _checkpoint_by_todays_group(patch: Patch) -> None:
     patch.set(upkeep.Upkeep, "_fill", fill)
 
 
+def _checkpoint_without_a_look(patch: Patch) -> None:
+    async def is_fenced(self: Any) -> bool:
+        """Nobody ever is."""
+        return False
+
+    patch.set(journal.Journal, "is_fenced", is_fenced)
+
+
 def _keep_no_earlier_checkpoint(patch: Patch) -> None:
     """Cut the journal and the inbox at the last checkpoint, which a restore may be reading past at this moment."""
     patch.set(upkeep, "cut_at", lambda done, before_ms: done[-1] if done else None)
@@ -186,6 +195,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("checkpoint a fuzzy copy", "12", _copy_fuzzily, GOES_ON),
     Mutant("checkpoint whoever owns the lane", "13", _checkpoint_for_anybody, WENT_AND_CAME_BACK),
     Mutant("checkpoint by the group of today", "13", _checkpoint_by_todays_group, WENT_AND_CAME_BACK),
+    Mutant("checkpoint without a look at the journal", "13", _checkpoint_without_a_look, UNNOTICED),
     Mutant("trim without a checkpoint", "14", _trim_without_checkpoint),
     Mutant("restore without positions", "15", _restore_without_positions),
     Mutant("lose deletions", "15", _lose_deletions),
