@@ -134,10 +134,10 @@ class Journal:
 
     async def is_fenced(self) -> bool:
         """Whether somebody has fenced behind our last record. Raises LogUnavailable."""
-        validity, owner = Validity(self.owner, self.seq), self.owner
-        start = self.expected
+        validity, owner, start = Validity(self.owner, self.seq), self.owner, self.expected
+        end = await self._log.end_offset(self._topic, self._lane)
         try:
-            found = await self.read(start, await self._log.end_offset(self._topic, self._lane))
+            found = await self.read(start, end) if start < end else ()
         except OffsetOutOfRange:
             return True  # Only an owner trims what lies behind our last record.
         for one in found:
