@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from penstock.config import Settings
-from penstock.errors import ConfigError, OperatorError
+from penstock.errors import ConfigError, PenstockError
 from penstock.lane.foreign import FileSchemas, RegistrySchemas
 from penstock.lane.port import Schemas
 from penstock.log.passwords import password_in
@@ -56,15 +56,20 @@ class Boundary:
         return cls(events, foreign, files, registry)
 
     async def look(self) -> None:
-        """Take what the registry has now. Raises LogUnavailable when it does not answer."""
+        """Take what the registry has now. Raises LogUnavailable when it does not answer, and what it refuses with."""
         if self.registry is None:
             return
-        await self.foreign.look()
+        try:
+            await self.foreign.look()
+        finally:  # A refusal there says nothing of the events' own schemas.
+            await self._look_for_events(self.registry)
+
+    async def _look_for_events(self, registry: SchemaRegistry) -> None:
         found = {schema.name: schema for schema in self.files}
-        for subject in await self.registry.subjects():
+        for subject in await registry.subjects():
             if subject in found:
                 continue
-            latest = await self.registry.latest(subject)
+            latest = await registry.latest(subject)
             if latest is None:
                 continue
             try:
@@ -79,7 +84,7 @@ class Boundary:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self.look()
-            except OperatorError as error:  # Also a refusal: what is known stays known.
+            except PenstockError as error:  # Also a refusal: what is known stays known.
                 say(LOG, "registry not readable", level=logging.WARNING, why=str(error))
 
 

@@ -143,3 +143,20 @@ def test_a_record_for_the_events_topic_is_what_a_lane_reads() -> None:
     assert event_record(Event("order/placed")).key is None
     with pytest.raises(BadRequest, match="server's own"):
         event_record(Event("inngest/function.finished"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"user": "x"}, "user must be a JSON object"),
+        ({"meta": [1]}, "meta must be a JSON object"),
+        ({"id": 5}, "id must be a string"),
+        ({"key": "\ud800"}, "key is no Unicode text"),
+        ({"v": b"1"}, "v must be a string"),
+        ({"ts": 1.8e12}, "ts must be Unix milliseconds, an int"),
+        ({"ts": True}, "ts must be Unix milliseconds, an int"),
+    ],
+)
+def test_what_a_lane_would_refuse_is_refused_where_the_record_is_made(wrong: dict[str, object], why: str) -> None:
+    with pytest.raises(BadRequest, match=why):
+        event_record(Event("a", **wrong))  # type: ignore[arg-type]

@@ -11,10 +11,13 @@ import pytest
 from penstock import App, Context, current
 from penstock.execute.local import LocalExecutor
 from penstock.execute.port import Executor, RunSource
+from penstock.lane.elsewhere import Elsewhere
+from penstock.lane.lane import Lane
 from penstock.lane.settings import LaneSettings
 from penstock.log.faults import REFUSED, Verdict
 from penstock.log.memory import MemoryCluster, MemoryLog
 from penstock.log.port import Produced
+from penstock.model.commands import CleanUp, StillRunning
 from penstock.model.event import Envelope
 from penstock.model.facts import DispatchLost, DispatchParked, Fact, HolderGone, LaneReleased, RunCompleted
 from penstock.model.ids import ulid
@@ -43,6 +46,7 @@ class Shop:
         self.may_end = asyncio.Event()
         self.facts: list[Fact] = []
         self.dead: set[str] = set()
+        self.settings = LaneSettings()
         self.make_store: Callable[[int], Store] = lambda lane: MemoryStore()
         self.make_executor: Callable[[RunSource], Executor] | None = None
 
@@ -84,7 +88,7 @@ class Shop:
                 make_executor=self.make_executor,
                 name=name,
                 surroundings=self.here,
-                settings=LaneSettings(),
+                settings=self.settings,
                 telemetry=TELEMETRY,
                 on_facts=listen,
             )
@@ -195,6 +199,49 @@ async def test_a_former_owner_whose_words_lie_unread_is_not_taken_for_dead(shop:
     await until(lambda: shop.results)
     assert shop.results == [b'"a 0, then b"']
     assert shop.began == ["a"]
+
+
+async def test_a_lane_that_goes_on_while_it_is_taken_over_runs_nothing_again(shop: Shop) -> None:
+    """Found in a review: its debts were still looked through when it was let go, and reports lay unread."""
+    shop.settings = LaneSettings(takeover_runs_per_turn=1)
+    for name in "cd":
+        await shop.start(name)
+    await shop.cluster.assign({"c": [0]})
+    await shop.live_at("c")
+    for _ in range(50):
+        await shop.send()
+        await asyncio.sleep(0.002)  # Its id is made of the time.
+    await until(lambda: len(shop.began) == 50)
+    await shop.cluster.assign({"c": [], "d": []})
+    await until(lambda: not shop.workers["c"].lanes)
+    shop.may_end.set()
+    await until(lambda: not shop.workers["c"]._departed)
+    gone: list[bool] = []
+    heard, start = Elsewhere.heard, Lane._start_intake
+
+    def start_with_a_record(self: Lane, tasks: asyncio.TaskGroup) -> None:
+        start(self, tasks)
+        self._record_due = True
+        self.submit(CleanUp())
+
+    def heard_then_let_go(self: Elsewhere, message: StillRunning) -> None:
+        heard(self, message)
+        lane = shop.workers["d"].lanes.get(0)
+        if lane is not None and not gone and not message.left:
+            gone.append(lane._debts.settled)
+            asyncio.get_running_loop().call_soon(lane.let_go)
+
+    shop.faults.always[f"{GROUP}.journal"] = Verdict(answered_after_s=0.02)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lane, "_start_intake", start_with_a_record)
+        patch.setattr(Elsewhere, "heard", heard_then_let_go)
+        await shop.cluster.assign({"d": [0]})
+        await until(lambda: gone and not shop.workers["d"].lanes)
+    await shop.cluster.assign({"b": [0]})
+    await until(lambda: len(shop.results) == 50)
+    assert gone == [False], "the debts were being looked through"
+    assert len(shop.began) == 50
+    assert shop.of(DispatchLost) == []
 
 
 async def test_a_hand_out_that_a_living_former_owner_has_lost_is_handed_out_again(shop: Shop) -> None:

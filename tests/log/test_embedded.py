@@ -370,6 +370,18 @@ class TestCommits:
         await again.commit({})
         assert await log.end_offset("steps", 0) == 3_001
 
+    async def test_a_transaction_that_was_given_up_ends_the_one_whose_rows_it_replaced(self, log: EmbeddedLog) -> None:
+        transaction = await log.transaction("checkpoint")
+        for number in range(4):
+            await transaction.send("steps", 0, large_part(number))
+        other = await log.transaction("another")
+        for number in range(3):
+            await other.send("steps", 0, large_part(number))
+        await other.abort()
+        with pytest.raises(LogUnavailable, match="somebody else wrote"):
+            await transaction.commit({})
+        assert await log.end_offset("steps", 0) == 0
+
 
 def large_part(number: int) -> list[Produced]:
     return [Produced(b"x" * 100, b"%d-%d" % (number, part)) for part in range(1_000)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import uuid
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.errors import ConfigError, LogUnavailable, NotFound
+from penstock import boundary as module
+from penstock.boundary import Boundary
+from penstock.errors import BadRequest, ConfigError, LogUnavailable, NotFound, PenstockError
 from penstock.log.passwords import password_in
 from penstock.log.registry import RegistrySettings, SchemaRegistry
 
@@ -69,3 +72,25 @@ def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert password_in(str(tmp_path / "password")) == "secret"
     with pytest.raises(ConfigError, match="missing"):
         password_in(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize("refusal", [LogUnavailable("503"), NotFound("404"), BadRequest("422")])
+async def test_looking_goes_on_whatever_the_registry_refuses_with(
+    refusal: PenstockError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 404 of something in front of it ended the looking for good."""
+    registry = SchemaRegistry(RegistrySettings(url=f"mock://{uuid.uuid4()}"))
+    looked = 0
+
+    async def subjects() -> list[str]:
+        nonlocal looked
+        looked += 1
+        raise refusal
+
+    monkeypatch.setattr(registry, "subjects", subjects)
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.001)
+    looking = asyncio.create_task(Boundary.made((), registry).keep_looking())
+    while looked < 3:
+        assert not looking.done()
+        await asyncio.sleep(0.001)
+    looking.cancel()

@@ -83,6 +83,11 @@ class Elsewhere:
             if not isinstance(item, LoseDispatch) or (item.run, item.step, item.dispatch) not in theirs:
                 yield item
 
+    def close(self) -> None:
+        """Take nobody's end for known any more: what they reported may stand in the inbox, and is not read here."""
+        self._heard_s.clear()
+        self._silent_upto.clear()
+
     async def tend(self) -> None:
         """Take a long silence for the end of a holder. Raises LogUnavailable."""
         for holder in tuple(self._heard_s):

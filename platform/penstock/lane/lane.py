@@ -173,6 +173,8 @@ class Lane:
         kept = (item for item in self._queue if isinstance(item, KEPT))
         self._queue = deque(self.elsewhere.takes_back(kept))
         self.taking.queued_bytes = 0
+        self.elsewhere.close()
+        self._debts.close()
         self.executor.let_go()
         self._leaving = True
         if self._wake is not None:
@@ -370,8 +372,7 @@ class Lane:
             try:
                 await self.upkeep.tend()
                 self.outbox.check()
-                if not self._leaving:  # What a silent holder reported may stand in the inbox, unread.
-                    await self.elsewhere.tend()
+                await self.elsewhere.tend()
             except Corruption:
                 raise
             except OperatorError as error:

@@ -32,8 +32,10 @@ READ_RECORDS_MAX: Final = 2_000
 READ_BYTES_MAX: Final = 16 * 1024 * 1024
 READ_WAIT_S: Final = 5.0
 FLUSH_ROWS: Final = 50_000
-TRIES_MAX: Final = 10
+TRIES_MAX: Final = 11
 RETRY_S: Final = 0.2
+RETRY_S_MAX: Final = 10.0
+"""Eleven tries take 53 s: longer than the death of a worker hides the rows of its checkpoint (on Kafka, 45 s)."""
 TURN_S: Final = 0.005
 UNKNOWN: Final = -1
 
@@ -77,10 +79,11 @@ async def restore(
 
     Raises Corruption when the topics can't be what this lane wrote.
     """
-    for _ in range(TRIES_MAX):
+    for n in range(TRIES_MAX):
         found = await _begin(log, place, store, progress)
         if found is None:
-            await asyncio.sleep(RETRY_S)  # A checkpoint is being written, or trimmed to, at this moment.
+            # A checkpoint is being written, or trimmed to, at this moment; or whoever wrote one has died.
+            await asyncio.sleep(min(RETRY_S * 2**n, RETRY_S_MAX))
             continue
         tables, begin = found
         try:

@@ -169,7 +169,7 @@ class Stage:
         self._begun = True
         staged = self._staged
         for number, partition in staged.partitions.items():
-            if partition.next != staged.begun[number]:  # Our rows lie where its records came to lie.
+            if partition.next != staged.begun[number] or partition.staged is not staged:  # Its rows lie where ours did.
                 raise LogUnavailable(
                     "somebody else wrote to a partition of this transaction while it was under way; nothing of it is "
                     "visible, begin another one"
@@ -182,6 +182,7 @@ class Stage:
                 "DELETE FROM latest WHERE position >= ? AND position < ?",
                 (partition.place.base + partition.next, partition.place.base + SPAN),
             )
+            partition.staged = staged
             staged.partitions[number] = partition
             staged.begun[number] = staged.ends[number] = partition.next
             staged.last_at_ms[number] = partition.last_at_ms

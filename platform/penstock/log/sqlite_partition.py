@@ -24,6 +24,7 @@ class Partition:
         "place",
         "readers",
         "retention_ms",
+        "staged",
         "start",
         "tail",
         "waiting",
@@ -42,6 +43,7 @@ class Partition:
         self.kept_from = 0
         self.next = 0
         self.last_at_ms = 0
+        self.staged: object = None  # The transaction whose rows lie behind the visible end.
 
     def moved(self, start: int, end: int) -> None:
         """On the loop: the acknowledged bounds are these now. Wakes the readers that wait for records."""

@@ -16,6 +16,7 @@ def envelope_of(event: Event, now_ms: int) -> Envelope:
     """The envelope of one event. Raises BadRequest or LimitExceeded saying what is wrong with it."""
     if not isinstance(event, Event):
         raise BadRequest(f"event refused: expected a penstock.Event, got {type(event).__name__} {event!r:.80}.")
+    _check_types(event)
     name = event.name
     if not name or len(name) > limits.EVENT_NAME_CHARS_MAX:
         raise BadRequest(
@@ -52,7 +53,32 @@ def envelope_of(event: Event, now_ms: int) -> Envelope:
         ts_ms=ts_ms,
         received_at_ms=now_ms,
         key=event.key or "",
-        user=b"" if event.user is None else encode(event.user, f"the user of event {name!r}"),
+        user=_object(event.user, "user", name),
         v=event.v or "",
-        meta=b"" if event.meta is None else encode(event.meta, f"the meta of event {name!r}"),
+        meta=_object(event.meta, "meta", name),
     )
+
+
+def _check_types(event: Event) -> None:
+    for what, text in (("name", event.name), ("id", event.id), ("key", event.key), ("v", event.v)):
+        if text is None and what != "name":
+            continue
+        if not isinstance(text, str):
+            raise BadRequest(f"event {event.name!r:.80} refused: {what} must be a string, got {type(text).__name__}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise BadRequest(f"event {event.name!r:.80} refused: {what} is no Unicode text: {error}.") from error
+    if event.ts is not None and type(event.ts) is not int:
+        raise BadRequest(
+            f"event {event.name!r:.80} refused: ts must be Unix milliseconds, an int, got {type(event.ts).__name__}."
+        )
+
+
+def _object(value: object, what: str, name: str) -> bytes:
+    if value is None:
+        return b""
+    found = encode(value, f"the {what} of event {name!r}")
+    if not found.startswith(b"{"):
+        raise BadRequest(f"event {name!r} refused: {what} must be a JSON object, got {found[:80]!r}.")
+    return found

@@ -28,5 +28,6 @@ def event_record(event: Event) -> EventRecord:
     """
     from penstock.wire.messages import encode_envelope  # Here, so that declaring functions needs no Avro.
 
-    key = event.key or event.id
-    return EventRecord(key.encode() if key else None, encode_envelope(envelope_of(event, time.time_ns() // 1_000_000)))
+    envelope = envelope_of(event, time.time_ns() // 1_000_000)
+    key = envelope.key or envelope.id
+    return EventRecord(key.encode() if key else None, encode_envelope(envelope))

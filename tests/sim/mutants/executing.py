@@ -13,6 +13,7 @@ from penstock.execute.body import Body
 from penstock.execute.local import LocalExecutor
 from penstock.lane import debts, departed, elsewhere, timers
 from penstock.lane import lane as lane_lane
+from penstock.lane.lane import Lane
 from penstock.model.commands import FireTimer, Report
 from penstock.model.facts import Fact
 from penstock.model.rows import Hand
@@ -34,6 +35,7 @@ def _on_shop(test: Callable[[test_handover.Shop], Coroutine[None, None, None]]) 
 
 LONG_STEP = _on_shop(test_handover.test_a_step_under_way_goes_on_and_is_not_run_twice)
 UNREAD = _on_shop(test_handover.test_a_former_owner_whose_words_lie_unread_is_not_taken_for_dead)
+MOVED_ON = _on_shop(test_handover.test_a_lane_that_goes_on_while_it_is_taken_over_runs_nothing_again)
 DEAD_HOLDER = _on_shop(test_handover.test_a_worker_that_dies_after_it_let_go_is_missed)
 LOST_HAND_OUT = _on_shop(test_handover.test_a_hand_out_that_a_living_former_owner_has_lost_is_handed_out_again)
 TOO_LONG = test_lifetime.test_an_attempt_that_takes_too_long_is_stopped_and_tried_again
@@ -129,6 +131,19 @@ def _wait_for_the_dead(patch: Patch) -> None:
     patch.set(elsewhere.Elsewhere, "tend", tend)
 
 
+def _go_on_with_debts_while_leaving(patch: Patch) -> None:
+    real = Lane.let_go
+
+    def let_go(self: Any) -> bool:
+        close, self._debts.close = self._debts.close, lambda: None
+        try:
+            return real(self)
+        finally:
+            self._debts.close = close
+
+    patch.set(Lane, "let_go", let_go)
+
+
 def _take_the_unread_for_silent(patch: Patch) -> None:
     real = elsewhere.Elsewhere.__init__
 
@@ -176,6 +191,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("fall silent about what still runs", "25", _fall_silent, LONG_STEP),
     Mutant("wait for a dead former owner for ever", "25", _wait_for_the_dead, DEAD_HOLDER),
     Mutant("take the unread for silent", "25", _take_the_unread_for_silent, UNREAD),
+    Mutant("go on with debts while leaving", "25", _go_on_with_debts_while_leaving, MOVED_ON),
     Mutant("stop what runs when a lane goes", "25", _stop_what_runs_when_a_lane_goes),
     Mutant("let attempts take for ever", "26", _let_attempts_take_for_ever, TOO_LONG),
     Mutant("release all debts at once", "27", _release_all_debts_at_once, NO_ROOM),
