@@ -14,7 +14,7 @@ from penstock.telemetry import Telemetry, watch_loop
 
 SWITCH_INTERVAL_S: Final = 0.0005
 YOUNG_OBJECTS: Final = 20_000
-OPEN_FILES: Final = 65_536
+OPEN_FILES: Final = (65_536, 10_240)
 """As far as the system lets us: each lane's store keeps up to some hundred files open, and the usual limit is 1,024."""
 
 
@@ -28,10 +28,13 @@ def tune_process() -> None:
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
+    for wanted in OPEN_FILES:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        if soft == resource.RLIM_INFINITY or soft >= allowed:
+            return
         with suppress(OSError, ValueError):  # A system may have a limit of its own below what it tells.
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            return
 
 
 class Watches:

@@ -17,6 +17,7 @@ use is marked so (``CONDEMNED``), the lane stops with Corruption, and the next o
 from __future__ import annotations
 
 import logging
+import resource
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,8 +50,11 @@ WRITE_BUFFER_BYTES: Final = 32 * MIB
 """Memtables of all lanes of a worker; charged to the cache."""
 MEMTABLE_BYTES_MAX: Final = 8 * MIB
 WAL_BYTES_MAX: Final = 32 * MIB
+OPEN_FILES_MIN: Final = 64
 OPEN_FILES_MAX: Final = 512
 """Files of a lane kept open; a look into one that is not costs the reading of its index first, some 100 µs."""
+LANES_EXPECTED: Final = 128
+"""So many stores, some of them not lanes, share what a process may hold open: a store that finds no file is broken."""
 BLOCK_BYTES: Final = 8 * 1024
 FILE_BYTES: Final = 16 * MIB
 BLOOM_BITS: Final = 10
@@ -247,6 +251,13 @@ def _is_lock(error: Exception) -> bool:
     return "lock hold by" in text or "While lock file" in text
 
 
+def _open_files() -> int:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return OPEN_FILES_MAX
+    return max(OPEN_FILES_MIN, min(OPEN_FILES_MAX, allowed // LANES_EXPECTED))
+
+
 def _options(budget: RocksBudget) -> Options:
     blocks = BlockBasedOptions()
     blocks.set_block_cache(budget.cache)
@@ -266,7 +277,7 @@ def _options(budget: RocksBudget) -> Options:
     options.set_write_buffer_size(MEMTABLE_BYTES_MAX)
     options.set_max_total_wal_size(WAL_BYTES_MAX)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
-    options.set_max_open_files(OPEN_FILES_MAX)
+    options.set_max_open_files(_open_files())
     # One shard: in the default's 64, two files of a lane that share one drive each other out, however many may be open.
     options.set_table_cache_num_shard_bits(0)
     options.set_compression_type(DBCompressionType.lz4())
