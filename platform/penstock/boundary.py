@@ -1,8 +1,8 @@
 """The schemas at the boundary of one process: of events, and of values in foreign topics; from files and a registry.
 
     files      ``--schemas DIR``: they win, and never change while the process lives
-    registry   ``--registry URL``: the subjects that are names of events, looked at again every half minute; and
-               whatever schema a foreign record names, asked for once
+    registry   ``--registry URL``: the subjects that are names of events, and whatever schema a foreign record names;
+               what a name stands for, and what was not there, is asked for again every half minute
 
 The rule: a registry that is away makes nothing fail and nothing unchecked. What is known stays in force; a foreign
 record whose schema is not known yet waits. Only at the start it must answer, since nothing is known then.

@@ -64,10 +64,17 @@ class RegistrySchemas:
             self.known.miss(ref, str(error))
 
     async def look(self) -> None:
-        """Ask again for what may have changed. Raises LogUnavailable: what is known stays known."""
-        self.known.forget_absent()
-        for ref in self.known.names:
+        """Ask again for what may have changed. Raises LogUnavailable: what is known stays known, absent ones too.
+
+        What is not there is forgotten, and asked for when a record names it again, only by a registry that answers:
+        else records that are letters at once would hold up their source as long as it is away.
+        """
+        names = self.known.names
+        for ref in names:
             await self.fetch(ref)
+        if not names:
+            await self._registry.subjects()
+        self.known.forget_absent()
 
 
 class ForeignReader:
