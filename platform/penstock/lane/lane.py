@@ -337,7 +337,8 @@ class Lane:
             return
         except (Void, Fenced) as error:
             if self._leaving:
-                self.parting = self.parting if isinstance(error, Void) else None
+                if isinstance(error, Fenced):
+                    self.parting = None
                 raise NotOwned(f"lane {self.place.lane} could not be let go in good order.") from error
             await self._reopen(turn, error)
             return

@@ -37,9 +37,7 @@ def envelope_of(event: Event, now_ms: int) -> Envelope:
         raise BadRequest(
             f"event {name!r} refused: ts must be Unix milliseconds of the years 1980 to 2099, got {event.ts!r}."
         )
-    data = encode(event.data, f"the data of event {name!r}")
-    if not data.startswith(b"{"):
-        raise BadRequest(f"event {name!r} refused: data must be a JSON object, got {data[:80]!r}.")
+    data = _object(event.data, "data", name)
     if len(data) > limits.EVENT_BYTES_MAX:
         raise LimitExceeded(
             f"event {name!r} refused: data has {len(data)} bytes, at most {limits.EVENT_BYTES_MAX} are allowed."
@@ -53,9 +51,9 @@ def envelope_of(event: Event, now_ms: int) -> Envelope:
         ts_ms=ts_ms,
         received_at_ms=now_ms,
         key=event.key or "",
-        user=_object(event.user, "user", name),
+        user=b"" if event.user is None else _object(event.user, "user", name),
         v=event.v or "",
-        meta=_object(event.meta, "meta", name),
+        meta=b"" if event.meta is None else _object(event.meta, "meta", name),
     )
 
 
@@ -76,8 +74,6 @@ def _check_types(event: Event) -> None:
 
 
 def _object(value: object, what: str, name: str) -> bytes:
-    if value is None:
-        return b""
     found = encode(value, f"the {what} of event {name!r}")
     if not found.startswith(b"{"):
         raise BadRequest(f"event {name!r} refused: {what} must be a JSON object, got {found[:80]!r}.")

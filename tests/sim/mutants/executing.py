@@ -13,7 +13,6 @@ from penstock.execute.body import Body
 from penstock.execute.local import LocalExecutor
 from penstock.lane import debts, departed, elsewhere, timers
 from penstock.lane import lane as lane_lane
-from penstock.lane.lane import Lane
 from penstock.model.commands import FireTimer, Report
 from penstock.model.facts import Fact
 from penstock.model.rows import Hand
@@ -132,7 +131,7 @@ def _wait_for_the_dead(patch: Patch) -> None:
 
 
 def _go_on_with_debts_while_leaving(patch: Patch) -> None:
-    real = Lane.let_go
+    real = lane_lane.Lane.let_go
 
     def let_go(self: Any) -> bool:
         close, self._debts.close = self._debts.close, lambda: None
@@ -141,7 +140,7 @@ def _go_on_with_debts_while_leaving(patch: Patch) -> None:
         finally:
             self._debts.close = close
 
-    patch.set(Lane, "let_go", let_go)
+    patch.set(lane_lane.Lane, "let_go", let_go)
 
 
 def _take_the_unread_for_silent(patch: Patch) -> None:
