@@ -48,9 +48,10 @@ FLUSH_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 """A batch is written once it holds this much; one row may go beyond it."""
 SLICE_ROWS: Final = 100
 """Rows encoded in one turn of the loop: about a millisecond."""
-FLUSH_TURNS_MAX: Final = 40
-"""Turns that encoding may take; a flush of more rows takes larger slices. Under load a turn brings more rows than a
-fixed slice takes away: every flush would find more to write than the one before, without end."""
+SLICE_GAIN: Final = 2
+"""A slice takes at least so many times the rows that came since the one before. Under load a turn brings more rows than
+a fixed slice takes away, and every flush would find more to write than the one before, without end; this way it finds
+half of it. Where few come, slices stay small, and nobody waits long for one."""
 FORGET_ROWS: Final = 5_000
 """Rows dropped from memory in one turn of the loop."""
 BUSY_WAIT_S: Final = 0.005
@@ -85,8 +86,9 @@ class Flush:
         batch: list[Change] = []
         size = rows = 0
         pending = self._rows()
-        slice_rows = max(SLICE_ROWS, sum(len(table.frozen) for table in self._tables) // FLUSH_TURNS_MAX)
-        while slice_ := list(islice(pending, slice_rows)):
+        before = 0
+        while slice_ := list(islice(pending, max(SLICE_ROWS, SLICE_GAIN * ((come := self._come()) - before)))):
+            before = come
             for table, key, row in slice_:
                 if len(batch) > FLUSH_BATCH_CHANGES_MAX - _CHANGES_PER_ROW - _NOTES or size >= FLUSH_BATCH_BYTES_MAX:
                     await self._write_part(batch)
@@ -125,6 +127,10 @@ class Flush:
             f"a flush was begun while the one up to offset {self.marker.offset} was under way; "
             "expected its end to be awaited first"
         )
+
+    def _come(self) -> int:
+        """How many rows wait for the next flush already."""
+        return sum(len(table.overlay) for table in self._tables)
 
     def _rows(self) -> Iterator[tuple[LayeredTable[Key, Row], Key, Row | None]]:
         for table in self._tables:

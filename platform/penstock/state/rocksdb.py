@@ -7,7 +7,7 @@ Settings, and why:
 * One block cache and one write buffer for all lanes of a worker (``RocksBudget``): per-lane caches are the hidden
   memory of every engine built this way.
 * ``no_slowdown``: a stalled write raises StoreBusy at once instead of holding the interpreter's lock while it waits.
-* Bloom filters: most looks of the hot path are for keys that are not there.
+* Bloom filters, of memtables too: most looks of the hot path are for keys that are not there.
 * Recovery to a point in time: a damaged tail of the log ends it there, which is the same as having lost it.
 
 A directory that cannot be opened is emptied, with a line in the log: it is a cache. One that was found broken while in
@@ -49,6 +49,7 @@ CACHE_BYTES: Final = 64 * MIB
 WRITE_BUFFER_BYTES: Final = 32 * MIB
 """Memtables of all lanes of a worker; charged to the cache."""
 MEMTABLE_BYTES_MAX: Final = 8 * MIB
+MEMTABLE_BLOOM_SHARE: Final = 0.05
 WAL_BYTES_MAX: Final = 32 * MIB
 OPEN_FILES_MIN: Final = 64
 OPEN_FILES_MAX: Final = 512
@@ -275,6 +276,8 @@ def _options(budget: RocksBudget) -> Options:
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_manager(budget.write_buffer)
     options.set_write_buffer_size(MEMTABLE_BYTES_MAX)
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_SHARE)
+    options.set_memtable_whole_key_filtering(True)
     options.set_max_total_wal_size(WAL_BYTES_MAX)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     options.set_max_open_files(_open_files())
