@@ -95,7 +95,11 @@ class World:
         if self.weather.parts:
             small.append((limits, "RECORD_FACTS_MAX", 3))
         if self.weather.torn:
-            small += [(flush, "FLUSH_BATCH_CHANGES_MAX", 12), (checkpoint, "CHUNK_ROWS", 4)]
+            small += [
+                (flush, "FLUSH_BATCH_CHANGES_MAX", 12),
+                (checkpoint, "CHUNK_ROWS", 4),
+                (checkpoint, "UNMARK_ROWS", 4),
+            ]
         if self.weather.forgetful:
             small.append((memory_partition, "TOMBSTONE_KEPT_MS", 15_000))
         return small

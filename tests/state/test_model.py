@@ -198,6 +198,7 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flush, "FLUSH_BATCH_CHANGES_MAX", 7)
     monkeypatch.setattr(flush, "SLICE_ROWS", 2)
     monkeypatch.setattr(checkpoint, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(checkpoint, "UNMARK_ROWS", 3)
 
 
 class TestMemory:

@@ -92,6 +92,11 @@ class Upkeep:
             first = ()
         return min(first[0].at_ms, self._now_ms()) if first else self._now_ms()
 
+    async def _flush_if_many(self) -> None:
+        """Within a checkpoint, whose last chunk or mark memory must not wait for."""
+        if self._tables.overlay_rows >= self._settings.flush_rows:
+            await self.flush()
+
     async def flush(self) -> None:
         """Everything acknowledged goes to the local store."""
         marker = self._marker()
@@ -141,11 +146,10 @@ class Upkeep:
             async for which, rows in checkpoint.chunks():
                 topic = group_topic(self._place.group, which)
                 await transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
-                if self._tables.overlay_rows >= self._settings.flush_rows:
-                    await self.flush()  # The snapshot stays as it is; memory must not wait for the last chunk.
+                await self._flush_if_many()  # The snapshot stays as it is.
             await transaction.commit({self._place.lane: position})
             self._done, self._checkpointed_at_ms = done, now_ms
-            await checkpoint.committed()
+            await checkpoint.committed(self._flush_if_many)
         finally:
             checkpoint.abandoned()  # Lets go of the snapshot; what is committed stays so.
         self.facts_since_checkpoint -= facts

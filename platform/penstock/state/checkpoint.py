@@ -18,19 +18,21 @@ This file knows no log: topics by their short names, keys and values as bytes. `
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from penstock.errors import InternalError
 from penstock.state.checkpointed import Checkpointed, encode_checkpointed
-from penstock.state.flush import BUSY_TRIES_MAX, BUSY_WAIT_S, write
+from penstock.state.flush import BUSY_TRIES_MAX, BUSY_WAIT_S, epoch_of, write
 from penstock.state.keyspace import CHECKPOINT_TOPICS, CHECKPOINTED_KEY, KEYS, KEYSPACE, MARKER_KEY, MARKS
 from penstock.state.marker import Marker, decode_marker, encode_marker
 from penstock.state.store import Change, Snapshot, StoreBusy
 from penstock.state.tables import LaneTables
 
 CHUNK_ROWS: Final = 500
-"""Rows handed over, or marks removed, in one turn of the loop: some milliseconds."""
+"""Rows handed over in one turn of the loop: some milliseconds."""
+UNMARK_ROWS: Final = 500
+"""Marks looked at in one turn of the loop: about a millisecond."""
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """A chunk ends once it holds this much; one row may go beyond it."""
 _TABLES_END: Final = b"\xff"
@@ -42,12 +44,13 @@ Chunk = tuple[str, list[Change]]
 class Checkpoint:
     """One checkpoint. Ends with ``committed`` or ``abandoned``; until then it keeps old rows on the disk."""
 
-    __slots__ = ("_done", "_snapshot", "_tables", "marker")
+    __slots__ = ("_done", "_epoch", "_snapshot", "_tables", "marker")
 
     def __init__(self, tables: LaneTables, marker: Marker, snapshot: Snapshot, done: Sequence[Checkpointed]) -> None:
         self.marker = marker
         self._done = [(CHECKPOINTED_KEY, encode_checkpointed(done))] if done else []
         self._tables = tables
+        self._epoch = tables.epoch
         self._snapshot = snapshot
 
     @classmethod
@@ -67,8 +70,9 @@ class Checkpoint:
         if held is None or decode_marker(held) != marker:
             snapshot.close()
             raise InternalError(f"expected a snapshot at {marker}, got {held!r}: flushes overlapped")
+        begun = cls(tables, marker, snapshot, done)
         tables.next_epoch()
-        return cls(tables, marker, snapshot, done)
+        return begun
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """What to send, a turn of the loop for each chunk; the marker of each topic comes after its rows."""
@@ -92,18 +96,21 @@ class Checkpoint:
             rows.append((MARKER_KEY, encode_marker(self.marker)))
             yield topic, rows
 
-    async def committed(self) -> int:
-        """The topics have it, surely. The number of marks removed; those of rows changed again since stay."""
+    async def committed(self, beside: Callable[[], Awaitable[None]] | None = None) -> int:
+        """The topics have it, surely. The number of marks removed; those of rows changed again since stay.
+
+        ``beside`` is awaited between the turns: there may be millions of marks, and memory must not wait for the last.
+        """
         if self._done:
             await write(self._tables.store, self._done)
-        removed = 0
-        page: list[tuple[bytes, bytes]] = []
-        for marked in self._marks(b"", _TABLES_END):
-            page.append(marked)
-            if len(page) == CHUNK_ROWS:
-                removed += await self._unmark(page)
-                page = []
-        removed += await self._unmark(page)
+        removed, at = 0, MARKS
+        while True:
+            count, at = await self._unmark(at)
+            removed += count
+            if not at:
+                break
+            if beside is not None:
+                await beside()
         self._snapshot.close()
         return removed
 
@@ -111,11 +118,17 @@ class Checkpoint:
         """The transaction failed, or its outcome is unknown: nothing is forgotten."""
         self._snapshot.close()
 
-    async def _unmark(self, page: list[tuple[bytes, bytes]]) -> int:
+    async def _unmark(self, at: bytes) -> tuple[int, bytes]:
+        """Remove a chunk of marks from ``at`` on; how many, and where to go on, nothing at the end.
+
+        A mark that is no newer than the snapshot's epoch is the one that the snapshot holds: what came after it has
+        been marked with a later one. So the store is read in its order, and not asked for each mark.
+        """
         store = self._tables.store
         for _ in range(BUSY_TRIES_MAX):
             # Looked at and written in one turn: a flush in between could have made a mark that must stay.
-            changes: list[Change] = [(marked, None) for marked, value in page if store.get(marked) == value]
+            page = store.scan(at, MARKS + _TABLES_END, UNMARK_ROWS)
+            changes: list[Change] = [(marked, None) for marked, value in page if epoch_of(value) <= self._epoch]
             try:
                 if changes:
                     store.write(changes)
@@ -123,7 +136,7 @@ class Checkpoint:
                 await asyncio.sleep(BUSY_WAIT_S)
                 continue
             await asyncio.sleep(0)
-            return len(changes)
+            return len(changes), page[-1][0] + b"\x00" if len(page) == UNMARK_ROWS else b""
         raise StoreBusy(f"the marks of the checkpoint at offset {self.marker.offset} could not be removed; they stay")
 
     def _marks(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -176,6 +176,11 @@ def mark(epoch: int, *, born: bool) -> bytes:
     return epoch.to_bytes(8, "big") + (b"\x01" if born else b"\x00")
 
 
+def epoch_of(mark: bytes) -> int:
+    """The epoch of a mark's last change."""
+    return int.from_bytes(mark[:8], "big")
+
+
 async def write(store: Store, changes: Sequence[Change]) -> None:
     """Write, waiting where the store is busy. Raises StoreBusy after ``BUSY_TRIES_MAX`` tries."""
     tries = 0
