@@ -9,7 +9,7 @@ import pytest
 from penstock.errors import Corruption
 from penstock.model.rows import SeenChunkRow, SeenRow
 from penstock.model.seen import until_ms
-from penstock.state.checkpoint import Checkpoint
+from penstock.state.checkpoint import UNMARK_ROWS, Checkpoint
 from penstock.state.dump import dump, fingerprint
 from penstock.state.keyspace import CHECKPOINT_TOPICS, FLUSHING_KEY, KEYSPACE, MARKER_KEY, MARKS
 from penstock.state.memory import MemoryDisk, MemoryStore
@@ -173,6 +173,32 @@ async def test_a_row_changed_again_keeps_its_mark() -> None:
     assert await made.committed() == 1
     assert [key for key, _ in store.scan(MARKS, b"\x02", 9)] == [MARKS + b"\x10a"]
     await checkpoint(tables, topics, 3)
+    assert dump(await topics.restore()) == dump(tables)
+
+
+async def test_flushes_go_on_while_marks_are_removed_and_theirs_stay() -> None:
+    tables, topics = LaneTables(PLACE, store := MemoryStore()), Topics()
+    for n in range(5 * UNMARK_ROWS):
+        tables.runs.put(f"{n:05}", run(f"{n:05}"))
+    tables.promote()
+    made = await Checkpoint.begin(tables, marker(1))
+    await topics.send(made)
+    changed: list[str] = []
+
+    async def beside() -> None:
+        turn = len(changed) // 2
+        for n in (turn, 5 * UNMARK_ROWS - 1 - turn):  # One whose mark is removed already, one that is still to come.
+            changed.append(f"{n:05}")
+            tables.runs.put(changed[-1], run(changed[-1], 9))
+        tables.promote()
+        await tables.flush(marker(2 + turn))
+
+    assert await made.committed(beside) == 5 * UNMARK_ROWS - 4  # What it changed after the last of them had no mark.
+    assert len(changed) == 10
+    assert [key for key, _ in store.scan(MARKS, b"\x02", 99)] == [
+        MARKS + b"\x10" + key.encode() for key in sorted(changed)
+    ]
+    await checkpoint(tables, topics, 99)
     assert dump(await topics.restore()) == dump(tables)
 
 

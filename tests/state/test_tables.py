@@ -11,7 +11,7 @@ from penstock.errors import Corruption, InternalError
 from penstock.model.place import Place
 from penstock.model.rows import AppRow, CounterRow, SeenRow, StepRow, TimerRow
 from penstock.state import layers
-from penstock.state.flush import FLUSH_BATCH_CHANGES_MAX, SLICE_GAIN, SLICE_ROWS
+from penstock.state.flush import FLUSH_BATCH_CHANGES_MAX, SLICE_ROWS, SLICES_MAX
 from penstock.state.keyspace import FLUSHING_KEY, KEYSPACE, MARKS
 from penstock.state.marker import Marker, decode_marker, encode_marker
 from penstock.state.memory import MemoryDisk, MemoryStore
@@ -200,10 +200,14 @@ async def test_a_lane_goes_on_while_a_flush_writes() -> None:
     assert tables.overlay_rows == turns // 2
 
 
-async def test_a_flush_takes_away_more_rows_than_the_turns_beside_it_bring() -> None:
+@pytest.mark.parametrize(
+    ("brought", "fewest", "most"),
+    [(SLICE_ROWS // 20, 100, 110), (3 * SLICE_ROWS, SLICES_MAX, SLICES_MAX + 10)],
+    ids=["few come: small slices", "many come: no more slices than its limit"],
+)
+async def test_a_flush_takes_slices_by_what_comes_beside_it(brought: int, fewest: int, most: int) -> None:
     tables = LaneTables(PLACE, CountingStore())
-    many, brought = 100 * SLICE_ROWS, 3 * SLICE_ROWS
-    for n in range(many):
+    for n in range(100 * SLICE_ROWS):
         tables.runs.put(f"{n:05}", run(f"{n:05}"))
     tables.promote()
     flush = asyncio.create_task(tables.flush(marker(1)))
@@ -214,7 +218,7 @@ async def test_a_flush_takes_away_more_rows_than_the_turns_beside_it_bring() -> 
         tables.promote()
         turns += 1
         await asyncio.sleep(0)
-    assert tables.overlay_rows <= many / SLICE_GAIN + 10 * brought
+    assert fewest <= turns <= most
 
 
 async def test_rows_that_came_and_went_never_reach_the_store() -> None:

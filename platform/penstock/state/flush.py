@@ -49,9 +49,12 @@ FLUSH_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 SLICE_ROWS: Final = 100
 """Rows encoded in one turn of the loop: about a millisecond."""
 SLICE_GAIN: Final = 2
-"""A slice takes at least so many times the rows that came since the one before. Under load a turn brings more rows than
-a fixed slice takes away, and every flush would find more to write than the one before, without end; this way it finds
-half of it. Where few come, slices stay small, and nobody waits long for one."""
+"""A slice takes so many times the rows that came since the one before. Under load a turn brings more rows than a fixed
+slice takes away, and every flush would find more to write than the one before, without end; this way it finds half of
+it. Where few come, slices stay small, and nobody waits long for one."""
+SLICES_MAX: Final = 40
+"""A slice need not take more than this part of the flush: large slices keep turns waiting, which then bring more rows,
+which would make the next slice larger still."""
 FORGET_ROWS: Final = 5_000
 """Rows dropped from memory in one turn of the loop."""
 BUSY_WAIT_S: Final = 0.005
@@ -86,9 +89,10 @@ class Flush:
         batch: list[Change] = []
         size = rows = 0
         pending = self._rows()
+        largest = sum(len(table.frozen) for table in self._tables) // SLICES_MAX
         before = 0
-        while slice_ := list(islice(pending, max(SLICE_ROWS, SLICE_GAIN * ((come := self._come()) - before)))):
-            before = come
+        while slice_ := list(islice(pending, max(SLICE_ROWS, min(largest, SLICE_GAIN * (self._come() - before))))):
+            before = self._come()
             for table, key, row in slice_:
                 if len(batch) > FLUSH_BATCH_CHANGES_MAX - _CHANGES_PER_ROW - _NOTES or size >= FLUSH_BATCH_BYTES_MAX:
                     await self._write_part(batch)
