@@ -18,22 +18,22 @@ SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-install: $(STAMP) ## make .venv and install penstock with its development tools
+install: $(STAMP) ## make .venv and install millstream with its development tools
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "penstock needs Python 3.11 or newer, got: $$($(PYTHON) --version). Run: make PYTHON=python3.12 install"; exit 1; }
+		{ echo "millstream needs Python 3.11 or newer, got: $$($(PYTHON) --version). Run: make PYTHON=python3.12 install"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 dev: $(STAMP) ## run the examples and feed them real webhooks; SMOKE=1 ends by itself
-	$(BIN)/penstock dev $(APPS) --feed $(FEED) $(if $(SMOKE),--smoke)
+	$(BIN)/millstream dev $(APPS) --feed $(FEED) $(if $(SMOKE),--smoke)
 
 kafka: ## start a real Kafka broker on 127.0.0.1:9092 (PORT=), data in .kafka/
 	@$(PYTHON) deploy/kafka/broker start .kafka
-	@echo "use it:   export PENSTOCK_BROKERS=$$($(PYTHON) deploy/kafka/broker bootstrap .kafka) PENSTOCK_REPLICATION_FACTOR=1 PENSTOCK_MIN_INSYNC=1"
-	@echo "          penstock topics apply --group demo --yes; penstock worker module:app --group demo"
+	@echo "use it:   export MILLSTREAM_BROKERS=$$($(PYTHON) deploy/kafka/broker bootstrap .kafka) MILLSTREAM_REPLICATION_FACTOR=1 MILLSTREAM_MIN_INSYNC=1"
+	@echo "          millstream topics apply --group demo --yes; millstream worker module:app --group demo"
 	@echo "stop it:  deploy/kafka/broker stop .kafka     (rm -r .kafka forgets what it stored)"
 
 test: $(STAMP) ## run every test layer, each within its time budget

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from bench.rig.figures import Stopwatch, emit
 from bench.rig.loop import parser, run
-from penstock.history.fold import Changes
-from penstock.history.index import Folded, Index
-from penstock.model import facts as f
-from penstock.model.event import Envelope
-from penstock.model.ids import run_id, ulid
-from penstock.model.journal import JournalRecord, Position
-from penstock.wire.journal import Validity, decode_record, encode_record
-from penstock.wire.messages import decode_envelope, encode_envelope
+from millstream.history.fold import Changes
+from millstream.history.index import Folded, Index
+from millstream.model import facts as f
+from millstream.model.event import Envelope
+from millstream.model.ids import run_id, ulid
+from millstream.model.journal import JournalRecord, Position
+from millstream.wire.journal import Validity, decode_record, encode_record
+from millstream.wire.messages import decode_envelope, encode_envelope
 
 AT_MS = 1_795_356_850_000
 FACTS_A_RUN = 6

@@ -3,7 +3,7 @@
     python -m bench.kafka_idle [--runs 300] [--lanes 8] [--copies 1] [--brokers HOST:PORT]
 
 **Per step**: from one step's result being durable to the next one's. **To the first step**: from the event being handed
-to a producer, or posted to ``penstock api``, to the beginning of its first step's code; both ways in turns. The step
+to a producer, or posted to ``millstream api``, to the beginning of its first step's code; both ways in turns. The step
 notes the machine's own clock, which all processes share. Between two runs there is a pause, so that everything is at
 rest: this is the latency of an idle group, not its throughput.
 
@@ -32,10 +32,10 @@ from bench.rig.functions import STAMPED
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.posting import Caller, post
 from bench.rig.roles import Group, Role
-from penstock.model.event import Envelope
-from penstock.model.facts import Fact, RunCompleted, RunFailed, StepCompleted
-from penstock.model.ids import encode_ulid
-from penstock.wire.messages import encode_envelope
+from millstream.model.event import Envelope
+from millstream.model.facts import Fact, RunCompleted, RunFailed, StepCompleted
+from millstream.model.ids import encode_ulid
+from millstream.wire.messages import encode_envelope
 
 WARM_RUNS: Final = 60
 PAUSE_S: Final = 0.02
@@ -116,7 +116,7 @@ async def _measured(
     caller = await Caller.open(api.url)
     request = post(api.url, "/e/bench", json.dumps({"name": STAMPED, "data": {}}).encode())
     steps: list[float] = []
-    ways: dict[str, list[float]] = {"produced directly": [], "posted to penstock api": []}
+    ways: dict[str, list[float]] = {"produced directly": [], "posted to millstream api": []}
     watch = Stopwatch([os.getpid(), api.process.pid, *broker_pids])
     for number in range(WARM_RUNS + given.runs):
         if number == WARM_RUNS:

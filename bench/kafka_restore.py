@@ -27,10 +27,10 @@ from bench.rig.engine import Engine
 from bench.rig.figures import Stopwatch, emit, percentile
 from bench.rig.functions import NAP
 from bench.rig.loop import LOOP, parser, run
-from penstock.lane.restore import restore
-from penstock.lane.settings import LaneSettings
-from penstock.model.facts import Fact, RunStarted
-from penstock.state.rocksdb import RocksBudget, RocksStore
+from millstream.lane.restore import restore
+from millstream.lane.settings import LaneSettings
+from millstream.model.facts import Fact, RunStarted
+from millstream.state.rocksdb import RocksBudget, RocksStore
 
 BATCH: Final = 500
 WAITING_MAX: Final = 4_000

@@ -5,7 +5,7 @@
 A worker fills its lanes with runs that sleep for hours. A second one, the measuring process, joins and gets half of the
 lanes; then the first one goes, and the clock runs until **every lane is live** here. Killed: SIGKILL; the group's
 session timeout, stated as ``session_s``, is within the figure and taken off in ``beyond_session_s``. Left: SIGTERM.
-Then it starts again on its directory, and once more. While it leaves, events are posted to ``penstock api`` one after
+Then it starts again on its directory, and once more. While it leaves, events are posted to ``millstream api`` one after
 another; ``failed_requests`` is how many were not answered with 200. ``facts`` and ``rows`` are what the lanes that came
 here folded and read; ``allowed_s`` is the session (killed only) + 1 s + 20 µs for each of them.
 
@@ -36,9 +36,9 @@ from bench.rig.heard import Heard
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.posting import Caller, post
 from bench.rig.roles import SESSION_S, Group, Role
-from penstock.model.event import Envelope
-from penstock.model.ids import encode_ulid
-from penstock.wire.messages import encode_envelope
+from millstream.model.event import Envelope
+from millstream.model.ids import encode_ulid
+from millstream.wire.messages import encode_envelope
 
 LOOK_S: Final = 0.002
 WITHIN_S: Final = 120.0
@@ -171,7 +171,7 @@ async def _fill(servers: str, topic: str, worker: Role, given: argparse.Namespac
 def _started(url: str) -> float:
     with urllib.request.urlopen(f"{url}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("penstock_runs_started_total{"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("millstream_runs_started_total{"))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Each event is an envelope of 1 KB in Avro with a key, written with acks=all by an idempotent producer as
 docs/how-to/produce-events.md shows; the clock stops when the last one is acknowledged. Made on the way means: an
-``Event`` by ``penstock.event_record``, or the data by ``json`` and the envelope by fastavro as a program without
-penstock would, one event at a time. Without ``--brokers`` a broker is started for it.
+``Event`` by ``millstream.event_record``, or the data by ``json`` and the envelope by fastavro as a program without
+millstream would, one event at a time. Without ``--brokers`` a broker is started for it.
 
 Caveats: the broker shares the cores (``generator_cores`` is what it took of them); a first round, which is not printed,
 warms it up. There is one copy of each record: three cost the brokers three times as much. Delivery reports are
@@ -31,7 +31,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from bench.rig.brokers import brokers
 from bench.rig.figures import ROOT, Stopwatch, emit
 from bench.rig.loop import parser, run
-from penstock import Event, event_record
+from millstream import Event, event_record
 
 TOPIC: Final = "bench-events"
 PARTITIONS: Final = 8
@@ -44,7 +44,7 @@ DATA: Final = {"order": 4711, "amount": 99.5, "customer": "c-1234567890", "note"
 
 
 def envelope(n: int, now_ms: int) -> bytes:
-    """An event as any program may write it, with nothing of penstock but its schema."""
+    """An event as any program may write it, with nothing of millstream but its schema."""
     id = f"order-{n:012d}"
     target = io.BytesIO()
     fastavro.schemaless_writer(
@@ -70,7 +70,7 @@ def on_the_way(events: int) -> Iterator[bytes]:
 
 
 def by_fastavro(events: int) -> Iterator[bytes]:
-    """The same without penstock."""
+    """The same without millstream."""
     return (envelope(n, time.time_ns() // 1_000_000) for n in range(events))
 
 

@@ -83,7 +83,7 @@ async def _fill(server: Server, runs: int) -> None:
     while posted < runs:
         posted += EVENTS_PER_POST
         await caller.ask(request)
-    while await _counted(caller, server.url, "penstock_runs_started_total{") < posted:
+    while await _counted(caller, server.url, "millstream_runs_started_total{") < posted:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{posted} runs were not started within {ASLEEP_WITHIN_S:.0f} s.")
         await asyncio.sleep(0.5)

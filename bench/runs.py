@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.rig.engine import ClosedLoop, Engine
 from bench.rig.figures import Stopwatch, emit
 from bench.rig.loop import LOOP, parser, run
-from penstock.lane.settings import LaneSettings
+from millstream.lane.settings import LaneSettings
 
 WARM_SHARE = 10
 

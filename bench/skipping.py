@@ -28,11 +28,11 @@ from bench.rig.figures import Stopwatch, emit
 from bench.rig.functions import NOBODY
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.roles import Group
-from penstock.log.embedded import EmbeddedLog
-from penstock.log.port import Produced, TopicSpec
-from penstock.model.event import Envelope
-from penstock.model.ids import encode_ulid
-from penstock.wire.messages import encode_envelope
+from millstream.log.embedded import EmbeddedLog
+from millstream.log.port import Produced, TopicSpec
+from millstream.model.event import Envelope
+from millstream.model.ids import encode_ulid
+from millstream.wire.messages import encode_envelope
 
 BATCH = 1_000
 EVENTS = "events"

@@ -30,11 +30,11 @@ from bench.rig.figures import Stopwatch, directory_mb, emit, resident_mb
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.served import Server
 from bench.runs_http import Poster
-from penstock.history.child import Child
-from penstock.history.process import Options
-from penstock.history.service import Follows
-from penstock.lane.settings import LaneSettings
-from penstock.log.kafka_settings import KafkaSettings
+from millstream.history.child import Child
+from millstream.history.process import Options
+from millstream.history.service import Follows
+from millstream.lane.settings import LaneSettings
+from millstream.log.kafka_settings import KafkaSettings
 
 MINUTE_MS = 60_000
 EVENTS_PER_POST = 100

@@ -23,7 +23,7 @@ from bench.rig.engine import Engine
 from bench.rig.figures import Stopwatch, directory_mb, emit, resident_mb
 from bench.rig.functions import NAP
 from bench.rig.loop import LOOP, parser, run
-from penstock.model.facts import Fact, RunCompleted, SleepEnded, SleepStarted
+from millstream.model.facts import Fact, RunCompleted, SleepEnded, SleepStarted
 
 FAR_S = 3_600
 BATCH = 500

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from penstock import config, telemetry
-from penstock.model import limits
+from millstream import config, telemetry
+from millstream.model import limits
 
 FOLDER: Final = Path(__file__).resolve().parent / "reference"
 MADE: Final = "<!-- Made by docs/generate.py: change the code, then run it. -->\n\n"
@@ -64,9 +64,9 @@ def settings_page() -> str:
     """Every line of ``config.SETTINGS``."""
     lines = [
         "# Settings\n",
-        "A flag comes before its variable, a variable before the default. `penstock config show` says",
+        "A flag comes before its variable, a variable before the default. `millstream config show` says",
     ]
-    lines += ["what is set, and by what. A `PENSTOCK_…` variable that is not listed here is refused.\n"]
+    lines += ["what is set, and by what. A `MILLSTREAM_…` variable that is not listed here is refused.\n"]
     lines += ["| flag | variable | default | |", "|---|---|---|---|"]
     for setting in config.SETTINGS:
         default = f"`{setting.default}`" if setting.default else ""
@@ -80,7 +80,7 @@ def settings_page() -> str:
 def cli_page(command: Any) -> str:
     """Every command below a click command, with its help, arguments and options."""
     lines = ["# Command line\n"]
-    for path, one in _commands(command, "penstock"):
+    for path, one in _commands(command, "millstream"):
         lines.append(f"## {path}\n\n{inspect.cleandoc(one.help or '')}\n")
         rows = [(p, getattr(p, "help", "") or "") for p in one.params if p.name != "help"]
         if rows:
@@ -105,7 +105,7 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _cli() -> str:
     import typer.main
 
-    from penstock.cli import commands
+    from millstream.cli import commands
 
     whole = next(it for it in vars(commands).values() if isinstance(it, typer.Typer) and it.registered_groups)
     return cli_page(typer.main.get_command(whole))
@@ -141,7 +141,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "limits.md": limits_page,
     "metrics.md": metrics_page,
     "settings.md": settings_page,
-    **({"cli.md": _cli} if importlib.util.find_spec("penstock.cli.commands") else {}),
+    **({"cli.md": _cli} if importlib.util.find_spec("millstream.cli.commands") else {}),
 }
 
 

@@ -4,17 +4,17 @@ Shows a function that sends an event another function starts on, an event id tha
 crons with and without a time zone, and two ways to meet failure: attempts in quick succession for a counter, none at
 all for a nightly job that is pointless an hour later.
 
-    penstock dev examples.blog:app
-    penstock events send blog/post.viewed --data '{"post": "hello-world"}'
+    millstream dev examples.blog:app
+    millstream events send blog/post.viewed --data '{"post": "hello-world"}'
 """
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-import penstock
+import millstream
 from examples import mail, records
-from penstock import App, Context, Event, Exponential, NonRetriableError
+from millstream import App, Context, Event, Exponential, NonRetriableError
 
 AUTHOR = "author@example.com"
 MILESTONES = frozenset({10, 100, 1_000, 10_000})
@@ -72,7 +72,7 @@ async def refresh_cache(ctx: Context) -> list[str]:
 
 def count(post: str, at_ms: int) -> int:
     """Record the view; how many there were up to this one. The same view is never counted twice."""
-    return records.keep("view", penstock.current().idempotency_key, post, {}, at_ms)
+    return records.keep("view", millstream.current().idempotency_key, post, {}, at_ms)
 
 
 def recompute(now_ms: int) -> dict[str, int]:

@@ -4,7 +4,7 @@ Shows steps side by side with plain ``asyncio.gather``, a sleep of a day that ho
 dataclass, a step that is safe to repeat, and a web handler that answers as soon as the event is durable, while the
 mails take seconds. ``kill -9`` the server at any moment: the run goes on where it was.
 
-    penstock dev examples.contact_form:app      # the functions
+    millstream dev examples.contact_form:app      # the functions
     python -m examples.contact_form             # the web site: http://127.0.0.1:8080
 """
 
@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
-import penstock
+import millstream
 from examples import mail, records
-from penstock import App, Client, Context, Event
+from millstream import App, Client, Context, Event
 
 TEAM = "team@example.com"
 FORM = """<!doctype html><title>Contact</title><h1>Write to us</h1>
@@ -54,7 +54,7 @@ async def answer_message(ctx: Context[Message]) -> dict[str, object]:
 
 def store(message: Message) -> int:
     """Keep the message; its number among those of this visitor. Safe to repeat: the key is the step's."""
-    return records.keep("message", penstock.current().idempotency_key, message.email, asdict(message))
+    return records.keep("message", millstream.current().idempotency_key, message.email, asdict(message))
 
 
 def site(client: Client) -> web.Application:

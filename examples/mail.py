@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-import penstock
+import millstream
 from examples import records
 
 DELIVERY_S = 1.0
@@ -17,6 +17,6 @@ DELIVERY_S = 1.0
 def send(to: str, subject: str, text: str) -> dict[str, str]:
     """ "Send" a mail from a step; what the provider would answer."""
     time.sleep(DELIVERY_S)  # The step is a plain function: it waits in a thread, and nothing else waits with it.
-    key = penstock.current().idempotency_key
+    key = millstream.current().idempotency_key
     records.keep("mail", key, to, {"to": to, "subject": subject, "text": text})
     return {"to": to, "key": key}

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from penstock.model.limits import EVENT_BYTES_MAX
+from millstream.model.limits import EVENT_BYTES_MAX
 
 PACKAGE: Final = "@octokit/webhooks-examples@7.6.1"
 MEMBER: Final = "package/api.github.com/index.json"

@@ -3,11 +3,11 @@
 A real application has its own database and its own mail provider; nothing here goes over a network. What the file
 keeps is the rule that makes a durable function safe: **every row has a key, and a key is written once**. A step's code
 may run a second time (the worker died after the work and before the record of it), so the examples take
-``penstock.current().idempotency_key`` for the key: the second time changes nothing.
+``millstream.current().idempotency_key`` for the key: the second time changes nothing.
 
-The file is ``.penstock-examples.db`` in the working directory, or what ``EXAMPLES_DB`` says. To look into it:
+The file is ``.millstream-examples.db`` in the working directory, or what ``EXAMPLES_DB`` says. To look into it:
 
-    sqlite3 .penstock-examples.db 'select kind, subject, value from records order by rowid'
+    sqlite3 .millstream-examples.db 'select kind, subject, value from records order by rowid'
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOCK_WAIT_S = 10.0
 
 @contextmanager
 def _connected() -> Iterator[sqlite3.Connection]:
-    path = os.environ.get("EXAMPLES_DB", ".penstock-examples.db")
+    path = os.environ.get("EXAMPLES_DB", ".millstream-examples.db")
     with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as connection, connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -6,7 +6,7 @@ a real feed is like: tag deletions without a commit, a pull request without a de
 last one fails a run, for a reason to be read in its error, and ``on_failure`` asks the author.
 
     make dev                                                                    # runs it and sends the deliveries
-    penstock events send @examples/data/github-webhooks.jsonl                   # sends them again
+    millstream events send @examples/data/github-webhooks.jsonl                   # sends them again
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
-import penstock
+import millstream
 from examples import records
-from penstock import App, Context, Event, Linear, NonRetriableError, StepError
+from millstream import App, Context, Event, Linear, NonRetriableError, StepError
 
 LINES_REVIEWABLE_MAX = 400
 TOPICS = {
@@ -98,7 +98,7 @@ async def triage_issue(ctx: Context) -> dict[str, Any]:
 def measure(name: str, delivery: dict[str, Any]) -> dict[str, Any]:
     """Size and sender of a delivery; security advisories have none, nobody caused them."""
     sender = (delivery.get("sender") or {}).get("login", "nobody")
-    count = records.keep("delivery", penstock.current().idempotency_key, sender, {"name": name})
+    count = records.keep("delivery", millstream.current().idempotency_key, sender, {"name": name})
     return {"sender": sender, "delivery_of_sender": count, "bytes": len(json.dumps(delivery)), "depth": depth(delivery)}
 
 
@@ -171,9 +171,9 @@ def classify(words: list[str]) -> list[str]:
 def look_for_twins(issue: dict[str, Any]) -> int:
     """How many deliveries told of an issue with this title in this repository before."""
     subject = f"{issue['repository_url']} {issue['title'].lower()}"
-    return records.keep("issue", penstock.current().idempotency_key, subject, {}) - 1
+    return records.keep("issue", millstream.current().idempotency_key, subject, {}) - 1
 
 
 def ask(url: str, question: str) -> None:
     """Write the question down; a real one would be a comment."""
-    records.keep("question", penstock.current().idempotency_key, url, {"url": url, "question": question})
+    records.keep("question", millstream.current().idempotency_key, url, {"url": url, "question": question})

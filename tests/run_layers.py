@@ -113,7 +113,7 @@ def _paths(layer: Layer) -> list[str]:
 
 def _run(layer: Layer) -> Result:
     print(f"\n=== {layer.name}: {layer.question} (budget {layer.budget_s} s)", flush=True)
-    with tempfile.TemporaryDirectory(prefix="penstock-layer-") as folder:
+    with tempfile.TemporaryDirectory(prefix="millstream-layer-") as folder:
         report = Path(folder) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *_paths(layer)]
         if layer.processes > 1:

@@ -18,21 +18,21 @@ from types import TracebackType
 from typing import Final
 
 from bench.rig.functions import THREE, app
-from penstock.execute.children import executors_of
-from penstock.execute.pool import Pool, PoolSettings
-from penstock.lane.settings import LaneSettings
-from penstock.log.embedded import EmbeddedLog
-from penstock.log.group_topics import GroupShape
-from penstock.log.kafka import KafkaLog, KafkaOptions
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.port import Produced, Writer
-from penstock.model.event import Envelope
-from penstock.model.facts import Fact, RunCompleted, RunFailed
-from penstock.model.ids import encode_ulid, lane_of_source, run_id
-from penstock.roles.process import tune_process
-from penstock.state.rocksdb import RocksBudget, RocksStore
-from penstock.wire.messages import encode_envelope
-from penstock.worker import Worker, WorkerParts
+from millstream.execute.children import executors_of
+from millstream.execute.pool import Pool, PoolSettings
+from millstream.lane.settings import LaneSettings
+from millstream.log.embedded import EmbeddedLog
+from millstream.log.group_topics import GroupShape
+from millstream.log.kafka import KafkaLog, KafkaOptions
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.port import Produced, Writer
+from millstream.model.event import Envelope
+from millstream.model.facts import Fact, RunCompleted, RunFailed
+from millstream.model.ids import encode_ulid, lane_of_source, run_id
+from millstream.roles.process import tune_process
+from millstream.state.rocksdb import RocksBudget, RocksStore
+from millstream.wire.messages import encode_envelope
+from millstream.worker import Worker, WorkerParts
 
 WATCHED_EVERY: Final = 32
 THREE_SLUG: Final = f"{app.id}-three"
@@ -142,7 +142,7 @@ class Engine:
 
 
 async def _leave_as_they_are(shape: GroupShape) -> None:
-    """``penstock topics apply`` made the topics."""
+    """``millstream topics apply`` made the topics."""
 
 
 class ClosedLoop:

@@ -1,11 +1,11 @@
-"""The functions that benches run: trivial steps, so that what is measured is penstock."""
+"""The functions that benches run: trivial steps, so that what is measured is millstream."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
 
-from penstock import App, Context
+from millstream import App, Context
 
 THREE: Final = "bench/three"
 STAMPED: Final = "bench/stamped"

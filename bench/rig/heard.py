@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-LOG: Final = logging.getLogger("penstock.lane")
+LOG: Final = logging.getLogger("millstream.lane")
 
 
 class Heard(logging.Handler):

@@ -27,7 +27,7 @@ else:
 
 
 def make_loop() -> asyncio.AbstractEventLoop:
-    """The loop `penstock dev` would take: uvloop's where it is installed."""
+    """The loop `millstream dev` would take: uvloop's where it is installed."""
     made: asyncio.AbstractEventLoop = asyncio.new_event_loop() if LOOP == "asyncio" else uvloop.new_event_loop()
     return made
 
@@ -42,7 +42,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 def run(main: Callable[[argparse.Namespace, Path], Awaitable[None]], given: argparse.Namespace) -> None:
     """Run a bench's ``main(flags, fresh directory)``."""
-    directory = Path(tempfile.mkdtemp(prefix="penstock-bench-", dir=given.directory))
+    directory = Path(tempfile.mkdtemp(prefix="millstream-bench-", dir=given.directory))
 
     async def begin() -> None:
         await main(given, directory)

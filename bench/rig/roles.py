@@ -67,16 +67,16 @@ class Group:
         self.lanes = lanes
         self._directory = directory
         self._roles: list[Role] = []
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")} | {
+        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")} | {
             "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
-            "PENSTOCK_BROKERS": brokers,
-            "PENSTOCK_GROUP": self.name,
-            "PENSTOCK_EVENTS_TOPIC": f"{self.name}-events",
-            "PENSTOCK_REPLICATION_FACTOR": str(copies),
-            "PENSTOCK_MIN_INSYNC": str(max(copies - 1, 1)),
-            "PENSTOCK_SESSION_TIMEOUT": f"{SESSION_S}s",
+            "MILLSTREAM_BROKERS": brokers,
+            "MILLSTREAM_GROUP": self.name,
+            "MILLSTREAM_EVENTS_TOPIC": f"{self.name}-events",
+            "MILLSTREAM_REPLICATION_FACTOR": str(copies),
+            "MILLSTREAM_MIN_INSYNC": str(max(copies - 1, 1)),
+            "MILLSTREAM_SESSION_TIMEOUT": f"{SESSION_S}s",
         }
-        line = [*_penstock("topics", "apply", "--yes"), "--lanes", str(lanes)]
+        line = [*_millstream("topics", "apply", "--yes"), "--lanes", str(lanes)]
         made = subprocess.run(line, cwd=ROOT, env=self._environ, capture_output=True, text=True, check=False)
         if made.returncode:
             raise RuntimeError(made.stderr)
@@ -84,13 +84,13 @@ class Group:
     async def worker(self, name: str) -> Role:
         """A worker that runs the functions of the benches; ready."""
         port = _free_port()
-        line = [*_penstock("worker", TARGET), "--name", name, "--data", str(self._directory / name)]
+        line = [*_millstream("worker", TARGET), "--name", name, "--data", str(self._directory / name)]
         return await self._start(name, [*line, "--probes-port", str(port)], port)
 
     async def api(self) -> Role:
         """A door; ready."""
         port = _free_port()
-        return await self._start("api", [*_penstock("api"), "--port", str(port)], port)
+        return await self._start("api", [*_millstream("api"), "--port", str(port)], port)
 
     async def _start(self, name: str, line: list[str], port: int) -> Role:
         role = Role(line, self._environ, self._directory / f"{name}.log", port)
@@ -104,8 +104,8 @@ class Group:
             role.kill()
 
 
-def _penstock(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "penstock", *arguments]
+def _millstream(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "millstream", *arguments]
 
 
 def _free_port() -> int:

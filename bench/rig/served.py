@@ -2,7 +2,7 @@
 
     python -m bench.rig.served --data DIR --durability fsync|os --lanes N --settings '{"history_ms": 60000}' --ends FD
 
-It is ``penstock.dev.DevServer``, which ``penstock dev`` starts as well. Through the pipe ``--ends`` it tells, once for
+It is ``millstream.dev.DevServer``, which ``millstream dev`` starts too. Through the pipe ``--ends`` it tells, once for
 every journal record with ends of runs in it, how many runs have ended and when that was durable: one write of 16 bytes
 a record, so that a closed loop outside need not poll. ``Server`` is the other end of it all.
 """
@@ -27,10 +27,10 @@ from typing import Final
 from bench.rig.figures import ROOT
 from bench.rig.functions import app
 from bench.rig.loop import make_loop
-from penstock.dev import DevServer, DevSettings
-from penstock.lane.settings import LaneSettings
-from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
-from penstock.roles.process import tune_process
+from millstream.dev import DevServer, DevSettings
+from millstream.lane.settings import LaneSettings
+from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+from millstream.roles.process import tune_process
 
 END: Final = struct.Struct("<qd")
 ENDS: Final = frozenset((RunCompleted, RunFailed, RunCancelled))

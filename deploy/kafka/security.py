@@ -114,7 +114,8 @@ class Security:
 
     def _make_authority(self, name: str) -> None:
         self._openssl(
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", VALID_DAYS, "-subj", f"/CN=penstock test {name}",
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", VALID_DAYS,
+            "-subj", f"/CN=millstream test {name}",
             "-keyout", f"{name}.key", "-out", f"{name}.pem",
         )  # fmt: skip
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import aiohttp
 
-from penstock.api.door import DoorConfig
-from penstock.api.server import Served, build_app, serve
-from penstock.history.index import Index, prepare
-from penstock.history.service import Follows, History
-from penstock.log.memory import MemoryLog
-from penstock.log.port import Log, Produced, TopicKind, TopicSpec
-from penstock.model.event import Envelope
-from penstock.model.facts import Fact, LaneFenced
-from penstock.model.journal import JournalRecord
-from penstock.wire.journal import encode_record
-from penstock.wire.messages import decode_envelope
+from millstream.api.door import DoorConfig
+from millstream.api.server import Served, build_app, serve
+from millstream.history.index import Index, prepare
+from millstream.history.service import Follows, History
+from millstream.log.memory import MemoryLog
+from millstream.log.port import Log, Produced, TopicKind, TopicSpec
+from millstream.model.event import Envelope
+from millstream.model.facts import Fact, LaneFenced
+from millstream.model.journal import JournalRecord
+from millstream.wire.journal import encode_record
+from millstream.wire.messages import decode_envelope
 
 GROUP = "shop"
 NOW_MS = 1_795_356_850_000

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from penstock.model import limits
-from penstock.model.ids import is_ulid
-from penstock.wire.schemas import EventSchemas
+from millstream.model import limits
+from millstream.model.ids import is_ulid
+from millstream.wire.schemas import EventSchemas
 from tests.api.door import NOW_MS, open_world
 
 GOOD = {"name": "wire/api", "data": {"a": 1}}
@@ -170,7 +170,7 @@ async def test_events_of_one_key_go_to_one_partition(tmp_path: Path) -> None:
 
 
 async def test_when_the_door_is_full_a_post_is_told_to_come_again(tmp_path: Path) -> None:
-    from penstock.api.door import DOOR
+    from millstream.api.door import DOOR
 
     async with open_world(tmp_path) as world:
         door = world.served.runner.app[DOOR]

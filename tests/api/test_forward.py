@@ -9,11 +9,11 @@ from typing import Any
 
 import aiohttp
 
-from penstock.api.door import DoorConfig
-from penstock.api.server import build_app, serve
-from penstock.log.memory import MemoryLog
-from penstock.model.facts import EventAccepted, RunStarted
-from penstock.model.ids import run_id, ulid
+from millstream.api.door import DoorConfig
+from millstream.api.server import build_app, serve
+from millstream.log.memory import MemoryLog
+from millstream.model.facts import EventAccepted, RunStarted
+from millstream.model.ids import run_id, ulid
 from tests.api.door import GROUP, NOW_MS, World, open_world
 
 EVENT = ulid(NOW_MS, bytes(10))
@@ -83,4 +83,4 @@ async def test_probes_say_that_it_lives_and_is_ready(tmp_path: Path) -> None:
         for world in (history, door):
             for path in ("/livez", "/readyz", "/health"):
                 assert (await world.call("GET", path))[0] == 200
-            assert "penstock_build_info" in (await world.call("GET", "/metrics"))[1]
+            assert "millstream_build_info" in (await world.call("GET", "/metrics"))[1]

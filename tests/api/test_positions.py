@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from penstock.history.index import Folded, Index
-from penstock.model.commands import CancelRun
-from penstock.model.facts import RunCancelled, RunCompleted, RunStarted
-from penstock.model.ids import run_id
+from millstream.history.index import Folded, Index
+from millstream.model.commands import CancelRun
+from millstream.model.facts import RunCancelled, RunCompleted, RunStarted
+from millstream.model.ids import run_id
 from tests.api.door import NOW_MS, World, open_world
 from tests.api.test_runs import _lane
 
@@ -31,7 +31,7 @@ async def test_a_read_waits_for_the_position_it_asks_for_and_never_answers_with_
         await world.fold()
         offset = await world.decided(RunCompleted(RUN, "shop-fulfil", 1, b"1"))
         with monkeypatch.context() as patch:
-            patch.setattr("penstock.api.reads.FOLDED_WAIT_S_MAX", 0.1)
+            patch.setattr("millstream.api.reads.FOLDED_WAIT_S_MAX", 0.1)
             status, answer, response = await world.call("GET", f"{path}?after=0:{offset}")
             assert status == 503, answer
             assert response.headers["Retry-After"] == "1"
@@ -59,7 +59,7 @@ async def test_an_answer_names_the_position_of_what_it_did(tmp_path: Path) -> No
         lane = asyncio.ensure_future(_lane(world, answers, []))
         status, _, response = await world.call("DELETE", f"/v1/runs/{RUN}")
         assert status == 200
-        position = response.headers["X-Penstock-Position"]
+        position = response.headers["X-Millstream-Position"]
         status, answer, _ = await world.call("GET", f"/v1/runs/{RUN}?after={position}")
         assert (status, answer["data"]["status"]) == (200, "Cancelled")
         lane.cancel()

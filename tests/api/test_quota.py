@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.api.answers import status_of
-from penstock.api.quota import BURST_S, Quota
-from penstock.errors import TooMany
+from millstream.api.answers import status_of
+from millstream.api.quota import BURST_S, Quota
+from millstream.errors import TooMany
 
 
 class Clock:

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from penstock.log.port import Produced
-from penstock.model.commands import CancelRun, InvokeFunction
-from penstock.model.facts import RunCancelled, RunCompleted, RunFailed, RunStarted, StepAttemptFailed, StepCompleted
-from penstock.model.ids import run_id, ulid
-from penstock.model.messages import Reply
-from penstock.wire.messages import decode_inbox, encode_reply
+from millstream.log.port import Produced
+from millstream.model.commands import CancelRun, InvokeFunction
+from millstream.model.facts import RunCancelled, RunCompleted, RunFailed, RunStarted, StepAttemptFailed, StepCompleted
+from millstream.model.ids import run_id, ulid
+from millstream.model.messages import Reply
+from millstream.wire.messages import decode_inbox, encode_reply
 from tests.api.door import GROUP, NOW_MS, World, open_world
 
 UNKNOWN = ulid(NOW_MS, b"0123456789")
@@ -170,4 +170,4 @@ async def test_health_metrics_dev_and_an_empty_page(tmp_path: Path) -> None:
         assert "curl -X POST" in (await world.call("GET", "/"))[1]
         await world.call("POST", "/e/K", json=[{"name": "a"}] * 3)
         metrics = (await world.call("GET", "/metrics"))[1]
-        assert "penstock_events_received_total 3.0" in metrics
+        assert "millstream_events_received_total 3.0" in metrics

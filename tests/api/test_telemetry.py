@@ -8,8 +8,8 @@ import logging
 
 import pytest
 
-from penstock import telemetry
-from penstock.telemetry import METRICS, Telemetry, say, setup_logging
+from millstream import telemetry
+from millstream.telemetry import METRICS, Telemetry, say, setup_logging
 
 
 def test_every_metric_of_the_table_is_exported() -> None:
@@ -17,7 +17,7 @@ def test_every_metric_of_the_table_is_exported() -> None:
     text = metrics.exposition()[0].decode()
     for metric in METRICS:
         assert f"# HELP {metric.name.removesuffix('_total') if metric.kind != 'counter' else metric.name} " in text
-    assert 'penstock_build_info{python="' in text
+    assert 'millstream_build_info{python="' in text
     assert 'version="1.2"' in text
 
 
@@ -25,9 +25,9 @@ def test_past_their_limit_labels_are_counted_together(monkeypatch: pytest.Monkey
     monkeypatch.setattr(telemetry, "CHILDREN_PER_METRIC_MAX", 2)
     metrics = Telemetry()
     for n in range(5):
-        metrics.count("penstock_runs_started_total", 1, f"app-{n}")
+        metrics.count("millstream_runs_started_total", 1, f"app-{n}")
     text = metrics.exposition()[0].decode()
-    assert 'penstock_runs_started_total{function="(other)"} 3.0' in text
+    assert 'millstream_runs_started_total{function="(other)"} 3.0' in text
 
 
 def test_a_log_line_is_a_fact_with_fields() -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "platform"
-PACKAGE = SOURCE / "penstock"
+PACKAGE = SOURCE / "millstream"
 
 
 @dataclass(frozen=True)
 class Module:
-    """One file of the package; ``name`` is dotted and without `penstock.`, empty for the package itself."""
+    """One file of the package; ``name`` is dotted and without `millstream.`, empty for the package itself."""
 
     name: str
     path: Path
@@ -27,8 +27,8 @@ class Module:
 
     @property
     def layer(self) -> str:
-        """The first part of its name: `core`, `lane`, `errors`; `penstock` for the package itself."""
-        return self.name.split(".")[0] or "penstock"
+        """The first part of its name: `core`, `lane`, `errors`; `millstream` for the package itself."""
+        return self.name.split(".")[0] or "millstream"
 
     @property
     def where(self) -> str:
@@ -38,7 +38,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name: `penstock.model.event` or `aiohttp.web`, absolute."""
+    """One imported name: `millstream.model.event` or `aiohttp.web`, absolute."""
 
     target: str
     line: int
@@ -80,9 +80,9 @@ def own_imports(module: Module) -> Iterator[tuple[str, int]]:
     """The modules of the package that this one imports, by our short names."""
     known = {other.name for other in modules()}
     for imported in imports(module):
-        if imported.target != "penstock" and not imported.target.startswith("penstock."):
+        if imported.target != "millstream" and not imported.target.startswith("millstream."):
             continue
-        name = imported.target.removeprefix("penstock").removeprefix(".")
+        name = imported.target.removeprefix("millstream").removeprefix(".")
         yield (name if name in known else name.rpartition(".")[0]), imported.line
 
 

@@ -25,7 +25,7 @@ BANNED_NAMES = {"util", "utils", "helper", "helpers", "common", "manager", "mana
 UNFINISHED = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")) + r")\b")
 ONE_MACHINE = re.compile("|".join(("/ro" + "ot/", "/ho" + "me/", "/Us" + "ers/", "/wo" + "rk/(?:main|shared)")))
 TEXTS = {".py", ".md", ".toml", ".yml", ".yaml", ".avsc", ".sh", ".ts", ".css", ".html", ".json", ""}
-NOT_OURS = ("examples/data/", "platform/penstock/console/static/", "LICENSE")
+NOT_OURS = ("examples/data/", "platform/millstream/console/static/", "LICENSE")
 
 
 def tracked_texts() -> list[Path]:
@@ -121,7 +121,7 @@ def test_platform_is_a_source_root_and_not_a_package() -> None:
         "platform/__init__.py shadows the standard library's `platform` (uuid and aiohttp fail to import): delete it."
     )
     strangers = sorted(path.name for path in SOURCE.iterdir() if path != PACKAGE and path.name != "__pycache__")
-    complain(strangers, "Only penstock/ lives under platform/.")
+    complain(strangers, "Only millstream/ lives under platform/.")
 
 
 def test_no_folder_of_tests_is_called_platform() -> None:

@@ -12,7 +12,7 @@ from tests.architecture.code import PACKAGE, SOURCE
 HEAVY = ("confluent_kafka", "rocksdict")
 
 
-@pytest.mark.parametrize("name", ["penstock", "penstock.sdk", "penstock.core"])
+@pytest.mark.parametrize("name", ["millstream", "millstream.sdk", "millstream.core"])
 def test_writing_functions_loads_neither_kafka_nor_rocksdb(name: str) -> None:
     folder = PACKAGE.joinpath(*name.split(".")[1:])
     assert (folder / "__init__.py").exists(), f"{name} must be a package"

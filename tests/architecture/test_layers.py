@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "roles": EVERYTHING,
     "__main__": EVERYTHING,
     "cli": EVERYTHING,
-    "penstock": {"model", "sdk"},  # What `import penstock` gives a user: neither Kafka nor RocksDB.
+    "millstream": {"model", "sdk"},  # What `import millstream` gives a user: neither Kafka nor RocksDB.
 }
 
 # Package -> where it may be imported: a layer, or one module.
@@ -49,7 +49,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "cel_expr_python": {"core.expressions"},
     "cronsim": {"core.cron"},
     "fastavro": {"wire"},
-    "msgspec": set(MAY_IMPORT) - {"core", "errors", "penstock"},
+    "msgspec": set(MAY_IMPORT) - {"core", "errors", "millstream"},
     "prometheus_client": {"telemetry"},
     "pytest": {"testing"},
     "rich": {"cli"},
@@ -85,7 +85,7 @@ def test_a_layer_imports_only_the_layers_below_it() -> None:
         if module.layer not in BELOW_THE_SHELL:
             allowed = allowed | SETTINGS
         for name, line in own_imports(module):
-            layer = name.split(".")[0] or "penstock"
+            layer = name.split(".")[0] or "millstream"
             if "*" not in allowed and layer not in allowed:
                 problems.append(f"{module.where}:{line}: {module.layer} imports {layer}, may import {sorted(allowed)}")
     complain(
@@ -99,7 +99,7 @@ def test_a_third_party_is_imported_only_where_the_table_says() -> None:
     for module in modules():
         for imported in imports(module):
             top = imported.target.split(".")[0]
-            if top in sys.stdlib_module_names or top in ("penstock", "__future__", ""):
+            if top in sys.stdlib_module_names or top in ("millstream", "__future__", ""):
                 continue
             longest = ".".join(imported.target.split(".")[:2])
             for package in {top, longest} & THIRD_PARTIES.keys() or {top}:
@@ -137,7 +137,7 @@ def test_imports_are_absolute() -> None:
         for imported in imports(module)
         if imported.target.startswith(".")
     ]
-    complain(problems, "Write the import from `penstock`.")
+    complain(problems, "Write the import from `millstream`.")
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

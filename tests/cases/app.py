@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from penstock import (
+from millstream import (
     App,
     Context,
     Event,

@@ -1,4 +1,4 @@
-"""A real ``penstock dev`` for cases: its own process, its own data directory, spoken to over HTTP."""
+"""A real ``millstream dev`` for cases: its own process, its own data directory, spoken to over HTTP."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        env = {key: value for key, value in os.environ.items() if not key.startswith("PENSTOCK_")}
+        env = {key: value for key, value in os.environ.items() if not key.startswith("MILLSTREAM_")}
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "platform"), str(ROOT), str(self.data.parent)])
         env["CASES_NOTES"] = str(self.notes)
-        line = [sys.executable, "-m", "penstock", "dev", *self.targets, "--port", str(self.port)]
+        line = [sys.executable, "-m", "millstream", "dev", *self.targets, "--port", str(self.port)]
         line += ["--data", str(self.data), *self.flags]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=output, stderr=output)

@@ -18,7 +18,7 @@ COMPUTES_S = 3.0
 
 def loop_lag_s(server: Server) -> float:
     _, metrics = server.get("/metrics")
-    found = re.search(r"^penstock_loop_lag_seconds (\S+)", metrics, re.MULTILINE)
+    found = re.search(r"^millstream_loop_lag_seconds (\S+)", metrics, re.MULTILINE)
     assert found is not None
     return float(found[1])
 

@@ -35,8 +35,8 @@ def test_invoking_an_unknown_function_says_so(server: Server) -> None:
 def test_metrics_count_what_happened(server: Server) -> None:
     server.does("cases/sequence")
     text = server.metrics()
-    assert 'penstock_runs_finished_total{function="cases-sequence",status="completed"}' in text
-    assert "penstock_journal_append_seconds_count" in text
+    assert 'millstream_runs_finished_total{function="cases-sequence",status="completed"}' in text
+    assert "millstream_journal_append_seconds_count" in text
 
 
 def test_the_page_shows_runs_and_their_steps(server: Server) -> None:

@@ -64,7 +64,7 @@ def test_a_second_server_on_the_same_data_is_refused(fresh: Fresh) -> None:
 
 def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: Path) -> None:
     before = """
-        from penstock import App, Context
+        from millstream import App, Context
         app = App("changing")
         @app.function(on="change/it", retries=0)
         async def change(ctx: Context):
@@ -87,7 +87,7 @@ def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: P
 
 def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_path: Path) -> None:
     whole = """
-        from penstock import App, Context
+        from millstream import App, Context
         app = App("changing")
         @app.function(on="keep/it")
         async def keep(ctx: Context):
@@ -95,7 +95,7 @@ def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_pat
             return "back"
     """
     without = """
-        from penstock import App
+        from millstream import App
         app = App("changing")
     """
     server = fresh(app_file(tmp_path, whole))

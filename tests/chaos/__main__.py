@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=120.0, help="events posted a second")
     given = parser.parse_args()
     low, _, high = given.seconds_between.partition("-")
-    directory = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
+    directory = Path(tempfile.mkdtemp(prefix="millstream-chaos-"))
     plan = Plan(
         kills=given.kills,
         kills_per_world=given.kills_per_world,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import aiohttp
 
-from penstock.lane.restore import restore
-from penstock.log.embedded import EmbeddedLog
-from penstock.log.sqlite_verify import verify
-from penstock.model.limits import DAY_MS
-from penstock.model.place import Place
-from penstock.state.dump import fingerprint
-from penstock.state.memory import MemoryStore
-from penstock.state.rocksdb import RocksBudget, RocksStore
+from millstream.lane.restore import restore
+from millstream.log.embedded import EmbeddedLog
+from millstream.log.sqlite_verify import verify
+from millstream.model.limits import DAY_MS
+from millstream.model.place import Place
+from millstream.state.dump import fingerprint
+from millstream.state.memory import MemoryStore
+from millstream.state.rocksdb import RocksBudget, RocksStore
 from tests.chaos import verdict
 from tests.chaos.functions import app
 from tests.chaos.sender import Sender

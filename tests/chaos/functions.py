@@ -1,4 +1,4 @@
-"""The functions the chaos test runs: each step leaves two lines in a ledger that penstock knows nothing of.
+"""The functions the chaos test runs: each step leaves two lines in a ledger that millstream knows nothing of.
 
 A line is one ``write`` to a file opened with O_APPEND: lines of different processes never mix, a kill never cuts one,
 and the order of the lines is the order in which things happened. Every step returns a token that is made anew at each
@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from penstock import App, Context, Event, SyncContext, Table, current
+from millstream import App, Context, Event, SyncContext, Table, current
 
 LEDGER_VARIABLE: Final = "CHAOS_LEDGER"
 TOLD: Final = "told"

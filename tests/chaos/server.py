@@ -1,8 +1,8 @@
-"""The process that gets killed: ``penstock dev`` with upkeep that happens all the time.
+"""The process that gets killed: ``millstream dev`` with upkeep that happens all the time.
 
     python -m tests.chaos.server --data DIR --port N --lanes N [--history-ms N] [--durability fsync|os]
 
-It is ``penstock.dev.DevServer``, which the command line starts as well; only the lanes' settings differ, so that a
+It is ``millstream.dev.DevServer``, which the command line starts as well; only the lanes' settings differ, so that a
 kill at a random instant often falls into a flush, a checkpoint, a trim or a restore. SIGTERM ends it in order.
 """
 
@@ -14,8 +14,8 @@ import logging
 import signal
 from pathlib import Path
 
-from penstock.dev import DevServer, DevSettings
-from penstock.lane.settings import LaneSettings
+from millstream.dev import DevServer, DevSettings
+from millstream.lane.settings import LaneSettings
 from tests.chaos.functions import app
 
 

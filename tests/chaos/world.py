@@ -33,7 +33,7 @@ STOPPED_WITHIN_S = 30.0
 class Shape:
     """What a world is like. ``history_ms``: short enough and journals get trimmed.
 
-    ``cli``: the server is ``penstock dev`` as users start it, which flushes and checkpoints once in seconds.
+    ``cli``: the server is ``millstream dev`` as users start it, which flushes and checkpoints once in seconds.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Shape:
 
     def __str__(self) -> str:
         trims = "trims" if self.history_ms < 3_600_000 else "keeps all"
-        server = "penstock dev" if self.cli else "busy upkeep"
+        server = "millstream dev" if self.cli else "busy upkeep"
         return f"{self.name}: {server}, {self.lanes} lane{'s' * (self.lanes > 1)}, {self.durability}, {trims}"
 
 
@@ -98,7 +98,7 @@ class World:
         shape = self.shape
         line = [sys.executable, "-m", "tests.chaos.server", "--history-ms", str(shape.history_ms)]
         if shape.cli:
-            line = [sys.executable, "-m", "penstock", "dev", "tests.chaos.functions:app"]
+            line = [sys.executable, "-m", "millstream", "dev", "tests.chaos.functions:app"]
         line += ["--data", str(self.data), "--port", str(self.port)]
         line += ["--lanes", str(shape.lanes), "--durability", shape.durability]
         with (self.directory / "server.log").open("ab") as log:

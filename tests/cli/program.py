@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 APP = """
-from penstock import App, Context, Linear
+from millstream import App, Context, Linear
 
 app = App("shop")
 
@@ -52,15 +52,15 @@ class Ended:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's, without settings of penstock but those given."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    """This process's, without settings of millstream but those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
     return kept | {"PYTHONPATH": str(ROOT / "platform")} | variables
 
 
-def penstock(*arguments: str, cwd: Path = ROOT, stdin: str = "", **variables: str) -> Ended:
+def millstream(*arguments: str, cwd: Path = ROOT, stdin: str = "", **variables: str) -> Ended:
     """Call it and wait."""
     ran = subprocess.run(
-        [sys.executable, "-P", "-m", "penstock", *arguments],
+        [sys.executable, "-P", "-m", "millstream", *arguments],
         cwd=cwd,
         env=environment(**variables),
         input=stdin,
@@ -75,7 +75,7 @@ def penstock(*arguments: str, cwd: Path = ROOT, stdin: str = "", **variables: st
 
 @dataclass(frozen=True)
 class Serving:
-    """A ``penstock dev`` that takes events."""
+    """A ``millstream dev`` that takes events."""
 
     url: str
     folder: Path
@@ -83,7 +83,7 @@ class Serving:
 
     def call(self, *arguments: str, stdin: str = "") -> Ended:
         """A command against it."""
-        return penstock(*arguments, cwd=self.folder, stdin=stdin, PENSTOCK_URL=self.url)
+        return millstream(*arguments, cwd=self.folder, stdin=stdin, MILLSTREAM_URL=self.url)
 
     def start_run(self, event: str) -> str:
         """Send an event; the id of the run it started."""
@@ -101,7 +101,7 @@ def serving(folder: Path, *more: str) -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
     (folder / "shop.py").write_text(APP)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "penstock", "dev", "shop:app", "--port", "0", "--data", "data", *more],
+        [sys.executable, "-P", "-m", "millstream", "dev", "shop:app", "--port", "0", "--data", "data", *more],
         cwd=folder,
         env=environment(),
         stdout=(folder / "out").open("w"),

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from penstock.cli.lines import LINES_PER_S, RunLines
-from penstock.cli.standing import standing, timer_problem
-from penstock.config import SETTINGS, Settings, refuse_unknown
-from penstock.errors import ConfigError
-from penstock.model.durations import duration_text
-from penstock.model.event import Envelope
-from penstock.model.facts import RunCompleted, RunFailed, RunStarted
-from penstock.model.place import Place
-from penstock.model.rows import EventRow, Hand, RunRow, TimerRow
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
-from tests.cli.program import penstock
+from millstream.cli.lines import LINES_PER_S, RunLines
+from millstream.cli.standing import standing, timer_problem
+from millstream.config import SETTINGS, Settings, refuse_unknown
+from millstream.errors import ConfigError
+from millstream.model.durations import duration_text
+from millstream.model.event import Envelope
+from millstream.model.facts import RunCompleted, RunFailed, RunStarted
+from millstream.model.place import Place
+from millstream.model.rows import EventRow, Hand, RunRow, TimerRow
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
+from tests.cli.program import millstream
 
 RUN = "01M8321AD85Y4GST1D5EH83AVG"
 
 
 def test_a_flag_wins_over_its_variable_and_the_variable_over_the_default() -> None:
-    environ = {"PENSTOCK_PORT": "9000", "PENSTOCK_HISTORY": "90s"}
+    environ = {"MILLSTREAM_PORT": "9000", "MILLSTREAM_HISTORY": "90s"}
     settings = Settings({"port": "9001"}, environ)
     assert settings.number("port", 0) == 9001 and settings.origins["port"] == "--port"
-    assert settings.number("history", 0) == 90_000 and settings.origins["history"] == "PENSTOCK_HISTORY"
+    assert settings.number("history", 0) == 90_000 and settings.origins["history"] == "MILLSTREAM_HISTORY"
     assert settings.text("host") == "127.0.0.1" and settings.is_default("host")
 
 
@@ -53,42 +53,44 @@ def test_every_setting_has_a_default_that_is_one_of_its_values() -> None:
 
 
 def test_a_misspelt_variable_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(ConfigError, match="PENSTOCK_DURABILITY"):
-        refuse_unknown(["PATH", "PENSTOCK_DURABLITY"])
-    ended = penstock("version", PENSTOCK_PROT="1")
-    assert ended.code == 2 and "PENSTOCK_PORT" in ended.err
+    with pytest.raises(ConfigError, match="MILLSTREAM_DURABILITY"):
+        refuse_unknown(["PATH", "MILLSTREAM_DURABLITY"])
+    ended = millstream("version", MILLSTREAM_PROT="1")
+    assert ended.code == 2 and "MILLSTREAM_PORT" in ended.err
 
 
 def test_secrets_are_masked_in_config_show() -> None:
-    ended = penstock("config", "show", PENSTOCK_EVENT_KEY="hush")
+    ended = millstream("config", "show", MILLSTREAM_EVENT_KEY="hush")
     assert "hush" not in ended.out
-    assert {"event_key": "PENSTOCK_EVENT_KEY"}.items() <= {row["setting"]: row["origin"] for row in ended.rows}.items()
+    assert {"event_key": "MILLSTREAM_EVENT_KEY"}.items() <= {
+        row["setting"]: row["origin"] for row in ended.rows
+    }.items()
 
 
 def test_wrong_usage_is_exit_code_2_and_no_server_is_3() -> None:
-    assert penstock("runs", "lost").code == 2
-    assert penstock("dev", "--port", "x").code == 2
-    assert penstock("dev", "nosuch:app").code == 2
-    assert penstock("runs", "list", PENSTOCK_URL="ftp://x").code == 2
-    assert penstock("lanes", "verify", "--data", "nosuch").code == 2
-    assert penstock("runs", "list", PENSTOCK_URL="http://127.0.0.1:1").code == 3
+    assert millstream("runs", "lost").code == 2
+    assert millstream("dev", "--port", "x").code == 2
+    assert millstream("dev", "nosuch:app").code == 2
+    assert millstream("runs", "list", MILLSTREAM_URL="ftp://x").code == 2
+    assert millstream("lanes", "verify", "--data", "nosuch").code == 2
+    assert millstream("runs", "list", MILLSTREAM_URL="http://127.0.0.1:1").code == 3
 
 
 def test_the_version_is_told() -> None:
-    assert re.fullmatch(r"penstock \d+\.\d+\.\d+\n", penstock("version").out)
+    assert re.fullmatch(r"millstream \d+\.\d+\.\d+\n", millstream("version").out)
 
 
 def test_check_names_every_problem_of_an_app(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(
-        'from penstock import App\napp = App("shop")\n'
+        'from millstream import App\napp = App("shop")\n'
         '@app.function(on="a/b", if_="event.data.x ==")\nasync def first(ctx): ...\n'
         '@app.function(cron="61 * * * *")\nasync def second(ctx): ...\n'
     )
-    (tmp_path / "twin.py").write_text('from penstock import App\napp = App("shop")\n')
-    ended = penstock("check", "shop:app", "twin:app", cwd=tmp_path)
+    (tmp_path / "twin.py").write_text('from millstream import App\napp = App("shop")\n')
+    ended = millstream("check", "shop:app", "twin:app", cwd=tmp_path)
     assert ended.code == 6
     assert [row["function"] for row in ended.rows] == ["shop-first", "shop-second", ""]
-    assert penstock("check", "examples.blog:app").code == 0
+    assert millstream("check", "examples.blog:app").code == 0
 
 
 def test_a_users_own_folder_named_like_a_part_of_python_does_no_harm(tmp_path: Path) -> None:
@@ -96,10 +98,10 @@ def test_a_users_own_folder_named_like_a_part_of_python_does_no_harm(tmp_path: P
         (tmp_path / name).mkdir()
     (tmp_path / "platform" / "__init__.py").write_text("raise RuntimeError('not this one')")
     (tmp_path / "shop" / "apps.py").write_text(
-        'import platform\nfrom penstock import App\nplatform.system()\napp = App("s")\n'
+        'import platform\nfrom millstream import App\nplatform.system()\napp = App("s")\n'
         '@app.function(on="a/b")\nasync def f(ctx): ...\n'
     )
-    ended = penstock("check", "shop.apps:app", cwd=tmp_path)
+    ended = millstream("check", "shop.apps:app", cwd=tmp_path)
     assert ended.code == 0, ended.err
 
 
@@ -108,14 +110,14 @@ def test_a_users_own_folder_named_like_a_part_of_python_does_no_harm(tmp_path: P
     [("gone:app", "gone"), ("shop:nope", "shop:app"), ("shop:number", "int"), ("shop.py", "module:name")],
 )
 def test_a_target_that_is_no_app_says_what_is_there(tmp_path: Path, target: str, told: str) -> None:
-    (tmp_path / "shop.py").write_text('from penstock import App\napp = App("s")\nnumber = 1\n')
-    ended = penstock("check", target, cwd=tmp_path)
+    (tmp_path / "shop.py").write_text('from millstream import App\napp = App("s")\nnumber = 1\n')
+    ended = millstream("check", target, cwd=tmp_path)
     assert ended.code == 2 and told in ended.err
 
 
 def test_a_module_that_raises_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("import json\n1 / 0\n")
-    ended = penstock("dev", "shop:app", cwd=tmp_path)
+    ended = millstream("dev", "shop:app", cwd=tmp_path)
     assert ended.code == 1 and "shop.py:2" in ended.err and "ZeroDivisionError" in ended.err
 
 

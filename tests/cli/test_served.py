@@ -1,4 +1,4 @@
-"""Commands against a real ``penstock dev``."""
+"""Commands against a real ``millstream dev``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.program import ROOT, Serving, penstock, serving
+from tests.cli.program import ROOT, Serving, millstream, serving
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_lanes_are_inspected_and_verified_while_the_server_has_them(server: Serv
 
 
 def test_a_second_server_on_the_same_data_is_refused_in_one_line(server: Serving) -> None:
-    ended = penstock("dev", "shop:app", "--port", "0", "--data", "data", cwd=server.folder)
+    ended = millstream("dev", "shop:app", "--port", "0", "--data", "data", cwd=server.folder)
     assert ended.code == 1 and "error:" in ended.err
 
 
@@ -87,18 +87,18 @@ def test_dev_stops_at_a_signal_and_what_it_wrote_verifies_until_a_byte_is_wrong(
         served.process.send_signal(signal.SIGINT)
         served.process.communicate(timeout=30)
         assert served.process.returncode == 0
-    assert penstock("lanes", "verify", "--data", "data", cwd=tmp_path).code == 0
+    assert millstream("lanes", "verify", "--data", "data", cwd=tmp_path).code == 0
     file = next(path for path in (tmp_path / "data" / "log").iterdir() if path.read_bytes()[:6] == b"SQLite")
     with sqlite3.connect(file) as log:
         log.execute("UPDATE batch SET crc = crc + 1 WHERE rowid = (SELECT rowid FROM batch LIMIT 1 OFFSET 3)")
     log.close()
-    broken = penstock("lanes", "verify", "--data", "data", cwd=tmp_path)
+    broken = millstream("lanes", "verify", "--data", "data", cwd=tmp_path)
     assert broken.code == 6 and broken.rows
 
 
 def test_the_smoke_run_feeds_the_examples_with_real_webhooks_and_ends_by_itself(tmp_path: Path) -> None:
     apps = ("examples.contact_form:app", "examples.blog:app", "examples.webhooks:app")
     feed = ROOT / "examples" / "data" / "github-webhooks.jsonl"
-    ended = penstock("dev", *apps, "--port", "0", "--feed", str(feed), "--smoke", "--data", str(tmp_path / "data"))
+    ended = millstream("dev", *apps, "--port", "0", "--feed", str(feed), "--smoke", "--data", str(tmp_path / "data"))
     assert ended.code == 0, ended.err[-2000:]
     assert "webhooks-tally" in ended.out and " failed " in ended.out

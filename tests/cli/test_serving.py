@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 
-from penstock.cli.serving import serve
+from millstream.cli.serving import serve
 
 
 class Slow:

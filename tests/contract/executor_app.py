@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from penstock import App, Context, NonRetriableError, RetryAfterError, StepError, SyncContext, current
+from millstream import App, Context, NonRetriableError, RetryAfterError, StepError, SyncContext, current
 
 app = App("suite")
 

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from penstock.execute.children import ChildrenExecutor
-from penstock.execute.local import LocalExecutor, LocalSettings
-from penstock.execute.pool import Pool, PoolSettings
-from penstock.execute.port import Executor, RunSource
-from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+from millstream.execute.children import ChildrenExecutor
+from millstream.execute.local import LocalExecutor, LocalSettings
+from millstream.execute.pool import Pool, PoolSettings
+from millstream.execute.port import Executor, RunSource
+from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
 from tests.contract.executor_app import app
 from tests.execute.harness import World
 

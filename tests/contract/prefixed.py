@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from penstock.log.port import LanesChanged, Log, Membership, Produced, Reader, TopicSpec, Transaction, Writer
+from millstream.log.port import LanesChanged, Log, Membership, Produced, Reader, TopicSpec, Transaction, Writer
 
 
 class Prefixed:

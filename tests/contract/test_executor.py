@@ -9,9 +9,9 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from penstock.model.commands import CancelRun
-from penstock.model.effects import Execute
-from penstock.model.facts import RunCompleted, RunFailed, StepAttemptFailed
+from millstream.model.commands import CancelRun
+from millstream.model.effects import Execute
+from millstream.model.facts import RunCompleted, RunFailed, StepAttemptFailed
 from tests.contract.executor_stage import Scene, Stage
 
 R = TypeVar("R")

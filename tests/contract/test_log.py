@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from penstock.errors import Busy, ConfigError, LimitExceeded, LogUnavailable, OffsetOutOfRange
-from penstock.log.embedded import EmbeddedLog, EmbeddedOptions
-from penstock.log.kafka import KafkaLog, KafkaOptions
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.memory import MemoryCluster, MemoryLog
-from penstock.log.port import Log, Produced, Reader, Record, TopicKind, TopicSpec, TransactionRefused
+from millstream.errors import Busy, ConfigError, LimitExceeded, LogUnavailable, OffsetOutOfRange
+from millstream.log.embedded import EmbeddedLog, EmbeddedOptions
+from millstream.log.kafka import KafkaLog, KafkaOptions
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.port import Log, Produced, Reader, Record, TopicKind, TopicSpec, TransactionRefused
 from tests.contract.prefixed import Prefixed
 from tests.kafka.broker import Broker, fresh
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.errors import InternalError, LogLocked
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.rocksdb import CONDEMNED, RocksBudget, RocksStore
-from penstock.state.store import Store
+from millstream.errors import InternalError, LogLocked
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.rocksdb import CONDEMNED, RocksBudget, RocksStore
+from millstream.state.store import Store
 
 Open = Callable[[], Store]
 
@@ -143,7 +143,7 @@ def test_a_memory_disk_loses_whole_writes_from_the_end() -> None:
 
 def test_rocksdb_killed_without_closing_keeps_what_was_written(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from penstock.state.rocksdb import *\n"
+        "import os, sys; from pathlib import Path; from millstream.state.rocksdb import *\n"
         "RocksStore(Path(sys.argv[1]), RocksBudget()).write([(b'a', b'1')]); os._exit(9)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

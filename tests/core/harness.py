@@ -12,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from penstock.core.decide import decide
-from penstock.core.fold import fold
-from penstock.core.owed import owed
-from penstock.core.quick import quick
-from penstock.model import facts as f
-from penstock.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
-from penstock.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish, Scan
-from penstock.model.facts import Fact
-from penstock.model.place import Place
-from penstock.model.rows import PositionRow, RunRow, StepRow
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
+from millstream.core.decide import decide
+from millstream.core.fold import fold
+from millstream.core.owed import owed
+from millstream.core.quick import quick
+from millstream.model import facts as f
+from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
+from millstream.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish, Scan
+from millstream.model.facts import Fact
+from millstream.model.place import Place
+from millstream.model.rows import PositionRow, RunRow, StepRow
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
 from tests.core import invariants
 from tests.core.story import Story
 from tests.core.values import PLACE, START_MS

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from penstock.core.tables import Tables
-from penstock.model.rows import Hand, RunRow, StepRow
-from penstock.model.seen import until_ms
+from millstream.core.tables import Tables
+from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.seen import until_ms
 
 ROWS_MAX = 100_000
 _TIMED = {int(Hand.BACKOFF): "retry", int(Hand.SLEEPING): "sleep", int(Hand.SCHEDULED): "due"}

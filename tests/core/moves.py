@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
-from penstock.model import limits
-from penstock.model.commands import (
+from millstream.model import limits
+from millstream.model.commands import (
     AcceptRecord,
     AdvanceScan,
     BackfillFunction,
@@ -37,11 +37,11 @@ from penstock.model.commands import (
     TakeMessage,
     Unpark,
 )
-from penstock.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
-from penstock.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
-from penstock.model.function import AppSpec, CronTrigger, EventTrigger, Reading, TopicTrigger
-from penstock.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
-from penstock.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
+from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
+from millstream.model.function import AppSpec, CronTrigger, EventTrigger, Reading, TopicTrigger
+from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
+from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
 from tests.core.harness import Harness
 from tests.core.values import (
     HOUR_MS,

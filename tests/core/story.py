@@ -7,14 +7,14 @@ window and a record before its source's position start nothing.
 
 from __future__ import annotations
 
-from penstock.core.catalogue import catalogue
-from penstock.core.reports import NOTHING_REPORTED
-from penstock.core.tables import Tables
-from penstock.model import facts as f
-from penstock.model import limits
-from penstock.model.effects import Effect, Execute, Publish
-from penstock.model.facts import Fact
-from penstock.model.rows import Hand
+from millstream.core.catalogue import catalogue
+from millstream.core.reports import NOTHING_REPORTED
+from millstream.core.tables import Tables
+from millstream.model import facts as f
+from millstream.model import limits
+from millstream.model.effects import Effect, Execute, Publish
+from millstream.model.facts import Fact
+from millstream.model.rows import Hand
 
 
 class Story:

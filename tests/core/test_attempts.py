@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.core.retry import lost_retry_at_ms, retry_at_ms
-from penstock.model import limits
-from penstock.model.commands import FireTimer, LoseDispatch, ParkDispatch, Report, Unpark
-from penstock.model.effects import CodeWanted
-from penstock.model.facts import (
+from millstream.core.retry import lost_retry_at_ms, retry_at_ms
+from millstream.model import limits
+from millstream.model.commands import FireTimer, LoseDispatch, ParkDispatch, Report, Unpark
+from millstream.model.effects import CodeWanted
+from millstream.model.facts import (
     BodyAttemptFailed,
     DispatchLost,
     DispatchParked,
@@ -21,10 +21,10 @@ from penstock.model.facts import (
     StepFailed,
     StepPlanned,
 )
-from penstock.model.function import DEFAULT_BACKOFF
-from penstock.model.operations import BodyDone, Operation
-from penstock.model.place import Place
-from penstock.model.rows import Hand
+from millstream.model.function import DEFAULT_BACKOFF
+from millstream.model.operations import BodyDone, Operation
+from millstream.model.place import Place
+from millstream.model.rows import Hand
 from tests.core.harness import Harness
 from tests.core.values import (
     PLACE,

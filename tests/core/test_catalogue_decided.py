@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from penstock.model.commands import FireTimer
-from penstock.model.event import SCHEDULED_TIMER
-from penstock.model.facts import (
+from millstream.model.commands import FireTimer
+from millstream.model.event import SCHEDULED_TIMER
+from millstream.model.facts import (
     CatalogueSeen,
     CronArmed,
     CronDisarmed,
@@ -18,7 +18,7 @@ from penstock.model.facts import (
     FunctionSkipped,
     RunStarted,
 )
-from penstock.model.function import CronTrigger
+from millstream.model.function import CronTrigger
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, MINUTE_MS, START_MS, accept, app, event, function, home_slug, see
 

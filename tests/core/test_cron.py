@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.cron import CRON_CHARS_MAX, parse_cron
-from penstock.errors import FunctionError
+from millstream.core.cron import CRON_CHARS_MAX, parse_cron
+from millstream.errors import FunctionError
 
 
 def at_ms(text: str, zone: str = "UTC", fold: int = 0) -> int:

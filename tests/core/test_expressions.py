@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from penstock.core.expressions import EXPRESSION_CHARS_MAX, VALUE_DEPTH_MAX, Expression, compile_expression
-from penstock.errors import FunctionError
+from millstream.core.expressions import EXPRESSION_CHARS_MAX, VALUE_DEPTH_MAX, Expression, compile_expression
+from millstream.errors import FunctionError
 
 EVENT = {
     "name": "order/paid",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.seen import seen_hash
-from penstock.model import ids
-from penstock.model.ids import TIMES_KEPT_MAX, decode_ulid, encode_ulid, hash16, ulid, ulid_time_ms
+from millstream.core.seen import seen_hash
+from millstream.model import ids
+from millstream.model.ids import TIMES_KEPT_MAX, decode_ulid, encode_ulid, hash16, ulid, ulid_time_ms
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 

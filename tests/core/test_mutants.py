@@ -12,16 +12,16 @@ from typing import Final
 
 import pytest
 
-from penstock.core import ending, events, fold_runs, reports, requests
-from penstock.core.decide import DECIDE
-from penstock.core.fold import FOLD
-from penstock.core.plan import Plan
-from penstock.core.steps import DECIDE as OPERATIONS
-from penstock.core.steps import run as run_step
-from penstock.core.tables import Tables
-from penstock.model.commands import AcceptEvent, LoseDispatch, Report, TakeMessage
-from penstock.model.effects import Effect
-from penstock.model.facts import (
+from millstream.core import ending, events, fold_runs, reports, requests
+from millstream.core.decide import DECIDE
+from millstream.core.fold import FOLD
+from millstream.core.plan import Plan
+from millstream.core.steps import DECIDE as OPERATIONS
+from millstream.core.steps import run as run_step
+from millstream.core.tables import Tables
+from millstream.model.commands import AcceptEvent, LoseDispatch, Report, TakeMessage
+from millstream.model.effects import Effect
+from millstream.model.facts import (
     CronDisarmed,
     DispatchUnparked,
     EventAccepted,
@@ -32,8 +32,8 @@ from penstock.model.facts import (
     RunStarted,
     StepCompleted,
 )
-from penstock.model.operations import StepErrored
-from penstock.model.rows import EventRow, Hand, RunRow, StepRow
+from millstream.model.operations import StepErrored
+from millstream.model.rows import EventRow, Hand, RunRow, StepRow
 from tests.core.harness import Harness
 from tests.core.moves import MOVES, Move, play
 
@@ -190,7 +190,7 @@ def lose_for_ever(patch: Patch) -> None:
 
     def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
         with pytest.MonkeyPatch.context() as unlimited:
-            unlimited.setattr("penstock.model.limits.DISPATCHES_LOST_MAX", 1_000)
+            unlimited.setattr("millstream.model.limits.DISPATCHES_LOST_MAX", 1_000)
             return real(tables, command, now_ms)
 
     real = reports.lose
@@ -244,7 +244,7 @@ def answer_with_nothing(patch: Patch) -> None:
 
     def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         with pytest.MonkeyPatch.context() as silent:
-            silent.setattr("penstock.core.steps.body.errored", lambda plan, op: None)
+            silent.setattr("millstream.core.steps.body.errored", lambda plan, op: None)
             return real(tables, command, now_ms)
 
     real = reports.report

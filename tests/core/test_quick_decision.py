@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.core.quick import quick
-from penstock.model import limits
-from penstock.model.commands import AcceptEvent, FireTimer
-from penstock.model.event import FUNCTION_FINISHED
-from penstock.model.facts import EventAccepted, RunCompleted, RunStarted, StepCompleted
-from penstock.model.function import EventTrigger
-from penstock.model.operations import BodyDone, Operation
+from millstream.core.quick import quick
+from millstream.model import limits
+from millstream.model.commands import AcceptEvent, FireTimer
+from millstream.model.event import FUNCTION_FINISHED
+from millstream.model.facts import EventAccepted, RunCompleted, RunStarted, StepCompleted
+from millstream.model.function import EventTrigger
+from millstream.model.operations import BodyDone, Operation
 from tests.core.harness import Harness
 from tests.core.values import START_MS, accept, app, done, event, found, function, report, see, sleep
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.core import crons, reports
-from penstock.core.decide import DECIDE, FIRED
-from penstock.core.tables import Tables
-from penstock.model.commands import Command, FireTimer, LoseDispatch, ParkDispatch, Report
-from penstock.model.event import FUNCTION_FAILED
-from penstock.model.facts import CommandRefused, CronDisarmed, Fact, PublishQueued, RunFailed
-from penstock.model.function import CronTrigger
+from millstream.core import crons, reports
+from millstream.core.decide import DECIDE, FIRED
+from millstream.core.tables import Tables
+from millstream.model.commands import Command, FireTimer, LoseDispatch, ParkDispatch, Report
+from millstream.model.event import FUNCTION_FAILED
+from millstream.model.facts import CommandRefused, CronDisarmed, Fact, PublishQueued, RunFailed
+from millstream.model.function import CronTrigger
 from tests.core.harness import Harness
 from tests.core.values import accept, app, done, event, function, home_slug, report, see, sleep
 

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from penstock.core import requests
-from penstock.core.decide import DECIDE
-from penstock.core.tables import Tables
-from penstock.model import limits
-from penstock.model.commands import CancelRun, CleanUp, InvokeFunction, NoteDelivered, NotePublished, TakeMessage
-from penstock.model.effects import Answer, Deliver, Publish
-from penstock.model.facts import (
+from millstream.core import requests
+from millstream.core.decide import DECIDE
+from millstream.core.tables import Tables
+from millstream.model import limits
+from millstream.model.commands import CancelRun, CleanUp, InvokeFunction, NoteDelivered, NotePublished, TakeMessage
+from millstream.model.effects import Answer, Deliver, Publish
+from millstream.model.facts import (
     CommandRefused,
     Fact,
     MessagesDelivered,
@@ -24,8 +24,8 @@ from penstock.model.facts import (
     RunCancelled,
     RunStarted,
 )
-from penstock.model.ids import run_id, ulid
-from penstock.model.operations import PublishFound
+from millstream.model.ids import run_id, ulid
+from millstream.model.operations import PublishFound
 from tests.core.harness import Harness
 from tests.core.values import LANES, START_MS, accept, app, event, function, report, see
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.model.commands import (
+from millstream.model.commands import (
     AcceptRecord,
     AdvanceScan,
     BackfillFunction,
@@ -13,7 +13,7 @@ from penstock.model.commands import (
     ScanStart,
     SeeTopic,
 )
-from penstock.model.facts import (
+from millstream.model.facts import (
     CommandRefused,
     EventAccepted,
     Fact,
@@ -27,8 +27,8 @@ from penstock.model.facts import (
     SourceOpened,
     TopicSeen,
 )
-from penstock.model.function import SINCE_EARLIEST, SINCE_LATEST, FunctionSpec, Reading, TopicTrigger
-from penstock.model.ids import lane_of_source
+from millstream.model.function import SINCE_EARLIEST, SINCE_LATEST, FunctionSpec, Reading, TopicTrigger
+from millstream.model.ids import lane_of_source
 from tests.core.harness import Harness
 from tests.core.values import FAST, LANES, PLACE, START_MS, app, event, internal_id, see
 

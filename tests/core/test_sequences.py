@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.model.facts import Fact
-from penstock.model.journal import JournalRecord
-from penstock.state.dump import dump
-from penstock.wire.journal import decode_record, encode_record
+from millstream.model.facts import Fact
+from millstream.model.journal import JournalRecord
+from millstream.state.dump import dump
+from millstream.wire.journal import decode_record, encode_record
 from tests.core.harness import Harness, folded
 from tests.core.moves import MOVES, Move, end_everything, play
 from tests.core.values import PLACE

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.model import limits
-from penstock.model.commands import CleanUp, FireTimer, NoteGap, Opening, RefuseRecord, SeeTopic
-from penstock.model.facts import (
+from millstream.model import limits
+from millstream.model.commands import CleanUp, FireTimer, NoteGap, Opening, RefuseRecord, SeeTopic
+from millstream.model.facts import (
     CommandRefused,
     EventAccepted,
     EventDeduplicated,
@@ -19,9 +19,9 @@ from penstock.model.facts import (
     SourceOpened,
     TopicSeen,
 )
-from penstock.model.function import EventTrigger
-from penstock.model.ids import lane_of
-from penstock.model.operations import BodyDone
+from millstream.model.function import EventTrigger
+from millstream.model.ids import lane_of
+from millstream.model.operations import BodyDone
 from tests.core.harness import Harness
 from tests.core.values import LANES, MINUTE_MS, START_MS, accept, app, event, function, report, see
 
@@ -222,11 +222,11 @@ def test_a_poison_record_goes_to_the_dead_letters_with_its_bytes_and_where_it_wa
     assert isinstance(letter, PublishQueued) and (letter.key, letter.value) == (b"k", b"\xff")
     assert letter.headers == (
         ("trace", b"\xfe"),
-        ("penstock-reason", b"the record is no event"),
-        ("penstock-topic", b"events"),
-        ("penstock-partition", b"0"),
-        ("penstock-offset", b"3"),
-        ("penstock-at", b"%d" % harness.now_ms),
+        ("millstream-reason", b"the record is no event"),
+        ("millstream-topic", b"events"),
+        ("millstream-partition", b"0"),
+        ("millstream-offset", b"3"),
+        ("millstream-at", b"%d" % harness.now_ms),
     )
     assert harness.do(poison) == []  # Read before: one letter is enough.
 

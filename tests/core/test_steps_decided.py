@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from penstock.model import limits
-from penstock.model.commands import FireTimer, LoseDispatch, Report
-from penstock.model.event import Envelope
-from penstock.model.facts import (
+from millstream.model import limits
+from millstream.model.commands import FireTimer, LoseDispatch, Report
+from millstream.model.event import Envelope
+from millstream.model.facts import (
     DiscoveryAnswered,
     PublishQueued,
     RunCompleted,
@@ -20,8 +20,8 @@ from penstock.model.facts import (
     StepFailed,
     StepPlanned,
 )
-from penstock.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
-from penstock.model.rows import Hand
+from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from millstream.model.rows import Hand
 from tests.core.harness import Harness
 from tests.core.values import (
     START_MS,
@@ -235,7 +235,7 @@ def test_a_published_record_names_its_run_and_step(harness: Harness) -> None:
     operation = PublishFound("out", "out", "invoices", b"k", b"v", (("h", b"x"),))
     _, queued = harness.do(tell(harness, operation))
     assert isinstance(queued, PublishQueued) and queued.topic == "invoices"
-    assert queued.headers == (("h", b"x"), ("penstock-id", f"{run}/out".encode()))
+    assert queued.headers == (("h", b"x"), ("millstream-id", f"{run}/out".encode()))
 
 
 def test_a_result_that_is_too_large_fails_the_step(harness: Harness) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from penstock.model.commands import AcceptEvent, Report, SeeCatalogue
-from penstock.model.event import Envelope
-from penstock.model.function import AppSpec, Backoff, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger
-from penstock.model.ids import encode_ulid, home_of
-from penstock.model.operations import (
+from millstream.model.commands import AcceptEvent, Report, SeeCatalogue
+from millstream.model.event import Envelope
+from millstream.model.function import AppSpec, Backoff, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger
+from millstream.model.ids import encode_ulid, home_of
+from millstream.model.operations import (
     BodyErrored,
     Failure,
     Operation,
@@ -17,7 +17,7 @@ from penstock.model.operations import (
     StepErrored,
     StepFound,
 )
-from penstock.model.place import Place
+from millstream.model.place import Place
 
 START_MS: Final = 1_800_000_000_000
 MINUTE_MS: Final = 60_000

@@ -1,7 +1,7 @@
-"""The Helm chart, rendered by Helm's own library without a cluster, makes what Kubernetes and penstock accept.
+"""The Helm chart, rendered by Helm's own library without a cluster, makes what Kubernetes and millstream accept.
 
-Kubernetes' side is its published schemas in their strict form (an unknown field is an error), penstock's side the table
-of settings, the Dockerfile and `penstock dev` itself. Add a value to the chart: a line in EVERYTHING.
+Kubernetes' side is its published schemas in their strict form (an unknown field is an error), millstream's side the
+table of settings, the Dockerfile and `millstream dev` itself. Add a value to the chart: a line in EVERYTHING.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 
-from penstock import __version__
-from penstock.cli.dev import GRACE_S
-from penstock.config import BY_NAME, BY_VARIABLE, SETTINGS, refuse_unknown
+from millstream import __version__
+from millstream.cli.dev import GRACE_S
+from millstream.config import BY_NAME, BY_VARIABLE, SETTINGS, refuse_unknown
 from tests.docs.blocks import ROOT
 
 helm = pytest.importorskip("helm_python", reason="no wheel of Helm's library for this machine: pip install '.[chart]'")
 kubernetes = pytest.importorskip("kubernetes_validate", reason="pip install '.[chart]'")
 yaml = pytest.importorskip("yaml", reason="pip install '.[chart]'")
 
-CHART = ROOT / "helm" / "penstock"
+CHART = ROOT / "helm" / "millstream"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 KUBERNETES_VERSIONS = ("1.25", "1.33")
 START_S_MAX = 30.0
@@ -44,7 +44,7 @@ LEAST: Values = {
 EVERYTHING: Values = LEAST | {
     "imagePullSecrets": [{"name": "registry"}],
     "apps": ["shop:app", "examples.blog:app"],
-    "eventKeys": {"existingSecret": "shop-keys", "key": "penstock"},
+    "eventKeys": {"existingSecret": "shop-keys", "key": "millstream"},
     "settings": {
         "lanes": 4,
         "group": "shop",
@@ -69,14 +69,14 @@ EVERYTHING: Values = LEAST | {
 }
 
 
-def rendered(values: Values, name: str = "penstock") -> dict[str, str]:
+def rendered(values: Values, name: str = "millstream") -> dict[str, str]:
     """Texts by the template's file name."""
     with helm.Chart.load(CHART) as chart:
         texts = chart.render(values, name=name, namespace="shop")
     return {Path(path).name: text for path, text in texts.items()}
 
 
-def resources(values: Values, name: str = "penstock") -> dict[str, Any]:
+def resources(values: Values, name: str = "millstream") -> dict[str, Any]:
     """What Kubernetes gets, by kind."""
     texts = [text for path, text in rendered(values, name).items() if path.endswith(".yaml")]
     return {found["kind"]: found for text in texts for found in yaml.safe_load_all(text) if found}
@@ -148,7 +148,7 @@ def test_what_must_not_be_guessed_is_asked_for(values: Values, said: str) -> Non
         {"settings": {"event_keys": "in-the-open"}},
         {"settings": {"lanes": 0}},
         {"settings": {"durability": "none"}},
-        {"env": [{"name": "PENSTOCK_HOST", "value": "::"}]},
+        {"env": [{"name": "MILLSTREAM_HOST", "value": "::"}]},
         {"persistence": {"accessMode": "ReadWriteMany"}},
         {"startupSeconds": 1},
     ],
@@ -169,7 +169,7 @@ def test_event_keys_come_from_the_secret_and_only_from_there() -> None:
     assert "WARNING" not in rendered(LEAST)["NOTES.txt"]
 
 
-def test_penstock_takes_every_variable_as_it_was_meant() -> None:
+def test_millstream_takes_every_variable_as_it_was_meant() -> None:
     given = {each["name"]: each.get("value", "") for each in container(EVERYTHING)["env"]}
     refuse_unknown(given)
     for name, value in EVERYTHING["settings"].items():
@@ -178,7 +178,7 @@ def test_penstock_takes_every_variable_as_it_was_meant() -> None:
     assert set(given) - set(BY_VARIABLE) == {"STRIPE"}
 
 
-def test_the_chart_allows_the_choices_that_penstock_has() -> None:
+def test_the_chart_allows_the_choices_that_millstream_has() -> None:
     with helm.Chart.load(CHART) as chart:
         allowed = chart.schema["properties"]["settings"]["properties"]
     for setting in SETTINGS:
@@ -191,8 +191,8 @@ def test_the_chart_allows_the_choices_that_penstock_has() -> None:
             )
 
 
-def test_a_service_called_penstock_does_not_reach_the_environment() -> None:
-    # Kubernetes would set PENSTOCK_PORT=tcp://10.0.0.1:8288, and the server would not start.
+def test_a_service_called_millstream_does_not_reach_the_environment() -> None:
+    # Kubernetes would set MILLSTREAM_PORT=tcp://10.0.0.1:8288, and the server would not start.
     assert pod(LEAST)["enableServiceLinks"] is False
 
 
@@ -219,7 +219,7 @@ def test_the_pod_fits_the_image() -> None:
     assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (user, user, user)
     assert f"EXPOSE {container(LEAST)['ports'][0]['containerPort']}\n" in DOCKERFILE
     assert "VOLUME /data\n" in DOCKERFILE
-    assert 'ENTRYPOINT ["penstock"]' in DOCKERFILE
+    assert 'ENTRYPOINT ["millstream"]' in DOCKERFILE
     assert "command" not in container(LEAST)
     with helm.Chart.load(CHART) as chart:
         assert chart.metadata["appVersion"] == __version__
@@ -236,7 +236,7 @@ def test_a_start_may_take_as_long_as_the_values_say() -> None:
 
 def test_selectors_and_claims_do_not_change_with_versions() -> None:
     found = resources(LEAST)["StatefulSet"]["spec"]
-    stable = {"app.kubernetes.io/name": "penstock", "app.kubernetes.io/instance": "penstock"}
+    stable = {"app.kubernetes.io/name": "millstream", "app.kubernetes.io/instance": "millstream"}
     assert found["selector"]["matchLabels"] == stable
     assert found["volumeClaimTemplates"][0]["metadata"]["labels"] == stable
     assert resources(LEAST)["Service"]["spec"]["selector"] == stable
@@ -244,7 +244,7 @@ def test_selectors_and_claims_do_not_change_with_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "name"), [("penstock", "penstock"), ("shop", "shop-penstock"), ("s" * 53, "s" * 52)]
+    ("release", "name"), [("millstream", "millstream"), ("shop", "shop-millstream"), ("s" * 53, "s" * 52)]
 )
 def test_names_leave_room_for_what_kubernetes_adds(release: str, name: str) -> None:
     found = resources(LEAST, release)
@@ -252,7 +252,7 @@ def test_names_leave_room_for_what_kubernetes_adds(release: str, name: str) -> N
     assert found["StatefulSet"]["spec"]["serviceName"] == name
 
 
-def test_penstock_serves_with_the_chart_s_arguments_and_environment(tmp_path: Path) -> None:
+def test_millstream_serves_with_the_chart_s_arguments_and_environment(tmp_path: Path) -> None:
     values = EVERYTHING | {"apps": ["examples.contact_form:app"], "settings": {"durability": "os", "history": "48h"}}
     found = container(values)
     with socket.socket() as free:
@@ -260,13 +260,13 @@ def test_penstock_serves_with_the_chart_s_arguments_and_environment(tmp_path: Pa
         port = free.getsockname()[1]
     # All but what belongs to the container: its addresses, its port and its file system.
     moved = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8288": f"--port={port}"}
-    moved["--data=/data/penstock"] = f"--data={tmp_path / 'data' / 'penstock'}"
+    moved["--data=/data/millstream"] = f"--data={tmp_path / 'data' / 'millstream'}"
     arguments = [moved.pop(argument, argument) for argument in found["args"]]
     assert not moved
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
     environ |= {"PYTHONPATH": str(ROOT / "platform"), "EXAMPLES_DB": str(tmp_path / "examples.db")}
     environ |= {each["name"]: each.get("value", "of-the-secret") for each in found["env"]}
-    server = subprocess.Popen([sys.executable, "-m", "penstock", *arguments], cwd=ROOT, env=environ)
+    server = subprocess.Popen([sys.executable, "-m", "millstream", *arguments], cwd=ROOT, env=environ)
     try:
         health = f"http://127.0.0.1:{port}{found['startupProbe']['httpGet']['path']}"
         ends_s = time.monotonic() + START_S_MAX

@@ -1,4 +1,4 @@
-"""docker-compose.yml is what Compose accepts, and asks penstock only for what it has."""
+"""docker-compose.yml is what Compose accepts, and asks millstream only for what it has."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from penstock import __version__
-from penstock.config import BY_VARIABLE
+from millstream import __version__
+from millstream.config import BY_VARIABLE
 from tests.docs.blocks import ROOT
 
 yaml = pytest.importorskip("yaml", reason="pip install '.[chart]'")
@@ -34,15 +34,15 @@ def test_it_has_the_roles_of_a_group_and_no_version() -> None:
         assert SERVICES[role]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
 
 
-def test_every_setting_and_every_command_is_one_that_penstock_has() -> None:
+def test_every_setting_and_every_command_is_one_that_millstream_has() -> None:
     for name, service in OURS.items():
-        unknown = [one for one in service.get("environment", {}) if one.startswith("PENSTOCK_")]
+        unknown = [one for one in service.get("environment", {}) if one.startswith("MILLSTREAM_")]
         assert [one for one in unknown if one not in BY_VARIABLE] == [], name
-        words = [*service.get("entrypoint", ["penstock"])[1:], *service["command"]]
+        words = [*service.get("entrypoint", ["millstream"])[1:], *service["command"]]
         flags = [word.split("=")[0] for word in words if word.startswith("--")]
         command = [word for word in words if not word.startswith("--") and ":" not in word]
         ran = subprocess.run(
-            [sys.executable, "-m", "penstock", *command, "--help"], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "millstream", *command, "--help"], capture_output=True, text=True, check=False
         )
         assert ran.returncode == 0, f"{name}: {ran.stderr}"
         assert [flag for flag in flags if flag not in ran.stdout] == [], name
@@ -52,7 +52,7 @@ def test_only_this_machine_is_let_in_and_tags_are_pinned() -> None:
     for name, service in SERVICES.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         assert service["image"].rpartition(":")[2] not in ("", "latest"), name
-    assert {service["image"] for service in OURS.values()} == {f"penstock:{__version__}"}
+    assert {service["image"] for service in OURS.values()} == {f"millstream:{__version__}"}
 
 
 def test_ours_run_without_rights_they_do_not_need() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from penstock.telemetry import METRICS
+from millstream.telemetry import METRICS
 from tests.docs.blocks import ROOT
 
 ALERTS = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
@@ -12,7 +12,7 @@ ALERTS = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf
 
 def test_alert_rules_ask_only_for_metrics_that_are_exported() -> None:
     exported = {metric.name for metric in METRICS} | {f"{m.name}_bucket" for m in METRICS if m.kind == "histogram"}
-    asked = set(re.findall(r"\bpenstock_\w+", ALERTS))
+    asked = set(re.findall(r"\bmillstream_\w+", ALERTS))
     assert asked - exported == set()
 
 

@@ -5,7 +5,7 @@ A block is what stands between ```` ```python ```` and ```` ``` ````. The blocks
 - One whose first line is ``# shop.py`` is a piece of the module ``shop``; later pieces add to it, later blocks may
   import it.
 - One behind ``<!-- run: server shop -->`` runs against a server that runs ``shop.app``; its ``Client()`` finds it.
-- One behind ``<!-- run: kafka -->`` runs where there is a broker, which PENSTOCK_BROKERS names.
+- One behind ``<!-- run: kafka -->`` runs where there is a broker, which MILLSTREAM_BROKERS names.
 - ``test_…`` functions of a block are called when the block has run; ``await`` may stand outside of functions.
 """
 

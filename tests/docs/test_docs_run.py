@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from penstock.dev import DevServer, DevSettings
-from penstock.log.group_topics import GroupShape, topics_of
-from penstock.log.kafka_admin import Admin
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.kafka_topics import create
+from millstream.dev import DevServer, DevSettings
+from millstream.log.group_topics import GroupShape, topics_of
+from millstream.log.kafka_admin import Admin
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka_topics import create
 from tests.docs.blocks import PAGES, ROOT, Block, Running, blocks_of
 from tests.kafka.broker import Broker
 
@@ -28,7 +28,7 @@ async def test_the_python_of_a_page_runs(
             async with AsyncExitStack() as stack:
                 if block.kafka:
                     broker: Broker = request.getfixturevalue("kafka")
-                    monkeypatch.setenv("PENSTOCK_BROKERS", broker.bootstrap)
+                    monkeypatch.setenv("MILLSTREAM_BROKERS", broker.bootstrap)
                     make_events_topic(broker)
                 if block.server:
                     await serve(stack, block, running, monkeypatch)
@@ -36,7 +36,7 @@ async def test_the_python_of_a_page_runs(
 
 
 def make_events_topic(broker: Broker) -> None:
-    """What `penstock topics apply` would have made."""
+    """What `millstream topics apply` would have made."""
     admin = Admin(KafkaSettings(brokers=broker.bootstrap, replication_factor=1, min_insync=1))
     if not admin.topics(["events"]):
         shape = GroupShape(group="docs", lanes=2)
@@ -50,7 +50,7 @@ async def serve(stack: AsyncExitStack, block: Block, running: Running, monkeypat
     await server.start()
     stack.push_async_callback(server.stop, 5.0)
     assert server.served is not None
-    monkeypatch.setenv("PENSTOCK_URL", server.served.url)
+    monkeypatch.setenv("MILLSTREAM_URL", server.served.url)
 
 
 def test_there_is_python_on_the_pages_that_teach() -> None:

@@ -7,14 +7,14 @@ import json
 import re
 from typing import Any
 
-from penstock.wire.events_topic import Written, read_event
+from millstream.wire.events_topic import Written, read_event
 from tests.docs.blocks import ROOT, Block, blocks_of
 
 PAGE = ROOT / "docs" / "how-to" / "produce-events.md"
 
 
 def block() -> Block:
-    """The one that needs nothing of penstock."""
+    """The one that needs nothing of millstream."""
     (found,) = (block for block in blocks_of(PAGE) if "fastavro" in block.code)
     return found
 

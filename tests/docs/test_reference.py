@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from penstock.api.server import ROUTES
+from millstream.api.server import ROUTES
 from tests.docs.blocks import PAGES, ROOT
 
 LINK = re.compile(r"\]\((?P<target>[^)#\s]+)[^)]*\)")
@@ -68,7 +68,7 @@ def test_every_word_of_the_glossary_is_there_once_and_in_order() -> None:
 
 def test_every_layer_of_the_architecture_is_on_its_page() -> None:
     page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    packages = [path.parent.name for path in (ROOT / "platform" / "penstock").glob("*/__init__.py")]
+    packages = [path.parent.name for path in (ROOT / "platform" / "millstream").glob("*/__init__.py")]
     assert [name for name in packages if f"`{name}`" not in page] == []
 
 

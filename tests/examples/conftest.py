@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples import mail
-from penstock import Event
+from millstream import Event
 
 DELIVERIES = Path(__file__).resolve().parents[2] / "examples" / "data" / "github-webhooks.jsonl"
 

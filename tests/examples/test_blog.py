@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from examples import blog, records
-from penstock import Event
-from penstock.testing import TestApp
+from millstream import Event
+from millstream.testing import TestApp
 
 
 async def view(t: TestApp, post: str, times: int) -> None:

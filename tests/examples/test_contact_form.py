@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from examples import contact_form, mail, records
-from penstock import Event
-from penstock.testing import TestApp
+from millstream import Event
+from millstream.testing import TestApp
 
 WRITTEN = Event(
     "contact/message.received", {"name": "Ada", "email": "ada@example.com", "text": "Does it count?"}, id="ada-1"

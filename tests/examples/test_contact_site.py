@@ -11,8 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from examples import contact_form, mail
-from penstock import Client
-from penstock.dev import DevServer, DevSettings
+from millstream import Client
+from millstream.dev import DevServer, DevSettings
 
 ANSWER_S_MAX = 0.1
 WORK_S_MAX = 20.0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from examples import webhooks
-from penstock import Event, NonRetriableError
+from millstream import Event, NonRetriableError
 
 
 def test_every_step_function_knows_every_delivery_of_its_kind(deliveries: list[Event]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from examples import records, webhooks
-from penstock import Event
-from penstock.testing import TestApp
+from millstream import Event
+from millstream.testing import TestApp
 
 
 async def test_every_delivery_is_tallied_and_one_run_fails_for_a_reason_worth_reading(deliveries: list[Event]) -> None:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from penstock import App
-from penstock.core.decide import decide
-from penstock.core.fold import fold
-from penstock.execute.local import LocalExecutor, LocalSettings
-from penstock.execute.port import Executor, RunSource, RunView
-from penstock.model.commands import (
+from millstream import App
+from millstream.core.decide import decide
+from millstream.core.fold import fold
+from millstream.execute.local import LocalExecutor, LocalSettings
+from millstream.execute.port import Executor, RunSource, RunView
+from millstream.model.commands import (
     AcceptEvent,
     Command,
     FireTimer,
@@ -28,14 +28,14 @@ from penstock.model.commands import (
     SeeCatalogue,
     Unpark,
 )
-from penstock.model.effects import Abandon, Arm, CodeWanted, Execute
-from penstock.model.event import Envelope
-from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
-from penstock.model.ids import ulid
-from penstock.model.place import Place
-from penstock.model.rows import Hand, StepRow
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.tables import LaneTables
+from millstream.model.effects import Abandon, Arm, CodeWanted, Execute
+from millstream.model.event import Envelope
+from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+from millstream.model.ids import ulid
+from millstream.model.place import Place
+from millstream.model.rows import Hand, StepRow
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.tables import LaneTables
 
 R = TypeVar("R")
 START_MS = 1_800_000_000_000

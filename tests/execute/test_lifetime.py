@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from penstock import App, Context, StepError
-from penstock.execute.body import Body
-from penstock.execute.local import LocalSettings
-from penstock.model.commands import CancelRun, LoseDispatch, Report
-from penstock.model.effects import Execute
-from penstock.model.facts import RunCompleted, StepAttemptFailed
-from penstock.model.operations import StepDone
+from millstream import App, Context, StepError
+from millstream.execute.body import Body
+from millstream.execute.local import LocalSettings
+from millstream.model.commands import CancelRun, LoseDispatch, Report
+from millstream.model.effects import Execute
+from millstream.model.facts import RunCompleted, StepAttemptFailed
+from millstream.model.operations import StepDone
 from tests.execute.harness import World, play
 
 

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from penstock import App, Context, StepError, current
-from penstock.execute.local import LocalSettings
-from penstock.model.facts import RunCompleted
+from millstream import App, Context, StepError, current
+from millstream.execute.local import LocalSettings
+from millstream.model.facts import RunCompleted
 from tests.execute.harness import World, play
 
 
@@ -210,7 +210,7 @@ def test_the_logger_is_silent_during_replay(caplog: pytest.LogCaptureFixture) ->
         await world.end(await world.send())
 
     play(scenario)
-    assert [record.message for record in caplog.records if "penstock.functions" in record.name] == [
+    assert [record.message for record in caplog.records if "millstream.functions" in record.name] == [
         "began",
         "slept",
         "woke",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from penstock import (
+from millstream import (
     App,
     Context,
     Event,
@@ -17,7 +17,7 @@ from penstock import (
     StepError,
     current,
 )
-from penstock.model.facts import RunCompleted, StepAttemptFailed
+from millstream.model.facts import RunCompleted, StepAttemptFailed
 from tests.execute.harness import World, play
 
 

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from penstock import App, Context, Event, StepError, SyncContext, current
-from penstock.execute.blocking import LoopWatch
-from penstock.execute.local import LocalSettings
-from penstock.execute.threads import Threads, Unwound
-from penstock.model.facts import RunCompleted
+from millstream import App, Context, Event, StepError, SyncContext, current
+from millstream.execute.blocking import LoopWatch
+from millstream.execute.local import LocalSettings
+from millstream.execute.threads import Threads, Unwound
+from millstream.model.facts import RunCompleted
 from tests.execute.harness import World, play_in_real_time
 
 
@@ -44,7 +44,7 @@ def test_a_plain_handler_runs_its_steps_in_order() -> None:
         await world.executor.close(0)
 
     play_in_real_time(scenario)
-    assert threads == {"penstock-step"}
+    assert threads == {"millstream-step"}
 
 
 def test_a_parked_plain_handler_is_unwound_and_comes_back() -> None:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import web
 
-from penstock import App, Client, Event
-from penstock.errors import BadRequest, Busy, NotAllowed, NotFound
-from penstock.sdk import client as module
+from millstream import App, Client, Event
+from millstream.errors import BadRequest, Busy, NotAllowed, NotFound
+from millstream.sdk import client as module
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -92,8 +92,8 @@ async def test_runs_are_looked_at_and_cancelled(door: Door) -> None:
 
 
 async def test_an_app_sends_through_the_client_of_the_environment(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PENSTOCK_URL", door.url)
-    monkeypatch.setenv("PENSTOCK_EVENT_KEY", "from-env")
+    monkeypatch.setenv("MILLSTREAM_URL", door.url)
+    monkeypatch.setenv("MILLSTREAM_EVENT_KEY", "from-env")
     door.answers = [(200, {"ids": ["A"]})]
     app = App("shop")
     assert await app.send(Event("a")) == ["A"]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock import App, Context, EventTrigger, Exponential, FunctionError, Linear, SyncContext, Table, current
-from penstock.model.durations import instant_ms, to_ms
-from penstock.model.function import DEFAULT_BACKOFF, CronTrigger
+from millstream import App, Context, EventTrigger, Exponential, FunctionError, Linear, SyncContext, Table, current
+from millstream.model.durations import instant_ms, to_ms
+from millstream.model.function import DEFAULT_BACKOFF, CronTrigger
 
 
 async def handler(ctx: Context) -> str:
@@ -139,8 +139,16 @@ def test_declaring_functions_imports_no_server_and_no_http() -> None:
     import subprocess
     import sys
 
-    heavy = "{'aiohttp', 'confluent_kafka', 'rocksdict', 'fastavro', 'penstock.core', 'penstock.log', 'penstock.state'}"
-    code = f"import sys, penstock; print(sorted({heavy} & set(sys.modules)))"
+    heavy = {
+        "aiohttp",
+        "confluent_kafka",
+        "rocksdict",
+        "fastavro",
+        "millstream.core",
+        "millstream.log",
+        "millstream.state",
+    }
+    code = f"import sys, millstream; print(sorted({heavy} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
     assert told.stdout.strip() == "[]"
 

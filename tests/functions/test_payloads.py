@@ -9,11 +9,11 @@ from typing import NamedTuple, TypedDict
 import msgspec
 import pytest
 
-from penstock import Event, NonRetriableError, UnserialisableResult, event_record
-from penstock.errors import BadRequest, LimitExceeded
-from penstock.sdk.outgoing import envelope_of
-from penstock.sdk.payloads import encode, read, reader_of, result_reader
-from penstock.wire.events_topic import Written, read_event
+from millstream import Event, NonRetriableError, UnserialisableResult, event_record
+from millstream.errors import BadRequest, LimitExceeded
+from millstream.sdk.outgoing import envelope_of
+from millstream.sdk.payloads import encode, read, reader_of, result_reader
+from millstream.wire.events_topic import Written, read_event
 
 
 @dataclass

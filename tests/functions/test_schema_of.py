@@ -16,11 +16,11 @@ import fastavro
 import msgspec
 import pytest
 
-from penstock.cli.schema_types import python_of
-from penstock.errors import FunctionError
-from penstock.sdk.schema_of import schema_of
-from penstock.wire.avro import compile_check
-from penstock.wire.schemas import EventSchemas, schemas_root
+from millstream.cli.schema_types import python_of
+from millstream.errors import FunctionError
+from millstream.sdk.schema_of import schema_of
+from millstream.wire.avro import compile_check
+from millstream.wire.schemas import EventSchemas, schemas_root
 
 
 class Colour(enum.Enum):

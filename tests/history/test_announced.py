@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from penstock import App, Context
-from penstock.history.index import Index
-from penstock.history.queries import EventSeen, Page, Queries
-from penstock.model.announcement import announcement_id
+from millstream import App, Context
+from millstream.history.index import Index
+from millstream.history.queries import EventSeen, Page, Queries
+from millstream.model.announcement import announcement_id
 from tests.history.world import World, open_world, shop
 
 FINISHED, FAILED, CANCELLED = (f"inngest/function.{end}" for end in ("finished", "failed", "cancelled"))

@@ -12,21 +12,21 @@ from typing import Any
 import msgspec
 import pytest
 
-import penstock.history
-from penstock.history.fold import Changes
-from penstock.history.index import Folded, Index, prepare
-from penstock.history.process import Options, command, only_writer
-from penstock.history.queries import Page, Queries, RunFilter
-from penstock.history.service import Follows, History
-from penstock.log.embedded import EmbeddedLog
-from penstock.log.memory import MemoryLog
-from penstock.log.port import Log, Produced, TopicSpec
-from penstock.model import facts as f
-from penstock.model.event import Envelope
-from penstock.model.ids import run_id, ulid
-from penstock.model.journal import JournalRecord
-from penstock.wire.journal import encode_record
-from penstock.wire.messages import encode_envelope
+import millstream.history
+from millstream.history.fold import Changes
+from millstream.history.index import Folded, Index, prepare
+from millstream.history.process import Options, command, only_writer
+from millstream.history.queries import Page, Queries, RunFilter
+from millstream.history.service import Follows, History
+from millstream.log.embedded import EmbeddedLog
+from millstream.log.memory import MemoryLog
+from millstream.log.port import Log, Produced, TopicSpec
+from millstream.model import facts as f
+from millstream.model.event import Envelope
+from millstream.model.ids import run_id, ulid
+from millstream.model.journal import JournalRecord
+from millstream.wire.journal import encode_record
+from millstream.wire.messages import encode_envelope
 
 AT = 1_795_356_850_000
 OWNER = b"owner-01"
@@ -200,7 +200,7 @@ async def test_the_child_process_shows_what_is_durable_and_ends_with_its_parent(
     index = tmp_path / "i.db"
     prepare(index)
     line = command(Options(log_dir=tmp_path / "log", index=index, follows=FOLLOWS))
-    source = str(Path(penstock.history.__file__).parents[2])
+    source = str(Path(millstream.history.__file__).parents[2])
     child = subprocess.Popen(line, stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source})  # noqa: ASYNC220
     try:
         await _write(log, "g.journal", [encode_record(record) for record in _records(_life(1))])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.history import trail
-from penstock.history.index import Index
-from penstock.history.queries import Page, RunInFull
+from millstream.history import trail
+from millstream.history.index import Index
+from millstream.history.queries import Page, RunInFull
 from tests.history.world import AT_ONCE, World, open_world
 
 BACKENDS = pytest.mark.parametrize("backend", ["memory", "embedded"])

@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from penstock import App, Context
-from penstock.history.index import Index
-from penstock.history.queries import Queries, RunInFull
-from penstock.history.service import Follows, History
-from penstock.lane.settings import LaneSettings
-from penstock.log.embedded import EmbeddedLog
-from penstock.log.memory import MemoryLog
-from penstock.log.port import Log, Produced
-from penstock.model.commands import CancelRun
-from penstock.model.event import Envelope
-from penstock.model.ids import lane_of, ulid
-from penstock.state.memory import MemoryStore
-from penstock.wire.messages import encode_envelope
-from penstock.worker import OsSurroundings, Worker, WorkerParts
+from millstream import App, Context
+from millstream.history.index import Index
+from millstream.history.queries import Queries, RunInFull
+from millstream.history.service import Follows, History
+from millstream.lane.settings import LaneSettings
+from millstream.log.embedded import EmbeddedLog
+from millstream.log.memory import MemoryLog
+from millstream.log.port import Log, Produced
+from millstream.model.commands import CancelRun
+from millstream.model.event import Envelope
+from millstream.model.ids import lane_of, ulid
+from millstream.state.memory import MemoryStore
+from millstream.wire.messages import encode_envelope
+from millstream.worker import OsSurroundings, Worker, WorkerParts
 
 GROUP = "shop"
 LANES = 2

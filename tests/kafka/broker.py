@@ -119,7 +119,7 @@ def begin_run() -> None:
     """Called by the root conftest before test processes start: what they share is named in the environment."""
     if "TEST_RUN_FOLDER" in os.environ:
         return
-    folder = tempfile.mkdtemp(prefix="penstock-tests-")
+    folder = tempfile.mkdtemp(prefix="millstream-tests-")
     os.environ["TEST_RUN_FOLDER"], os.environ["TEST_RUN_PID"] = folder, str(os.getpid())
     atexit.register(_end_run, Path(folder), os.getpid())
 

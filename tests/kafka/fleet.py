@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock.log.kafka import KafkaLog
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.model.facts import Fact, RunCancelled, RunCompleted, RunFailed, RunStarted, StepCompleted
-from penstock.model.messages import group_topic
-from penstock.wire.journal import Validity, decode_record
+from millstream.log.kafka import KafkaLog
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed, RunStarted, StepCompleted
+from millstream.model.messages import group_topic
+from millstream.wire.journal import Validity, decode_record
 from tests.kafka.broker import Broker, fresh
 
 ROOT = Path(__file__).parents[2]
@@ -75,17 +75,17 @@ class Fleet:
         self.notes.touch()
         self.processes: list[Process] = []
         self.api: Process | None = None
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")} | {
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")} | {
             "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
-            "PENSTOCK_BROKERS": self.brokers,
-            "PENSTOCK_GROUP": self.group,
-            "PENSTOCK_EVENTS_TOPIC": f"{self.group}-events",
-            "PENSTOCK_REPLICATION_FACTOR": "1",
-            "PENSTOCK_MIN_INSYNC": "1",
-            "PENSTOCK_SESSION_TIMEOUT": f"{SESSION_S}s",
+            "MILLSTREAM_BROKERS": self.brokers,
+            "MILLSTREAM_GROUP": self.group,
+            "MILLSTREAM_EVENTS_TOPIC": f"{self.group}-events",
+            "MILLSTREAM_REPLICATION_FACTOR": "1",
+            "MILLSTREAM_MIN_INSYNC": "1",
+            "MILLSTREAM_SESSION_TIMEOUT": f"{SESSION_S}s",
             "FLEET_NOTES": str(self.notes),
         }
-        line = [*_penstock("topics", "apply", "--yes"), "--lanes", str(lanes)]
+        line = [*_millstream("topics", "apply", "--yes"), "--lanes", str(lanes)]
         made = subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
 
@@ -94,7 +94,7 @@ class Fleet:
     ) -> Process:
         """Start a worker, and wait until its lanes are live."""
         port = _free_port()
-        line = [*_penstock("worker", target), "--name", name, "--probes-port", str(port)]
+        line = [*_millstream("worker", target), "--name", name, "--probes-port", str(port)]
         line += ["--data", str(self.folder / name), *flags]
         started = self._start(name, line, {"FLEET_WORKER": name, **environ}, port)
         if wait:
@@ -104,14 +104,14 @@ class Fleet:
     def door(self, *flags: str) -> Process:
         """Start the api."""
         port = _free_port()
-        self.api = self._start("api", [*_penstock("api"), "--port", str(port), *flags], {}, port)
+        self.api = self._start("api", [*_millstream("api"), "--port", str(port), *flags], {}, port)
         until("the api", self.api.ready)
         return self.api
 
     def history(self, name: str = "history", *flags: str) -> Process:
         """Start a history on an index of its name."""
         port = _free_port()
-        line = [*_penstock("history"), "--port", str(port), "--data", str(self.folder / name), *flags]
+        line = [*_millstream("history"), "--port", str(port), "--data", str(self.folder / name), *flags]
         started = self._start(name, line, {}, port)
         until(name, started.ready)
         return started
@@ -222,8 +222,8 @@ def stop(process: Process) -> None:
     process.signal(signal.SIGTERM)
 
 
-def _penstock(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "penstock", *arguments]
+def _millstream(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "millstream", *arguments]
 
 
 def _free_port() -> int:

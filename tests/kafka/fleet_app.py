@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from penstock import App, Context, SyncContext
+from millstream import App, Context, SyncContext
 
 app = App("fleet")
 NOTES = Path(os.environ.get("FLEET_NOTES", "/dev/null"))

@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from penstock.log.kafka import KafkaLog, KafkaOptions
-from penstock.log.kafka_admin import Admin
-from penstock.log.kafka_group import KafkaMembership
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.kafka_topics import HEARTBEAT, SESSION
-from penstock.log.port import Produced, Reader, Record, TopicKind, TopicSpec
+from millstream.log.kafka import KafkaLog, KafkaOptions
+from millstream.log.kafka_admin import Admin
+from millstream.log.kafka_group import KafkaMembership
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka_topics import HEARTBEAT, SESSION
+from millstream.log.port import Produced, Reader, Record, TopicKind, TopicSpec
 from tests.kafka.broker import Broker, fresh
 
 SOON_S = 30.0

@@ -1,4 +1,4 @@
-"""The access that `penstock topics plan --acls` lists is enough for each role, and each line of it is needed.
+"""The access that `millstream topics plan --acls` lists is enough for each role, and each line of it is needed.
 
 What a role does to a topic, a group or its transactions is done here through the log that it uses, as a user who may do
 just that; then one access is taken away, and the error names the resource.
@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, Producer
 
-from penstock.errors import PenstockError
-from penstock.log.group_topics import GroupShape
-from penstock.log.kafka import KafkaLog
-from penstock.log.kafka_acls import GROUP, TOPIC, TRANSACTIONS, Access, accesses
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.port import Produced
+from millstream.errors import MillstreamError
+from millstream.log.group_topics import GroupShape
+from millstream.log.kafka import KafkaLog
+from millstream.log.kafka_acls import GROUP, TOPIC, TRANSACTIONS, Access, accesses
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.port import Produced
 from tests.kafka.broker import Broker, own_broker
 from tests.kafka.logs import Member, opened, until
 from tests.kafka.secured import grant, revoke, secured
@@ -115,9 +115,9 @@ async def test_a_role_can_do_its_work_with_what_is_listed_and_not_with_less(brok
                     await write(log, access, shape)  # Something to read, and to trim.
             await asyncio.to_thread(revoke, admin, access, operation)
             await asyncio.sleep(0.5)
-            with pytest.raises((PenstockError, TimeoutError)) as refused:
+            with pytest.raises((MillstreamError, TimeoutError)) as refused:
                 await attempt(user, doing, access, shape)
-            assert isinstance(refused.value, PenstockError), f"{operation} on {access.name}: silence"
+            assert isinstance(refused.value, MillstreamError), f"{operation} on {access.name}: silence"
             assert access.name.rstrip("-") in str(refused.value), f"{operation} on {access.name}: {refused.value}"
             await asyncio.to_thread(grant, admin, [access])
             await asyncio.sleep(0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from penstock.model.facts import RunStarted
+from millstream.model.facts import RunStarted
 from tests.kafka.broker import Broker, kafka
 from tests.kafka.fleet import Fleet, stop, until
 

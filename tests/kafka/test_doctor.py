@@ -1,4 +1,4 @@
-"""`penstock doctor`: silent when all is well, one line with what to do for each problem."""
+"""`millstream doctor`: silent when all is well, one line with what to do for each problem."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from penstock.cli import doctor
-from penstock.log.group_topics import GroupShape
-from penstock.log.kafka_acls import TOPIC, accesses
-from penstock.log.kafka_health import CLOCK_OFF_MS_MAX, clock_off_ms, clock_problem, health
-from penstock.log.kafka_settings import KafkaSettings
-from tests.cli.program import Ended, penstock
+from millstream.cli import doctor
+from millstream.log.group_topics import GroupShape
+from millstream.log.kafka_acls import TOPIC, accesses
+from millstream.log.kafka_health import CLOCK_OFF_MS_MAX, clock_off_ms, clock_problem, health
+from millstream.log.kafka_settings import KafkaSettings
+from tests.cli.program import Ended, millstream
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.secured import grant, revoke, secured
 from tests.kafka.test_topics import alter, made, settings_of, shape_of
 
 
 def examined(kafka: Broker, group: str, cwd: Path, *more: str) -> Ended:
-    return penstock(
+    return millstream(
         "doctor", "--brokers", kafka.bootstrap, "--group", group, "--events-topic", f"{group}-events", "--lanes", "2",
         "--replication-factor", "1", "--min-insync", "1", *more, cwd=cwd,
     )  # fmt: skip
@@ -37,7 +37,7 @@ def test_it_names_what_is_missing_and_what_is_unsafe(kafka: Broker, tmp_path: Pa
     group = fresh("sick")
     missing = examined(kafka, group, tmp_path)
     assert missing.code == 6
-    assert f"topic '{group}.journal' is not there. Run: penstock topics apply" in missing.out
+    assert f"topic '{group}.journal' is not there. Run: millstream topics apply" in missing.out
     made(kafka, shape_of(group=group))
     alter(kafka, f"{group}.journal", retention_ms="5000")
     (problem,) = examined(kafka, group, tmp_path).out.splitlines()
@@ -52,7 +52,7 @@ def test_too_few_brokers_for_the_copies(kafka: Broker) -> None:
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    found = penstock("doctor", "--brokers", "127.0.0.1:1", cwd=tmp_path)
+    found = millstream("doctor", "--brokers", "127.0.0.1:1", cwd=tmp_path)
     assert found.code == 6
     assert "no answer from Kafka at 127.0.0.1:1" in found.out
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from penstock.model.facts import DispatchLost, RunStarted
+from millstream.model.facts import DispatchLost, RunStarted
 from tests.kafka.broker import Broker, kafka
 from tests.kafka.fleet import SESSION_S, Fleet, ask, stop, until
 

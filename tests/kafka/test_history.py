@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from penstock.history import service
-from penstock.history.index import Index
-from penstock.history.queries import Page, Queries
-from penstock.history.service import Follows, History
-from penstock.log.kafka import KafkaLog, KafkaOptions
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.port import Produced, TopicSpec
-from penstock.model.event import Envelope
-from penstock.model.ids import ulid
-from penstock.wire.messages import encode_envelope
+from millstream.history import service
+from millstream.history.index import Index
+from millstream.history.queries import Page, Queries
+from millstream.history.service import Follows, History
+from millstream.log.kafka import KafkaLog, KafkaOptions
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.port import Produced, TopicSpec
+from millstream.model.event import Envelope
+from millstream.model.ids import ulid
+from millstream.wire.messages import encode_envelope
 from tests.history.test_rebuild import shows_open_runs_whose_start_is_gone
 from tests.history.world import World, living, shop
 from tests.kafka.broker import Broker, fresh, kafka
@@ -61,7 +61,7 @@ def _run_of(url: str, event: str, *statuses: str) -> dict[str, Any]:
 
 def _delete(url: str) -> tuple[int, str]:
     with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=30) as answer:
-        return answer.status, str(answer.headers["X-Penstock-Position"])
+        return answer.status, str(answer.headers["X-Millstream-Position"])
 
 
 def test_an_api_and_a_history_show_what_the_workers_did(fleet: Fleet) -> None:
@@ -97,15 +97,15 @@ def test_the_command_line_reads_a_group_through_its_history(fleet: Fleet) -> Non
     fleet.worker("a")
     run = _run_of(history.url, fleet.send("fleet/quick", n=1), *ENDED)["run_id"]
 
-    def penstock(*words: str) -> list[dict[str, Any]]:
-        line = [sys.executable, "-m", "penstock", *words, "--url", history.url]
+    def millstream(*words: str) -> list[dict[str, Any]]:
+        line = [sys.executable, "-m", "millstream", *words, "--url", history.url]
         ran = subprocess.run(line, env=fleet.env, capture_output=True, text=True, timeout=60, check=False)
         assert ran.returncode == 0, ran.stderr
         return [json.loads(row) for row in ran.stdout.splitlines()]
 
-    assert run in [row["run_id"] for row in penstock("runs", "list")]
-    assert penstock("runs", "get", run)[0]["status"] == "Completed"
-    assert penstock("runs", "watch", run)[-1]["status"] == "Completed"
+    assert run in [row["run_id"] for row in millstream("runs", "list")]
+    assert millstream("runs", "get", run)[0]["status"] == "Completed"
+    assert millstream("runs", "watch", run)[-1]["status"] == "Completed"
 
 
 def test_a_killed_history_goes_on_where_it_was_and_a_lost_index_is_rebuilt(fleet: Fleet) -> None:

@@ -1,20 +1,20 @@
-"""`penstock lanes list | inspect | verify` on a group's topics."""
+"""`millstream lanes list | inspect | verify` on a group's topics."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from penstock import App, Context
-from penstock.log.group_topics import GroupShape, topics_of
-from penstock.log.kafka import KafkaLog, KafkaOptions
-from penstock.log.port import Produced
-from penstock.model.event import Envelope
-from penstock.model.ids import lane_of_source, ulid
-from penstock.state.memory import MemoryStore
-from penstock.wire.messages import encode_envelope
-from penstock.worker import Worker, WorkerParts
-from tests.cli.program import penstock
+from millstream import App, Context
+from millstream.log.group_topics import GroupShape, topics_of
+from millstream.log.kafka import KafkaLog, KafkaOptions
+from millstream.log.port import Produced
+from millstream.model.event import Envelope
+from millstream.model.ids import lane_of_source, ulid
+from millstream.state.memory import MemoryStore
+from millstream.wire.messages import encode_envelope
+from millstream.worker import Worker, WorkerParts
+from tests.cli.program import millstream
 from tests.kafka.broker import Broker, fresh
 from tests.kafka.logs import settings_for, until
 
@@ -54,7 +54,7 @@ async def test_a_group_on_kafka_is_looked_into_from_outside(kafka: Broker, tmp_p
         await until(lambda: sorted(done) == list(range(LANES)))
         await asyncio.sleep(2.5)  # Positions are committed once a second.
         call = ("--brokers", kafka.bootstrap, "--group", group)
-        rows = (await asyncio.to_thread(penstock, "lanes", "list", *call, cwd=tmp_path)).rows
+        rows = (await asyncio.to_thread(millstream, "lanes", "list", *call, cwd=tmp_path)).rows
         assert [(row["lane"], row["owner"]) for row in rows] == [(0, "wanda"), (1, "wanda")]
         for row in rows:
             assert row["since"] > "2026"
@@ -62,11 +62,11 @@ async def test_a_group_on_kafka_is_looked_into_from_outside(kafka: Broker, tmp_p
             source = next(p for p in range(LANES) if lane_of_source(shape.events_topic, p, LANES) == row["lane"])
             assert row["lags"][f"{shape.events_topic}/{source}"] == 0
             assert row["lag"] == 0
-        seen = (await asyncio.to_thread(penstock, "lanes", "inspect", *call, cwd=tmp_path)).rows
+        seen = (await asyncio.to_thread(millstream, "lanes", "inspect", *call, cwd=tmp_path)).rows
         assert [(row["fences"], row["worker"], row["open_runs"]) for row in seen] == [(1, "wanda", 0)] * LANES
-        verified = await asyncio.to_thread(penstock, "lanes", "verify", *call, cwd=tmp_path)
+        verified = await asyncio.to_thread(millstream, "lanes", "verify", *call, cwd=tmp_path)
         assert (verified.code, "no problems" in verified.err) == (0, True)
-        nobody = await asyncio.to_thread(penstock, "lanes", "list", *call[:-1], fresh("none"), cwd=tmp_path)
+        nobody = await asyncio.to_thread(millstream, "lanes", "list", *call[:-1], fresh("none"), cwd=tmp_path)
         assert (nobody.code, "it has no journal" in nobody.err) == (2, True)
     finally:
         await worker.stop(5)

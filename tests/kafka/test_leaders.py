@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from penstock.errors import LogUnavailable
-from penstock.log.kafka import KafkaLog
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.port import Produced, TopicSpec
+from millstream.errors import LogUnavailable
+from millstream.log.kafka import KafkaLog
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.port import Produced, TopicSpec
 from tests.kafka.broker import own_broker
 
 PARTITIONS = 6

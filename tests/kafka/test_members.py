@@ -13,8 +13,8 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
-from penstock.errors import LogUnavailable
-from penstock.log.port import Produced, TransactionRefused
+from millstream.errors import LogUnavailable
+from millstream.log.port import Produced, TransactionRefused
 from tests.kafka.broker import Broker
 from tests.kafka.logs import SOON_S, Member, group_topics, opened, read_upto, settings_for, until, values
 
@@ -159,8 +159,8 @@ import asyncio, sys
 sys.path[:0] = {paths!r}
 from tests.kafka.broker import Broker
 from tests.kafka.logs import Member, opened, settings_for
-from penstock.errors import LogUnavailable
-from penstock.log.port import Produced
+from millstream.errors import LogUnavailable
+from millstream.log.port import Produced
 
 async def main():
     async with opened(settings_for(Broker({bootstrap!r}), {protocol!r}, 2_000), "zombie") as log:

@@ -13,16 +13,16 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from penstock import App, Context, Topic
-from penstock.boundary import Boundary
-from penstock.dev import DevServer, DevSettings
-from penstock.errors import Corruption
-from penstock.lane.foreign import RegistrySchemas
-from penstock.log.port import Produced, TopicSpec
-from penstock.log.registry import RegistrySettings, SchemaRegistry
-from penstock.wire.formats.framing import SchemaRef
-from penstock.wire.formats.known import BY_NAME, KnownSchemas
-from tests.cli.program import penstock
+from millstream import App, Context, Topic
+from millstream.boundary import Boundary
+from millstream.dev import DevServer, DevSettings
+from millstream.errors import Corruption
+from millstream.lane.foreign import RegistrySchemas
+from millstream.log.port import Produced, TopicSpec
+from millstream.log.registry import RegistrySettings, SchemaRegistry
+from millstream.wire.formats.framing import SchemaRef
+from millstream.wire.formats.known import BY_NAME, KnownSchemas
+from tests.cli.program import millstream
 from tests.kafka.broker import fresh, schema_registry
 
 __all__ = ["schema_registry"]
@@ -70,16 +70,16 @@ def test_only_compatible_schemas_are_pushed(schema_registry: str, tmp_path: Path
     event = f"order/{fresh('placed')}"
     where = ("--schemas", str(tmp_path), "--registry", schema_registry)
     schema_files(tmp_path, event, {"name": "order", "type": "long"})
-    assert penstock("schemas", "push", *where).rows[0]["version"] is None  # Without --yes.
-    assert penstock("schemas", "push", *where, "--yes").rows[0]["version"] == 1
-    assert penstock("schemas", "push", *where, "--yes").rows == []  # The same again is nothing new.
+    assert millstream("schemas", "push", *where).rows[0]["version"] is None  # Without --yes.
+    assert millstream("schemas", "push", *where, "--yes").rows[0]["version"] == 1
+    assert millstream("schemas", "push", *where, "--yes").rows == []  # The same again is nothing new.
     schema_files(tmp_path, event, {"name": "order", "type": "long"}, {"name": "by", "type": "string", "default": ""})
-    assert penstock("schemas", "check", *where).code == 0
-    assert penstock("schemas", "push", *where, "--yes").rows[0]["version"] == 2
+    assert millstream("schemas", "check", *where).code == 0
+    assert millstream("schemas", "push", *where, "--yes").rows[0]["version"] == 2
     schema_files(tmp_path, event, {"name": "order", "type": "string"})
-    refused = penstock("schemas", "push", *where, "--yes")
+    refused = millstream("schemas", "push", *where, "--yes")
     assert refused.code == 6 and "order" in refused.err
-    assert penstock("schemas", "list", *where).rows[0]["in_registry"] == "differs"
+    assert millstream("schemas", "list", *where).rows[0]["in_registry"] == "differs"
 
 
 async def test_the_door_checks_events_by_the_registry_s_schemas(schema_registry: str, tmp_path: Path) -> None:

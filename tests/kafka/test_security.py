@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from penstock.errors import BrokersUnreachable, ConfigError, PenstockError
-from penstock.log.kafka import KafkaLog
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.port import Produced, TopicKind, TopicSpec
+from millstream.errors import BrokersUnreachable, ConfigError, MillstreamError
+from millstream.log.kafka import KafkaLog
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.port import Produced, TopicKind, TopicSpec
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.logs import Member, opened, until
 from tests.kafka.secured import secured
@@ -30,10 +30,10 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield request.param, broker
 
 
-async def refused(settings: KafkaSettings) -> PenstockError:
+async def refused(settings: KafkaSettings) -> MillstreamError:
     """What opening the log says."""
     began_s = time.monotonic()
-    with pytest.raises(PenstockError) as raised:
+    with pytest.raises(MillstreamError) as raised:
         await KafkaLog.open(settings)
     assert time.monotonic() - began_s < SOON_S
     return raised.value

@@ -1,4 +1,4 @@
-"""`penstock topics plan | apply` on a real broker: made once, mended, never shrunk; and what a worker refuses."""
+"""`millstream topics plan | apply` on a real broker: made once, mended, never shrunk; and what a worker refuses."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
-from penstock.errors import BrokersUnreachable, OperatorError
-from penstock.log.group_topics import GroupShape, topics_of
-from penstock.log.kafka_admin import Admin
-from penstock.log.kafka_settings import KafkaSettings
-from penstock.log.kafka_topics import (
+from millstream.errors import BrokersUnreachable, OperatorError
+from millstream.log.group_topics import GroupShape, topics_of
+from millstream.log.kafka_admin import Admin
+from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka_topics import (
     CHANGE,
     CREATE,
     LEAVE,
@@ -22,10 +22,10 @@ from penstock.log.kafka_topics import (
     refuse_unsafe,
     refuse_unsafe_topics,
 )
-from penstock.log.memory import MemoryLog
-from penstock.state.memory import MemoryStore
-from penstock.worker import Worker, WorkerParts
-from tests.cli.program import penstock
+from millstream.log.memory import MemoryLog
+from millstream.state.memory import MemoryStore
+from millstream.worker import Worker, WorkerParts
+from tests.cli.program import millstream
 from tests.kafka.broker import Broker, fresh, own_broker
 
 
@@ -74,7 +74,7 @@ def test_what_is_missing_is_made_and_then_nothing_differs(kafka: Broker) -> None
 
 
 def test_a_worker_refuses_topics_that_are_not_there(kafka: Broker) -> None:
-    with pytest.raises(OperatorError, match=r"journal' is not there.*penstock topics apply"):
+    with pytest.raises(OperatorError, match=r"journal' is not there.*millstream topics apply"):
         refuse_unsafe(settings_of(kafka), shape_of())
 
 
@@ -100,7 +100,7 @@ def test_a_worker_refuses_an_unsafe_topic_and_names_the_setting(
     (problem,) = check(settings_of(kafka), shape)
     assert f"topic '{shape.group}.{which}'" in problem
     assert expected in problem
-    assert "penstock topics apply --yes" in problem
+    assert "millstream topics apply --yes" in problem
     (step,) = plan(admin, shape)
     assert step.action == CHANGE
     assert [outcome for _, outcome in apply(admin, shape, [step])] == ["done"]
@@ -170,25 +170,25 @@ def test_the_commands(kafka: Broker, tmp_path: Path) -> None:
     group = fresh("cli")
     options = ("--brokers", kafka.bootstrap, "--group", group, "--events-topic", f"{group}-events", "--lanes", "2",
                "--replication-factor", "1", "--min-insync", "1")  # fmt: skip
-    planned = penstock("topics", "plan", *options, cwd=tmp_path)
+    planned = millstream("topics", "plan", *options, cwd=tmp_path)
     assert (planned.code, {row["action"] for row in planned.rows}) == (0, {CREATE, CHANGE})
-    assert penstock("topics", "apply", "--dry-run", *options, cwd=tmp_path).rows == planned.rows
-    applied = penstock("topics", "apply", *options, cwd=tmp_path)
+    assert millstream("topics", "apply", "--dry-run", *options, cwd=tmp_path).rows == planned.rows
+    applied = millstream("topics", "apply", *options, cwd=tmp_path)
     assert applied.code == 0
     assert all(row["outcome"] == "done" for row in applied.rows)
-    again = penstock("topics", "apply", "--yes", *options, cwd=tmp_path)
+    again = millstream("topics", "apply", "--yes", *options, cwd=tmp_path)
     assert (again.code, [row["about"] for row in again.rows]) == (0, ["group", "group"])
-    nothing = penstock("topics", "apply", *options, cwd=tmp_path)
+    nothing = millstream("topics", "apply", *options, cwd=tmp_path)
     assert (nothing.code, nothing.out) == (0, "")
     alter(kafka, f"{group}.journal", retention_ms="1000")
-    unsafe = penstock("topics", "plan", *options, cwd=tmp_path)
+    unsafe = millstream("topics", "plan", *options, cwd=tmp_path)
     assert unsafe.code == 0  # It can be mended.
-    held = penstock("topics", "apply", *options, cwd=tmp_path)
+    held = millstream("topics", "apply", *options, cwd=tmp_path)
     assert held.code == 6
     assert "retention.ms is 1000, expected -1" in held.err
-    assert penstock("topics", "apply", "--yes", *options, cwd=tmp_path).code == 0
-    assert penstock("topics", "plan", *options[:-8], "--lanes", "4", cwd=tmp_path).code == 6
-    assert penstock("topics", "plan", "--brokers", "127.0.0.1:1", cwd=tmp_path).code == 3
+    assert millstream("topics", "apply", "--yes", *options, cwd=tmp_path).code == 0
+    assert millstream("topics", "plan", *options[:-8], "--lanes", "4", cwd=tmp_path).code == 6
+    assert millstream("topics", "plan", "--brokers", "127.0.0.1:1", cwd=tmp_path).code == 3
 
 
 async def test_a_worker_that_refuses_has_started_nothing(kafka: Broker) -> None:

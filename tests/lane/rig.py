@@ -8,30 +8,30 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from penstock.core.tables import Tables
-from penstock.lane.foreign import FileSchemas
-from penstock.lane.journal import Journal
-from penstock.lane.lane import Lane
-from penstock.lane.parts import LaneParts, Source
-from penstock.lane.restore import restore
-from penstock.lane.settings import LaneSettings
-from penstock.log.faults import ACKNOWLEDGED, Verdict
-from penstock.log.group_topics import topics_of
-from penstock.log.memory import MemoryCluster, MemoryLog
-from penstock.log.port import Membership, Produced, Record
-from penstock.model.commands import Command, HandOut, ParkDispatch
-from penstock.model.effects import Execute
-from penstock.model.event import Envelope
-from penstock.model.facts import Fact
-from penstock.model.function import AppSpec
-from penstock.model.journal import JournalRecord
-from penstock.model.place import Place
-from penstock.state.dump import dump
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.telemetry import Telemetry
-from penstock.wire.journal import Validity, decode_record
-from penstock.wire.messages import encode_app, encode_envelope
-from penstock.worker import WorkerParts
+from millstream.core.tables import Tables
+from millstream.lane.foreign import FileSchemas
+from millstream.lane.journal import Journal
+from millstream.lane.lane import Lane
+from millstream.lane.parts import LaneParts, Source
+from millstream.lane.restore import restore
+from millstream.lane.settings import LaneSettings
+from millstream.log.faults import ACKNOWLEDGED, Verdict
+from millstream.log.group_topics import topics_of
+from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.port import Membership, Produced, Record
+from millstream.model.commands import Command, HandOut, ParkDispatch
+from millstream.model.effects import Execute
+from millstream.model.event import Envelope
+from millstream.model.facts import Fact
+from millstream.model.function import AppSpec
+from millstream.model.journal import JournalRecord
+from millstream.model.place import Place
+from millstream.state.dump import dump
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.telemetry import Telemetry
+from millstream.wire.journal import Validity, decode_record
+from millstream.wire.messages import encode_app, encode_envelope
+from millstream.worker import WorkerParts
 from tests.core.values import PLACE, START_MS
 
 JOURNAL = f"{PLACE.group}.journal"

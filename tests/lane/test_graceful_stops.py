@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from penstock import App, Context
-from penstock.log.memory import MemoryLog
-from penstock.log.port import Produced
-from penstock.model import limits
-from penstock.model.event import Envelope
-from penstock.model.facts import DispatchLost, Fact, RunCompleted, RunFailed
-from penstock.model.ids import ulid
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.wire.messages import encode_envelope
-from penstock.worker import Worker, WorkerParts
+from millstream import App, Context
+from millstream.log.memory import MemoryLog
+from millstream.log.port import Produced
+from millstream.model import limits
+from millstream.model.event import Envelope
+from millstream.model.facts import DispatchLost, Fact, RunCompleted, RunFailed
+from millstream.model.ids import ulid
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.wire.messages import encode_envelope
+from millstream.worker import Worker, WorkerParts
 
 NOW_MS = 1_795_323_198_051
 

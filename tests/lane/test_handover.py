@@ -8,24 +8,24 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from penstock import App, Context, current
-from penstock.execute.local import LocalExecutor
-from penstock.execute.port import Executor, RunSource
-from penstock.lane.elsewhere import Elsewhere
-from penstock.lane.lane import Lane
-from penstock.lane.settings import LaneSettings
-from penstock.log.faults import REFUSED, Verdict
-from penstock.log.memory import MemoryCluster, MemoryLog
-from penstock.log.port import Produced
-from penstock.model.commands import CleanUp, StillRunning
-from penstock.model.event import Envelope
-from penstock.model.facts import DispatchLost, DispatchParked, Fact, HolderGone, LaneReleased, RunCompleted
-from penstock.model.ids import ulid
-from penstock.state.memory import MemoryStore
-from penstock.state.store import Store
-from penstock.telemetry import Telemetry
-from penstock.wire.messages import encode_envelope
-from penstock.worker import REVOKE_S, Worker, WorkerParts
+from millstream import App, Context, current
+from millstream.execute.local import LocalExecutor
+from millstream.execute.port import Executor, RunSource
+from millstream.lane.elsewhere import Elsewhere
+from millstream.lane.lane import Lane
+from millstream.lane.settings import LaneSettings
+from millstream.log.faults import REFUSED, Verdict
+from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.port import Produced
+from millstream.model.commands import CleanUp, StillRunning
+from millstream.model.event import Envelope
+from millstream.model.facts import DispatchLost, DispatchParked, Fact, HolderGone, LaneReleased, RunCompleted
+from millstream.model.ids import ulid
+from millstream.state.memory import MemoryStore
+from millstream.state.store import Store
+from millstream.telemetry import Telemetry
+from millstream.wire.messages import encode_envelope
+from millstream.worker import REVOKE_S, Worker, WorkerParts
 from tests.lane.rig import Here, Script, until
 
 GROUP = "shop"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import LogUnavailable
-from penstock.lane import journal as module
-from penstock.lane.journal import Fenced, Journal, Refused, Void
-from penstock.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
-from penstock.log.port import Produced
-from penstock.model.facts import CommandRefused, LaneFenced
-from penstock.model.journal import JournalRecord
-from penstock.wire.journal import encode_record
+from millstream.errors import LogUnavailable
+from millstream.lane import journal as module
+from millstream.lane.journal import Fenced, Journal, Refused, Void
+from millstream.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.port import Produced
+from millstream.model.facts import CommandRefused, LaneFenced
+from millstream.model.journal import JournalRecord
+from millstream.wire.journal import encode_record
 from tests.core.values import START_MS
 from tests.lane.rig import JOURNAL, Rig
 

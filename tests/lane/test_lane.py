@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.core import fold as folding
-from penstock.core.tables import Tables
-from penstock.errors import InternalError
-from penstock.lane.settings import LaneSettings
-from penstock.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
-from penstock.log.port import Produced
-from penstock.model.commands import AcceptEvent, CancelRun
-from penstock.model.effects import Effect
-from penstock.model.facts import (
+from millstream.core import fold as folding
+from millstream.core.tables import Tables
+from millstream.errors import InternalError
+from millstream.lane.settings import LaneSettings
+from millstream.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.port import Produced
+from millstream.model.commands import AcceptEvent, CancelRun
+from millstream.model.effects import Effect
+from millstream.model.facts import (
     CatalogueSeen,
     DispatchLost,
     LaneFenced,
@@ -27,12 +27,12 @@ from penstock.model.facts import (
     SourceOpened,
     StepCompleted,
 )
-from penstock.model.ids import encode_ulid
-from penstock.model.messages import InboxRecord
-from penstock.model.operations import BodyDone
-from penstock.state.dump import dump
-from penstock.wire.journal import decode_record
-from penstock.wire.messages import decode_reply, encode_inbox
+from millstream.model.ids import encode_ulid
+from millstream.model.messages import InboxRecord
+from millstream.model.operations import BodyDone
+from millstream.state.dump import dump
+from millstream.wire.journal import decode_record
+from millstream.wire.messages import decode_reply, encode_inbox
 from tests.core.values import START_MS, app, done, event, function, report, sleep
 from tests.lane.rig import EVENTS, INBOX, JOURNAL, REPLIES, Rig, offsets, until
 

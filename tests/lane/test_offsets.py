@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from penstock.errors import LogUnavailable
-from penstock.lane.offsets import COMMIT_EVERY_S
+from millstream.errors import LogUnavailable
+from millstream.lane.offsets import COMMIT_EVERY_S
 from tests.core.values import PLACE, app, event, function
 from tests.lane.rig import EVENTS, INBOX, Rig, until
 

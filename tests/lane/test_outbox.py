@@ -6,19 +6,19 @@ import asyncio
 
 import pytest
 
-from penstock.core.fold import fold
-from penstock.core.owed import owed_messages
-from penstock.errors import ConfigError
-from penstock.lane import outbox as module
-from penstock.lane.outbox import Outbox
-from penstock.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
-from penstock.log.port import TopicSpec
-from penstock.model.commands import CancelRun, Command, NoteDelivered, NotePublished
-from penstock.model.effects import Answer, Deliver, Publish
-from penstock.model.facts import Fact, MessagesDelivered, MessageSent, PublishesSent, PublishQueued
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
-from penstock.wire.messages import decode_inbox, decode_reply
+from millstream.core.fold import fold
+from millstream.core.owed import owed_messages
+from millstream.errors import ConfigError
+from millstream.lane import outbox as module
+from millstream.lane.outbox import Outbox
+from millstream.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
+from millstream.log.port import TopicSpec
+from millstream.model.commands import CancelRun, Command, NoteDelivered, NotePublished
+from millstream.model.effects import Answer, Deliver, Publish
+from millstream.model.facts import Fact, MessagesDelivered, MessageSent, PublishesSent, PublishQueued
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
+from millstream.wire.messages import decode_inbox, decode_reply
 from tests.core.values import PLACE, START_MS
 from tests.lane.rig import INBOX, REPLIES, Rig, until
 

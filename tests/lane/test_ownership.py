@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.lane.ownership import NotOwned, take_over
-from penstock.lane.parts import LaneParts
-from penstock.lane.restore import Reached
-from penstock.log.faults import UNKNOWN_NOT_WRITTEN
-from penstock.log.port import Produced
-from penstock.model.facts import LaneFenced, RunStarted
-from penstock.model.journal import JournalRecord
-from penstock.state.tables import LaneTables
-from penstock.wire.journal import Validity, decode_record, encode_record
+from millstream.lane.ownership import NotOwned, take_over
+from millstream.lane.parts import LaneParts
+from millstream.lane.restore import Reached
+from millstream.log.faults import UNKNOWN_NOT_WRITTEN
+from millstream.log.port import Produced
+from millstream.model.facts import LaneFenced, RunStarted
+from millstream.model.journal import JournalRecord
+from millstream.state.tables import LaneTables
+from millstream.wire.journal import Validity, decode_record, encode_record
 from tests.core.values import START_MS, app, event, function
 from tests.lane.rig import JOURNAL, Rig, until
 

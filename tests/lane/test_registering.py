@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import ConfigError
-from penstock.log.memory import MemoryLog
-from penstock.log.port import TopicKind, TopicSpec
-from penstock.model.function import AppSpec
-from penstock.wire.messages import decode_app
-from penstock.worker import register
+from millstream.errors import ConfigError
+from millstream.log.memory import MemoryLog
+from millstream.log.port import TopicKind, TopicSpec
+from millstream.model.function import AppSpec
+from millstream.wire.messages import decode_app
+from millstream.worker import register
 from tests.core.values import app, function
 
 OLD, NEW, NEWEST = (app(*(function(f"f{n}", "order/placed") for n in range(count))) for count in (1, 2, 3))

@@ -6,19 +6,19 @@ import asyncio
 
 import pytest
 
-from penstock.errors import Corruption, InternalError
-from penstock.lane import restore as module
-from penstock.lane.restore import restore
-from penstock.lane.settings import LaneSettings
-from penstock.log.port import Produced
-from penstock.model.facts import LaneFenced, MessagesDelivered, RunStarted
-from penstock.model.journal import JournalRecord
-from penstock.state.dump import dump
-from penstock.state.keyspace import MARKER_KEY
-from penstock.state.marker import Marker, decode_marker, encode_marker
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.tables import LaneTables
-from penstock.wire.journal import encode_record
+from millstream.errors import Corruption, InternalError
+from millstream.lane import restore as module
+from millstream.lane.restore import restore
+from millstream.lane.settings import LaneSettings
+from millstream.log.port import Produced
+from millstream.model.facts import LaneFenced, MessagesDelivered, RunStarted
+from millstream.model.journal import JournalRecord
+from millstream.state.dump import dump
+from millstream.state.keyspace import MARKER_KEY
+from millstream.state.marker import Marker, decode_marker, encode_marker
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.tables import LaneTables
+from millstream.wire.journal import encode_record
 from tests.core.values import PLACE, START_MS, app, event, function
 from tests.lane.rig import JOURNAL, Rig, until
 
@@ -115,7 +115,7 @@ async def test_topics_that_show_different_checkpoints_are_read_again_until_they_
 async def test_a_trimmed_journal_without_a_checkpoint_is_corruption_that_says_what_to_do(rig: Rig) -> None:
     await lived(rig)
     await rig.logs["a"].trim(JOURNAL, 0, 2)
-    with pytest.raises(Corruption, match="penstock lanes verify"):
+    with pytest.raises(Corruption, match="millstream lanes verify"):
         await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from penstock.lane.settings import LaneSettings
-from penstock.log.port import Produced
-from penstock.model.commands import CancelRun
-from penstock.model.event import Envelope
-from penstock.model.ids import ulid
-from penstock.model.limits import DAY_MS, HOUR_MS
-from penstock.model.messages import InboxRecord
-from penstock.model.operations import BodyDone
-from penstock.state.dump import dump
-from penstock.wire.messages import encode_inbox
+from millstream.lane.settings import LaneSettings
+from millstream.log.port import Produced
+from millstream.model.commands import CancelRun
+from millstream.model.event import Envelope
+from millstream.model.ids import ulid
+from millstream.model.limits import DAY_MS, HOUR_MS
+from millstream.model.messages import InboxRecord
+from millstream.model.operations import BodyDone
+from millstream.state.dump import dump
+from millstream.wire.messages import encode_inbox
 from tests.core.values import app, done, function, report
 from tests.lane.rig import FUNCTIONS, INBOX, JOURNAL, LETTERS, REPLIES, Owner, Rig, until
 

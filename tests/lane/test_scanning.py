@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from penstock.model.commands import BackfillFunction, ScanRange
-from penstock.model.event import Envelope
-from penstock.model.facts import RunStarted, ScanEnded
-from penstock.wire.schemas import event_schema
+from millstream.model.commands import BackfillFunction, ScanRange
+from millstream.model.event import Envelope
+from millstream.model.facts import RunStarted, ScanEnded
+from millstream.wire.schemas import event_schema
 from tests.core.values import app, function, internal_id
 from tests.lane.rig import EVENTS, LETTERS, Rig, until
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from penstock.lane.foreign import FileSchemas, ForeignReader
-from penstock.lane.outbox import message_key
-from penstock.lane.sources import Intake, Item, Taken
-from penstock.log.port import Produced
-from penstock.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
-from penstock.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
-from penstock.model.messages import InboxRecord
-from penstock.wire.messages import encode_app, encode_envelope, encode_inbox
-from penstock.wire.schemas import EventSchemas
+from millstream.lane.foreign import FileSchemas, ForeignReader
+from millstream.lane.outbox import message_key
+from millstream.lane.sources import Intake, Item, Taken
+from millstream.log.port import Produced
+from millstream.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
+from millstream.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
+from millstream.model.messages import InboxRecord
+from millstream.wire.messages import encode_app, encode_envelope, encode_inbox
+from millstream.wire.schemas import EventSchemas
 from tests.core.values import PLACE, app, event, function
 from tests.lane.rig import EVENTS, FUNCTIONS, INBOX, LETTERS, Rig, until
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from penstock.log.port import Produced, TopicSpec
-from penstock.model.facts import CommandRefused, EventAccepted, RunStarted, SourceGap, SourceOpened, TopicSeen
-from penstock.model.function import AppSpec, FunctionSpec, Reading, TopicTrigger
-from penstock.model.ids import lane_of_source
+from millstream.log.port import Produced, TopicSpec
+from millstream.model.facts import CommandRefused, EventAccepted, RunStarted, SourceGap, SourceOpened, TopicSeen
+from millstream.model.function import AppSpec, FunctionSpec, Reading, TopicTrigger
+from millstream.model.ids import lane_of_source
 from tests.core.values import FAST, PLACE
 from tests.lane.rig import LETTERS, Rig, until
 
@@ -127,10 +127,10 @@ async def test_a_poison_record_goes_to_the_dead_letters_as_it_was_and_the_partit
     (letter,) = rig.records(LETTERS)
     assert (letter.key, letter.value, letter.headers[:2]) == (b"\xfe", b"\xff\x00", poison.headers)
     reasons = dict(letter.headers[2:])
-    assert (reasons["penstock-topic"], reasons["penstock-partition"], reasons["penstock-offset"]) == (
+    assert (reasons["millstream-topic"], reasons["millstream-partition"], reasons["millstream-offset"]) == (
         PAY.encode(), b"%d" % p, b"0",
     )  # fmt: skip
-    assert b"JSON" in reasons["penstock-reason"] and int(reasons["penstock-at"]) > 0
+    assert b"JSON" in reasons["millstream-reason"] and int(reasons["millstream-at"]) > 0
     assert [f.subject for f in rig.facts(CommandRefused)] == [f"{PAY}/{p}@0"]
 
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from penstock.core.timers import SLEEP, arm
-from penstock.lane import timers as module
-from penstock.lane.timers import HORIZON_MS, Timers
-from penstock.model.commands import FireTimer
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
+from millstream.core.timers import SLEEP, arm
+from millstream.lane import timers as module
+from millstream.lane.timers import HORIZON_MS, Timers
+from millstream.model.commands import FireTimer
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
 from tests.core.values import PLACE, START_MS
 from tests.lane.rig import Here, until
 

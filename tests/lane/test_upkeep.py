@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from penstock.lane.settings import LaneSettings
-from penstock.log.faults import UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
-from penstock.log.port import Produced
-from penstock.model.commands import CancelRun
-from penstock.model.facts import RunStarted
-from penstock.model.messages import InboxRecord
-from penstock.state.checkpoint import Checkpoint
-from penstock.state.checkpointed import Checkpointed
-from penstock.state.dump import dump
-from penstock.state.marker import Marker
-from penstock.state.tables import LaneTables
-from penstock.wire.messages import encode_inbox
+from millstream.lane.settings import LaneSettings
+from millstream.log.faults import UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.port import Produced
+from millstream.model.commands import CancelRun
+from millstream.model.facts import RunStarted
+from millstream.model.messages import InboxRecord
+from millstream.state.checkpoint import Checkpoint
+from millstream.state.checkpointed import Checkpointed
+from millstream.state.dump import dump
+from millstream.state.marker import Marker
+from millstream.state.tables import LaneTables
+from millstream.wire.messages import encode_inbox
 from tests.core.values import PLACE, app, event, function
 from tests.lane.rig import INBOX, JOURNAL, Owner, Rig, until
 
@@ -239,7 +239,7 @@ async def test_an_idle_lane_appends_and_checkpoints_nothing(rig: Rig) -> None:
 
 
 async def test_a_trim_that_fails_is_done_in_the_next_round(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.errors import LogUnavailable
+    from millstream.errors import LogUnavailable
 
     owner, feeder = await fed(rig)
     log, times = rig.logs["a"], 0

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import penstock
-from penstock.errors import ConfigError, Corruption, DiskFull, LogLocked, LogUnavailable
-from penstock.log.embedded import EmbeddedLog, EmbeddedOptions
-from penstock.log.port import OutcomeUnknown, Produced, Record, TopicKind, TopicSpec
-from penstock.log.sqlite_file import FILE_NAME
-from penstock.log.sqlite_verify import verify
+import millstream
+from millstream.errors import ConfigError, Corruption, DiskFull, LogLocked, LogUnavailable
+from millstream.log.embedded import EmbeddedLog, EmbeddedOptions
+from millstream.log.port import OutcomeUnknown, Produced, Record, TopicKind, TopicSpec
+from millstream.log.sqlite_file import FILE_NAME
+from millstream.log.sqlite_verify import verify
 
 STREAM = TopicSpec("journal", partitions=2)
 TABLE = TopicSpec("steps", partitions=1, kind=TopicKind.COMPACTED)
@@ -258,7 +258,7 @@ def _raise(error: Exception) -> None:
 
 def start_appender(directory: Path, file_size_max: int) -> subprocess.Popen[bytes]:
     """Another process that appends as fast as it can and prints each acknowledged offset."""
-    source_root = Path(next(iter(penstock.__path__))).parent
+    source_root = Path(next(iter(millstream.__path__))).parent
     return subprocess.Popen(
         [sys.executable, "-c", _APPENDER, str(directory), str(file_size_max)],
         stdout=subprocess.PIPE,
@@ -269,8 +269,8 @@ def start_appender(directory: Path, file_size_max: int) -> subprocess.Popen[byte
 
 _APPENDER = """
 import asyncio, resource, sys
-from penstock.log.embedded import EmbeddedLog
-from penstock.log.port import Produced, TopicKind, TopicSpec
+from millstream.log.embedded import EmbeddedLog
+from millstream.log.port import Produced, TopicKind, TopicSpec
 
 async def main():
     directory, limit = sys.argv[1], int(sys.argv[2])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from penstock.log.group_topics import GroupShape, topics_of
-from penstock.log.kafka_acls import ROLES, Besides, accesses
+from millstream.log.group_topics import GroupShape, topics_of
+from millstream.log.kafka_acls import ROLES, Besides, accesses
 
 SHAPE = GroupShape(group="orders", lanes=8)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.log.kafka_readers import KafkaReader, Run
-from penstock.log.port import Record
+from millstream.log.kafka_readers import KafkaReader, Run
+from millstream.log.port import Record
 
 
 class Brokers:

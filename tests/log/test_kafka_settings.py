@@ -8,13 +8,13 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from penstock.config import Settings
-from penstock.errors import ConfigError
-from penstock.log.kafka_settings import KafkaSettings
+from millstream.config import Settings
+from millstream.errors import ConfigError
+from millstream.log.kafka_settings import KafkaSettings
 
 
 def of(**variables: str) -> KafkaSettings:
-    return KafkaSettings.of(Settings({}, {f"PENSTOCK_{name.upper()}": value for name, value in variables.items()}))
+    return KafkaSettings.of(Settings({}, {f"MILLSTREAM_{name.upper()}": value for name, value in variables.items()}))
 
 
 def test_the_defaults_of_the_table_are_the_defaults_of_the_value() -> None:
@@ -36,7 +36,7 @@ def test_librdkafka_takes_every_configuration(protocol: str) -> None:
 def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("s3cret\n")
-    log_in = {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "penstock"}
+    log_in = {"security_protocol": "sasl_ssl", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "millstream"}
     settings = of(**log_in, sasl_password_file=str(file))
     config = settings.connection()
     assert config["sasl.password"] == "s3cret"

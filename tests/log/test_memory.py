@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from penstock.errors import LogUnavailable
-from penstock.log.faults import ACKNOWLEDGED, REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
-from penstock.log.memory import MemoryCluster, MemoryLog
-from penstock.log.memory_group import MemoryMembership
-from penstock.log.port import OutcomeUnknown, Produced, TopicKind, TopicSpec, TransactionRefused
+from millstream.errors import LogUnavailable
+from millstream.log.faults import ACKNOWLEDGED, REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.memory_group import MemoryMembership
+from millstream.log.port import OutcomeUnknown, Produced, TopicKind, TopicSpec, TransactionRefused
 
 TOPICS = [TopicSpec("journal", 2), TopicSpec("steps", 2, TopicKind.COMPACTED)]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import LimitExceeded
-from penstock.log.packing import HEADERS_MAX, checksum, pack, size_of, unpack
-from penstock.log.port import Produced
+from millstream.errors import LimitExceeded
+from millstream.log.packing import HEADERS_MAX, checksum, pack, size_of, unpack
+from millstream.log.port import Produced
 
 HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=3).map(tuple)
 ANY = st.builds(Produced, st.none() | st.binary(max_size=20), st.none() | st.binary(max_size=5), HEADERS)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from penstock import boundary as module
-from penstock.boundary import Boundary
-from penstock.errors import BadRequest, ConfigError, LogUnavailable, NotFound, PenstockError
-from penstock.log.passwords import password_in
-from penstock.log.registry import RegistrySettings, SchemaRegistry
+from millstream import boundary as module
+from millstream.boundary import Boundary
+from millstream.errors import BadRequest, ConfigError, LogUnavailable, MillstreamError, NotFound
+from millstream.log.passwords import password_in
+from millstream.log.registry import RegistrySettings, SchemaRegistry
 
 FIRST = json.dumps({"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]})
 SECOND = json.dumps(
@@ -76,7 +76,7 @@ def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("refusal", [LogUnavailable("503"), NotFound("404"), BadRequest("422")])
 async def test_looking_goes_on_whatever_the_registry_refuses_with(
-    refusal: PenstockError, monkeypatch: pytest.MonkeyPatch
+    refusal: MillstreamError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A 404 of something in front of it ended the looking for good."""
     registry = SchemaRegistry(RegistrySettings(url=f"mock://{uuid.uuid4()}"))

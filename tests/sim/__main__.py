@@ -19,7 +19,7 @@ SHOWN_MAX = 5
 
 def main(words: list[str]) -> int:
     """Run what the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m tests.sim", description="Simulate penstock in a hostile world.")
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description="Simulate millstream in a hostile world.")
     parser.add_argument("seeds", help="a range such as 0-999, or one seed, which is told in full")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     told = parser.parse_args(words)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from penstock.core.owed import owed_by_run
-from penstock.lane.lane import Lane
-from penstock.lane.restore import restore
-from penstock.model import facts as f
-from penstock.model.commands import CleanUp
-from penstock.model.event import FUNCTION_FAILED
-from penstock.model.ids import run_id
-from penstock.model.messages import group_topic
-from penstock.state.dump import dump
-from penstock.state.keyspace import CHECKPOINT_TOPICS
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.wire.messages import decode_envelope
+from millstream.core.owed import owed_by_run
+from millstream.lane.lane import Lane
+from millstream.lane.restore import restore
+from millstream.model import facts as f
+from millstream.model.commands import CleanUp
+from millstream.model.event import FUNCTION_FAILED
+from millstream.model.ids import run_id
+from millstream.model.messages import group_topic
+from millstream.state.dump import dump
+from millstream.state.keyspace import CHECKPOINT_TOPICS
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.wire.messages import decode_envelope
 from tests.sim.observer import rows_of
 from tests.sim.programs import steps_of
 
@@ -236,7 +236,7 @@ def events(world: World) -> None:
 
 def one_function(world: World, event: Any, partition: int) -> bool:
     """Whether the event had subscribers; each must have started once."""
-    from penstock.model.ids import lane_of_source
+    from millstream.model.ids import lane_of_source
 
     heard = False
     lane = lane_of_source("events", partition, world.lanes)

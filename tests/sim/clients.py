@@ -8,14 +8,14 @@ import json
 from random import Random
 from typing import TYPE_CHECKING
 
-from penstock.errors import LogUnavailable
-from penstock.log.port import Produced
-from penstock.model.commands import BackfillFunction, CancelRun, InvokeFunction
-from penstock.model.event import FUNCTION_INVOKED, Envelope
-from penstock.model.ids import lane_of, ulid
-from penstock.model.messages import InboxRecord, group_topic
-from penstock.wire.messages import encode_envelope, encode_inbox
-from penstock.wire.partition import partition_of
+from millstream.errors import LogUnavailable
+from millstream.log.port import Produced
+from millstream.model.commands import BackfillFunction, CancelRun, InvokeFunction
+from millstream.model.event import FUNCTION_INVOKED, Envelope
+from millstream.model.ids import lane_of, ulid
+from millstream.model.messages import InboxRecord, group_topic
+from millstream.wire.messages import encode_envelope, encode_inbox
+from millstream.wire.partition import partition_of
 
 if TYPE_CHECKING:
     from tests.sim.world import World

@@ -11,19 +11,19 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING
 
-from penstock.errors import LogUnavailable
-from penstock.log.port import Produced, Record, TopicSpec
-from penstock.model.commands import BackfillFunction, ScanRange
-from penstock.model.function import Reading
-from penstock.model.ids import lane_of_source, run_id
-from penstock.model.messages import InboxRecord, group_topic
-from penstock.sdk.app import App
-from penstock.sdk.context import Context
-from penstock.sdk.topic import Topic
-from penstock.wire.foreign import read_record
-from penstock.wire.formats.content import ForeignRecord
-from penstock.wire.formats.known import KnownSchemas
-from penstock.wire.messages import encode_inbox
+from millstream.errors import LogUnavailable
+from millstream.log.port import Produced, Record, TopicSpec
+from millstream.model.commands import BackfillFunction, ScanRange
+from millstream.model.function import Reading
+from millstream.model.ids import lane_of_source, run_id
+from millstream.model.messages import InboxRecord, group_topic
+from millstream.sdk.app import App
+from millstream.sdk.context import Context
+from millstream.sdk.topic import Topic
+from millstream.wire.foreign import read_record
+from millstream.wire.formats.content import ForeignRecord
+from millstream.wire.formats.known import KnownSchemas
+from millstream.wire.messages import encode_inbox
 from tests.sim.clients import POISON
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from penstock.errors import StepError
-from penstock.model.operations import failure_of
+from millstream.errors import StepError
+from millstream.model.operations import failure_of
 from tests.sim.loop import PROCESS, Killed
 from tests.sim.programs import Planned
 

@@ -14,15 +14,15 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from penstock.errors import OperatorError
-from penstock.execute.local import LocalExecutor, LocalSettings
-from penstock.execute.port import RunSource
-from penstock.log.faults import Fate
-from penstock.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
-from penstock.sdk.app import App
-from penstock.state.memory import MemoryDisk
-from penstock.telemetry import Telemetry
-from penstock.worker import Worker, WorkerParts
+from millstream.errors import OperatorError
+from millstream.execute.local import LocalExecutor, LocalSettings
+from millstream.execute.port import RunSource
+from millstream.log.faults import Fate
+from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
+from millstream.sdk.app import App
+from millstream.state.memory import MemoryDisk
+from millstream.telemetry import Telemetry
+from millstream.worker import Worker, WorkerParts
 from tests.sim.loop import Process
 from tests.sim.sim_log import SimLog, SimStore
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.lane.restore import apply
-from penstock.model import facts as f
-from penstock.model import limits
-from penstock.model.commands import HandOut
-from penstock.model.journal import JournalRecord
-from penstock.model.messages import group_topic
-from penstock.model.operations import failure_json
-from penstock.model.place import Place
-from penstock.state.keyspace import KEYSPACE
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
-from penstock.wire.journal import Validity, decode_record
+from millstream.lane.restore import apply
+from millstream.model import facts as f
+from millstream.model import limits
+from millstream.model.commands import HandOut
+from millstream.model.journal import JournalRecord
+from millstream.model.messages import group_topic
+from millstream.model.operations import failure_json
+from millstream.model.place import Place
+from millstream.state.keyspace import KEYSPACE
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
+from millstream.wire.journal import Validity, decode_record
 
 if TYPE_CHECKING:
-    from penstock.lane.lane import Lane as OwnedLane
+    from millstream.lane.lane import Lane as OwnedLane
     from tests.sim.loop import Process
     from tests.sim.world import World
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import NonRetriableError, RetryAfterError, StepError
-from penstock.model.event import FUNCTION_CANCELLED, FUNCTION_FINISHED, Event
-from penstock.sdk.app import App
-from penstock.sdk.backoff import Table
-from penstock.sdk.context import Context
-from penstock.sdk.current import current
+from millstream.errors import NonRetriableError, RetryAfterError, StepError
+from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FINISHED, Event
+from millstream.sdk.app import App
+from millstream.sdk.backoff import Table
+from millstream.sdk.context import Context
+from millstream.sdk.current import current
 
 if TYPE_CHECKING:
     from tests.sim.ledger import Ledger

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import LogUnavailable
-from penstock.log.memory import MemoryLog
-from penstock.log.port import LanesChanged, OutcomeUnknown, Produced, Record, TopicSpec
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.store import Change, StoreBusy
+from millstream.errors import LogUnavailable
+from millstream.log.memory import MemoryLog
+from millstream.log.port import LanesChanged, OutcomeUnknown, Produced, Record, TopicSpec
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.store import Change, StoreBusy
 
 if TYPE_CHECKING:
     from tests.sim.world import Machine, World

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from penstock.log.memory import MemoryCluster
-from penstock.model.place import Place
-from penstock.model.rows import TimerRow
-from penstock.sdk.app import App
-from penstock.state.checkpoint import Checkpoint
-from penstock.state.keyspace import MARKER_KEY
-from penstock.state.marker import Marker
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
-from penstock.worker import Worker, WorkerParts
+from millstream.log.memory import MemoryCluster
+from millstream.model.place import Place
+from millstream.model.rows import TimerRow
+from millstream.sdk.app import App
+from millstream.state.checkpoint import Checkpoint
+from millstream.state.keyspace import MARKER_KEY
+from millstream.state.marker import Marker
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
+from millstream.worker import Worker, WorkerParts
 
 PLACE = Place("g", 0, 1)
 TIMER = TimerRow(1, "sleep", "run", "step")

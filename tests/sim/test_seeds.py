@@ -9,7 +9,7 @@ import pytest
 
 from tests.sim.world import simulate
 
-SEEDS = int(os.environ.get("PENSTOCK_SIM_SEEDS", "1000"))
+SEEDS = int(os.environ.get("MILLSTREAM_SIM_SEEDS", "1000"))
 A_TEST = 25
 
 

@@ -17,19 +17,19 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from penstock.execute import failures
-from penstock.lane import scanning
-from penstock.lane.settings import LaneSettings
-from penstock.log import memory_partition
-from penstock.log.group_topics import topics_of
-from penstock.log.memory import MemoryCluster
-from penstock.log.port import Produced
-from penstock.model import limits
-from penstock.model.ids import lane_of
-from penstock.model.messages import group_topic
-from penstock.state import checkpoint, flush
-from penstock.wire.messages import decode_inbox
-from penstock.worker import Worker, WorkerParts
+from millstream.execute import failures
+from millstream.lane import scanning
+from millstream.lane.settings import LaneSettings
+from millstream.log import memory_partition
+from millstream.log.group_topics import topics_of
+from millstream.log.memory import MemoryCluster
+from millstream.log.port import Produced
+from millstream.model import limits
+from millstream.model.ids import lane_of
+from millstream.model.messages import group_topic
+from millstream.state import checkpoint, flush
+from millstream.wire.messages import decode_inbox
+from millstream.worker import Worker, WorkerParts
 from tests.sim import checks
 from tests.sim.clients import POISON, Clients
 from tests.sim.foreign import Foreign

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from penstock.model.commands import CancelRun, HandOut
-from penstock.model.event import Envelope
-from penstock.model.rows import (
+from millstream.model.commands import CancelRun, HandOut
+from millstream.model.event import Envelope
+from millstream.model.rows import (
     AppRow,
     CounterRow,
     CronRow,
@@ -28,7 +28,7 @@ from penstock.model.rows import (
     TimerRow,
     TopicRow,
 )
-from penstock.model.seen import until_ms
+from millstream.model.seen import until_ms
 
 
 def envelope(id: str) -> Envelope:

@@ -6,16 +6,16 @@ import asyncio
 
 import pytest
 
-from penstock.errors import Corruption
-from penstock.model.rows import SeenChunkRow, SeenRow
-from penstock.model.seen import until_ms
-from penstock.state.checkpoint import UNMARK_ROWS, Checkpoint
-from penstock.state.dump import dump, fingerprint
-from penstock.state.keyspace import CHECKPOINT_TOPICS, FLUSHING_KEY, KEYSPACE, MARKER_KEY, MARKS
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.restore import Restore
-from penstock.state.store import Change
-from penstock.state.tables import LaneTables
+from millstream.errors import Corruption
+from millstream.model.rows import SeenChunkRow, SeenRow
+from millstream.model.seen import until_ms
+from millstream.state.checkpoint import UNMARK_ROWS, Checkpoint
+from millstream.state.dump import dump, fingerprint
+from millstream.state.keyspace import CHECKPOINT_TOPICS, FLUSHING_KEY, KEYSPACE, MARKER_KEY, MARKS
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.restore import Restore
+from millstream.state.store import Change
+from millstream.state.tables import LaneTables
 from tests.state.rows import ONE_OF_EACH, run
 from tests.state.test_tables import PLACE, CountingStore, marker
 

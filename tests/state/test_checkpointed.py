@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import Corruption
-from penstock.state.checkpointed import (
+from millstream.errors import Corruption
+from millstream.state.checkpointed import (
     STEPS_IN_HISTORY,
     STEPS_IN_LAG,
     Checkpointed,
@@ -16,7 +16,7 @@ from penstock.state.checkpointed import (
     encode_checkpointed,
     kept,
 )
-from penstock.state.marker import Marker
+from millstream.state.marker import Marker
 
 MINUTE_MS = 60_000
 

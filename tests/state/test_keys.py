@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.state.keys import INT_MAX, Key, decoder, encoder
+from millstream.state.keys import INT_MAX, Key, decoder, encoder
 
 TEXT = st.text(st.one_of(st.sampled_from("\x00\x01a\xffé€😀"), st.characters(exclude_categories=())), max_size=6)
 FIELDS: dict[type, st.SearchStrategy[str | int | bool | bytes]] = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typing
 
-from penstock.core.tables import Tables
-from penstock.model.place import Place
-from penstock.model.rows import Row
-from penstock.state.keyspace import BY_PREFIX, KEYSPACE
-from penstock.state.memory import MemoryStore
-from penstock.state.tables import LaneTables
+from millstream.core.tables import Tables
+from millstream.model.place import Place
+from millstream.model.rows import Row
+from millstream.state.keyspace import BY_PREFIX, KEYSPACE
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
 from tests.state.rows import ONE_OF_EACH
 
 

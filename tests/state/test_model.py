@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.model.rows import RunRow, TimerRow
-from penstock.state import checkpoint, flush
-from penstock.state.checkpoint import Checkpoint
-from penstock.state.dump import dump
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.restore import Restore
-from penstock.state.rocksdb import RocksBudget, RocksStore
-from penstock.state.store import Store
-from penstock.state.tables import LaneTables
+from millstream.model.rows import RunRow, TimerRow
+from millstream.state import checkpoint, flush
+from millstream.state.checkpoint import Checkpoint
+from millstream.state.dump import dump
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.restore import Restore
+from millstream.state.rocksdb import RocksBudget, RocksStore
+from millstream.state.store import Store
+from millstream.state.tables import LaneTables
 from tests.state.rows import run
 from tests.state.test_checkpoint import Topics
 from tests.state.test_tables import PLACE, marker

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from penstock.errors import Corruption, InternalError
-from penstock.model.place import Place
-from penstock.model.rows import AppRow, CounterRow, SeenRow, StepRow, TimerRow
-from penstock.state import layers
-from penstock.state.flush import FLUSH_BATCH_CHANGES_MAX, SLICE_ROWS, SLICES_MAX
-from penstock.state.keyspace import FLUSHING_KEY, KEYSPACE, MARKS
-from penstock.state.marker import Marker, decode_marker, encode_marker
-from penstock.state.memory import MemoryDisk, MemoryStore
-from penstock.state.store import Change, StoreBusy
-from penstock.state.tables import LaneTables
+from millstream.errors import Corruption, InternalError
+from millstream.model.place import Place
+from millstream.model.rows import AppRow, CounterRow, SeenRow, StepRow, TimerRow
+from millstream.state import layers
+from millstream.state.flush import FLUSH_BATCH_CHANGES_MAX, SLICE_ROWS, SLICES_MAX
+from millstream.state.keyspace import FLUSHING_KEY, KEYSPACE, MARKS
+from millstream.state.marker import Marker, decode_marker, encode_marker
+from millstream.state.memory import MemoryDisk, MemoryStore
+from millstream.state.store import Change, StoreBusy
+from millstream.state.tables import LaneTables
 from tests.state.rows import ONE_OF_EACH, run
 
 PLACE = Place("shop", 0, 8)

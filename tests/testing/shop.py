@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from penstock import App, Context, Event, SyncContext
+from millstream import App, Context, Event, SyncContext
 
 calls: list[str] = []
 

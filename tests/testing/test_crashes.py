@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from penstock import App, Context, Event
-from penstock.testing import NotAsExpected, TestApp
+from millstream import App, Context, Event
+from millstream.testing import NotAsExpected, TestApp
 from tests.testing import shop
 
 ORDER = Event("order/placed", {"order": 1})

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = """
-from penstock import App, Context, Event
+from millstream import App, Context, Event
 
 app = App("shop")
 
@@ -22,11 +22,11 @@ async def greet(ctx: Context) -> str:
 """
 TEST = """
 import pytest
-from penstock import Event
+from millstream import Event
 from shop import app
 {mark}
-async def test_greet(penstock_app):
-    async with penstock_app(app) as t:
+async def test_greet(millstream_app):
+    async with millstream_app(app) as t:
         run = await t.send(Event("go", {{"word": "hello"}}))
         assert run.result == {expected!r}
 """
@@ -35,7 +35,17 @@ async def test_greet(penstock_app):
 def run_pytest(where: Path, *arguments: str) -> str:
     """What pytest prints for the tests of a folder, with the plugins named here and no others."""
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT / "platform")}
-    line = [sys.executable, "-m", "pytest", "-q", "-p", "penstock.testing.plugin", "-p", "no:cacheprovider", *arguments]
+    line = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "millstream.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        *arguments,
+    ]
     done = subprocess.run(line, cwd=where, env=environment, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
@@ -65,15 +75,15 @@ def test_the_fixture_works_with_anyio_on_asyncio(tmp_path: Path) -> None:
 def test_a_test_that_fails_shows_its_runs(tmp_path: Path) -> None:
     write(tmp_path, "BYE")
     out = run_pytest(tmp_path, "-p", "pytest_asyncio.plugin", "--asyncio-mode=auto")
-    assert "penstock runs" in out, out
+    assert "millstream runs" in out, out
     assert "<Step word run completed attempts=1>" in out, out
 
 
 def test_a_project_that_does_not_use_it_does_not_import_the_engine(tmp_path: Path) -> None:
     (tmp_path / "test_other.py").write_text(
         "import sys\n\ndef test_other():\n"
-        "    heavy = {'penstock.worker', 'penstock.core.decide', 'penstock.testing.app', 'fastavro', 'rocksdict',\n"
-        "             'confluent_kafka', 'aiohttp', 'prometheus_client', 'cel_expr_python'}\n"
+        "    heavy = {'millstream.worker', 'millstream.core.decide', 'millstream.testing.app', 'fastavro',\n"
+        "             'rocksdict', 'confluent_kafka', 'aiohttp', 'prometheus_client', 'cel_expr_python'}\n"
         "    assert not heavy & sys.modules.keys()\n",
         encoding="utf-8",
     )
@@ -83,4 +93,4 @@ def test_a_project_that_does_not_use_it_does_not_import_the_engine(tmp_path: Pat
 
 def test_the_plugin_is_what_the_package_registers() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["entry-points"]["pytest11"] == {"penstock": "penstock.testing.plugin"}
+    assert project["entry-points"]["pytest11"] == {"millstream": "millstream.testing.plugin"}

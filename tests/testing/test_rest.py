@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from penstock import App, Context, Event
-from penstock.errors import FunctionError
-from penstock.testing import NotAsExpected, TestApp, rig
+from millstream import App, Context, Event
+from millstream.errors import FunctionError
+from millstream.testing import NotAsExpected, TestApp, rig
 
 SHORT_S = 0.02
 PATIENCE_S = 0.2

@@ -7,9 +7,9 @@ from time import perf_counter
 
 import pytest
 
-from penstock import App, Context, Event, NonRetriableError
-from penstock.errors import BadRequest, FunctionError
-from penstock.testing import NotAsExpected, TestApp
+from millstream import App, Context, Event, NonRetriableError
+from millstream.errors import BadRequest, FunctionError
+from millstream.testing import NotAsExpected, TestApp
 from tests.testing import shop
 
 ORDER = Event("order/placed", {"order": 1})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from penstock import App, Context, Event, NonRetriableError, StepError
-from penstock.testing import NotAsExpected, TestApp, sequence
+from millstream import App, Context, Event, NonRetriableError, StepError
+from millstream.testing import NotAsExpected, TestApp, sequence
 from tests.testing import shop
 
 ORDER = Event("order/placed", {"order": 1})

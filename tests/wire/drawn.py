@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from penstock.wire.schemas import load_schema
+from millstream.wire.schemas import load_schema
 
 INT = st.integers(-(2**31), 2**31 - 1)
 DEFINED_IN = {"Envelope": "messages/event", "Failure": "messages/failure"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import ConfigError
-from penstock.wire.compatibility import backward, full
+from millstream.errors import ConfigError
+from millstream.wire.compatibility import backward, full
 
 STRING = {"name": "id", "type": "string"}
 NOTE = {"name": "note", "type": ["null", "string"], "default": None}

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import ConfigError, SchemaViolation
-from penstock.wire.avro import DEPTH_MAX, PATH_CHARS_MAX, compile_check, path_text
-from penstock.wire.schemas import EventSchemas, schemas_root
+from millstream.errors import ConfigError, SchemaViolation
+from millstream.wire.avro import DEPTH_MAX, PATH_CHARS_MAX, compile_check, path_text
+from millstream.wire.schemas import EventSchemas, schemas_root
 
 EXAMPLES = EventSchemas.from_directories([schemas_root() / "events"])
 ORDER: dict[str, Any] = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from penstock.errors import Corruption
-from penstock.model import limits
-from penstock.model.event import Envelope
-from penstock.model.ids import ulid_time_ms
-from penstock.wire.events_topic import Written, read_event
-from penstock.wire.messages import encode_envelope
-from penstock.wire.schemas import EventSchema, EventSchemas, event_schema
+from millstream.errors import Corruption
+from millstream.model import limits
+from millstream.model.event import Envelope
+from millstream.model.ids import ulid_time_ms
+from millstream.wire.events_topic import Written, read_event
+from millstream.wire.messages import encode_envelope
+from millstream.wire.schemas import EventSchema, EventSchemas, event_schema
 
 AT_MS = 1_795_356_850_000
 AT = Written("events", 3, 7, AT_MS)

@@ -21,12 +21,12 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from penstock.errors import Corruption
-from penstock.wire.formats.avro_value import DEPTH_MAX, value_reader
-from penstock.wire.formats.content import Content, ForeignRecord, SchemaWanted
-from penstock.wire.formats.framing import SchemaRef
-from penstock.wire.formats.known import KnownSchemas
-from penstock.wire.formats.reading import READERS, read_content
+from millstream.errors import Corruption
+from millstream.wire.formats.avro_value import DEPTH_MAX, value_reader
+from millstream.wire.formats.content import Content, ForeignRecord, SchemaWanted
+from millstream.wire.formats.framing import SchemaRef
+from millstream.wire.formats.known import KnownSchemas
+from millstream.wire.formats.reading import READERS, read_content
 
 PAYMENT = {
     "type": "record",

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.errors import Corruption
-from penstock.model import limits
-from penstock.model.facts import FACTS, Fact, LaneFenced, RetryDue, StepCompleted
-from penstock.model.journal import JournalRecord, Position
-from penstock.wire.journal import PARTS_MAX, Validity, decode_record, encode_parts, encode_record
-from penstock.wire.schemas import load_schema
+from millstream.errors import Corruption
+from millstream.model import limits
+from millstream.model.facts import FACTS, Fact, LaneFenced, RetryDue, StepCompleted
+from millstream.model.journal import JournalRecord, Position
+from millstream.wire.journal import PARTS_MAX, Validity, decode_record, encode_parts, encode_record
+from millstream.wire.schemas import load_schema
 from tests.wire.drawn import structs
 
 SCHEMA = load_schema("journal/record")

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import Corruption
-from penstock.model.event import Envelope
-from penstock.model.function import AppSpec, Backoff, CronTrigger, EventTrigger, FunctionSpec
-from penstock.model.messages import InboxRecord, Reply
-from penstock.wire import messages
-from penstock.wire.partition import murmur2, partition_of
-from penstock.wire.schemas import load_schema
+from millstream.errors import Corruption
+from millstream.model.event import Envelope
+from millstream.model.function import AppSpec, Backoff, CronTrigger, EventTrigger, FunctionSpec
+from millstream.model.messages import InboxRecord, Reply
+from millstream.wire import messages
+from millstream.wire.partition import murmur2, partition_of
+from millstream.wire.schemas import load_schema
 from tests.wire.drawn import structs
 
 APP = AppSpec(

@@ -6,11 +6,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.model.event import Envelope
-from penstock.model.ids import encode_ulid
-from penstock.wire.events_topic import peek_event
-from penstock.wire.messages import encode_envelope
-from penstock.wire.schemas import load_schema
+from millstream.model.event import Envelope
+from millstream.model.ids import encode_ulid
+from millstream.wire.events_topic import peek_event
+from millstream.wire.messages import encode_envelope
+from millstream.wire.schemas import load_schema
 from tests.wire.drawn import structs
 
 ULIDS = st.integers(0, (1 << 128) - 1).map(encode_ulid)

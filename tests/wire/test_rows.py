@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import Corruption
-from penstock.model.rows import PositionRow, Row, RunRow
-from penstock.wire.rows import LEVEL, ROWS, decode_row, encode_row, schema_name
-from penstock.wire.schemas import load_schema
+from millstream.errors import Corruption
+from millstream.model.rows import PositionRow, Row, RunRow
+from millstream.wire.rows import LEVEL, ROWS, decode_row, encode_row, schema_name
+from millstream.wire.schemas import load_schema
 from tests.wire.drawn import structs
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.model.commands import (
+from millstream.model.commands import (
     BackfillFunction,
     CancelRun,
     CancelScan,
@@ -20,12 +20,12 @@ from penstock.model.commands import (
     Report,
     StillRunning,
 )
-from penstock.model.event import Envelope
-from penstock.model.facts import FACTS
-from penstock.model.journal import JournalRecord, Position
-from penstock.model.messages import InboxRecord, Reply
-from penstock.wire.rows import ROWS, schema_name
-from penstock.wire.schemas import load_schema, schemas_root
+from millstream.model.event import Envelope
+from millstream.model.facts import FACTS
+from millstream.model.journal import JournalRecord, Position
+from millstream.model.messages import InboxRecord, Reply
+from millstream.wire.rows import ROWS, schema_name
+from millstream.wire.schemas import load_schema, schemas_root
 from tests.wire.drawn import field_types
 
 JOURNAL = load_schema("journal/record")
@@ -106,7 +106,7 @@ def test_a_default_of_a_class_is_the_default_of_its_schema(kind: type[Any]) -> N
 
 
 def test_the_branches_of_the_journal_are_the_facts_in_their_order() -> None:
-    assert [branch["name"] for branch in FACT_BRANCHES] == [f"penstock.journal.{fact.__name__}" for fact in FACTS]
+    assert [branch["name"] for branch in FACT_BRANCHES] == [f"millstream.journal.{fact.__name__}" for fact in FACTS]
 
 
 def test_the_journal_record_has_the_fields_that_readers_need() -> None:
@@ -135,7 +135,7 @@ def test_every_record_and_every_field_is_explained(path: Any) -> None:
             walk(schema.get("items"))
 
     schema = json.loads(path.read_text(encoding="utf-8"))
-    assert schema["namespace"] == f"penstock.{path.parent.name}"
+    assert schema["namespace"] == f"millstream.{path.parent.name}"
     walk(schema)
 
 

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.errors import Corruption
-from penstock.model.event import Envelope
-from penstock.model.facts import FACTS, StepCompleted
-from penstock.model.journal import JournalRecord, Position
-from penstock.model.messages import InboxRecord, Reply
-from penstock.model.rows import Hand
-from penstock.wire import journal, messages, rows, varints
-from penstock.wire.schemas import load_schema
-from penstock.wire.straight import Straight
-from penstock.wire.varints import NUMBERS_REMEMBERED_MAX
+from millstream.errors import Corruption
+from millstream.model.event import Envelope
+from millstream.model.facts import FACTS, StepCompleted
+from millstream.model.journal import JournalRecord, Position
+from millstream.model.messages import InboxRecord, Reply
+from millstream.model.rows import Hand
+from millstream.wire import journal, messages, rows, varints
+from millstream.wire.schemas import load_schema
+from millstream.wire.straight import Straight
+from millstream.wire.varints import NUMBERS_REMEMBERED_MAX
 from tests.wire.drawn import LONG, structs
 
 RECORD = load_schema("journal/record")
@@ -32,9 +32,9 @@ MESSAGES: list[tuple[Straight[Any], Any, type[Any]]] = [
     (messages._REPLY, load_schema("messages/reply"), Reply),
 ]
 NAMED = {
-    "penstock.journal.Envelope": load_schema("messages/event"),
-    "penstock.messages.Envelope": load_schema("messages/event"),
-    "penstock.messages.Failure": load_schema("messages/failure"),
+    "millstream.journal.Envelope": load_schema("messages/event"),
+    "millstream.messages.Envelope": load_schema("messages/event"),
+    "millstream.messages.Failure": load_schema("messages/failure"),
 }
 STEP = StepCompleted("run", "step", "name", "run", 0, 1, b"1", 1_795_323_198_051, True)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from penstock.model.limits import EVENT_BYTES_MAX
+from millstream.model.limits import EVENT_BYTES_MAX
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 LINES = (DATA / "github-webhooks.jsonl").read_bytes().splitlines()

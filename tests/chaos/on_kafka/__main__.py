@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     given = parser.parse_args()
     begin_run()
-    directory = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
+    directory = Path(tempfile.mkdtemp(prefix="millstream-chaos-"))
     plan = Plan(
         seconds=given.minutes * 60,
         brokers=given.brokers,

@@ -214,7 +214,7 @@ async def _lanes(fleet: Fleet) -> list[str]:
 
 def _command(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "penstock", *arguments],
+        [sys.executable, "-m", "millstream", *arguments],
         cwd=ROOT,
         env=fleet.environment,
         capture_output=True,

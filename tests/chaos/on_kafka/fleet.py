@@ -1,7 +1,7 @@
 """A fleet: three real brokers, workers, two apis and a history, each a process of its own that may be hurt.
 
-Everything is started as a user starts it: ``penstock topics apply``, ``penstock worker``, ``penstock api``, ``penstock
-history``. Ports and folders are the fleet's own; nothing but its own processes is ever signalled.
+Everything is started as a user starts it: ``millstream topics apply``, ``millstream worker``, ``millstream api``,
+``millstream history``. Ports and folders are the fleet's own; nothing but its own processes is ever signalled.
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ class Fleet:
         self.volume = directory / "volume.txt"
         ports = free_ports(workers + 3)
         path = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
         self.environment = kept | {
             LEDGER_VARIABLE: str(self.ledger),
             VOLUME_VARIABLE: str(self.volume),
             "PYTHONPATH": path,
-            "PENSTOCK_BROKERS": broker.bootstrap,
-            "PENSTOCK_GROUP": GROUP,
-            "PENSTOCK_LANES": str(LANES),
+            "MILLSTREAM_BROKERS": broker.bootstrap,
+            "MILLSTREAM_GROUP": GROUP,
+            "MILLSTREAM_LANES": str(LANES),
         }
         self.history = self._member("history", ports[0], ["history"])
         self.apis = [
@@ -146,10 +146,10 @@ class Fleet:
         return [*self.workers, *self.apis, self.history]
 
     def apply_topics(self, *options: str) -> None:
-        """``penstock topics apply``, twice: the second time it must find nothing to do."""
+        """``millstream topics apply``, twice: the second time it must find nothing to do."""
         for _ in range(2):
             ran = subprocess.run(
-                [sys.executable, "-m", "penstock", "topics", "apply", "--yes", "--apis", "2", *options],
+                [sys.executable, "-m", "millstream", "topics", "apply", "--yes", "--apis", "2", *options],
                 cwd=ROOT,
                 env=self.environment,
                 capture_output=True,
@@ -176,7 +176,7 @@ class Fleet:
     def _member(self, name: str, port: int, arguments: list[str]) -> Member:
         data = self.directory / name
         listens = "--probes-port" if arguments[0] == "worker" else "--port"
-        line = [sys.executable, "-m", "penstock", *arguments, listens, str(port)]
+        line = [sys.executable, "-m", "millstream", *arguments, listens, str(port)]
         if arguments[0] != "api":
             line += ["--data", str(data)]
         return Member(name, line, data, port, self.directory / f"{name}.log")

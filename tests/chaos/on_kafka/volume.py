@@ -20,7 +20,7 @@ from typing import Any, Final
 import fastavro
 from confluent_kafka import KafkaError, Message, Producer
 
-from penstock import App, Context, current
+from millstream import App, Context, current
 from tests.chaos.halts import Halts
 
 VOLUME_VARIABLE: Final = "CHAOS_VOLUME"

@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from penstock.core import decide as core_decide
-from penstock.core import reports
-from penstock.execute.body import Body
-from penstock.execute.local import LocalExecutor
-from penstock.lane import debts, departed, elsewhere, timers
-from penstock.lane import lane as lane_lane
-from penstock.model.commands import FireTimer, Report
-from penstock.model.facts import Fact
-from penstock.model.rows import Hand
-from penstock.worker import Worker
+from millstream.core import decide as core_decide
+from millstream.core import reports
+from millstream.execute.body import Body
+from millstream.execute.local import LocalExecutor
+from millstream.lane import debts, departed, elsewhere, timers
+from millstream.lane import lane as lane_lane
+from millstream.model.commands import FireTimer, Report
+from millstream.model.facts import Fact
+from millstream.model.rows import Hand
+from millstream.worker import Worker
 from tests.execute import test_lifetime
 from tests.lane import test_handover, test_lane
 from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig

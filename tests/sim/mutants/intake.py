@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.core import events as core_events
-from penstock.core import seen
-from penstock.execute.local import LocalExecutor
-from penstock.lane import lane as lane_lane
-from penstock.lane import sources, subscriptions
-from penstock.model.commands import NoteGap
-from penstock.model.ids import lane_of_source
+from millstream.core import events as core_events
+from millstream.core import seen
+from millstream.execute.local import LocalExecutor
+from millstream.lane import lane as lane_lane
+from millstream.lane import sources, subscriptions
+from millstream.model.commands import NoteGap
+from millstream.model.ids import lane_of_source
 from tests.sim.mutants.mutant import Mutant, Patch
 
 

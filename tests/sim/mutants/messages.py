@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from penstock.core import decide as core_decide
-from penstock.core import fold as core_fold
-from penstock.core import requests
-from penstock.lane import outbox as lane_outbox
-from penstock.model.facts import Fact, MessageSent, PublishQueued
+from millstream.core import decide as core_decide
+from millstream.core import fold as core_fold
+from millstream.core import requests
+from millstream.lane import outbox as lane_outbox
+from millstream.model.facts import Fact, MessageSent, PublishQueued
 from tests.sim.mutants.mutant import Mutant, Patch
 
 

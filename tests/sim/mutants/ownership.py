@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from penstock.errors import LogUnavailable
-from penstock.lane import journal as lane_journal
-from penstock.lane import lane as lane_lane
-from penstock.lane import ownership
-from penstock.lane import restore as lane_restore
-from penstock.log.port import Produced
-from penstock.model.journal import JournalRecord
-from penstock.wire.journal import Validity, encode_parts
-from penstock.worker import Worker
+from millstream.errors import LogUnavailable
+from millstream.lane import journal as lane_journal
+from millstream.lane import lane as lane_lane
+from millstream.lane import ownership
+from millstream.lane import restore as lane_restore
+from millstream.log.port import Produced
+from millstream.model.journal import JournalRecord
+from millstream.wire.journal import Validity, encode_parts
+from millstream.worker import Worker
 from tests.lane import test_lane, test_ownership
 from tests.sim.mutants.mutant import Mutant, Patch, on_rig
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from penstock.core import topics
-from penstock.lane import scanning
-from penstock.model.commands import AdvanceScan
+from millstream.core import topics
+from millstream.lane import scanning
+from millstream.model.commands import AdvanceScan
 from tests.sim.mutants.mutant import Mutant, Patch
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.lane import journal, upkeep
-from penstock.lane import restore as lane_restore
-from penstock.state import checkpoint, flush, layers, tables
-from penstock.state.keyspace import MARKS
-from penstock.wire.journal import Validity
-from penstock.wire.rows import encode_row
+from millstream.lane import journal, upkeep
+from millstream.lane import restore as lane_restore
+from millstream.state import checkpoint, flush, layers, tables
+from millstream.state.keyspace import MARKS
+from millstream.wire.journal import Validity
+from millstream.wire.rows import encode_row
 from tests.lane import test_upkeep
 from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
 from tests.state import test_checkpoint

@@ -1,0 +1,57 @@
+"""millstream: durable functions on events, on the Kafka you already have. What a user imports is here, and only that.
+
+from millstream import App, Context
+
+app = App("shop")
+
+@app.function(on="order/placed")
+async def fulfil(ctx: Context) -> dict:
+    return await ctx.step.run("charge", charge_card, ctx.event.data["order_id"])
+"""
+
+from __future__ import annotations
+
+from millstream.errors import (
+    FunctionError,
+    MillstreamError,
+    NonRetriableError,
+    RetryAfterError,
+    StepError,
+    StepsChanged,
+    UnserialisableResult,
+)
+from millstream.model.event import Event
+from millstream.model.function import EventTrigger
+from millstream.sdk.app import App
+from millstream.sdk.backoff import Exponential, Linear, Table
+from millstream.sdk.client import Client
+from millstream.sdk.context import Context, SyncContext
+from millstream.sdk.current import current
+from millstream.sdk.records import EventRecord, event_record
+from millstream.sdk.topic import Topic
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "Client",
+    "Context",
+    "Event",
+    "EventRecord",
+    "EventTrigger",
+    "Exponential",
+    "FunctionError",
+    "Linear",
+    "MillstreamError",
+    "NonRetriableError",
+    "RetryAfterError",
+    "StepError",
+    "StepsChanged",
+    "SyncContext",
+    "Table",
+    "Topic",
+    "UnserialisableResult",
+    "__version__",
+    "current",
+    "event_record",
+]

@@ -1,0 +1,109 @@
+"""How the door answers: JSON bodies, and which status an error is.
+
+    BadRequest, SchemaViolation  400     NotAllowed  401     NotFound  404     LimitExceeded  413
+    TooMany  429, Busy, DiskFull, LogUnavailable  503, both with Retry-After: nothing was acknowledged, the same request
+    may be sent again
+
+Add a class of errors: its line in ``_STATUS``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from millstream.errors import (
+    BadRequest,
+    Busy,
+    LimitExceeded,
+    LogUnavailable,
+    MillstreamError,
+    NotAllowed,
+    NotFound,
+    SchemaViolation,
+    TooMany,
+)
+
+JSON: Final = "application/json"
+TEXT: Final = "text/plain; charset=utf-8"
+KIND_HEADER: Final = "X-Inngest-Server-Kind"
+_STATUS: Final = (
+    (BadRequest, 400),
+    (SchemaViolation, 400),
+    (NotAllowed, 401),
+    (NotFound, 404),
+    (LimitExceeded, 413),
+    (TooMany, 429),
+    (Busy, 503),
+    (LogUnavailable, 503),
+)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def answer(content: object, status: int = 200, *, content_type: str = JSON) -> web.Response:
+    """A JSON answer."""
+    headers = {"Content-Type": content_type, KIND_HEADER: "dev"}
+    return web.Response(body=_encoder.encode(content), status=status, headers=headers)
+
+
+def found(data: object, **metadata: object) -> web.Response:
+    """What a read answers: ``data`` and when it was read."""
+    return answer({"data": data, "metadata": {"fetched_at": iso(_now_ms()), **metadata}})
+
+
+def failed(error: MillstreamError) -> web.Response:
+    """The answer to a request that failed for a reason we know."""
+    status = status_of(error)
+    response = answer({"error": str(error), "data": None, "status": status}, status)
+    with_retry_after(response, error)
+    return response
+
+
+def status_of(error: MillstreamError) -> int:
+    """The HTTP status of an error; 500 for those that no request can cause."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def with_retry_after(response: web.Response, error: MillstreamError) -> None:
+    """Say when to come again, where that helps."""
+    if response.status in (429, 503):
+        response.headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Busy) else 1)
+
+
+def iso(at_ms: int) -> str | None:
+    """A time as RFC 3339 with milliseconds; None for 0."""
+    if not at_ms:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str, parameter: str) -> int:
+    """Unix milliseconds of a query parameter: RFC 3339, or milliseconds themselves. Raises BadRequest."""
+    if text.isdecimal() and len(text) <= 15:
+        return int(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRequest(
+            f"Invalid {parameter} query parameter: expected a time such as 2026-01-31T12:00:00Z, got {text[:64]!r}"
+        ) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def parse_number(text: str, parameter: str, maximum: int) -> int:
+    """A whole number from 1 to ``maximum`` (larger ones are cut to it). Raises BadRequest."""
+    if not text.isdecimal() or len(text) > 19 or int(text) < 1:
+        raise BadRequest(f"Invalid {parameter} query parameter: expected a number from 1, got {text[:64]!r}")
+    return min(int(text), maximum)
+
+
+def raw_json(content: bytes) -> Any:
+    """JSON bytes to be put into an answer as they are; None for none."""
+    return msgspec.Raw(content) if content else None
+
+
+def _now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)

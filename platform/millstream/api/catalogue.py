@@ -1,0 +1,84 @@
+"""The door's view of the catalogue: it follows ``<group>.functions``.
+
+``end`` is what events are stamped with (lanes.md rule 23): a lane that is behind the stamp waits for it, so that a
+function registered before an event was sent is started by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from millstream.errors import LogUnavailable, OffsetOutOfRange
+from millstream.log.port import Log, Reader
+from millstream.model.function import AppSpec
+from millstream.model.messages import group_topic
+from millstream.wire.messages import decode_app
+
+READ_RECORDS_MAX: Final = 100
+READ_BYTES_MAX: Final = 16 << 20
+READ_WAIT_S: Final = 1.0
+TRY_AGAIN_S: Final = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """The apps as the functions topic tells them, by id."""
+
+    def __init__(self, log: Log, group: str) -> None:
+        self._log = log
+        self._topic = group_topic(group, "functions")
+        self._task: asyncio.Task[None] | None = None
+        self.apps: dict[str, AppSpec] = {}
+        self.end = 0
+
+    async def start(self) -> None:
+        """Read what is there, then follow. Raises Corruption or LogUnavailable where it cannot be read."""
+        start = await self._log.start_offset(self._topic, 0)
+        upto = await self._log.end_offset(self._topic, 0)
+        reader = self._log.reader(self._topic, 0, start)
+        while reader.position < upto:
+            await self._read(reader)
+        self.end = reader.position
+        self._task = asyncio.create_task(self._follow(reader))
+        self._task.add_done_callback(tell_of_failure)
+
+    async def close(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self, reader: Reader) -> None:
+        try:
+            while True:
+                try:
+                    await self._read(reader)
+                except OffsetOutOfRange as gap:
+                    reader.seek(gap.start)
+                except LogUnavailable as passing:
+                    _log.warning("functions topic not readable now, trying again: %s", passing)
+                    await asyncio.sleep(TRY_AGAIN_S)
+        finally:
+            await reader.close()
+
+    async def _read(self, reader: Reader) -> None:
+        records = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+        for record in records:
+            app_id = (record.key or b"").decode()
+            if record.value is None:
+                self.apps.pop(app_id, None)
+            else:
+                app = decode_app(record.value)
+                self.apps[app.id] = app
+        self.end = reader.position
+
+
+def tell_of_failure(follower: asyncio.Task[None]) -> None:
+    """Log at once why a task that follows a topic ended (it should not); ``close`` raises it again."""
+    if not follower.cancelled() and (error := follower.exception()) is not None:
+        _log.critical("the door stopped following a topic: %s", error)

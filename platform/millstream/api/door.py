@@ -1,0 +1,110 @@
+"""What the door is made of: its settings, its state, and where handlers find them.
+
+The composition root makes a ``DoorConfig``; ``server.build_app`` makes a ``Door`` of it and hangs it into the
+application under ``DOOR``. Handlers take what they need from there; no module of the door holds state of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from millstream.api.budget import Budget
+from millstream.api.catalogue import Catalogue
+from millstream.api.forward import Forward
+from millstream.api.intake import Intake
+from millstream.api.quota import Quota
+from millstream.api.reads import Reads
+from millstream.api.requests import Requests
+from millstream.log.port import Log
+from millstream.telemetry import Telemetry
+from millstream.wire.schemas import EventSchemas
+
+BYTES_UNDER_WAY_MAX: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorConfig:
+    """What a door needs from outside.
+
+    ``event_partitions``  of the events topic.    ``reply_partition``  this instance's own in ``<group>.replies``.
+    ``index``             the history's file; None: reads go to ``history_url``, the history role ("": there is none).
+    ``event_keys``        empty: any key is taken (dev).
+    ``events_per_s``      that each event key may send; 0: any number.
+    """
+
+    log: Log
+    group: str
+    lanes: int
+    index: Path | None = None
+    history_url: str = ""
+    events_topic: str = "events"
+    event_partitions: int = 1
+    reply_partition: int = 0
+    event_keys: frozenset[str] = frozenset()
+    events_per_s: int = 0
+    schemas: EventSchemas = field(default_factory=EventSchemas)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    version: str = "dev"
+    banner: str = "DEV"
+    now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
+    random: Callable[[int], bytes] = os.urandom
+
+
+class Door:
+    """The parts of a running door."""
+
+    def __init__(self, config: DoorConfig) -> None:
+        self.config = config
+        self.budget = Budget(BYTES_UNDER_WAY_MAX)
+        self.quota = Quota(config.events_per_s, time.monotonic)
+        self.intake = Intake(config.log, config.events_topic, config.event_partitions)
+        self.catalogue = Catalogue(config.log, config.group)
+        self.requests = Requests(config)
+        self._reads = Reads(config.index) if config.index is not None else None
+        self._started = False
+        self.forward = Forward(config.history_url)
+
+    async def start(self) -> None:
+        """Know the catalogue and listen for replies; then requests may come."""
+        await self.catalogue.start()
+        await self.requests.start()
+        self._started = True
+
+    def waits_for(self) -> str:
+        """What it waits for before it can answer; "" once it can."""
+        return "" if self._started else "the catalogue"
+
+    async def close(self) -> None:
+        """End what ``start`` began; posts under way have been answered before."""
+        await self.requests.close()
+        await self.catalogue.close()
+        await self.intake.close()
+        await self.forward.close()
+        if self._reads is not None:
+            self._reads.close()
+
+    @property
+    def reads(self) -> Reads:
+        """The history of this door; only where it has one."""
+        assert self._reads is not None, "reads are handed on here"
+        return self._reads
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it has one of its own."""
+        return self._reads is not None
+
+    @property
+    def shown(self) -> Reads | Forward:
+        """The history that clients of this door see."""
+        return self._reads or self.forward
+
+
+DOOR: Final = web.AppKey("door", Door)

@@ -1,0 +1,153 @@
+"""``POST /e/{key}``: events come in here. An answer 200 means: durable.
+
+    200 {"ids": [internal ids], "status": 200}          an empty body or array: {"ids": [""], "status": 200}
+    400 {"ids": [of the valid prefix], "status": 400, "error"}    the prefix is stored, the rest was not looked at
+    401, 413, 429 and 503 (Retry-After)                  nothing is acknowledged
+
+Internal ids are ULIDs. With the header ``x-inngest-event-id-seed: <millis>,<base64 of 10 bytes>`` they are the same
+at every try, so that a repeated post starts nothing twice: event i gets the seed's ten bytes, as a number, plus i.
+Answers are ``text/plain`` although they are JSON: so does the reference server, and SDKs do not look.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from millstream.api.answers import TEXT, answer, status_of, with_retry_after
+from millstream.api.bodies import Draft, read
+from millstream.api.budget import read_body
+from millstream.api.door import DOOR, Door
+from millstream.api.keys import may_send
+from millstream.errors import MillstreamError, NotAllowed, SchemaViolation
+from millstream.log.port import Produced
+from millstream.model import limits
+from millstream.model.event import Envelope
+from millstream.model.ids import encode_ulid
+from millstream.wire.messages import encode_envelope
+from millstream.wire.partition import partition_of
+from millstream.wire.schemas import EventSchemas
+
+SEED_HEADER: Final = "x-inngest-event-id-seed"
+SEED_CHARS_MAX: Final = 64
+ENTROPY_BYTES: Final = 10
+_ENTROPY_MASK: Final = (1 << 80) - 1
+_TIME_MS_MAX: Final = (1 << 48) - 1
+
+
+async def post_events(request: web.Request) -> web.Response:
+    """Take the events of one post."""
+    begun = time.perf_counter()
+    door = request.app[DOOR]
+    telemetry = door.config.telemetry
+    size = 0
+    try:
+        may_send(door.config.event_keys, request.match_info["key"])
+        body = await read_body(request, door.budget, limits.REQUEST_BYTES_MAX)
+        size = len(body)
+        response, count = await _take(door, request.match_info["key"], body, request.headers.get(SEED_HEADER, ""))
+    except MillstreamError as error:
+        status = status_of(error)
+        response = answer(_refusal(error, status), status, content_type=TEXT)
+        with_retry_after(response, error)
+        telemetry.count("millstream_events_refused_total", 1, str(status))
+        return response
+    finally:
+        door.budget.give_back(size)
+    telemetry.observe("millstream_ingest_seconds", time.perf_counter() - begun)
+    if count:
+        telemetry.count("millstream_events_received_total", count)
+    if response.status != 200:
+        telemetry.count("millstream_events_refused_total", 1, str(response.status))
+    return response
+
+
+async def _take(door: Door, key: str, body: bytes, seed: str) -> tuple[web.Response, int]:
+    """Store the valid events of a body; the answer and how many were stored."""
+    drafts, wrong = read(body)
+    door.quota.take(key, len(drafts))
+    ids, batches, violation = _prepare(door, drafts, seed)
+    if batches:
+        await door.intake.store(batches)
+    error = violation or wrong
+    answered: dict[str, object] = {"ids": ids or [""], "status": 400 if error else 200}
+    if error:
+        answered["error"] = error
+    return answer(answered, 400 if error else 200, content_type=TEXT), len(ids)
+
+
+def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str], dict[int, list[Produced]], str]:
+    """The ids and records of events, by partition; and what a schema says against the first one that breaks it."""
+    now_ms = door.config.now_ms()
+    at_ms, entropy = _seed(seed) or (now_ms, int.from_bytes(door.config.random(ENTROPY_BYTES), "big"))
+    base, catalogue, partitions = at_ms << 80, door.catalogue.end, door.intake.partitions
+    schemas = door.config.schemas
+    ids: list[str] = []
+    batches: dict[int, list[Produced]] = {}
+    for number, d in enumerate(drafts):
+        if schemas.get(d.name) is not None and (violation := _violation(schemas, d)):
+            return ids, batches, violation
+        internal = encode_ulid(base | entropy + number & _ENTROPY_MASK)
+        ids.append(internal)
+        id_ = d.id or internal
+        envelope = Envelope(
+            internal,
+            id_,
+            bool(d.id),
+            d.name,
+            d.data,
+            d.ts_ms or now_ms,
+            now_ms,
+            d.key,
+            d.user,
+            d.v,
+            d.meta,
+            catalogue,
+        )
+        partition = partition_of(d.key or id_, partitions) if partitions > 1 else 0
+        record = Produced(encode_envelope(envelope), d.key.encode() if d.key else None)
+        batch = batches.get(partition)
+        if batch is None:
+            batches[partition] = [record]
+        else:
+            batch.append(record)
+    return ids, batches, ""
+
+
+def _violation(schemas: EventSchemas, d: Draft) -> str:
+    """What the event's schema says against it; empty: nothing."""
+    try:
+        schemas.check(d.name, msgspec.json.decode(d.data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as broken:
+        return f"event data is malformed: {broken}"
+    except SchemaViolation as violation:
+        return str(violation)
+    return ""
+
+
+def _seed(header: str) -> tuple[int, int] | None:
+    """Time and entropy of a seed header; None where there is none, or nonsense (which is passed over)."""
+    if not header or len(header) > SEED_CHARS_MAX:
+        return None
+    millis, comma, encoded = header.partition(",")
+    if not comma or not (millis.isascii() and millis.isdecimal()):
+        return None
+    try:
+        entropy = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    at_ms = int(millis)
+    if len(entropy) != ENTROPY_BYTES or not 0 < at_ms <= _TIME_MS_MAX:
+        return None
+    return at_ms, int.from_bytes(entropy, "big")
+
+
+def _refusal(error: MillstreamError, status: int) -> dict[str, object]:
+    if isinstance(error, NotAllowed):
+        return {"status": status, "message": "", "error": str(error)}
+    return {"ids": [""], "status": status, "error": str(error)}

@@ -1,0 +1,88 @@
+"""Reads of a door that has no history of its own: they are asked of the history role and handed on.
+
+    client ── GET /v1/runs/… ──> api ── the same ──> history (``--history-url``)
+
+Nothing is cached. Where no history was named, or it does not answer, a read is a 503 that says so: events and
+requests are not affected.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+
+from millstream.errors import LogUnavailable
+
+CONNECT_S: Final = 3.0
+ANSWER_S: Final = 30.0
+FOLDED_S: Final = 2.0
+CHUNK_BYTES: Final = 64 * 1024
+HANDED_ON: Final = ("Content-Type", "Cache-Control", "ETag", "Retry-After")
+ASKED_WITH: Final = ("Accept", "Authorization", "If-None-Match", "Last-Event-ID")
+
+
+class Forward:
+    """The history role at a URL; "" says that there is none."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session: ClientSession | None = None
+
+    async def hand_on(self, request: web.Request) -> web.StreamResponse:
+        """Ask the same of the history, and stream its answer."""
+        headers = {name: request.headers[name] for name in ASKED_WITH if name in request.headers}
+        try:
+            async with self._opened().get(self._url + request.path_qs, headers=headers) as answer:
+                handed = {name: answer.headers[name] for name in HANDED_ON if name in answer.headers}
+                response = web.StreamResponse(status=answer.status, headers=handed)
+                await response.prepare(request)
+                async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except (ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    async def wait_folded(self, journal: str, lane: int, offset: int) -> bool:
+        """Wait until the history shows a lane's record, for a moment at most. Whether it does."""
+        try:
+            timeout = ClientTimeout(total=FOLDED_S)
+            where = f"{self._url}/api/folded?lane={lane}&offset={offset}"
+            async with self._opened().get(where, timeout=timeout) as answer:
+                return answer.status == 200 and bool(json.loads(await answer.read())["data"]["folded"])
+        except (LogUnavailable, ClientError, TimeoutError, ValueError, LookupError):
+            return False  # Whoever reads now may read of what was; the request itself is done.
+
+    async def status_of(self, run: str) -> str | None:
+        """The status of a run; None where there is none. Raises LogUnavailable."""
+        try:
+            async with self._opened().get(f"{self._url}/v1/runs/{run}") as answer:
+                if answer.status == 404:
+                    return None
+                return str(json.loads(await answer.read())["data"]["status"])
+        except (ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
+            raise self._unreachable(error) from error
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> ClientSession:
+        if not self._url:
+            raise LogUnavailable(
+                "this api has no history to read from: expected --history-url, got none. Events, invoke and cancel "
+                "work. Start millstream history and name its address, or ask it directly."
+            )
+        if self._session is None:
+            timeout = ClientTimeout(total=None, connect=CONNECT_S, sock_read=ANSWER_S)
+            self._session = ClientSession(timeout=timeout, auto_decompress=True)
+        return self._session
+
+    def _unreachable(self, error: BaseException) -> LogUnavailable:
+        return LogUnavailable(
+            f"the history at {self._url} did not answer: {error!r}. Events, invoke and cancel "
+            "work. See whether millstream history runs there, or correct --history-url."
+        )

@@ -1,0 +1,130 @@
+"""What is asked of functions: run one directly, list them.
+
+``POST /invoke/{slug}`` answers once the run exists. An unknown function is a 404: the reference server answers 200
+with an id that nothing will ever have, which helps nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from millstream.api.answers import TEXT, answer
+from millstream.api.budget import read_body
+from millstream.api.door import DOOR, Door
+from millstream.api.keys import may_act
+from millstream.api.positions import named, shown
+from millstream.errors import BadRequest, NotFound
+from millstream.model import limits
+from millstream.model.commands import InvokeFunction
+from millstream.model.event import FUNCTION_INVOKED, Envelope
+from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
+from millstream.model.ids import home_of, ulid
+
+
+class Invoke(msgspec.Struct):
+    """The body of an invocation. Unknown fields are passed over."""
+
+    data: dict[str, msgspec.Raw] | None = None
+    user: dict[str, msgspec.Raw] | None = None
+
+
+_invoke: Final = msgspec.json.Decoder(Invoke)
+
+
+async def post_invoke(request: web.Request) -> web.Response:
+    """Start a function: ``{"id": event id, "run_id", "status": 200}``."""
+    door = request.app[DOOR]
+    slug = request.match_info["slug"]
+    may_act(request)
+    body = await read_body(request, door.budget, limits.EVENT_BYTES_MAX)
+    try:
+        wanted = _read(body)
+    finally:
+        door.budget.give_back(len(body))
+    request_id = door.requests.new_id()
+    event = _event(door, slug, wanted)
+    lane = home_of(request_id, door.config.lanes)  # Any lane may start it: spread them.
+    message = InvokeFunction(slug, event, request_id, door.config.reply_partition)
+    reply = await door.requests.ask(lane, request_id, message)
+    said = msgspec.json.decode(reply.reply)
+    if said.get("status") != "started":
+        known = ", ".join(sorted(fn.slug for app in door.catalogue.apps.values() for fn in app.functions)[:20])
+        raise NotFound(f"function {slug[:255]!r} not found. Known functions: {known or 'none'}.")
+    await shown(door, reply)
+    return named(answer({"id": event.internal_id, "run_id": said["run"], "status": 200}, content_type=TEXT), reply)
+
+
+async def get_dev(request: web.Request) -> web.Response:
+    """The readiness probe of SDKs and tools, with all functions."""
+    door = request.app[DOOR]
+    functions = [
+        _function(app_id, spec) for app_id, app in sorted(door.catalogue.apps.items()) for spec in app.functions
+    ]
+    return answer(
+        {
+            "version": door.config.version,
+            "authed": False,
+            "startOpts": {},
+            "functions": functions,
+            "handlers": None,
+            "isSingleNodeService": False,
+            "isMissingSigningKey": False,
+            "isMissingEventKeys": False,
+            "features": {},
+        }
+    )
+
+
+def _read(body: bytes) -> Invoke:
+    if not body.strip():
+        return Invoke()
+    try:
+        body.decode()
+        return _invoke.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
+        raise BadRequest(
+            f'invocation refused: expected {{"data": an object, "user": an object}}, got {wrong}'
+        ) from wrong
+
+
+def _event(door: Door, slug: str, wanted: Invoke) -> Envelope:
+    """The event that triggers an invoked run; ``_inngest`` says what was invoked."""
+    now_ms = door.config.now_ms()
+    internal = ulid(now_ms, door.config.random(10))
+    return Envelope(
+        internal_id=internal,
+        id=internal,
+        id_is_clients=False,
+        name=FUNCTION_INVOKED,
+        data=msgspec.json.encode({**(wanted.data or {}), "_inngest": _invoked(slug)}),
+        ts_ms=now_ms,
+        received_at_ms=now_ms,
+        user=msgspec.json.encode(wanted.user) if wanted.user else b"",
+        catalogue=door.catalogue.end,
+    )
+
+
+def _invoked(slug: str) -> dict[str, Any]:
+    names = ("gid", "name", "source_app_id", "source_fn_id")
+    return {"expire": 0, "fn_id": slug, **dict.fromkeys(names, ""), "source_fn_v": 0}
+
+
+def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
+    return {
+        "id": spec.slug,
+        "slug": spec.slug,
+        "name": spec.name,
+        "app": app_id,
+        "triggers": [_trigger(trigger) for trigger in spec.triggers],
+        "retries": spec.retries,
+    }
+
+
+def _trigger(trigger: Trigger) -> dict[str, str]:
+    if isinstance(trigger, CronTrigger):
+        return {"cron": trigger.cron}
+    name = {"topic": trigger.topic} if isinstance(trigger, TopicTrigger) else {"event": trigger.event}
+    return {**name, "expression": trigger.expression} if trigger.expression else name

@@ -1,0 +1,52 @@
+"""What every server process answers about itself: it lives, it is ready, its metrics.
+
+    GET /livez    200 while the loop turns: never about brokers, lag or restores, or a slow broker would restart all
+    GET /readyz   200 once it can do its work, else 503 with what it waits for
+    GET /metrics  Prometheus' text format
+
+A worker serves only these; a door and a history have them beside their own routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+
+from millstream.api.answers import answer
+from millstream.telemetry import Telemetry
+
+WaitsFor = Callable[[], str]
+"""What a process waits for before it can do its work; "" once it can."""
+WAITS_FOR: Final[web.AppKey[WaitsFor]] = web.AppKey("waits_for")
+MEASURED: Final = web.AppKey("measured", Telemetry)
+
+
+async def get_livez(request: web.Request) -> web.Response:
+    """The loop turns."""
+    return answer({"status": "ok"})
+
+
+async def get_readyz(request: web.Request) -> web.Response:
+    """Whether it can do its work."""
+    waits_for = request.app[WAITS_FOR]()
+    if waits_for:
+        return answer({"status": "not ready", "waits_for": waits_for}, 503)
+    return answer({"status": "ok"})
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    body, content_type = request.app[MEASURED].exposition()
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def build_probes(telemetry: Telemetry, waits_for: WaitsFor) -> web.Application:
+    """The application of a process that serves nothing else."""
+    app = web.Application()
+    app[WAITS_FOR], app[MEASURED] = waits_for, telemetry
+    app.router.add_get("/livez", get_livez)
+    app.router.add_get("/readyz", get_readyz)
+    app.router.add_get("/metrics", get_metrics)
+    return app

@@ -1,0 +1,150 @@
+"""Questions to lanes and their answers: cancel, invoke.
+
+    ask ──InboxRecord(request id)──> <group>.inbox[lane] … lane decides … <group>.replies[our partition] ──Reply──> ask
+
+A request has a ULID. While no answer comes, the same request is sent again: the lane remembers answers by request id
+(lanes.md rule 29), so asking twice does nothing twice. A reply nobody waits for any more is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from millstream.api.catalogue import tell_of_failure
+from millstream.errors import Busy, Corruption, LogUnavailable, OffsetOutOfRange
+from millstream.log.port import Log, OutcomeUnknown, Produced, Reader, Writer
+from millstream.model.ids import ulid
+from millstream.model.messages import InboxRecord, Message, Reply, group_topic
+from millstream.wire.messages import decode_reply, encode_inbox
+
+TRIES_MAX: Final = 3
+TRY_S: Final = 2.0
+WAITING_REQUESTS_MAX: Final = 2_000
+READ_RECORDS_MAX: Final = 1_000
+READ_BYTES_MAX: Final = 4 << 20
+READ_WAIT_S: Final = 1.0
+TRY_READING_AGAIN_S: Final = 0.5
+FROM_API: Final = -1
+
+_log = logging.getLogger(__name__)
+
+
+class Setting(Protocol):
+    """What of the door's configuration is needed here."""
+
+    @property
+    def log(self) -> Log: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def reply_partition(self) -> int: ...
+    @property
+    def now_ms(self) -> Callable[[], int]: ...
+    @property
+    def random(self) -> Callable[[int], bytes]: ...
+
+
+class Requests:
+    """Asks lanes and hands their answers out."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._inbox = group_topic(setting.group, "inbox")
+        self._replies = group_topic(setting.group, "replies")
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._writers: dict[int, Writer] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def new_id(self) -> str:
+        """A request id."""
+        return ulid(self._setting.now_ms(), self._setting.random(10))
+
+    async def start(self) -> None:
+        """Listen for replies from now on."""
+        log, partition = self._setting.log, self._setting.reply_partition
+        reader = log.reader(self._replies, partition, await log.end_offset(self._replies, partition))
+        self._task = asyncio.create_task(self._listen(reader))
+        self._task.add_done_callback(tell_of_failure)
+
+    async def close(self) -> None:
+        """Stop listening; who still waits is cancelled."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        for future in self._waiting.values():
+            future.cancel()
+        for writer in self._writers.values():
+            await writer.close()
+
+    async def ask(self, lane: int, request: str, message: Message) -> Reply:
+        """The lane's answer. ``message`` carries ``request`` and our reply partition.
+
+        Raises Busy when too many wait; LogUnavailable when no answer came: the request may still be carried out.
+        """
+        if len(self._waiting) >= WAITING_REQUESTS_MAX:
+            raise Busy(f"{len(self._waiting)} requests already wait for their lanes. Nothing was asked: try again.")
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[request] = future
+        record = Produced(encode_inbox(InboxRecord(FROM_API, 0, message)))
+        try:
+            for _ in range(TRIES_MAX):
+                await self._send(lane, record)
+                done, _pending = await asyncio.wait([future], timeout=TRY_S)
+                if done:
+                    return future.result()
+        finally:
+            del self._waiting[request]
+        raise LogUnavailable(
+            f"lane {lane} did not answer request {request} within {TRIES_MAX * TRY_S:.0f} s. It may still carry it "
+            "out. See whether a worker owns the lane: millstream lanes inspect."
+        )
+
+    async def _send(self, lane: int, record: Produced) -> None:
+        async with self._locks.setdefault(lane, asyncio.Lock()):
+            writer = self._writers.get(lane)
+            if writer is None:
+                writer = self._writers[lane] = self._setting.log.writer(self._inbox, lane)
+            try:
+                await writer.append([record])
+            except OutcomeUnknown:  # If it is not there, the next try sends it again.
+                del self._writers[lane]
+                await writer.close()
+
+    async def _listen(self, reader: Reader) -> None:
+        try:
+            while True:
+                try:
+                    records = await reader.read(
+                        max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S
+                    )
+                except OffsetOutOfRange as gap:
+                    reader.seek(gap.start)
+                    continue
+                except LogUnavailable as passing:
+                    _log.warning("replies not readable now, trying again: %s", passing)
+                    await asyncio.sleep(TRY_READING_AGAIN_S)
+                    continue
+                for record in records:
+                    self._hand_out(record.value)
+        finally:
+            await reader.close()
+
+    def _hand_out(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            reply = decode_reply(value)
+        except Corruption as broken:  # One bad reply must not silence the others; its asker tries again.
+            _log.error("reply not readable: %s", broken)
+            return
+        future = self._waiting.get(reply.request)
+        if future is not None and not future.done():
+            future.set_result(reply)

@@ -1,0 +1,218 @@
+"""The door as an application: its routes in one table, and what holds for all of them.
+
+Every answer is JSON with a real status; an error we did not foresee is a 500 that names only a number to look for in
+the log. Browsers on other origins may post events (that is what front ends do) and read nothing.
+
+Add an endpoint: a handler in ``api/<noun>.py``, a line in the table that it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from millstream.api import events, functions, page, positions, probes, runs, scans
+from millstream.api.answers import KIND_HEADER, answer, failed
+from millstream.api.door import DOOR, Door, DoorConfig
+from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
+from millstream.errors import ConfigError, MillstreamError
+from millstream.model.messages import group_topic
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PREFLIGHT_KEPT_S: Final = 3600
+SHUTDOWN_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+async def get_health(request: web.Request) -> web.Response:
+    """The loop turns."""
+    return answer({"status": 200, "message": "OK"})
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    door = request.app[DOOR]
+    door.config.telemetry.set("millstream_ingest_bytes_under_way", door.budget.used)
+    if door.has_history:
+        await _measure_history(door)
+    return await probes.get_metrics(request)
+
+
+async def _measure_history(door: Door) -> None:
+    """How far the history is behind each lane's journal."""
+    config = door.config
+    journal = group_topic(config.group, "journal")
+    lanes = range(config.lanes)
+    folded = await door.reads.ask(lambda queries: [queries.position(journal, lane) for lane in lanes])
+    for lane in lanes:
+        end = await config.log.end_offset(journal, lane)
+        config.telemetry.set("millstream_history_lag", max(end - folded[lane], 0), str(lane))
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """A browser asks whether it may post events."""
+    headers = {"Access-Control-Allow-Methods": "POST", "Access-Control-Max-Age": str(PREFLIGHT_KEPT_S)}
+    wanted = request.headers.get("Access-Control-Request-Headers")
+    if wanted:
+        headers["Access-Control-Allow-Headers"] = wanted[:1024]
+    return web.Response(headers=headers)
+
+
+async def hand_on(request: web.Request) -> web.StreamResponse:
+    """A read, where the history is another process."""
+    return await request.app[DOOR].forward.hand_on(request)
+
+
+def as_asked(handler: Handler) -> Handler:
+    """The read, as of the position that it asks for."""
+
+    async def read(request: web.Request) -> web.StreamResponse:
+        await positions.as_asked(request)
+        return await handler(request)
+
+    return read
+
+
+Routes = tuple[tuple[str, str, Handler], ...]
+ABOUT: Final[Routes] = (
+    ("GET", "/livez", get_livez),
+    ("GET", "/readyz", get_readyz),
+    ("GET", "/health", get_health),
+    ("GET", "/metrics", get_metrics),
+)
+WRITES: Final[Routes] = (
+    ("POST", "/e/{key}", events.post_events),
+    ("OPTIONS", "/e/{key}", preflight),
+    ("POST", "/invoke/{slug}", functions.post_invoke),
+    ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
+    ("DELETE", "/api/scans/{id}", scans.delete_scan),
+    ("GET", "/dev", functions.get_dev),
+)
+READS: Final[Routes] = (
+    ("GET", "/v1/events", as_asked(runs.list_events)),
+    ("GET", "/v1/events/{id}", as_asked(runs.get_event)),
+    ("GET", "/v1/events/{id}/runs", as_asked(runs.get_event_runs)),
+    ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
+    ("GET", "/api/runs", as_asked(runs.list_runs)),
+    ("GET", "/api/folded", runs.get_folded),
+    ("GET", "/api/scans", as_asked(scans.list_scans)),
+    ("GET", "/", page.get_page),
+)
+
+ROUTES: Final[Routes] = ABOUT + WRITES + READS
+
+
+def build_app(config: DoorConfig) -> web.Application:
+    """The application. It must be made while a loop runs; the door starts and ends with it.
+
+    Where the history is another process, reads and whatever else it may know are handed on to it.
+    """
+    app = web.Application(middlewares=[_guard])
+    door = app[DOOR] = Door(config)
+    app[WAITS_FOR], app[MEASURED] = door.waits_for, config.telemetry
+    app.cleanup_ctx.append(_running_door)
+    for method, path, handler in ABOUT + WRITES + (READS if door.has_history else ()):
+        app.router.add_route(method, path, handler)
+    if not door.has_history:
+        app.router.add_route("GET", "/{anything:.*}", hand_on)
+    return app
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A door that listens. ``port`` is the real one where 0 was asked for."""
+
+    runner: web.AppRunner
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"http://{self.host}:{self.port}"
+
+    async def close(self) -> None:
+        """Stop listening, answer what is under way, end the door."""
+        await self.runner.cleanup()
+
+
+async def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 8288) -> Served:
+    """Listen. Raises OSError where the port is taken."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Served(runner, host, runner.addresses[0][1])
+
+
+async def serve_on(app: web.Application, host: str, port: int) -> Served:
+    """``serve`` for a process that is nothing but a server: a port that is taken is the operator's to mend."""
+    try:
+        return await serve(app, host=host, port=port)
+    except OSError as error:
+        raise port_taken(host, port, error) from error
+
+
+def port_taken(host: str, port: int, error: OSError) -> ConfigError:
+    """What is said where somebody else listens already."""
+    return ConfigError(
+        f"cannot listen on {host}:{port}: {error.strerror or error}. Stop what listens there, or choose another port."
+    )
+
+
+async def _running_door(app: web.Application) -> AsyncIterator[None]:
+    door = app[DOOR]
+    await door.start()
+    yield
+    await door.close()
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors become JSON; what holds for every answer is added."""
+    try:
+        response = await handler(request)
+    except MillstreamError as error:
+        response = failed(error)
+        if response.status == 500:
+            _log.error("request failed path=%s error=%s", request.path, error)
+    except web.HTTPException as error:
+        response = _http_error(request, error)
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        number = secrets.token_hex(4)
+        _log.exception("request failed unexpectedly path=%s number=%s", request.path, number)
+        text = f"internal error {number}: please report it with the lines of the log that name this number"
+        response = answer({"error": text, "data": None, "status": 500}, 500)
+    headers = response.headers
+    headers[KIND_HEADER] = "dev"
+    origin = request.headers.get("Origin")
+    if origin and request.path.startswith("/e/"):
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Vary"] = "Origin"
+    return response
+
+
+def _http_error(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    words = {
+        404: f"no such path: {request.method} {request.path[:200]}. Events go to POST /e/<event key>.",
+        405: f"{request.method} is not allowed here, only {error.headers.get('Allow', '')}",
+        413: "the request body is too large",
+    }
+    text = words.get(error.status, error.reason)
+    response = answer({"error": text, "data": None, "status": error.status}, error.status)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response

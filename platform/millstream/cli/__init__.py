@@ -1,0 +1,34 @@
+"""The command line: ``millstream dev``, ``events``, ``runs``, ``lanes``, ``schemas``, ``check``, ``config`` and so on.
+
+    commands.py   every command and its arguments; a module of its own does the work, imported when it is called
+    flags.py      flags made from the table of settings     exits.py   exit codes, and errors as one line
+    output.py     table, json, jsonl on stdout
+
+Rules kept: data on stdout, everything else on stderr; an error is one clear line, never a traceback; nothing is
+imported that the command does not need, because a shell waits for it.
+
+Add a command: a function in ``commands.py``, a module here named after it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run the command that ``sys.argv`` names; its exit code (``exits.py``)."""
+    from millstream.cli.exits import guarded
+    from millstream.config import refuse_unknown
+
+    def run() -> int:
+        refuse_unknown(os.environ)
+        if sys.argv[1:] in (["version"], ["--version"]):
+            from millstream.cli.version import print_version  # Asked by scripts, over and over: no parser for it.
+
+            return print_version()
+        from millstream.cli.commands import run_command
+
+        return run_command()
+
+    return guarded(run)

@@ -1,0 +1,45 @@
+"""``millstream api``: the door of a group on Kafka, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from millstream import __version__
+from millstream.boundary import Boundary
+from millstream.cli.kafka_group import group_of
+from millstream.cli.loops import loop_factory
+from millstream.cli.serving import serve
+from millstream.config import Settings
+from millstream.roles.api import ApiRole, ApiSettings
+from millstream.roles.process import tune_process
+from millstream.telemetry import setup_logging
+
+GRACE_S: Final = 5.0
+
+
+def api(settings: Settings) -> int:
+    """Serve until told to stop; 0."""
+    setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
+    tune_process()
+    role = ApiRole(
+        ApiSettings(
+            group=group_of(settings, ()),
+            host=settings.text("host"),
+            port=settings.number("port", 0),
+            event_keys=frozenset(settings.texts("event_keys")),
+            events_per_s=settings.number("events_per_s", 0),
+            history_url=settings.text("history_url"),
+            boundary=Boundary.of(settings),
+            version=__version__,
+        )
+    )
+    group = role.settings.group
+
+    async def run() -> int:
+        greeting = f"taking events for group {group.group} at {settings.text('host')}:{settings.number('port', 0)}"
+        return await serve(role, asyncio.Event().wait(), GRACE_S, greeting)  # type: ignore[arg-type]
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(run())

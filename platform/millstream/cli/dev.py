@@ -1,0 +1,181 @@
+"""``millstream dev``: run apps in one process, print their runs, stop in good order.
+
+The first SIGINT or SIGTERM lets running steps end and be recorded; the second ends the process at once, which loses
+nothing either: the next start goes on from the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from millstream import __version__
+from millstream.boundary import Boundary
+from millstream.cli.exits import INTERRUPTED, OK, note
+from millstream.cli.feed import send_feed, smoke
+from millstream.cli.jsonl import opened
+from millstream.cli.lines import RunLines
+from millstream.cli.loading import load_apps
+from millstream.cli.loops import loop_factory
+from millstream.cli.serving import on_signals, unless
+from millstream.config import BY_NAME, Settings
+from millstream.dev import DevServer, DevSettings
+from millstream.errors import ConfigError
+from millstream.lane.settings import LaneSettings
+from millstream.model import limits
+from millstream.roles.process import tune_process
+from millstream.sdk.app import App
+from millstream.sdk.client import Client
+from millstream.telemetry import setup_logging
+
+GRACE_S: Final = 10.0
+TICK_S: Final = 0.5
+SENDERS: Final = ("MILLSTREAM_URL", "MILLSTREAM_EVENT_KEY")
+MEANINGLESS: Final = {
+    "no_discovery": "apps are named on the command line",
+    "no_poll": "apps are never polled",
+    "tick": "nothing here works by ticks",
+}
+
+
+def dev(settings: Settings, targets: Sequence[str]) -> int:
+    """Serve until told to stop; 0. With ``--smoke`` until the feed's runs settled; 0 or 1."""
+    feed = settings.text("feed")
+    if settings.switch("smoke") and not feed:
+        raise ConfigError("--smoke needs a --feed: it ends when the runs of the feed have.")
+    if feed:
+        with opened(feed):
+            pass  # Complain before anything is started.
+    setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
+    for name, why in MEANINGLESS.items():
+        if not settings.is_default(name):
+            note(f"{BY_NAME[name].flag} changes nothing here: {why}")
+    apps = load_apps(targets)
+    tune_process()
+    with _data(settings) as data, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        made = _dev_settings(settings, data, targets)
+        return runner.run(_Dev(apps, made, feed, settings.switch("smoke")).run())
+
+
+@contextlib.contextmanager
+def _data(settings: Settings) -> Iterator[Path]:
+    """The data directory; a smoke run gets one of its own unless one was named."""
+    if settings.switch("smoke") and settings.is_default("data"):
+        with tempfile.TemporaryDirectory(prefix="millstream-smoke-") as directory:
+            yield Path(directory)
+    else:
+        yield Path(settings.text("data"))
+
+
+def _dev_settings(settings: Settings, data: Path, targets: Sequence[str]) -> DevSettings:
+    return DevSettings(
+        data=data,
+        host=settings.text("host"),
+        port=settings.number("port", 0),
+        lanes=settings.number("lanes", 0),
+        group=settings.text("group"),
+        durability=settings.text("durability"),
+        retry_interval_ms=settings.number("retry_interval", -1),
+        event_keys=frozenset(settings.texts("event_keys")),
+        events_per_s=settings.number("events_per_s", 0),
+        executors=settings.number("executors", 0),
+        targets=tuple(targets),
+        boundary=Boundary.of(settings),
+        lane=LaneSettings(
+            history_ms=settings.number("history", limits.DAY_MS), trim_lag_ms=settings.number("trim_lag", 0)
+        ),
+        version=__version__,
+    )
+
+
+@dataclass(slots=True)
+class _Dev:
+    """One ``millstream dev`` from start to stop."""
+
+    apps: Sequence[App]
+    settings: DevSettings
+    feed: str
+    smoke: bool
+
+    async def run(self) -> int:
+        """Start, serve, stop."""
+        told = asyncio.Event()
+        on_signals(told, GRACE_S)
+        lines = RunLines()
+        server = DevServer(self.apps, self.settings, on_facts=lines.take)
+        try:
+            if not await unless(told, server.start()):
+                return INTERRUPTED
+            self._greet(server)
+            return await self._serve(server, lines, told)
+        finally:
+            await server.stop(GRACE_S)
+            lines.close()
+
+    async def _serve(self, server: DevServer, lines: RunLines, told: asyncio.Event) -> int:
+        """Until a signal, the end of a smoke run, or what stopped a lane, which is raised."""
+        loop = asyncio.get_running_loop()
+        serving = loop.create_task(server.wait())
+        stopping = loop.create_task(told.wait())
+        ticking = loop.create_task(_tick(lines))
+        working = loop.create_task(self._work(server, lines)) if self.feed else None
+        ends: set[asyncio.Task[Any]] = {serving, stopping} | ({working} if working is not None else set())
+        try:
+            while True:
+                done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                if working is not None and working in done:
+                    if self.smoke:
+                        return working.result()
+                    ends.discard(working)
+                if serving in done or stopping in done:
+                    # A smoke run that was told to stop has not shown anything.
+                    return INTERRUPTED if self.smoke else OK
+        finally:
+            tasks = [*ends, ticking]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, server: DevServer, lines: RunLines) -> int:
+        assert server.served is not None, "the server has started"
+        key = min(self.settings.event_keys, default=None)
+        async with Client(_reached_at(server), key) as client:
+            await send_feed(self.feed, client)
+        return await smoke(server, lines) if self.smoke else OK
+
+    def _greet(self, server: DevServer) -> None:
+        url = _reached_at(server)
+        # Functions that send through their app reach this server, whatever its port is.
+        os.environ.setdefault("MILLSTREAM_URL", url)
+        if self.settings.event_keys:
+            os.environ.setdefault("MILLSTREAM_EVENT_KEY", min(self.settings.event_keys))
+        if server.pool is not None:
+            server.pool.put_environ({name: os.environ[name] for name in SENDERS if name in os.environ})
+        functions = sum(len(app.functions) for app in self.apps)
+        apps = f"{len(self.apps)} app{'' if len(self.apps) == 1 else 's'} with {functions} functions"
+        note(f"serving {apps} at {url}, data in {self.settings.data}, process {os.getpid()}. Ctrl-C stops.")
+        if not self.apps:
+            note("no app was named, so no function will run: millstream dev MODULE:APP")
+
+
+def _reached_at(server: DevServer) -> str:
+    """The URL for this machine, also where the server listens on every address."""
+    assert server.served is not None, "the server has started"
+    host = server.settings.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{server.served.port}"
+
+
+async def _tick(lines: RunLines) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        lines.tick()

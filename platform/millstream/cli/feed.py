@@ -1,0 +1,151 @@
+"""``millstream dev --feed FILE.jsonl --smoke``: real input into a server that just started, and how it ended.
+
+The events go through the door as a client's would, with fresh ids. A smoke run is over when every run that the feed
+led to has ended or *settled*: it waits for a timer further away than SETTLED_AFTER_MS, or for code. The summary says
+how many ended how; a function that fails is the function's business, an engine that leaves a run hanging is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from millstream.cli.events import batches
+from millstream.cli.exits import FAILED, OK, note
+from millstream.cli.jsonl import opened
+from millstream.cli.lines import RunLines
+from millstream.cli.output import show_table
+from millstream.cli.standing import Standing, runs_of, standing
+from millstream.dev import DevServer
+from millstream.errors import BadRequest
+from millstream.history.queries import Queries
+from millstream.model.event import Event
+from millstream.sdk.client import Client
+
+SMOKE_S_MAX: Final = 120.0
+SETTLED_AFTER_MS: Final = 5_000
+LOOK_EVERY_S: Final = 0.1
+QUIET_LOOKS: Final = 3
+"""So many looks in a row find nothing to do: an internal event is on its way for a moment and in no table."""
+HISTORY_S_MAX: Final = 10.0
+COLUMNS: Final = ("function", "completed", "failed", "cancelled")
+
+
+async def send_feed(file: str, client: Client) -> int:
+    """Send the file's events; how many. Raises what the client raises, and BadRequest for a line that is no event."""
+    sent = 0
+    with opened(file) as lines:
+        for batch in batches(_events(iter(lines), lines.name)):
+            sent += len(await client.send([_event(one, lines.name) for one in batch]))
+    note(f"{sent} events of {file} sent")
+    return sent
+
+
+async def smoke(server: DevServer, lines: RunLines) -> int:
+    """Wait until everything has ended or settled, print the summary; 0 or 1."""
+    began = time.monotonic()
+    left = await _settled(server, began + SMOKE_S_MAX)
+    shown = await asyncio.to_thread(_shown_by_history, server.settings.data / "history.db", lines)
+    lines.close()
+    functions = sorted({function for function, _ in lines.counts})
+    rows = [
+        {"function": function} | {status: lines.counts[function, status] for status in COLUMNS[1:]}
+        for function in functions
+    ]
+    if rows:
+        show_table(rows, COLUMNS)
+    ended = sum(lines.counts.values())
+    print(
+        f"{lines.started} runs started, {ended} ended, {left.open} settled or open, {shown} in the history, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+    problems = left.problems()
+    if not any(status == "completed" for _, status in lines.counts):
+        problems.append("no run completed")
+    if lines.bugs:
+        problems.append(f"{lines.bugs} runs failed for a fault of millstream (InternalError); please report them")
+    if shown < lines.started:
+        problems.append(f"the history shows {shown} of {lines.started} runs after {HISTORY_S_MAX:.0f} s")
+    for problem in problems:
+        note(f"error: {problem}")
+    return FAILED if problems else OK
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What had not ended at the last look."""
+
+    open: int
+    unread: int
+    unsent: int
+    standing: Standing
+    busy: bool
+
+    def problems(self) -> list[str]:
+        """Why this is no good end."""
+        if not self.busy:
+            return self.standing.problems
+        return [
+            *self.standing.problems,
+            f"not settled after {SMOKE_S_MAX:.0f} s: {self.standing.executing} executions, {self.unread} events "
+            f"unread, {self.unsent} messages unsent, {self.open} runs open",
+        ]
+
+
+async def _settled(server: DevServer, deadline: float) -> Left:
+    quiet = 0
+    while True:
+        left = await _left(server)
+        quiet = 0 if left.busy else quiet + 1
+        if quiet == QUIET_LOOKS or time.monotonic() > deadline:
+            return left
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _left(server: DevServer) -> Left:
+    worker, log = server.worker, server.log
+    assert worker is not None and log is not None, "the server has started"
+    open_, unread, unsent, total = 0, 0, 0, Standing()
+    for lane in worker.lanes.values():
+        tables = lane.tables.durable
+        for run in runs_of(tables):
+            open_ += 1
+            total.add(standing(tables, run))
+        unsent += len(tables.outbox.scan(limit=1_000)) + len(tables.publishes.scan(limit=1_000))
+        for topic, partition in lane.subscriptions.sources:
+            row = tables.positions.get((topic, partition))
+            unread += await log.end_offset(topic, partition) - (row.offset if row is not None else 0)
+    soon_ms = time.time_ns() // 1_000_000 + SETTLED_AFTER_MS
+    busy = bool(unread or unsent or total.executing or any(at_ms < soon_ms for at_ms in total.wakes))
+    return Left(open_, unread, unsent, total, busy)
+
+
+def _shown_by_history(index: Path, lines: RunLines) -> int:
+    """How many runs the history shows once it has caught up; waits for it."""
+    queries = Queries(index)
+    deadline = time.monotonic() + HISTORY_S_MAX
+    try:
+        while (shown := queries.tally()["started"]) < lines.started and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_S)
+        return shown
+    finally:
+        queries.close()
+
+
+def _events(lines: Iterator[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
+    for event in lines:
+        event.pop("id", None)
+        yield event
+
+
+def _event(one: dict[str, Any], file: str) -> Event:
+    try:
+        return msgspec.convert(one, Event)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{file} holds a line that is no event: {error}, got {str(one)[:80]}") from error

@@ -1,0 +1,442 @@
+"""Every setting of millstream, as data: its name, its ``MILLSTREAM_*`` variable, its kind, its default, what it is for.
+
+    a flag on the command line  >  the MILLSTREAM_* variable  >  the default
+
+The command line makes its flags from this table (``cli/flags.py``), ``millstream config show`` prints it, and a
+``MILLSTREAM_*`` variable that is not in it is refused: a misspelt setting must not silently do nothing.
+
+Add a setting: one line in ``SETTINGS``, its name in the command that takes it. Nothing else reads the environment
+(but ``sdk/client.py``, which runs in users' programs).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from millstream.errors import ConfigError
+from millstream.model.setting import CHOICE, DURATION, NUMBER, PREFIX, SWITCH, TEXT, TEXTS, Setting, Value
+
+SETTINGS: Final = (
+    # --- reaching a server
+    Setting(
+        name="url",
+        kind=TEXT,
+        default="http://127.0.0.1:8288",
+        flag="--url",
+        metavar="URL",
+        doc="The server that commands talk to.",
+    ),
+    Setting(
+        name="event_key", kind=TEXT, flag="--event-key", metavar="KEY", secret=True, doc="The key events are sent with."
+    ),
+    Setting(
+        name="output",
+        kind=CHOICE,
+        default="auto",
+        choices=("auto", "table", "json", "jsonl"),
+        flag="--output",
+        metavar="FORMAT",
+        doc="table, json or jsonl; auto: a table on a terminal, jsonl in a pipe.",
+    ),
+    Setting(
+        name="timeout",
+        kind=DURATION,
+        flag="--timeout",
+        metavar="DURATION",
+        doc="How long runs watch waits at most; without it, until the run ends.",
+    ),
+    # --- millstream dev
+    Setting(
+        name="data", kind=TEXT, default=".millstream", flag="--data", metavar="DIR", doc="The directory for all data."
+    ),
+    Setting(
+        name="host",
+        kind=TEXT,
+        default="127.0.0.1",
+        flag="--host",
+        metavar="HOST",
+        doc="The address to listen on; 0.0.0.0 lets other machines in.",
+    ),
+    Setting(
+        name="port",
+        kind=NUMBER,
+        default="8288",
+        maximum=65_535,
+        flag="--port",
+        metavar="PORT",
+        doc="The port to listen on; 0 takes a free one.",
+    ),
+    Setting(
+        name="lanes",
+        kind=NUMBER,
+        minimum=1,
+        maximum=4_096,
+        flag="--lanes",
+        metavar="N",
+        doc="Lanes of a group (8), or of a new data directory (1); fixed from then on.",
+    ),
+    Setting(
+        name="group",
+        kind=TEXT,
+        flag="--group",
+        metavar="NAME",
+        doc="The group, or that of a new data directory (the app's id, or millstream for several); fixed from then on.",
+    ),
+    Setting(
+        name="executors",
+        kind=NUMBER,
+        default="0",
+        maximum=256,
+        flag="--executors",
+        metavar="N",
+        doc="Run functions in this many child processes; 0 runs them in this one, beside the lanes.",
+    ),
+    Setting(
+        name="durability",
+        kind=CHOICE,
+        default="fsync",
+        choices=("fsync", "os"),
+        flag="--durability",
+        metavar="fsync|os",
+        doc="fsync survives power cuts; os is faster and survives only the death of the process.",
+    ),
+    Setting(
+        name="schemas",
+        kind=TEXTS,
+        flag="--schemas",
+        metavar="DIR",
+        doc="A directory of Avro schemas of events, <name>.avsc; may be repeated.",
+    ),
+    Setting(
+        name="registry",
+        kind=TEXT,
+        flag="--registry",
+        metavar="URL",
+        doc="A schema registry (Confluent's API); without one, schemas are files only.",
+    ),
+    Setting(
+        name="registry_user",
+        kind=TEXT,
+        flag="--registry-user",
+        metavar="NAME",
+        doc="Who we are to the registry.",
+    ),
+    Setting(
+        name="registry_password_file",
+        kind=TEXT,
+        flag="--registry-password-file",
+        metavar="FILE",
+        doc="A file with the registry's password.",
+    ),
+    Setting(
+        name="registry_ca",
+        kind=TEXT,
+        flag="--registry-ca",
+        metavar="FILE",
+        doc="Certificates that are trusted for the registry; without it, the system's.",
+    ),
+    Setting(
+        name="retry_interval",
+        kind=DURATION,
+        flag="--retry-interval",
+        metavar="SECONDS",
+        doc="Retry everything after this time instead of each function's backoff.",
+    ),
+    Setting(
+        name="event_keys",
+        kind=TEXTS,
+        flag="--event-key",
+        metavar="KEY",
+        secret=True,
+        doc="A key events are taken with; may be repeated. Without one, any key is taken.",
+    ),
+    Setting(
+        name="events_per_s",
+        kind=NUMBER,
+        default="0",
+        flag="--events-per-s",
+        metavar="N",
+        doc="How many events a second each event key may send before it is answered 429; 0 is any number.",
+    ),
+    Setting(
+        name="history",
+        kind=DURATION,
+        default="24h",
+        flag="--history",
+        metavar="DURATION",
+        doc="How long ended runs and events can be read; on Kafka 7 days where nothing is said.",
+    ),
+    Setting(
+        name="trim_lag",
+        kind=DURATION,
+        default="10m",
+        flag="--trim-lag",
+        metavar="DURATION",
+        doc="How long a journal that a checkpoint made unnecessary is kept.",
+    ),
+    Setting(
+        name="feed",
+        kind=TEXT,
+        flag="--feed",
+        metavar="FILE.jsonl",
+        doc="Send the file's events after the start, with fresh ids.",
+    ),
+    Setting(
+        name="smoke",
+        kind=SWITCH,
+        default="false",
+        flag="--smoke",
+        doc="Run until the feed's runs have ended or settled, in a fresh temporary directory unless --data is given; "
+        "print a summary; exit 0 or 1.",
+    ),
+    Setting(
+        name="log_level",
+        kind=CHOICE,
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        flag="--log-level",
+        metavar="LEVEL",
+        doc="Which log lines go to stderr.",
+    ),
+    # --- Kafka
+    Setting(
+        name="brokers",
+        kind=TEXT,
+        flag="--brokers",
+        default="127.0.0.1:9092",
+        metavar="HOST:PORT,…",
+        doc="Some of the Kafka brokers.",
+    ),
+    Setting(
+        name="events_topic",
+        kind=TEXT,
+        default="events",
+        flag="--events-topic",
+        metavar="TOPIC",
+        doc="The topic that events are sent to.",
+    ),
+    Setting(
+        name="name",
+        kind=TEXT,
+        flag="--name",
+        metavar="NAME",
+        doc="The worker's name: the same after a restart, another for each; default: one kept in the data directory.",
+    ),
+    Setting(
+        name="register",
+        kind=CHOICE,
+        default="newer",
+        choices=("newer", "always", "never"),
+        flag="--register",
+        metavar="WHEN",
+        doc="Whether a worker's apps become the known ones: newer (not where others have replaced them), always "
+        "(a rollback), never.",
+    ),
+    Setting(
+        name="grace",
+        kind=DURATION,
+        default="30s",
+        flag="--grace",
+        metavar="DURATION",
+        doc="How long steps under way may go on after a worker was told to stop.",
+    ),
+    Setting(
+        name="probes_port",
+        kind=NUMBER,
+        default="9464",
+        maximum=65_535,
+        flag="--probes-port",
+        metavar="PORT",
+        doc="The port of a worker's probes and metrics; 0 takes a free one.",
+    ),
+    Setting(
+        name="history_url",
+        kind=TEXT,
+        flag="--history-url",
+        metavar="URL",
+        doc="Where an api hands reads on to: the address of millstream history.",
+    ),
+    Setting(
+        name="apis",
+        kind=NUMBER,
+        default="1",
+        minimum=1,
+        maximum=1_000,
+        flag="--apis",
+        metavar="N",
+        doc="How many api processes may run at once: each reads a partition of the replies.",
+    ),
+    Setting(
+        name="security_protocol",
+        kind=CHOICE,
+        default="plaintext",
+        choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+        flag="--security-protocol",
+        metavar="NAME",
+        doc="How to talk to the brokers: plaintext, ssl, sasl_plaintext or sasl_ssl.",
+    ),
+    Setting(
+        name="sasl_mechanism",
+        kind=CHOICE,
+        choices=("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        flag="--sasl-mechanism",
+        metavar="NAME",
+        doc="How to log in to the brokers: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+    ),
+    Setting(name="sasl_username", kind=TEXT, flag="--sasl-username", metavar="NAME", doc="Who logs in to the brokers."),
+    Setting(
+        name="sasl_password",
+        kind=TEXT,
+        flag="--sasl-password",
+        metavar="TEXT",
+        secret=True,
+        doc="The password for it; others can see a command line, so prefer the variable or the file.",
+    ),
+    Setting(
+        name="sasl_password_file",
+        kind=TEXT,
+        flag="--sasl-password-file",
+        metavar="FILE",
+        doc="A file that holds the password instead.",
+    ),
+    Setting(
+        name="ca_file",
+        kind=TEXT,
+        flag="--ca-file",
+        metavar="FILE",
+        doc="PEM file of the authority that signed the brokers' certificates; without it, the system's.",
+    ),
+    Setting(
+        name="cert_file",
+        kind=TEXT,
+        flag="--cert-file",
+        metavar="FILE",
+        doc="PEM file of our own certificate, where brokers ask for one.",
+    ),
+    Setting(name="key_file", kind=TEXT, flag="--key-file", metavar="FILE", doc="PEM file of its private key."),
+    Setting(
+        name="group_protocol",
+        kind=CHOICE,
+        default="consumer",
+        choices=("consumer", "classic"),
+        flag="--group-protocol",
+        metavar="NAME",
+        doc="How workers share lanes: consumer (brokers 4.0 and later) or classic.",
+    ),
+    Setting(
+        name="session_timeout",
+        kind=DURATION,
+        default="6s",
+        flag="--session-timeout",
+        metavar="DURATION",
+        doc="After how long a silent worker's lanes go to others (classic); under consumer the group's own setting "
+        "counts.",
+    ),
+    Setting(
+        name="client_id",
+        kind=TEXT,
+        default="millstream",
+        flag="--client-id",
+        metavar="NAME",
+        doc="What the brokers call this process in their logs and quotas.",
+    ),
+    Setting(
+        name="replication_factor",
+        kind=NUMBER,
+        default="3",
+        minimum=1,
+        maximum=32,
+        flag="--replication-factor",
+        metavar="N",
+        doc="Copies that new topics have, and the least that is taken for safe.",
+    ),
+    Setting(
+        name="min_insync",
+        kind=NUMBER,
+        default="2",
+        minimum=1,
+        maximum=32,
+        flag="--min-insync",
+        metavar="N",
+        doc="Copies that must have a record before it counts (min.insync.replicas).",
+    ),
+    # Options of another server that scripts pass; they change nothing here, and millstream dev says so.
+    Setting(
+        name="no_discovery", kind=SWITCH, default="false", flag="--no-discovery", doc="Taken and without meaning here."
+    ),
+    Setting(name="no_poll", kind=SWITCH, default="false", flag="--no-poll", doc="Taken and without meaning here."),
+    Setting(name="tick", kind=NUMBER, minimum=0, flag="--tick", metavar="MS", doc="Taken and without meaning here."),
+)
+BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+BY_VARIABLE: Final = {setting.variable: setting for setting in SETTINGS}
+
+Given = Mapping[str, str | bool | Sequence[str] | None]
+"""Flags as the command line got them, by setting; None: not given."""
+
+
+class Settings:
+    """Every setting's value and where it came from: a flag, a variable, or ``default``."""
+
+    def __init__(self, given: Given, environ: Mapping[str, str]) -> None:
+        """Raises ConfigError for a value that cannot be."""
+        self._values: dict[str, Value] = {}
+        self.origins: dict[str, str] = {}
+        for setting in SETTINGS:
+            self._values[setting.name], self.origins[setting.name] = _resolved(setting, given, environ)
+
+    def value(self, name: str) -> Value:
+        """The value of any setting."""
+        return self._values[name]
+
+    def text(self, name: str) -> str:
+        """A text or choice."""
+        value = self._values[name]
+        assert isinstance(value, str), f"setting {name} is no text"
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Several texts."""
+        value = self._values[name]
+        assert isinstance(value, tuple), f"setting {name} is no list"
+        return value
+
+    def number(self, name: str, otherwise: int) -> int:
+        """A number, or a duration in milliseconds; ``otherwise`` where it is not set."""
+        value = self._values[name]
+        assert value is None or (isinstance(value, int) and not isinstance(value, bool)), f"{name} is no number"
+        return otherwise if value is None else value
+
+    def switch(self, name: str) -> bool:
+        """A switch."""
+        value = self._values[name]
+        assert isinstance(value, bool), f"setting {name} is no switch"
+        return value
+
+    def is_default(self, name: str) -> bool:
+        """Whether nobody set it."""
+        return self.origins[name] == "default"
+
+
+def refuse_unknown(environ: Iterable[str]) -> None:
+    """Raise ConfigError for a ``MILLSTREAM_*`` variable that is no setting, with the nearest that is."""
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in BY_VARIABLE:
+            near = difflib.get_close_matches(variable, BY_VARIABLE, 1, 0.5)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ConfigError(
+                f"the environment variable {variable} is no setting of millstream. {hint}"
+                "Unset it, or see all of them with: millstream config show."
+            )
+
+
+def _resolved(setting: Setting, given: Given, environ: Mapping[str, str]) -> tuple[Value, str]:
+    flag = given.get(setting.name)
+    if flag is not None and flag != () and flag != []:
+        if isinstance(flag, str):
+            return setting.parse(flag, setting.flag), setting.flag
+        return (flag if isinstance(flag, bool) else tuple(flag)), setting.flag
+    if environ.get(setting.variable, "") != "":
+        return setting.parse(environ[setting.variable], setting.variable), setting.variable
+    return setting.parse(setting.default, setting.name), "default"

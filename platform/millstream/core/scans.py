@@ -1,0 +1,143 @@
+"""Scans: a second cursor over a range of a topic, for one function, that never disturbs the live source.
+
+    ScanStarted ─> effect Scan ─read─> AdvanceScan ─> runs start, ScanAdvanced ─> effect Scan … ─> ScanEnded
+
+The position is a row, moved by a fact of the record that holds the runs: a crash anywhere goes on exactly there. An
+advance that was decided before does not fit the position any more and leads to nothing.
+
+Purposes: *since* (a first subscription that begins earlier than the live source; its runs have no cause, as if the
+source had started them) and *backfill* (asked for; the request is the cause, so that its runs are runs of their own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from millstream.core.catalogue import Subscription, catalogue
+from millstream.core.events import Letter, accepted, choose, dead_letter, started
+from millstream.core.requests import answer, answered
+from millstream.core.tables import Tables
+from millstream.core.topics import BACKFILL, opened
+from millstream.model import limits
+from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan
+from millstream.model.effects import Effect, Scan
+from millstream.model.event import Envelope
+from millstream.model.facts import CommandRefused, Fact, RunStarted, ScanAdvanced, ScanEnded, ScanStarted
+from millstream.model.ids import lane_of_source
+from millstream.model.rows import ScanRow
+
+SCANS_MAX = 10_000
+
+
+def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
+    """Start the scan's function on what was read, and move the scan on; both or neither."""
+    row = tables.scans.get((command.scan, command.partition))
+    if row is None or row.at != command.from_offset or row.function not in catalogue(tables).functions:
+        return []  # Cancelled, decided before, or its function is not deployed now.
+    facts: list[Fact] = []
+    letters = 0
+    for read in command.reads:
+        reason = read.reason
+        if read.event is not None:
+            try:
+                facts += _start(tables, row, read.event, read.offset, now_ms)
+                continue
+            except Exception as error:  # As the lane refuses a command that raises: this record alone is set aside.
+                reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
+        letter = Letter(row.topic, row.partition, read.offset, reason, read.key, read.value, read.headers)
+        facts.append(CommandRefused("AdvanceScan", letter.subject, reason))
+        facts += dead_letter(tables, letter, now_ms, before=letters)
+        letters += 1
+    runs = sum(type(fact) is RunStarted for fact in facts)
+    at = min(command.to_offset, row.upto)
+    facts.append(ScanAdvanced(row.scan, row.partition, at, runs))
+    if at >= row.upto:
+        facts.append(ScanEnded(row.scan, row.partition, False, row.started + runs))
+    return facts
+
+
+def _start(tables: Tables, row: ScanRow, event: Envelope, offset: int, now_ms: int) -> list[Fact]:
+    subscriptions = [s for s in _subscriptions(tables, row, event) if s.function.slug == row.function]
+    starting, skipped = choose(event, subscriptions)
+    if not starting:
+        return list(skipped)
+    start = started(tables, event, row.function, row.cause, 0)
+    if tables.runs.get(start.run) is not None:
+        return []
+    if tables.events.get(event.internal_id) is not None:
+        return [start]  # Open runs hold the very event: it must not change under them.
+    return [accepted(event, row.topic, row.partition, offset, b""), start]
+
+
+def _subscriptions(tables: Tables, row: ScanRow, event: Envelope) -> Sequence[Subscription]:
+    known = catalogue(tables)
+    if row.topic == tables.place.events_topic:
+        return known.subscriptions(event.name)
+    return [s for reader in known.readers(row.topic) for s in reader.subscriptions]
+
+
+def backfill(tables: Tables, command: BackfillFunction, now_ms: int) -> list[Fact]:
+    """Begin to read the ranges of a backfill."""
+    if (again := answered(tables, command)) is not None:
+        return again
+    place = tables.place
+    if command.function not in catalogue(tables).functions:
+        return answer(command, {"status": "unknown_function", "function": command.function})
+    if any(lane_of_source(command.topic, r.partition, place.lanes) != place.lane for r in command.ranges):
+        return answer(command, {"status": "refused", "reason": f"lane {place.lane} does not read these partitions"})
+    if len(tables.scans.scan(limit=SCANS_MAX)) + len(command.ranges) > SCANS_MAX:
+        return answer(command, {"status": "refused", "reason": f"lane {place.lane} has {SCANS_MAX} scans already"})
+    # No further than the live source has come: what lies behind that it will bring itself, in its own time.
+    read = {row.partition: row.offset for row in opened(tables, command.topic)}
+    facts: list[Fact] = [
+        ScanStarted(
+            command.scan, r.partition, command.function, command.topic, BACKFILL, command.scan, 0,
+            r.from_offset, min(r.upto, read[r.partition]),
+        )
+        for r in command.ranges
+        if 0 <= r.from_offset < min(r.upto, read.get(r.partition, 0))
+        and tables.scans.get((command.scan, r.partition)) is None
+    ]  # fmt: skip
+    return [*facts, *answer(command, {"status": "started", "scan": command.scan})]
+
+
+def cancel(tables: Tables, command: CancelScan, now_ms: int) -> list[Fact]:
+    """End the partitions of a scan that this lane reads; the runs it has started go on."""
+    if (again := answered(tables, command)) is not None:
+        return again
+    rows = [row for (scan, _), row in tables.scans.scan((command.scan, 0), limit=SCANS_MAX) if scan == command.scan]
+    facts: list[Fact] = [ScanEnded(row.scan, row.partition, True, row.started) for row in rows]
+    return [*facts, *answer(command, {"status": "cancelled" if rows else "not_open", "scan": command.scan})]
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def scan_started(tables: Tables, f: ScanStarted, at_ms: int) -> Sequence[Effect]:
+    """A scan begins."""
+    row = ScanRow(
+        f.scan, f.partition, f.function, f.topic, f.purpose, f.cause, f.since_ms, f.from_offset, f.upto,
+        f.from_offset, 0,
+    )  # fmt: skip
+    tables.scans.put((f.scan, f.partition), row)
+    return (Scan(f.scan, f.partition, f.from_offset),)
+
+
+def scan_advanced(tables: Tables, f: ScanAdvanced, at_ms: int) -> Sequence[Effect]:
+    """A scan has read on."""
+    row = tables.scans.get((f.scan, f.partition))
+    assert row is not None, f"scan {f.scan}/{f.partition} advanced, but it is over"
+    tables.scans.put(
+        (f.scan, f.partition),
+        ScanRow(
+            row.scan, row.partition, row.function, row.topic, row.purpose, row.cause, row.since_ms, row.from_offset,
+            row.upto, f.at, row.started + f.started,
+        ),
+    )  # fmt: skip
+    return (Scan(f.scan, f.partition, f.at),)
+
+
+def scan_ended(tables: Tables, f: ScanEnded, at_ms: int) -> Sequence[Effect]:
+    """A scan is over."""
+    tables.scans.delete((f.scan, f.partition))
+    return ()

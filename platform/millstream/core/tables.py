@@ -1,0 +1,150 @@
+"""The tables the core needs, as it sees them. ``state/`` provides them; the core does not care where rows lie.
+
+A table maps keys to immutable rows. What ``fold`` puts is seen by the next ``decide`` at once. Keys are strings, ints
+or tuples of them, ordered as Python orders them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from millstream.model.place import Place
+from millstream.model.rows import (
+    AppRow,
+    CounterRow,
+    CronRow,
+    EventRow,
+    HolderRow,
+    InboxCursorRow,
+    OutboxCursorRow,
+    OutboxRow,
+    ParkedRow,
+    PositionRow,
+    PublishRow,
+    RequestRow,
+    RunRow,
+    ScanRow,
+    SeenBucketRow,
+    SeenChunkRow,
+    SeenRow,
+    StepRow,
+    SubscriptionRow,
+    TimerRow,
+    TopicRow,
+)
+
+K = TypeVar("K")
+R = TypeVar("R")
+
+
+class Table(Protocol[K, R]):
+    """Rows of one type by key."""
+
+    def get(self, key: K, /) -> R | None: ...
+
+    def put(self, key: K, row: R, /) -> None: ...
+
+    def add(self, key: K, row: R, /) -> None:
+        """As ``put``, for a key that is certainly new. Cheaper for rows that come and go; wrong for any other."""
+        ...
+
+    def delete(self, key: K, /) -> None: ...
+
+    def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
+        """At most ``limit`` rows with key ≥ ``start`` in key order."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Changes whenever a row of this table may have changed; for values derived from the whole table.
+
+        Between two records only where the key space says so (``whole`` in ``state/keyspace.py``).
+        """
+        ...
+
+
+StepKey = tuple[str, str]  # (run, step)
+TimerKey = tuple[int, str, str, str]  # (at_ms, kind, id, step)
+CronKey = tuple[str, str]  # (function, cron)
+SourceKey = tuple[str, int]  # (topic, partition)
+SubscriptionKey = tuple[str, str]  # (function, topic)
+ScanKey = tuple[str, int]  # (scan, partition)
+BucketKey = tuple[str, bool, int]  # (source, clients, bucket)
+ChunkKey = tuple[str, bool, int, int]  # (source, clients, bucket, chunk)
+MessageKey = tuple[int, int]  # (to_lane, seq)
+ParkedKey = tuple[str, str, str]  # (function, run, step)
+
+
+class Tables(Protocol):
+    """All tables of a lane."""
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def memo(self) -> dict[str, tuple[int, object]]:
+        """Values derived from a whole table: name → (the table's version, value)."""
+        ...
+
+    @property
+    def runs(self) -> Table[str, RunRow]: ...
+
+    @property
+    def steps(self) -> Table[StepKey, StepRow]: ...
+
+    @property
+    def events(self) -> Table[str, EventRow]: ...
+
+    @property
+    def timers(self) -> Table[TimerKey, TimerRow]: ...
+
+    @property
+    def crons(self) -> Table[CronKey, CronRow]: ...
+
+    @property
+    def apps(self) -> Table[str, AppRow]: ...
+
+    @property
+    def positions(self) -> Table[SourceKey, PositionRow]: ...
+
+    @property
+    def topics(self) -> Table[str, TopicRow]: ...
+
+    @property
+    def subscriptions(self) -> Table[SubscriptionKey, SubscriptionRow]: ...
+
+    @property
+    def scans(self) -> Table[ScanKey, ScanRow]: ...
+
+    @property
+    def seen(self) -> Table[bytes, SeenRow]: ...
+
+    @property
+    def seen_buckets(self) -> Table[BucketKey, SeenBucketRow]: ...
+
+    @property
+    def seen_chunks(self) -> Table[ChunkKey, SeenChunkRow]: ...
+
+    @property
+    def requests(self) -> Table[str, RequestRow]: ...
+
+    @property
+    def outbox(self) -> Table[MessageKey, OutboxRow]: ...
+
+    @property
+    def outbox_cursors(self) -> Table[int, OutboxCursorRow]: ...
+
+    @property
+    def inbox_cursors(self) -> Table[int, InboxCursorRow]: ...
+
+    @property
+    def publishes(self) -> Table[int, PublishRow]: ...
+
+    @property
+    def parked(self) -> Table[ParkedKey, ParkedRow]: ...
+
+    @property
+    def counters(self) -> Table[str, CounterRow]: ...
+
+    @property
+    def holders(self) -> Table[str, HolderRow]: ...

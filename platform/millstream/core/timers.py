@@ -1,0 +1,34 @@
+"""The kinds of timers. A timer's row is its key: (at_ms, kind, id, step).
+
+DUE    a run that was to start later;            id = run, step = ""
+SLEEP  a sleeping step wakes;                    id = run, step = the step
+RETRY  a delay before another hand-out is over;  id = run, step = the step, "" for the body
+CRON   a cron fires;                             id = function, step = the cron's text
+
+A kind is one constant here, one line in ``decide.py``'s ``FIRED``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from millstream.core.tables import Tables
+from millstream.model.effects import Arm, Disarm
+from millstream.model.rows import TimerRow
+
+DUE: Final = "due"
+SLEEP: Final = "sleep"
+RETRY: Final = "retry"
+CRON: Final = "cron"
+
+
+def arm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:
+    """Store a timer; the effect arms it."""
+    tables.timers.put((at_ms, kind, id, step), TimerRow(at_ms, kind, id, step))
+    return Arm(at_ms, kind, id, step)
+
+
+def disarm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Disarm:
+    """Remove a timer; the effect disarms it."""
+    tables.timers.delete((at_ms, kind, id, step))
+    return Disarm(at_ms, kind, id, step)

@@ -1,0 +1,97 @@
+"""Existing topics as sources: what a first subscription leads to, and which partitions are opened where (rule 18).
+
+    CatalogueSeen with a new (function, topic) ─> FunctionSubscribed; ScanStarted for what the lane has read already
+    a topic is looked at ─> TopicSeen; SourceOpened for partitions that are new here
+
+A partition opens at the *latest* of the offsets that its functions want; those that want more get the rest by a scan up
+to there. So each record reaches a function either by the scan or by the live source, never by both: the border is an
+offset, and it is in the very record that makes the live source take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from millstream.core.catalogue import catalogue
+from millstream.core.tables import Tables
+from millstream.model.commands import NoteGap, Opening, SeeTopic
+from millstream.model.facts import Fact, FunctionSubscribed, ScanStarted, SourceGap, SourceOpened, TopicSeen
+from millstream.model.function import SINCE_LATEST, AppSpec, TopicTrigger
+from millstream.model.rows import PositionRow
+
+PARTITIONS_MAX = 100_000
+SINCE = "since"
+BACKFILL = "backfill"
+
+
+def subscribed(tables: Tables, spec: AppSpec | None) -> list[Fact]:
+    """What the topics of an app's new version lead to.
+
+    A function that was there before and comes back begins nothing: what it missed meanwhile it has missed.
+    """
+    facts: list[Fact] = []
+    for function in spec.functions if spec is not None else ():
+        for trigger in function.triggers:
+            if not isinstance(trigger, TopicTrigger):
+                continue
+            if tables.subscriptions.get((function.slug, trigger.topic)) is not None:
+                continue
+            facts.append(FunctionSubscribed(function.slug, trigger.topic, trigger.since_ms))
+            if trigger.since_ms != SINCE_LATEST:
+                facts += [
+                    _since(function.slug, trigger.topic, trigger.since_ms, row.partition, (-1, row.offset))
+                    for row in opened(tables, trigger.topic)
+                ]
+    return facts
+
+
+def see_topic(tables: Tables, command: SeeTopic, now_ms: int) -> list[Fact]:
+    """Open what is new of a topic. Whoever looked looks again when nothing comes of it."""
+    held = tables.topics.get(command.topic)
+    known = held.partitions if held is not None else -1
+    subscribers = {function.slug: trigger for function, trigger in catalogue(tables).subscribers(command.topic)}
+    facts: list[Fact] = []
+    for opening in command.openings:
+        if tables.positions.get((command.topic, opening.partition)) is not None:
+            continue
+        facts.append(SourceOpened(command.topic, opening.partition, opening.offset))
+        if held is not None or command.topic == tables.place.events_topic:
+            continue  # It is new, and opens at its beginning for everybody.
+        starts = {start.function: start.offset for start in opening.starts}
+        if not subscribers.keys() <= starts.keys():
+            return []  # Somebody has subscribed between the look and this decision.
+        facts += _earlier(command.topic, opening, subscribers)
+    if known < command.partitions:
+        facts.append(TopicSeen(command.topic, command.partitions))
+    return facts
+
+
+def _earlier(topic: str, opening: Opening, subscribers: dict[str, TopicTrigger]) -> Iterator[ScanStarted]:
+    """The scans of those who want to begin before the partition opens."""
+    for start in opening.starts:
+        trigger = subscribers.get(start.function)
+        if trigger is not None and start.offset < opening.offset:
+            border = (start.offset, opening.offset)
+            yield _since(start.function, topic, trigger.since_ms, opening.partition, border)
+
+
+def _since(function: str, topic: str, since_ms: int, partition: int, border: tuple[int, int]) -> ScanStarted:
+    scan = f"{SINCE}:{function}:{topic}"
+    return ScanStarted(scan, partition, function, topic, SINCE, "", since_ms, *border)
+
+
+def opened(tables: Tables, topic: str) -> list[PositionRow]:
+    """How far the lane has read each of its partitions of a topic."""
+    rows = tables.positions.scan((topic, 0), limit=PARTITIONS_MAX)
+    return [row for (of, _), row in rows if of == topic]
+
+
+def note_gap(tables: Tables, command: NoteGap, now_ms: int) -> list[Fact]:
+    """The next record of a source is not there: go on behind the gap, or where a topic made anew begins."""
+    position = tables.positions.get((command.topic, command.partition))
+    anew = command.to_offset < command.from_offset
+    if position is not None and anew and position.offset != command.from_offset:
+        return []  # It was noted before, and reading has gone on in the new one.
+    if position is not None and not anew and position.offset >= command.to_offset:
+        return []  # It was noted before, and reading has gone on.
+    return [SourceGap(command.topic, command.partition, command.from_offset, command.to_offset)]

@@ -1,0 +1,173 @@
+"""Every error millstream raises on purpose, in one tree, by who can fix it.
+
+    MillstreamError
+    ├── OperatorError        fix the machine, the settings or the topics
+    │   ├── ConfigError          a setting or flag is wrong
+    │   ├── LogUnavailable       the log cannot take or give records now; try again later
+    │   │   ├── DiskFull             ... because the disk has no room
+    │   │   └── BrokersUnreachable   ... because no Kafka broker answers
+    │   ├── LogLocked            another process writes this data directory
+    │   └── Corruption           stored bytes are not what was written: the lane stops
+    ├── CallerError          fix the request
+    │   ├── BadRequest           the payload is malformed
+    │   ├── SchemaViolation      the payload does not fit its Avro schema
+    │   ├── LimitExceeded        something is larger or more than a limit allows
+    │   ├── NotFound             no such run, event, function
+    │   ├── NotAllowed           wrong or missing key
+    │   ├── Busy                 a bounded queue is full: try again after a while
+    │   └── TooMany              a quota is used up: try again after a while
+    ├── UserCodeError        fix the function
+    │   ├── FunctionError        a function or app is declared wrongly
+    │   ├── NonRetriableError    raised by user code: no more attempts
+    │   ├── RetryAfterError      raised by user code: the next attempt not before then
+    │   ├── StepError            a step used up its attempts; may be caught in the body
+    │   ├── StepsChanged         replayed code no longer matches the recorded steps
+    │   └── UnserialisableResult a result is not JSON
+    └── InternalError        ours to fix: please report it
+
+Every message says what happened, what was expected, what was got and what to do.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+
+class MillstreamError(Exception):
+    """The root of the tree; never raised itself."""
+
+
+# --- the operator's ---------------------------------------------------------------------------
+
+
+class OperatorError(MillstreamError):
+    """Something around millstream is wrong: the machine, the settings, the topics."""
+
+
+class ConfigError(OperatorError):
+    """A setting or a flag is wrong. Nothing was started."""
+
+
+class LogUnavailable(OperatorError):
+    """The log cannot take or give records now. Nothing was lost; the same call may succeed later."""
+
+
+class DiskFull(LogUnavailable):
+    """The disk has no room. Appends are refused until there is some; nothing stored is lost."""
+
+
+class BrokersUnreachable(LogUnavailable):
+    """No Kafka broker answers. The message says where it was looked for."""
+
+
+class LogLocked(OperatorError):
+    """Another process writes this data directory. Readers may follow; a second writer may not."""
+
+
+class OffsetOutOfRange(OperatorError):
+    """A reader asked for an offset that was trimmed away or that does not exist yet.
+
+    ``start`` and ``end`` are the first offset still there and the one that the next record will get.
+    """
+
+    def __init__(self, message: str, *, start: int, end: int) -> None:
+        super().__init__(message)
+        self.start = start
+        self.end = end
+
+
+class Corruption(OperatorError):
+    """Stored bytes are not what was written. The lane stops rather than guess."""
+
+
+# --- the caller's -----------------------------------------------------------------------------
+
+
+class CallerError(MillstreamError):
+    """The request is wrong; the same request will fail again."""
+
+
+class BadRequest(CallerError):
+    """The payload is malformed."""
+
+
+class SchemaViolation(CallerError):
+    """The payload does not fit the Avro schema of its name."""
+
+
+class LimitExceeded(CallerError):
+    """Something is larger, longer or more than a documented limit allows."""
+
+
+class NotFound(CallerError):
+    """There is no such run, event, function or app."""
+
+
+class NotAllowed(CallerError):
+    """The key is missing or wrong."""
+
+
+class Busy(CallerError):
+    """A bounded queue is full. ``retry_after_s`` seconds later there is probably room."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooMany(Busy):
+    """A quota is used up. ``retry_after_s`` seconds later there is some again."""
+
+
+# --- user code's ------------------------------------------------------------------------------
+
+
+class UserCodeError(MillstreamError):
+    """A function is wrong or chose to fail."""
+
+
+class FunctionError(UserCodeError):
+    """A function or an app is declared wrongly."""
+
+
+class NonRetriableError(UserCodeError):
+    """Raise it in a step or a body when trying again cannot help: no more attempts are made."""
+
+
+class RetryAfterError(UserCodeError):
+    """Raise it in a step or a body to choose when the next attempt starts.
+
+    ``after`` is seconds, a timedelta or an aware datetime; what is asked for is kept within 1 s … 24 h.
+    """
+
+    def __init__(self, message: str, after: float | timedelta | datetime) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class StepError(UserCodeError):
+    """A step has used up its attempts (or failed for good). Catch it in the body to compensate.
+
+    ``name`` is the name of the last exception, ``stack`` its traceback as text, ``step`` the step's id.
+    """
+
+    def __init__(self, message: str, *, name: str = "StepError", stack: str = "", step: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+        self.stack = stack
+        self.step = step
+
+
+class StepsChanged(UserCodeError):
+    """Replayed code asks for other steps than those recorded. The run fails; the message names the step."""
+
+
+class UnserialisableResult(UserCodeError):
+    """A result is not JSON. The message names the path of the bad field."""
+
+
+# --- ours -------------------------------------------------------------------------------------
+
+
+class InternalError(MillstreamError):
+    """A bug of millstream. Please report it with the message."""

@@ -1,0 +1,141 @@
+"""Exceptions of user code as data: which failure is recorded, and whether another attempt may help.
+
+Whatever user code raises is caught, ``SystemExit`` and ``KeyboardInterrupt`` too: a function must not end its worker.
+"""
+
+from __future__ import annotations
+
+import traceback
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from millstream.errors import (
+    BadRequest,
+    FunctionError,
+    LimitExceeded,
+    NonRetriableError,
+    RetryAfterError,
+    StepError,
+    StepsChanged,
+    UnserialisableResult,
+)
+from millstream.model import limits
+from millstream.model.operations import BodyErrored, Failure, StepErrored
+from millstream.model.rows import StepRow
+
+STEP_TIMEOUT: Final = "StepTimeout"
+CANCELLED: Final = "StepCancelled"
+
+_FINAL: Final = (
+    NonRetriableError,
+    StepError,
+    UnserialisableResult,
+    StepsChanged,
+    FunctionError,
+    BadRequest,
+    LimitExceeded,
+)
+_OURS: Final = str(Path(__file__).parent)
+_FRAMES_MAX: Final = 50
+
+
+def step_errored(step: str, name: str, error: BaseException, started_at_ms: int, now_ms: int) -> StepErrored:
+    """What a step's exception is reported as."""
+    told = _telling(error)
+    return StepErrored(step, name, failure_of(told), started_at_ms, _may_help(error), _after_ms(told, now_ms))
+
+
+def body_errored(error: BaseException, now_ms: int) -> BodyErrored:
+    """What a handler's exception is reported as."""
+    told = _telling(error)
+    return BodyErrored(failure_of(told), _may_help(error), _after_ms(told, now_ms))
+
+
+def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int) -> StepErrored:
+    """What an attempt that took too long is reported as."""
+    message = (
+        f"step {step!r} was stopped after {ran_ms / 1_000:g} s: an attempt may take as long as the function's "
+        "step_timeout. Raise that, or make the step smaller."
+    )
+    return StepErrored(step, name, Failure(STEP_TIMEOUT, message), started_at_ms)
+
+
+def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
+    """What an attempt is reported as whose body cancelled it: it failed for good, since nobody waits for another."""
+    message = f"step {step!r} was cancelled by the function's own code, which no longer waits for it."
+    return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The exception as name, message and stack, each within its limit."""
+    if isinstance(error, StepError):
+        name, stack = error.name, error.stack  # Of the exception that failed the step: that is what people look for.
+    else:
+        name, stack = type(error).__name__, _stack(error)
+    return Failure(name, str(error)[: limits.ERROR_MESSAGE_CHARS_MAX], stack[-limits.ERROR_STACK_CHARS_MAX :])
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(
+            type(error), error, _users(error.__traceback__), limit=-_FRAMES_MAX, chain=True
+        )
+        return "".join(lines)
+    except Exception as broken:  # An exception whose own text raises.
+        return f"{type(error).__name__} (its traceback could not be written: {broken!r})"
+
+
+def _users(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame on that is not the executor's."""
+    while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        frames = frames.tb_next
+    return frames
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [error]
+
+
+def _telling(error: BaseException) -> BaseException:
+    """The exception to show: a group of one (a TaskGroup's) says less than the one in it."""
+    leaves = _leaves(error)
+    return leaves[0] if len(leaves) == 1 else error
+
+
+def _may_help(error: BaseException) -> bool:
+    """Whether trying again may help. A StepError would be raised again by every attempt: its step has ended."""
+    return not any(isinstance(leaf, _FINAL) for leaf in _leaves(error))
+
+
+def _after_ms(error: BaseException, now_ms: int) -> int:
+    if not isinstance(error, RetryAfterError):
+        return -1
+    after = error.after
+    if isinstance(after, datetime):
+        if after.tzinfo is None:
+            after = after.astimezone()  # What a naive time means everywhere else in Python: this machine's zone.
+        return max(0, round(after.timestamp() * 1_000) - now_ms)
+    if isinstance(after, timedelta):
+        return max(0, round(after / timedelta(milliseconds=1)))
+    return max(0, round(after * 1_000))
+
+
+def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:
+    """What becomes of a hand-out of a step that the body did not ask for before it ended (with ``ended``)."""
+    if isinstance(ended, BodyErrored):
+        return StepErrored(step, step, ended.failure, now_ms, ended.retriable)
+    error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
+    return step_errored(step, step, error, now_ms, now_ms)
+
+
+def changed(slug: str, run: str, row: StepRow, instead: str) -> StepsChanged:
+    """The body no longer asks for what its run has recorded."""
+    return StepsChanged(
+        f"function {slug!r} no longer matches what run {run} has recorded: step "
+        f"{row.step!r} of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename "
+        "the function (id=) so that open runs keep the old code."
+    )

@@ -1,0 +1,279 @@
+"""The pure fold of journal records and events into changes of the index.
+
+One ``Changes`` gathers a whole batch: a run that starts and ends within it becomes one row, its steps one packed list.
+Nothing here reads the index or a clock; times are the records' own. Only records that count get here (``Validity``).
+
+The rule: folding the same records in another grouping gives the same index. Add a fact to the history: one function
+and its line in ``_FOLDS``; facts that are not there show nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from millstream.history import trail
+from millstream.history.scans import ScanFact
+from millstream.model import facts as f
+from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
+from millstream.model.function import AppSpec
+from millstream.model.journal import JournalRecord
+
+QUEUED: Final = 0
+RUNNING: Final = 1
+COMPLETED: Final = 2
+FAILED: Final = 3
+CANCELLED: Final = 4
+STATUSES: Final = ("Queued", "Running", "Completed", "Failed", "Cancelled")
+"""How a run stands, as the API names it; the index holds the position in this tuple."""
+
+ANNOUNCEMENTS: Final = (FUNCTION_FINISHED, FUNCTION_FAILED, FUNCTION_CANCELLED)
+"""The events that announce a run's end; the index holds the position in this tuple."""
+
+_app_decoder: Final = msgspec.json.Decoder(AppSpec)
+
+
+class RunChange(msgspec.Struct):
+    """What a batch makes of one run. ``new``: it starts here. ``status`` −1: unchanged."""
+
+    run: str
+    new: bool = False
+    status: int = -1
+    function: str = ""
+    events: tuple[str, ...] = ()
+    event_name: str = ""
+    cause: str = ""
+    queued_ms: int = 0
+    started_ms: int = 0
+    ended_ms: int = 0
+    result: bytes = b""
+    error: bytes = b""
+    entries: list[trail.Entry] = msgspec.field(default_factory=list)
+
+
+class EventChange(msgspec.Struct, frozen=True, gc=False):
+    """An event to list: from a topic, or (``topic`` empty) made by a lane."""
+
+    event: Envelope | f.EventAccepted
+    topic: str
+    partition: int
+    offset: int
+
+
+class Announced(msgspec.Struct, frozen=True, gc=False):
+    """A run's end, to be shown as the event that announces it: ``kind`` is a position in ANNOUNCEMENTS."""
+
+    at_ms: int
+    run: str
+    function: str
+    kind: int
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """Something worth showing beside an event or run: ``kind`` is deduplicated, skipped or refused."""
+
+    kind: str
+    at_ms: int
+    subject: str
+    function: str
+    reason: str
+
+
+class Changes:
+    """The changes of one batch, in no particular order but the entries of a run."""
+
+    __slots__ = ("_names", "_written", "announced", "apps", "ended", "events", "listed", "notices", "runs", "scans")
+
+    def __init__(self, listed: frozenset[str] = frozenset()) -> None:
+        self.listed = listed  # Topics whose events come by themselves: EventAccepted of those adds nothing.
+        self.runs: dict[str, RunChange] = {}
+        self.events: list[EventChange] = []
+        self.notices: list[Notice] = []
+        self.apps: dict[str, AppSpec] = {}
+        self.announced: list[Announced] = []  # Only those that no lane writes: written ones come by themselves.
+        self.ended: list[int] = [0, 0, 0, 0, 0]
+        self.scans: list[tuple[ScanFact, int]] = []
+        self._written: set[tuple[str, str]] = set()
+        self._names: dict[str, str] = {}
+
+    def fold(self, record: JournalRecord) -> None:
+        """Add what a valid journal record says."""
+        at_ms = record.at_ms
+        folds = _FOLDS
+        for fact in record.facts:
+            fold = folds.get(type(fact))
+            if fold is not None:
+                fold(self, fact, at_ms)
+        if self._written:  # Behind the end that they announce, in the same decision.
+            written = self._written
+            self.announced = [one for one in self.announced if (one.run, ANNOUNCEMENTS[one.kind]) not in written]
+            written.clear()
+
+    def add_event(self, event: Envelope, topic: str, partition: int, offset: int) -> None:
+        """Add an event read from a topic."""
+        self.events.append(EventChange(event, topic, partition, offset))
+
+    def of_run(self, run: str) -> RunChange:
+        """The change of a run, made if need be."""
+        change = self.runs.get(run)
+        if change is None:
+            change = self.runs[run] = RunChange(run)
+        return change
+
+
+def error_json(name: str, message: str, stack: str) -> bytes:
+    """An error as the API shows it."""
+    return msgspec.json.encode({"name": name, "message": message, "stack": stack})
+
+
+def _event_accepted(c: Changes, fact: f.EventAccepted, at_ms: int) -> None:
+    c._names[fact.internal_id] = fact.name
+    if fact.topic not in c.listed:
+        c.events.append(EventChange(fact, fact.topic, fact.partition, fact.offset))
+
+
+def _run_started(c: Changes, fact: f.RunStarted, at_ms: int) -> None:
+    waits = fact.start_at_ms > at_ms
+    change = c.of_run(fact.run)
+    change.new = True
+    change.status = QUEUED if waits else RUNNING
+    change.function = fact.function
+    change.events = fact.events
+    change.event_name = c._names.get(fact.events[0], "") if fact.events else ""
+    change.cause = fact.cause
+    change.queued_ms = at_ms
+    change.started_ms = 0 if waits else at_ms
+
+
+def _run_due(c: Changes, fact: f.RunDue, at_ms: int) -> None:
+    change = c.of_run(fact.run)
+    change.status = RUNNING
+    change.started_ms = at_ms
+
+
+def _run_completed(c: Changes, fact: f.RunCompleted, at_ms: int) -> None:
+    change = _ended(c, fact.run, COMPLETED, at_ms)
+    c.announced.append(Announced(at_ms, fact.run, fact.function, 0))
+    change.result = fact.result
+
+
+def _run_failed(c: Changes, fact: f.RunFailed, at_ms: int) -> None:
+    change = _ended(c, fact.run, FAILED, at_ms)
+    c.announced += [Announced(at_ms, fact.run, fact.function, kind) for kind in (1, 0)]
+    change.error = error_json(fact.error_name, fact.error_message, fact.error_stack)
+
+
+def _run_cancelled(c: Changes, fact: f.RunCancelled, at_ms: int) -> None:
+    change = _ended(c, fact.run, CANCELLED, at_ms)
+    c.announced.append(Announced(at_ms, fact.run, fact.function, 2))
+    change.error = error_json("Cancelled", fact.reason, "")
+
+
+def _ended(c: Changes, run: str, status: int, at_ms: int) -> RunChange:
+    change = c.of_run(run)
+    change.status = status
+    change.ended_ms = at_ms
+    c.ended[status] += 1
+    return change
+
+
+def _publish_queued(c: Changes, x: f.PublishQueued, at_ms: int) -> None:
+    if x.event is not None and x.event.name in ANNOUNCEMENTS:
+        c._written.add((x.event.key, x.event.name))
+
+
+def _step_completed(c: Changes, x: f.StepCompleted, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.DONE, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, x.data))
+
+
+def _step_planned(c: Changes, x: f.StepPlanned, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.PLANNED, at_ms, x.step, x.name))
+
+
+def _sleep_started(c: Changes, x: f.SleepStarted, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.SLEEP, at_ms, x.step, x.name, x.wake_at_ms))
+
+
+def _sleep_ended(c: Changes, x: f.SleepEnded, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.WOKE, at_ms, x.step))
+
+
+def _step_attempt_failed(c: Changes, x: f.StepAttemptFailed, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    head = (trail.ERRORED, at_ms, x.step, x.name, x.attempt, x.started_at_ms, x.retry_at_ms)
+    c.of_run(x.run).entries.append((*head, *error))
+
+
+def _step_failed(c: Changes, x: f.StepFailed, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    head = (trail.FAILED, at_ms, x.step, x.name, x.attempt, x.started_at_ms, 0)
+    c.of_run(x.run).entries.append((*head, *error))
+
+
+def _body_attempt_failed(c: Changes, x: f.BodyAttemptFailed, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    c.of_run(x.run).entries.append((trail.BODY_ERRORED, at_ms, "", x.attempt, x.retry_at_ms, *error))
+
+
+def _dispatch_lost(c: Changes, x: f.DispatchLost, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.LOST, at_ms, x.step, x.lost, x.retry_at_ms))
+
+
+def _dispatch_parked(c: Changes, x: f.DispatchParked, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.PARKED, at_ms, x.step, x.function))
+
+
+def _dispatch_unparked(c: Changes, x: f.DispatchUnparked, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.UNPARKED, at_ms, x.step))
+
+
+def _catalogue_seen(c: Changes, fact: f.CatalogueSeen, at_ms: int) -> None:
+    if fact.spec:  # An app that is gone keeps its name beside its old runs.
+        c.apps[fact.app] = _app_decoder.decode(fact.spec)
+
+
+def _event_deduplicated(c: Changes, fact: f.EventDeduplicated, at_ms: int) -> None:
+    reason = f"an event with the id {fact.id!r} was seen before"
+    c.notices.append(Notice("deduplicated", at_ms, fact.internal_id, "", reason))
+
+
+def _function_skipped(c: Changes, fact: f.FunctionSkipped, at_ms: int) -> None:
+    c.notices.append(Notice("skipped", at_ms, fact.event, fact.function, fact.reason))
+
+
+def _command_refused(c: Changes, fact: f.CommandRefused, at_ms: int) -> None:
+    c.notices.append(Notice("refused", at_ms, fact.subject, "", f"{fact.command}: {fact.reason}"))
+
+
+def _scan_moved(c: Changes, fact: ScanFact, at_ms: int) -> None:
+    c.scans.append((fact, at_ms))
+
+
+_FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
+    f.EventAccepted: _event_accepted,
+    f.RunStarted: _run_started,
+    f.RunDue: _run_due,
+    f.RunCompleted: _run_completed,
+    f.RunFailed: _run_failed,
+    f.RunCancelled: _run_cancelled,
+    f.PublishQueued: _publish_queued,
+    f.StepCompleted: _step_completed,
+    f.StepPlanned: _step_planned,
+    f.SleepStarted: _sleep_started,
+    f.SleepEnded: _sleep_ended,
+    f.StepAttemptFailed: _step_attempt_failed,
+    f.StepFailed: _step_failed,
+    f.BodyAttemptFailed: _body_attempt_failed,
+    f.DispatchLost: _dispatch_lost,
+    f.DispatchParked: _dispatch_parked,
+    f.DispatchUnparked: _dispatch_unparked,
+    f.CatalogueSeen: _catalogue_seen,
+    f.EventDeduplicated: _event_deduplicated,
+    f.FunctionSkipped: _function_skipped,
+    f.CommandRefused: _command_refused,
+    f.ScanStarted: _scan_moved,
+    f.ScanAdvanced: _scan_moved,
+    f.ScanEnded: _scan_moved,
+}

@@ -1,0 +1,377 @@
+"""The questions the index answers: read only, from any process, each from one snapshot.
+
+Listings are newest first and paged by a cursor, the ``n`` of the last row shown. Filters that an index serves (status,
+function) cost a page; the others (app, event name, time) look at rows in order until the page is full, and look at no
+more than ROWS_SCANNED_MAX: then the page is short and its cursor leads on.
+
+One connection, not for two threads at once. Raises LogUnavailable where there is no index file yet.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from millstream.errors import LogUnavailable
+from millstream.history import announced, scans, trail
+from millstream.history.fold import STATUSES
+from millstream.history.index import COUNTER_BITS
+from millstream.history.scans import ScanSeen
+
+PAGE_ROWS_MAX: Final = 200
+ROWS_SCANNED_MAX: Final = 20_000
+RUNS_OF_EVENT_MAX: Final = 1_000
+PAIRS_MERGED_MAX: Final = 64
+TRAIL_BYTES_SHOWN_MAX: Final = 64 * 1024
+_NEWEST: Final = 1 << 62
+
+
+class RunSeen(msgspec.Struct, frozen=True):
+    """A run as the index knows it. Times in Unix ms, 0 where not yet; ``error`` and ``result`` are JSON or empty."""
+
+    n: int
+    run: str
+    function: str
+    app: str
+    function_name: str
+    status: str
+    queued_ms: int
+    started_ms: int
+    ended_ms: int
+    event: str
+    event_name: str
+    cause: str
+    error: bytes
+    result: bytes
+
+
+class RunInFull(msgspec.Struct, frozen=True):
+    """A run with all event ids, and its steps with their attempts; not ``complete``: the steps are left out."""
+
+    run: RunSeen
+    events: tuple[str, ...]
+    steps: list[trail.StepSeen]
+    complete: bool = True
+
+
+class EventSeen(msgspec.Struct, frozen=True):
+    """An event received. ``data``, ``user``, ``meta`` are JSON; ``topic`` is empty for those a lane made itself."""
+
+    n: int
+    internal_id: str
+    id: str
+    name: str
+    ts_ms: int
+    received_ms: int
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    v: str
+    user: bytes
+    meta: bytes
+    data: bytes
+
+
+class NoticeSeen(msgspec.Struct, frozen=True):
+    """Why an event started nothing, or why a command was refused."""
+
+    kind: str
+    at_ms: int
+    function: str
+    reason: str
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs. Empty means any; times are when the run was queued, from (incl.) to (excl.)."""
+
+    statuses: tuple[str, ...] = ()
+    function: str = ""
+    app: str = ""
+    event: str = ""
+    event_name: str = ""
+    from_ms: int = 0
+    to_ms: int = 0
+
+
+class Page(msgspec.Struct, frozen=True):
+    """``cursor``: what to ask the next page with; 0: this was the last one."""
+
+    limit: int = 50
+    cursor: int = 0
+
+
+_RUN: Final = (
+    "SELECT r.n, r.run, f.slug, f.app, f.name, r.status, r.started_ms, r.ended_ms, r.event, r.event_name, r.cause,"
+    " r.error, r.result FROM run r JOIN function f ON f.id = r.function"
+)
+_EVENT: Final = (
+    "SELECT n, internal_id, id, name, ts_ms, received_ms, topic, partition, position, key, v, user, meta, data"
+    " FROM event"
+)
+
+
+class Queries:
+    """Answers from an index file. Opens it at the first question."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def position(self, topic: str, partition: int) -> int:
+        """The next offset of a topic partition to be folded; 0 where nothing is."""
+        rows = self._ask("SELECT position FROM position WHERE topic = ? AND partition = ?", (topic, partition))
+        return int(rows[0][0]) if rows else 0
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The next offset to be folded, of every topic partition."""
+        rows = self._ask("SELECT topic, partition, position FROM position")
+        return {(topic, partition): int(position) for topic, partition, position in rows}
+
+    def scans(self) -> list[ScanSeen]:
+        """The partitions of scans, the newest scans first; at most ``scans.SCANS_SHOWN_MAX``."""
+        return [ScanSeen(*row) for row in self._ask(scans.QUESTION)]
+
+    def tally(self) -> dict[str, int]:
+        """Counts since the index was made: started, completed, failed, cancelled, events."""
+        names = ("started", "completed", "failed", "cancelled", "events")
+        found = dict(self._ask("SELECT name, value FROM tally"))
+        return {name: int(found.get(name, 0)) for name in names}
+
+    def runs(self, wanted: RunFilter, page: Page) -> tuple[list[RunSeen], int]:
+        """A page of runs, newest first, and the cursor of the next one (0: none)."""
+        limit = max(1, min(page.limit, PAGE_ROWS_MAX))
+        if wanted.event:
+            found = [run for run in self.runs_of_event(wanted.event) if _fits(run, wanted)]
+            below = [run for run in found if run.n < (page.cursor or _NEWEST)]
+            return below[:limit], below[limit - 1].n if len(below) > limit else 0
+        upper = page.cursor or _NEWEST
+        if wanted.to_ms:
+            upper = min(upper, wanted.to_ms << COUNTER_BITS)
+        bounds = (wanted.from_ms << COUNTER_BITS, upper)
+        numbers = self._numbers(wanted, bounds)
+        rows, scanned, last = [], 0, 0
+        for n in numbers:
+            scanned, last = scanned + 1, n
+            rows.append(n)
+            if len(rows) > limit or scanned >= ROWS_SCANNED_MAX:
+                break
+        cursor = rows[limit - 1] if len(rows) > limit else (last if scanned >= ROWS_SCANNED_MAX else 0)
+        return [self._run_at(n) for n in rows[:limit]], cursor
+
+    def run(self, run: str) -> RunInFull | None:
+        """A run with its steps and attempts."""
+        with self._snapshot() as db:
+            row = db.execute(f"{_RUN} WHERE r.run = ?", (run,)).fetchone()
+            if row is None:
+                return None
+            seen = _run(row)
+            chunks = _chunks(db, seen)
+            further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (seen.n,))]
+        return RunInFull(seen, (seen.event, *further), trail.read(chunks))
+
+    def latest(self, limit: int) -> list[RunInFull]:
+        """The newest runs with their steps, for a screen: of a run whose trail is longer than
+        TRAIL_BYTES_SHOWN_MAX the steps are left out (``run`` gives them)."""
+        with self._snapshot() as db:
+            rows = db.execute(f"{_RUN} ORDER BY r.n DESC LIMIT ?", (min(limit, PAGE_ROWS_MAX),)).fetchall()
+            return [self._shown(db, _run(row)) for row in rows]
+
+    def _shown(self, db: sqlite3.Connection, run: RunSeen) -> RunInFull:
+        size = db.execute(
+            "SELECT length(trail) + (SELECT coalesce(sum(length(entries)), 0) FROM trail WHERE trail.run = run.run)"
+            " FROM run WHERE n = ?",
+            (run.n,),
+        ).fetchone()[0]
+        chunks: list[bytes] = []
+        if size <= TRAIL_BYTES_SHOWN_MAX:
+            chunks = _chunks(db, run)
+        return RunInFull(run, (run.event,), trail.read(chunks), complete=size <= TRAIL_BYTES_SHOWN_MAX)
+
+    def runs_of_event(self, event: str) -> list[RunSeen]:
+        """The runs that an event (by internal id) is a trigger of, newest first, RUNS_OF_EVENT_MAX at most."""
+        rows = self._ask(
+            f"{_RUN} WHERE r.n IN (SELECT n FROM run WHERE event = ?1 UNION SELECT n FROM run_event WHERE event = ?1)"
+            " ORDER BY r.n DESC LIMIT ?2",
+            (event, RUNS_OF_EVENT_MAX),
+        )
+        return [_run(row) for row in rows]
+
+    def runs_of_sent_id(self, id: str) -> list[RunSeen]:
+        """The runs of every event that carries this sender's id, newest first, RUNS_OF_EVENT_MAX at most.
+
+        A post that is repeated because its answer got lost is another event with the same id, and starts nothing.
+        """
+        same = "SELECT internal_id FROM event WHERE id = ?1"
+        rows = self._ask(
+            f"{_RUN} WHERE r.n IN (SELECT n FROM run WHERE event IN ({same})"
+            f" UNION SELECT n FROM run_event WHERE event IN ({same})) ORDER BY r.n DESC LIMIT ?2",
+            (id, RUNS_OF_EVENT_MAX),
+        )
+        return [_run(row) for row in rows]
+
+    def events(self, *, name: str = "", received_after_ms: int = 0, page: Page) -> tuple[list[EventSeen], int]:
+        """A page of events, newest first, and the cursor of the next one (0: none)."""
+        limit = max(1, min(page.limit, PAGE_ROWS_MAX))
+        where = "name = ? AND n < ? AND n >= ?" if name else "n < ? AND n >= ?"
+        bounds = (page.cursor or _NEWEST, received_after_ms << COUNTER_BITS)
+        rows = self._ask(
+            f"{_EVENT} WHERE {where} ORDER BY n DESC LIMIT ?", (*((name,) if name else ()), *bounds, limit + 1)
+        )
+        made = self._announced(lambda db: announced.newest(db, name, bounds, limit + 1))
+        found = list(heapq.merge(map(_event, rows), made, key=lambda event: event.n, reverse=True))
+        return found[:limit], found[limit - 1].n if len(found) > limit else 0
+
+    def event(self, event: str) -> EventSeen | None:
+        """The newest event with this internal id, or with this client's id."""
+        for column in ("internal_id", "id"):
+            rows = self._ask(f"{_EVENT} WHERE {column} = ? ORDER BY n DESC LIMIT 1", (event,))
+            if rows:
+                return _event(rows[0])
+        made = self._announced(lambda db: [one] if (one := announced.by_id(db, event)) is not None else [])
+        return made[0] if made else None
+
+    def _announced(self, ask: Callable[[sqlite3.Connection], list[announced.Numbered]]) -> list[EventSeen]:
+        """Events that no lane wrote: they lie in no topic."""
+        with self._snapshot() as db:
+            return [
+                EventSeen(
+                    n,
+                    e.internal_id,
+                    e.id,
+                    e.name,
+                    e.ts_ms,
+                    e.received_at_ms,
+                    "",
+                    0,
+                    0,
+                    e.key,
+                    e.v,
+                    e.user,
+                    e.meta,
+                    e.data,
+                )
+                for n, e in ask(db)
+            ]
+
+    def notices(self, subject: str) -> list[NoticeSeen]:
+        """Why an event (internal id) or run has no more to show, oldest first, a page at most."""
+        rows = self._ask(
+            "SELECT kind, n, function, reason FROM notice WHERE subject = ? ORDER BY n LIMIT ?",
+            (subject, PAGE_ROWS_MAX),
+        )
+        return [NoticeSeen(kind, n >> COUNTER_BITS, function, reason) for kind, n, function, reason in rows]
+
+    def _numbers(self, wanted: RunFilter, bounds: tuple[int, int]) -> Iterable[int]:
+        """The numbers of fitting runs, newest first, lazily."""
+        db = self._open()
+        statuses = [STATUSES.index(s) for s in wanted.statuses] or list(range(len(STATUSES)))
+        where, values = "n >= ? AND n < ?", list(bounds)
+        extra, more = ("", [])
+        if wanted.event_name:
+            extra, more = " AND event_name = ?", [wanted.event_name]
+        tail = f" AND {where}{extra} ORDER BY n DESC LIMIT {ROWS_SCANNED_MAX}"
+        if wanted.function or wanted.app:
+            functions = self._functions(wanted)
+            pairs = [(f, s) for f in functions for s in statuses]
+            if len(pairs) <= PAIRS_MERGED_MAX:
+                head = "SELECT n FROM run WHERE function = ? AND status = ?"
+                return _merged(db.execute(head + tail, (*pair, *values, *more)) for pair in pairs)
+            marks = ",".join(map(str, functions))
+            states = ",".join(map(str, statuses))
+            head = f"SELECT n FROM run NOT INDEXED WHERE function IN ({marks}) AND status IN ({states})"
+            return (n for (n,) in db.execute(head + tail, (*values, *more)))
+        if not wanted.statuses:
+            return (n for (n,) in db.execute("SELECT n FROM run NOT INDEXED WHERE 1" + tail, (*values, *more)))
+        head = "SELECT n FROM run WHERE status = ?"
+        return _merged(db.execute(head + tail, (status, *values, *more)) for status in statuses)
+
+    def _functions(self, wanted: RunFilter) -> list[int]:
+        where = [f"{column} = ?" for column in ("slug", "app") if (wanted.function if column == "slug" else wanted.app)]
+        values = [value for value in (wanted.function, wanted.app) if value]
+        rows = self._ask(f"SELECT id FROM function WHERE {' AND '.join(where)}", tuple(values))
+        return [number for (number,) in rows]
+
+    def _run_at(self, n: int) -> RunSeen:
+        return _run(self._ask(f"{_RUN} WHERE r.n = ?", (n,))[0])
+
+    def _snapshot(self) -> _Snapshot:
+        return _Snapshot(self._open())
+
+    def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            return self._open().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise LogUnavailable(f"the history index {self._path} cannot be read now: {error}. Try again.") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            try:
+                db = sqlite3.connect(
+                    f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                )
+                db.execute("SELECT 1 FROM position LIMIT 1").fetchall()
+            except sqlite3.Error as error:
+                raise LogUnavailable(
+                    f"the history index {self._path} is not there yet: {error}. It is made when the history starts."
+                ) from error
+            self._db = db
+        return self._db
+
+
+class _Snapshot:
+    """Several reads that see one state of the index."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._db.execute("BEGIN")
+        return self._db
+
+    def __exit__(self, *_: object) -> None:
+        self._db.execute("COMMIT")
+
+
+def _chunks(db: sqlite3.Connection, run: RunSeen) -> list[bytes]:
+    """The packed lists of a run's trail, in order."""
+    chunks = [db.execute("SELECT trail FROM run WHERE n = ?", (run.n,)).fetchone()[0]]
+    chunks += [c for (c,) in db.execute("SELECT entries FROM trail WHERE run = ? ORDER BY id", (run.run,))]
+    chunks += [c for (c,) in db.execute("SELECT entries FROM recalled WHERE run = ?", (run.run,))]
+    return [chunk for chunk in chunks if chunk]
+
+
+def _merged(cursors: Iterable[Iterable[tuple[int]]]) -> Iterable[int]:
+    return (n for (n,) in heapq.merge(*cursors, reverse=True))
+
+
+def _fits(run: RunSeen, wanted: RunFilter) -> bool:
+    return (
+        (not wanted.statuses or run.status in wanted.statuses)
+        and (not wanted.function or run.function == wanted.function)
+        and (not wanted.app or run.app == wanted.app)
+        and (not wanted.event_name or run.event_name == wanted.event_name)
+        and run.queued_ms >= wanted.from_ms
+        and (not wanted.to_ms or run.queued_ms < wanted.to_ms)
+    )
+
+
+def _run(row: tuple[Any, ...]) -> RunSeen:
+    n, run, function, app, name, status, *rest = row
+    return RunSeen(n, run, function, app, name, STATUSES[status], n >> COUNTER_BITS, *rest)
+
+
+def _event(row: tuple[Any, ...]) -> EventSeen:
+    n, internal_id, given, *rest = row
+    return EventSeen(n, internal_id, internal_id if given is None else given, *rest)

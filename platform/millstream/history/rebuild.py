@@ -1,0 +1,178 @@
+"""Beginning again from a checkpoint, where the journal's beginning is gone (lanes.md rule 14).
+
+A history that was away for longer than the journal is kept, or that is new, finds runs in the journal whose start it
+cannot see. What is known of them is in the compacted topics: the rows of every run that was open at record N.
+
+    rows at N (into a scratch store) ──> runs, their events and steps into the index   [in chunks]
+    then, in one transaction: the position behind C, the oldest checkpoint that the journal still holds,
+    and doubts about runs that the index believes open and the rows do not know
+    then the journal from C + 1: the rows' steps come once more, with their times
+    past N: what is still open and doubted ended where nobody can look any more; it goes
+
+C and not N, because runs that began and ended between them are in no row. The list beside the rows says where C lies
+and whose records count behind it (``state/checkpointed.py``). Dying anywhere in here begins it again: the position
+moves last, and what a checkpoint says of a step only fills in what nothing else has told (``trail.read``).
+
+Rows have no times, and no errors of attempts that were tried again: those show as unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from millstream.errors import LogUnavailable
+from millstream.history import trail
+from millstream.history.fold import QUEUED, RUNNING, Changes, RunChange
+from millstream.history.index import Folded, Index
+from millstream.log.port import Log
+from millstream.log.whole import rest
+from millstream.model.function import decode_app_spec
+from millstream.model.ids import is_ulid, lane_of
+from millstream.model.messages import group_topic
+from millstream.model.operations import failure_of
+from millstream.model.rows import AppRow, EventRow, Hand, RunRow, StepRow
+from millstream.state.checkpointed import Checkpointed
+from millstream.state.keyspace import BY_NAME, CHECKPOINT_TOPICS
+from millstream.state.marker import Marker
+from millstream.state.restore import Restore
+from millstream.state.store import Store
+from millstream.wire.rows import decode_row
+
+TRIES_MAX: Final = 50
+TRY_AGAIN_S: Final = 0.2
+ROWS_PER_CHUNK: Final = 500
+UNKNOWN_ERROR: Final = ("Unknown", "what this attempt said lay in a part of the journal that is gone", "")
+
+_log = logging.getLogger(__name__)
+
+
+class Base(msgspec.Struct, frozen=True):
+    """A checkpoint whose rows are in the store: made at ``marker``; the journal is read on from behind ``begin``."""
+
+    marker: Marker
+    begin: Marker
+
+
+async def load(log: Log, group: str, lane: int, store: Store) -> Base | None:
+    """Fill the store with a lane's last checkpoint; None where there never was one.
+
+    The lane goes on checkpointing meanwhile: after the first pass only what has come since is read, until all topics
+    show the same checkpoint. Raises LogUnavailable where they do not.
+    """
+    rows = Restore(store)
+    topics = {which: group_topic(group, which) for which in CHECKPOINT_TOPICS}
+    readers = {which: log.reader(topic, lane, await log.start_offset(topic, lane)) for which, topic in topics.items()}
+    try:
+        for _ in range(TRIES_MAX):
+            for which, topic in topics.items():
+                async for page in rest(log, topic, lane, readers[which]):
+                    await rows.take(which, [(record.key or b"", record.value) for record in page])
+            marker = rows.marker()
+            start = await log.start_offset(group_topic(group, "journal"), lane)
+            if marker is not None and marker.offset + 1 >= start:
+                await rows.finish()
+                return Base(marker, _begin(rows.checkpointed, marker, start))
+            if rows.empty:
+                return None
+            await asyncio.sleep(TRY_AGAIN_S)
+    finally:
+        for reader in readers.values():
+            await reader.close()
+    raise LogUnavailable(
+        f"the compacted topics of lane {lane} of group {group!r} did not show one checkpoint in {TRIES_MAX} tries: "
+        "expected the same marker in each. Look at them with: millstream lanes verify."
+    )
+
+
+def _begin(done: tuple[Checkpointed, ...], last: Marker, start: int) -> Marker:
+    """The oldest checkpoint behind which the journal is whole."""
+    return next((one.marker for one in done if one.offset + 1 >= start), last)
+
+
+async def merge(index: Index, base: Base, store: Store, folded: Folded, lanes: int) -> Folded:
+    """Put the rows into the index, and stand behind ``base.begin``. ``folded`` names the journal's partition."""
+    runs = 0
+    for changes in _chunks(store):
+        index.merge(changes)
+        runs += len(changes.runs)
+        await asyncio.sleep(0)
+    reached = Folded(folded.topic, folded.partition, base.begin.offset + 1, owner=base.begin.owner, seq=base.begin.seq)
+    spec = BY_NAME["runs"]
+    encode = spec.encode()
+    doubted = [
+        run
+        for run in index.open_runs()
+        if is_ulid(run) and lane_of(run, lanes) == folded.partition and store.get(encode(run)) is None
+    ]
+    index.stand(reached, doubted, upto=base.marker.offset)
+    lost = (folded.partition, runs, len(doubted), base.begin.offset, base.marker.offset)
+    _log.warning("history began again from a checkpoint lane=%d runs=%d doubted=%d journal_from=%d rows_at=%d", *lost)
+    return reached
+
+
+def _chunks(store: Store) -> Iterator[Changes]:
+    changes = Changes()
+    apps = BY_NAME["apps"]
+    for _, raw in store.scan(apps.prefix, apps.end, 1 << 30):
+        app = decode_row(AppRow, raw)
+        if app.spec:
+            changes.apps[app.app] = decode_app_spec(app.spec)
+    spec = BY_NAME["runs"]
+    at = spec.prefix
+    while page := store.scan(at, spec.end, ROWS_PER_CHUNK):
+        for _, raw in page:
+            _add(changes, store, decode_row(RunRow, raw))
+        yield changes
+        changes = Changes()
+        at = page[-1][0] + b"\x00"
+    if changes.apps:
+        yield changes
+
+
+def _add(changes: Changes, store: Store, row: RunRow) -> None:
+    """An open run, with what started it and its steps."""
+    waits = row.body == Hand.SCHEDULED
+    change = changes.runs[row.run] = RunChange(row.run, new=True, status=QUEUED if waits else RUNNING)
+    change.function, change.events, change.cause = row.function, row.events, row.cause
+    change.queued_ms, change.started_ms = row.queued_at_ms, 0 if waits else row.queued_at_ms
+    event_key, step_key = BY_NAME["events"].encode(), BY_NAME["steps"].encode()
+    for id in row.events:
+        raw = store.get(event_key(id))
+        if raw is not None:
+            event = decode_row(EventRow, raw).event
+            changes.add_event(event, "", 0, 0)
+            change.event_name = change.event_name or event.name
+    for step in row.steps:
+        raw = store.get(step_key((row.run, step)))
+        if raw is not None:
+            change.entries += _entries(decode_row(StepRow, raw), row.function)
+    if row.body == Hand.BACKOFF and row.attempt:
+        change.entries.append((trail.BODY_ERRORED, 0, "", row.attempt - 1, row.wake_at_ms, *UNKNOWN_ERROR))
+    elif row.body == Hand.PARKED:
+        change.entries.append((trail.PARKED, 0, "", row.function))
+
+
+def _entries(row: StepRow, function: str) -> list[trail.Entry]:
+    """What is known of a step, at no time (0)."""
+    step, name = row.step, row.name
+    match row.hand:
+        case Hand.DONE if row.kind == "sleep":
+            return [(trail.SLEEP, 0, step, name, row.wake_at_ms), (trail.WOKE, 0, step)]
+        case Hand.DONE:
+            return [(trail.DONE, 0, step, name, row.kind, row.attempt, 0, row.data)]
+        case Hand.FAILED:
+            error = failure_of(row.data)
+            return [(trail.FAILED, 0, step, name, row.attempt, 0, 0, error.name, error.message, error.stack)]
+        case Hand.SLEEPING:
+            return [(trail.SLEEP, 0, step, name, row.wake_at_ms)]
+        case Hand.BACKOFF if row.attempt:
+            return [(trail.ERRORED, 0, step, name, row.attempt - 1, 0, row.wake_at_ms, *UNKNOWN_ERROR)]
+        case Hand.PARKED:
+            return [(trail.PLANNED, 0, step, name), (trail.PARKED, 0, step, function)]
+        case _:
+            return [(trail.PLANNED, 0, step, name)]

@@ -1,0 +1,123 @@
+"""What a worker still runs of a lane that it has let go: it is reported through the lane's inbox (lanes.md rule 25).
+
+    lane ──LaneReleased(out)──> let go        executor ──Report, ParkDispatch──┐
+                                                 (every few seconds) StillRunning ─┴─> <group>.inbox[lane] ─> new owner
+
+One writer, in order: what was reported is in the inbox before the word that nothing is left. Everything is sent until
+it is there; what comes twice is known by its dispatch number. A hand-out that the executor has lost without a word is
+noticed with the next heartbeat and said to be lost: the others may run for hours. Dies the process, the new owner hears
+nothing more and hands out again. Where it is not known whether LaneReleased counts, nothing runs on: it is given back
+at once, and a new owner that has read that record need not wait for a silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from millstream.errors import Busy, LogUnavailable
+from millstream.lane.port import Executor, Surroundings
+from millstream.log.port import Log, Produced, Writer
+from millstream.model.commands import Command, HandOut, LoseDispatch, ParkDispatch, Report, StillRunning
+from millstream.model.messages import InboxRecord, Message, group_topic
+from millstream.model.place import Place
+from millstream.telemetry import say
+from millstream.wire.messages import encode_inbox
+
+LOG: Final = logging.getLogger("millstream.lane")
+RETRY_S: Final = 0.2
+SENT_AT_ONCE_MAX: Final = 500
+FROM_WORKER: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """How a lane was let go: under which name its worker speaks from now on, and what it still runs."""
+
+    holder: str
+    out: tuple[HandOut, ...]
+
+
+class Departed:
+    """The executor of a lane that was let go, until nothing of it is left. ``submit`` takes its reports."""
+
+    def __init__(
+        self, log: Log, place: Place, released: Released, executor: Executor, surroundings: Surroundings
+    ) -> None:
+        self.place = place
+        self._log = log
+        self._released = released
+        self._executor = executor
+        self._surroundings = surroundings
+        self._topic = group_topic(place.group, "inbox")
+        self._writer: Writer | None = None
+        self._waiting: deque[Message] = deque()
+        self._unreported = set(released.out)
+        self._wake = asyncio.Event()
+        self._ending = False
+
+    def submit(self, command: Command) -> None:
+        """Queue what the executor has to say."""
+        if isinstance(command, Report | ParkDispatch | LoseDispatch):
+            self._unreported.discard(HandOut(command.run, command.step, command.dispatch))
+            self._waiting.append(command)
+            self._wake.set()
+
+    def end(self) -> None:
+        """Stop what still runs, and give it back."""
+        self._ending = True
+        self._wake.set()
+
+    async def run(self, heartbeat_ms: int) -> None:
+        """Return once everything is reported or given back, and the new owner is told so."""
+        lane, holder = self.place.lane, self._released.holder
+        say(LOG, "lane let go", lane=lane, holder=holder, running=len(self._released.out))
+        try:
+            while self._executor.executing and not self._ending:
+                await self._send()
+                self._wake.clear()
+                alarm = self._surroundings.call_later(heartbeat_ms / 1000, self._heartbeat)
+                await self._wake.wait()
+                alarm.cancel()
+            await self._executor.close(0)
+            self._waiting.append(StillRunning(holder, 0))
+            await self._send()
+            say(LOG, "former lane reported", lane=lane, holder=holder)
+        finally:
+            await self._executor.close(0)
+            if self._writer is not None:
+                await self._writer.close()
+
+    def _heartbeat(self) -> None:
+        self._miss()
+        left = self._executor.executing
+        if left:
+            self._waiting.append(StillRunning(self._released.holder, left))
+        self._wake.set()
+
+    def _miss(self) -> None:
+        """Say which hand-outs are neither reported nor under way here: the new owner trusts that we run them."""
+        for out in tuple(self._unreported):
+            if not self._executor.holds(out.run, out.step, out.dispatch):
+                say(LOG, "hand-out lost", level=logging.WARNING, lane=self.place.lane, run=out.run, step=out.step)
+                self.submit(LoseDispatch(out.run, out.step, out.dispatch))
+
+    async def _send(self) -> None:
+        while self._waiting:
+            some = [self._waiting[n] for n in range(min(len(self._waiting), SENT_AT_ONCE_MAX))]
+            records = [Produced(encode_inbox(InboxRecord(FROM_WORKER, 0, message))) for message in some]
+            if self._writer is None:
+                self._writer = self._log.writer(self._topic, self.place.lane)
+            try:
+                await self._writer.append(records)
+            except (LogUnavailable, Busy) as error:
+                say(LOG, "report not sent yet", level=logging.WARNING, lane=self.place.lane, why=str(error))
+                broken, self._writer = self._writer, None
+                await broken.close()
+                await self._surroundings.sleep(RETRY_S)
+                continue
+            for _ in some:
+                self._waiting.popleft()

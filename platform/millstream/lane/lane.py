@@ -1,0 +1,461 @@
+"""The lane: commands in, one journal record per turn out, effects released once it is durable.
+
+    queue ──> decide, fold (in flight) ──> append ──acknowledged──> promote ──> release effects
+      ^                                       │
+      └── the same commands again <── drop ── refused, void, fenced
+
+One turn takes everything that waits: nothing is delayed to fill a batch, what arrives during an append is the next one.
+The loop knows no policy; it is the same for every command. Who may write is in ``ownership.py``, what came of an append
+in ``journal.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from millstream.errors import Corruption, OperatorError
+from millstream.lane.clock import CLOCK_CHECK_MS, clock_off_ms
+from millstream.lane.counting import count_facts
+from millstream.lane.debts import Debts
+from millstream.lane.departed import Released
+from millstream.lane.effects import Effects
+from millstream.lane.elsewhere import Elsewhere
+from millstream.lane.foreign import Foreign, ForeignReader
+from millstream.lane.journal import Fenced, Journal, Refused, Void
+from millstream.lane.offsets import commit_offsets
+from millstream.lane.outbox import Outbox
+from millstream.lane.ownership import NotOwned, take_over, wait_a_little
+from millstream.lane.parts import LaneParts
+from millstream.lane.restore import Reached
+from millstream.lane.scanning import Scanning
+from millstream.lane.sources import Intake, Item, Taken
+from millstream.lane.subscriptions import Subscriptions
+from millstream.lane.taking import Taking, queued_bytes
+from millstream.lane.timers import Timers
+from millstream.lane.turn import Turn
+from millstream.lane.upkeep import Upkeep
+from millstream.model.commands import (
+    CleanUp,
+    Command,
+    LoseDispatch,
+    NoteDelivered,
+    NotePublished,
+    ParkDispatch,
+    ReleaseLane,
+    Report,
+)
+from millstream.model.facts import CatalogueSeen, Fact, SourceOpened, TopicSeen
+from millstream.model.messages import group_topic
+from millstream.state.marker import Marker
+from millstream.state.tables import LaneTables
+from millstream.telemetry import say
+from millstream.wire.journal import Validity
+
+LOG: Final = logging.getLogger("millstream.lane")
+POSITIONS_AFTER_S: Final = 0.5
+RECORDED_LOOK_S: Final = 0.005
+CHANGE_SOURCES: Final = frozenset((CatalogueSeen, TopicSeen, SourceOpened))
+LAST_WORDS_S: Final = 0.3
+"""How long a lane that was let go still sends what it owes others; they get the rest from the next owner."""
+KEPT: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
+"""What of the queue is still recorded when the lane is let go; all else comes again to the next owner."""
+
+
+class LetGo(Exception):
+    """The lane was let go in good order."""
+
+
+class Lane:
+    """One lane, from take-over to loss. ``run`` is its whole life; ``tables`` are restored up to ``reached``."""
+
+    def __init__(self, parts: LaneParts, tables: LaneTables, reached: Reached) -> None:
+        self.parts = parts
+        self.tables = tables
+        self.place = tables.place
+        self._settings = parts.settings
+        self._journal_topic = group_topic(self.place.group, "journal")
+        self.journal = Journal(
+            parts.log, self._journal_topic, self.place.lane, watchdog_s=parts.settings.watchdog_ms / 1000
+        )
+        self._reached = reached
+        self._queue: deque[Item] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._room = asyncio.Event()
+        foreign = ForeignReader(parts.schemas)
+        self.taking = Taking(tables, foreign)
+        self._positions_due = False
+        self._record_due = False  # Even an empty one.
+        self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
+        self._at_ms = 0
+        self._leaving = False
+        self.released: Released | None = None
+        """How the lane was let go in good order; None while it lives, and where it was lost."""
+        self.parting: Released | None = None
+        """The same from when its last record is under way, unless that certainly does not count."""
+        self._live = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._intaking: list[asyncio.Task[None]] = []
+        self._taking_over = True
+        self.timers = Timers(tables, parts.surroundings, self.submit, self._late, self._has_room)
+        self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
+        self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
+        self.upkeep.facts_since_checkpoint = reached.facts
+        self.elsewhere = Elsewhere(
+            tables.durable,
+            self.submit,
+            parts.settings.silence_ms,
+            inbox_end=partial(parts.log.end_offset, group_topic(self.place.group, "inbox"), self.place.lane),
+            inbox_read=lambda: self._intake.inbox_read,
+        )
+        self._intake = Intake(
+            parts.log,
+            parts.membership,
+            self.place,
+            self._take_in,
+            known=lambda: self.taking.known(self._intake.catalogue),
+            foreign=foreign,
+            schemas=parts.event_schemas,
+            room=self._wait_for_room,
+            space=self._wait_for_space,
+            heard=self.elsewhere.heard,
+        )
+        self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
+        self.scanning = Scanning(parts, tables.durable, self.submit, self._wait_for_room)
+        self.executor = parts.make_executor(tables.durable, self.submit)
+        self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected - 1)
+        self._effects.scan = self.scanning.go
+        self._debts = Debts(tables.durable, self.executor, self.elsewhere, self.submit, self._wait_for_room)
+
+    # --- from outside -------------------------------------------------------------------------
+
+    def submit(self, command: Item) -> None:
+        """Queue a command. Never blocks; sources that bring many wait for room first."""
+        self._queue.append(command)
+        if self._wake is not None:
+            self._awaken(self._wake)
+
+    def _awaken(self, wake: asyncio.Future[None]) -> None:
+        self._wake = None
+        if not wake.done():
+            wake.set_result(None)
+
+    def _take_in(self, item: Item) -> None:
+        self.taking.queued_bytes += queued_bytes(item)
+        self.submit(item)
+
+    def take_nothing_new(self) -> None:
+        """Read no more and fire no more timers; what executes may still report. The first half of a graceful end."""
+        for task in self._intaking:
+            task.cancel()
+        self.subscriptions.close()
+        self.scanning.close()
+        self.timers.close()
+
+    async def recorded(self) -> None:
+        """Return once all that was submitted is recorded, or the lane has ended. The other half."""
+        while self.live and (self._queue or self._wake is None):  # noqa: ASYNC110 - once, when a worker ends
+            await asyncio.sleep(RECORDED_LOOK_S)
+
+    def let_go(self) -> bool:
+        """Begin to let the lane go in good order (lanes.md rule 25); ``run`` returns when it is done.
+
+        Nothing new is begun, and what the last record says is still out goes on: see ``released``. False where the
+        lane is just being taken over: nothing is decided then, so there is nothing to let go of.
+        """
+        if self._taking_over or not self.live:
+            return False
+        self.take_nothing_new()
+        kept = (item for item in self._queue if isinstance(item, KEPT))
+        self._queue = deque(self.elsewhere.takes_back(kept))
+        self.taking.queued_bytes = 0
+        self.elsewhere.close()
+        self._debts.close()
+        self.executor.let_go()
+        self._leaving = True
+        if self._wake is not None:
+            self._awaken(self._wake)
+        return True
+
+    def unrecorded(self) -> list[Command]:
+        """What was submitted and not recorded any more, once ``run`` has returned."""
+        return [item for item in self._queue if not isinstance(item, Taken | Foreign)]
+
+    async def wait_live(self) -> None:
+        """Return once the lane is restored, fenced and takes commands."""
+        await self._live.wait()
+
+    @property
+    def live(self) -> bool:
+        """Whether the lane takes commands."""
+        return self._live.is_set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, is being appended or is on its way out. What reads its topics is not looked at."""
+        return self._wake is not None and self.outbox.idle and self.scanning.idle and self._debts.settled
+
+    @property
+    def catalogue_seen(self) -> int:
+        """How much of the functions topic this lane has taken, durably, with the sources it names; −1: not live."""
+        return self.subscriptions.seen if self.live else -1
+
+    @property
+    def durable_offset(self) -> int:
+        """The journal offset up to which the durable tables speak."""
+        return self.journal.expected
+
+    async def run(self) -> None:
+        """Take over and live. Returns when the lane is no longer owned; raises what stops it."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                self.scanning.begin(self._tasks)
+                await self._take_over()
+                self._tasks.create_task(self._turns())
+                self._tasks.create_task(self.timers.run())
+                self._tasks.create_task(self._upkeep())
+                self._tasks.create_task(commit_offsets(self.parts, self.tables.durable, self._intake.reading))
+                self._start_intake(self._tasks)
+                self._live.set()
+        except BaseExceptionGroup as group:
+            _, stopped = group.split((NotOwned, LetGo))
+            if stopped is not None:
+                raise _first(stopped) from stopped
+            if self.released is None:
+                say(LOG, "lane lost", lane=self.place.lane)
+        finally:
+            self._live.clear()
+            await self._close()
+
+    # --- taking over --------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """Fence, fold what lies before the fence, and see to what is owed (lanes.md rules 3 to 5)."""
+        self._taking_over = True
+        self._reached = await take_over(self.parts, self.tables, self.journal, self._reached)
+        self._taking_over = False
+        self._at_ms = max(self._at_ms, self._reached.at_ms)
+        self.parts.telemetry.count("millstream_fences_total")
+        assert self._tasks is not None
+        self._debts.settle(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
+
+    async def _reopen(self, turn: Turn, why: Void | Fenced) -> None:
+        """An append went wrong: what it decided is void. Fence again and decide its commands again."""
+        self._undo(turn)
+        self._taking_over = True  # From here on the tables may be ahead of the journal object.
+        say(LOG, "lane reopened", level=logging.WARNING, lane=self.place.lane, why=type(why).__name__)
+        if isinstance(why, Fenced):
+            await wait_a_little(self.parts)  # lanes.md rule 4: two owners must not fence in step.
+        self._reached = Reached(self.journal.expected, Validity(self.journal.owner, self.journal.seq), self._at_ms, 0)
+        await self._take_over()
+        self.timers.reload()
+
+    def _undo(self, turn: Turn) -> None:
+        self.tables.drop()
+        self.taking.pending = turn.before
+        self._queue.extendleft(reversed(turn.items))
+        self.taking.queued_bytes += turn.queued_bytes
+
+    def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
+        group = self.place.group
+        works = (
+            self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)),
+            self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)),
+            self.subscriptions.run(tasks),
+        )
+        self._intaking = [tasks.create_task(work) for work in works]
+
+    def _position(self, topic: str, partition: int) -> int:
+        row = self.tables.durable.positions.get((topic, partition))
+        return row.offset if row is not None else 0
+
+    # --- turns --------------------------------------------------------------------------------
+
+    async def _turns(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._leaving and not self._queue:
+                await self._let_go()
+            if not self._queue and not self._positions_due:
+                self._wake = loop.create_future()
+                await self._wake
+            turn = self._decide()
+            if turn is None:
+                self._tell_room()
+                await asyncio.sleep(0)
+                continue
+            await self._commit(turn)
+
+    async def _let_go(self) -> None:
+        """The last record: what is still out. Then nothing more is decided here. Raises LetGo, or NotOwned."""
+        holder = f"{self.parts.worker}-{self.journal.owner.hex()}"
+        out = self.executor.out()
+        self.submit(ReleaseLane(self.parts.worker, holder, out))
+        turn = self._decide()
+        assert turn is not None, "letting go is a fact"
+        self.parting = Released(holder, out)
+        await self._commit(turn)
+        self.released = self.parting
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while not self.outbox.idle:  # noqa: ASYNC110 - once, at the end
+                    await asyncio.sleep(RECORDED_LOOK_S)
+        raise LetGo
+
+    def _decide(self) -> Turn | None:
+        """Decide and fold what waits, in flight. None: nothing worth a record came of it."""
+        turn = Turn(dict(self.taking.pending))
+        now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
+        turn.fill(self._queue, self.tables, self.taking, now_ms, self._settings)
+        if not turn.facts and not (self._positions_due and self.taking.pending) and not self._record_due:
+            self._positions_due = False
+            return None
+        self._positions_due = self._record_due = False
+        self.taking.move()
+        return turn
+
+    async def _commit(self, turn: Turn) -> None:
+        """Append what a turn decided; only then does anything of it take effect."""
+        positions = self.taking.recorded()
+        facts = tuple(turn.facts)
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        appended_at_ms = self.parts.surroundings.now_ms()
+        try:
+            size = await self.journal.append(facts, positions, self._at_ms)
+        except Refused as error:
+            if self._leaving:
+                self.parting = None
+                raise NotOwned(f"lane {self.place.lane} could not be let go in good order: {error}") from error
+            self._undo(turn)
+            say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
+            await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
+            return
+        except (Void, Fenced) as error:
+            if self._leaving:
+                if isinstance(error, Fenced):
+                    self.parting = None
+                raise NotOwned(f"lane {self.place.lane} could not be let go in good order.") from error
+            await self._reopen(turn, error)
+            return
+        self._appended_at_ms = appended_at_ms
+        self.tables.promote(size)
+        self.taking.pending.clear()
+        if any(type(fact) in CHANGE_SOURCES for fact in facts):
+            self.subscriptions.moved()
+        self._effects.release(turn.effects)
+        self._tell_room()
+        self.upkeep.facts_since_checkpoint += len(facts)
+        self._count(facts, size, clock() - began_s)
+
+    # --- beside the turns ---------------------------------------------------------------------
+
+    async def _upkeep(self) -> None:
+        rounds = 0
+        checked_ms = self.parts.surroundings.now_ms()
+        while True:
+            await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
+            rounds += 1
+            if rounds % 4 == 0 and self._has_space():
+                self.submit(CleanUp())
+            if self.taking.pending and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
+                rounds = 0
+                self._positions_due = True
+                self.submit(CleanUp())
+            now_ms = self.parts.surroundings.now_ms()
+            if now_ms - checked_ms >= CLOCK_CHECK_MS:
+                checked_ms = now_ms
+                await self._check_clock()
+            try:
+                await self.upkeep.tend()
+                self.outbox.check()
+                await self.elsewhere.tend()
+            except Corruption:
+                raise
+            except OperatorError as error:
+                say(LOG, "upkeep failed", level=logging.WARNING, lane=self.place.lane, why=str(error))
+            self._gauge()
+
+    async def _check_clock(self) -> None:
+        """Pause the timers while the clock is wrong; an empty record a check tells when it is right again."""
+        off_ms = await clock_off_ms(self.journal, self._appended_at_ms)
+        if off_ms is None:
+            return
+        wrong = off_ms > self._settings.clock_off_max_ms
+        if wrong != self.timers.paused:
+            say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)
+        self.timers.paused = wrong
+        if wrong:
+            self._record_due = True
+            self.submit(CleanUp())
+
+    def _has_room(self) -> bool:
+        """Whether new work may come in: the queue is not full, nor the executor, nor the memory of unflushed rows."""
+        flushed = self.tables.overlay_bytes < self._settings.overlay_bytes_max
+        return self._has_space() and flushed and not self.executor.full
+
+    def _has_space(self) -> bool:
+        settings = self._settings
+        return len(self._queue) < settings.queue_max and self.taking.queued_bytes < settings.queue_bytes_max
+
+    async def _wait_for_room(self) -> None:
+        while not self._has_room():
+            self._room.clear()
+            await self._room.wait()
+
+    async def _wait_for_space(self) -> None:
+        while not self._has_space():
+            self._room.clear()
+            await self._room.wait()
+
+    def _tell_room(self) -> None:
+        settings = self._settings
+        if len(self._queue) < settings.queue_max // 2 and self.taking.queued_bytes < settings.queue_bytes_max:
+            self._room.set()
+
+    def _marker(self) -> Marker | None:
+        journal = self.journal
+        if self._taking_over:
+            return None  # The tables may be ahead of what the journal object knows.
+        return Marker(self._journal_topic, journal.expected - 1, journal.owner, journal.seq)
+
+    def _late(self, seconds: float) -> None:
+        self.parts.telemetry.observe("millstream_timer_lateness_seconds", seconds)
+
+    def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
+        telemetry = self.parts.telemetry
+        telemetry.observe("millstream_journal_append_seconds", took_s)
+        telemetry.observe("millstream_journal_facts_per_record", len(facts))
+        telemetry.count("millstream_journal_records_total")
+        telemetry.count("millstream_journal_bytes_total", size)
+        count_facts(telemetry, facts)
+        if self.parts.on_facts is not None:
+            self.parts.on_facts(facts, self._at_ms)
+
+    def _gauge(self) -> None:
+        telemetry, lane = self.parts.telemetry, str(self.place.lane)
+        telemetry.set("millstream_lane_lag", len(self._queue), lane)
+        telemetry.set("millstream_scans_open", self.scanning.open, lane)
+        telemetry.set("millstream_scan_records_left", self.scanning.left, lane)
+        telemetry.set("millstream_timers_pending", self.timers.pending, lane)
+        telemetry.set("millstream_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
+
+    async def _close(self) -> None:
+        self._debts.close()
+        self.timers.close()
+        try:
+            await self.outbox.close()
+        finally:  # Also where that is cancelled: nothing of this owner may turn up in the journal afterwards.
+            await self.journal.close()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error that is no group: what stopped one task has cancelled the others."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

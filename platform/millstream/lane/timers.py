@@ -1,0 +1,150 @@
+"""Timers of a lane: the next stretch of time in memory, all later ones in the table only.
+
+A million sleeping runs are a million rows, not a million objects: only timers within the horizon are in the heap. The
+horizon moves on by reading the next stretch from the table. A timer that was disarmed may still fire here; the core
+sees that its row is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from typing import Final
+
+from millstream.core.tables import Tables, TimerKey
+from millstream.lane.port import Alarm, Surroundings
+from millstream.model.commands import FireTimer
+
+HORIZON_MS: Final = 20_000
+RELOAD_MS: Final = 5_000
+PAGE_ROWS: Final = 2_000
+FIRED_AT_ONCE_MAX: Final = 1_000
+FULL_WAIT_S: Final = 0.02
+HEAP_MAX: Final = 50_000
+"""Timers loaded at once. More that are due (a worker comes back to a million) wait in the table for these."""
+
+
+class Timers:
+    """Fires ``FireTimer`` commands when their time has come.
+
+    ``submit`` queues the command; ``lateness_s`` is told how late it was; ``room`` says whether the lane can take more.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        surroundings: Surroundings,
+        submit: Callable[[FireTimer], None],
+        lateness_s: Callable[[float], None],
+        room: Callable[[], bool],
+    ) -> None:
+        self._tables = tables
+        self._now_ms = surroundings.now_ms
+        self._call_later = surroundings.call_later
+        self._submit = submit
+        self._lateness_s = lateness_s
+        self._room = room
+        self._heap: list[TimerKey] = []
+        self._horizon_ms = 0
+        self._handle: Alarm | None = None
+        self._handle_at_ms = 0
+        self._running = False
+        self._cut = False  # The horizon is where the heap was full, not where it should be.
+        self._reload = asyncio.Event()
+        self.paused = False  # While the clock is known to be wrong.
+
+    @property
+    def pending(self) -> int:
+        """Timers within the horizon."""
+        return len(self._heap)
+
+    def reload(self) -> None:
+        """Read the heap's stretch of time again: the tables were folded by somebody else."""
+        self._heap.clear()
+        self._horizon_ms = 0
+        self._reload.set()
+
+    def arm(self, at_ms: int, kind: str, id: str, step: str) -> None:
+        """Fire then; later than the horizon, the table alone remembers."""
+        if at_ms >= self._horizon_ms or not self._running:
+            return
+        heapq.heappush(self._heap, (at_ms, kind, id, step))
+        if self._handle is None or at_ms < self._handle_at_ms:
+            self._schedule()
+
+    async def run(self) -> None:
+        """Keep the heap filled up to the horizon, for ever."""
+        self._running = True
+        while True:
+            self._reload.clear()  # First: what is asked for while loading is done next.
+            until = self._now_ms() + HORIZON_MS
+            if until > self._horizon_ms:
+                if len(self._heap) <= HEAP_MAX // 2:
+                    await self._load(self._horizon_ms, until)
+                else:
+                    self._cut = True
+            alarm = self._call_later(RELOAD_MS / 1000, self._reload.set)
+            await self._reload.wait()
+            alarm.cancel()
+
+    async def _load(self, start_ms: int, until_ms: int) -> None:
+        # The horizon moves first: what is armed from now on goes to the heap by itself; firing twice does no harm.
+        self._horizon_ms = until_ms
+        self._cut = False
+        start: TimerKey = (start_ms, "", "", "")
+        while True:
+            page = self._tables.timers.scan(start, limit=PAGE_ROWS)
+            for key, _ in page:
+                if key[0] >= until_ms:
+                    break
+                heapq.heappush(self._heap, key)
+            self._schedule()
+            if len(page) < PAGE_ROWS or page[-1][0][0] >= until_ms:
+                return
+            last = page[-1][0]
+            if len(self._heap) >= HEAP_MAX:
+                # Some of this very millisecond may be loaded again: firing twice does no harm.
+                self._horizon_ms, self._cut = min(self._horizon_ms, last[0]), True
+                return
+            start = (last[0], last[1], last[2], last[3] + "\x00")
+            await asyncio.sleep(0)
+
+    def _schedule(self) -> None:
+        if not self._heap:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle_at_ms = self._heap[0][0]
+        delay_s = max(self._handle_at_ms - self._now_ms(), 0) / 1000
+        self._handle = self._call_later(delay_s, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self.paused:
+            self._handle = self._call_later(RELOAD_MS / 1000, self._fire)
+            return
+        if not self._room():
+            # Everything that is due would start at once: the world's queue is the table, not our memory.
+            self._handle = self._call_later(FULL_WAIT_S, self._fire)
+            return
+        now_ms = self._now_ms()
+        fired = 0
+        while self._heap and self._heap[0][0] <= now_ms and fired < FIRED_AT_ONCE_MAX:
+            key = heapq.heappop(self._heap)
+            self._submit(FireTimer(*key))
+            fired += 1
+            last_ms = key[0]
+        if fired:
+            self._lateness_s((now_ms - last_ms) / 1000)
+        if self._cut and len(self._heap) <= HEAP_MAX // 2:
+            self._reload.set()
+        self._schedule()
+
+    def close(self) -> None:
+        """Fire nothing more."""
+        self._running = False
+        self._heap.clear()
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

@@ -1,0 +1,179 @@
+"""A schema registry (Confluent's HTTP API; Apicurio, Karapace and Redpanda speak it too), asked in threads.
+
+    text(kind, value)      a schema that a record's mark names (``wire.formats.framing.SchemaRef``)
+    subjects, versions     what is registered           register   a new version of a subject
+    latest                 the newest version of a subject
+
+The subject of an event's schema is the event's name, ``order/placed``: it is what the door looks up.
+
+The rule: "there is none" and "nobody answered" are told apart. The first is final for a record, which becomes a dead
+letter; the second is LogUnavailable, and whoever reads waits and asks again: an outage must lose nothing.
+
+Needs the extra ``millstream[registry]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from millstream.errors import BadRequest, ConfigError, LogUnavailable, NotFound
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+R = TypeVar("R")
+
+TIMEOUT_S: Final = 10.0
+RETRIES: Final = 1
+LATEST_KEPT_S: Final = 1
+"""How long the client may answer from memory which version is the latest: it would for ever."""
+COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
+SUBJECTS_MAX: Final = 10_000
+_REFUSED: Final = (409, 422)
+_NOT_ALLOWED: Final = (401, 403)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrySettings:
+    """Where the registry is and who we are there. ``ca`` is a file of trusted certificates; "": the system's."""
+
+    url: str
+    user: str = ""
+    password: str = ""
+    ca: str = ""
+
+    def client(self) -> SchemaRegistryClient:
+        """A client of it; no request is made. Raises ConfigError: the extra is not installed, the URL is none."""
+        try:
+            from confluent_kafka.schema_registry import SchemaRegistryClient
+        except ImportError as error:
+            raise ConfigError(
+                f"a schema registry needs the extra 'registry', which is not installed ({error}). "
+                "Install it: pip install 'millstream[registry]'."
+            ) from error
+        conf: dict[str, object] = {
+            "url": self.url, "timeout": TIMEOUT_S, "max.retries": RETRIES, "cache.latest.ttl.sec": LATEST_KEPT_S,
+        }  # fmt: skip
+        if self.user:
+            conf["basic.auth.user.info"] = f"{self.user}:{self.password}"
+        if self.ca:
+            conf["ssl.ca.location"] = self.ca
+        try:
+            return SchemaRegistryClient.new_client(conf)
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigError(f"--registry was refused: expected the URL of a registry, got {error}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One version of a subject. ``text`` is its Avro schema as JSON."""
+
+    subject: str
+    version: int
+    id: int
+    text: str
+
+
+class SchemaRegistry:
+    """See the module. Safe to use from one event loop; every call runs in a thread."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        """Raises ConfigError."""
+        self.url: Final = settings.url
+        self._client = settings.client()
+
+    async def text(self, kind: str, value: str) -> str:
+        """The JSON of the Avro schema by its "id", its "guid", or the latest of the subject of this "name".
+
+        Raises NotFound when there is none, LogUnavailable when nobody answered.
+        """
+        return await self._call(lambda: self._text(kind, value))
+
+    async def subjects(self) -> list[str]:
+        """Every subject, sorted. At most SUBJECTS_MAX. Raises LogUnavailable."""
+        return sorted(await self._call(self._client.get_subjects))[:SUBJECTS_MAX]
+
+    async def versions(self, subject: str) -> list[Registered]:
+        """Every version of a subject, the oldest first; empty where there is no such subject."""
+        try:
+            numbers = await self._call(lambda: self._client.get_versions(subject))
+        except NotFound:
+            return []
+        return [await self._version(subject, number) for number in sorted(numbers)]
+
+    async def latest(self, subject: str) -> Registered | None:
+        """The newest version of a subject, or None."""
+        found = await self.versions(subject)
+        return found[-1] if found else None
+
+    async def register(self, subject: str, text: str) -> Registered:
+        """Make this the subject's newest version; the same text twice is one version.
+
+        Raises BadRequest with the registry's words where it refuses, LogUnavailable.
+        """
+        from confluent_kafka.schema_registry import Schema
+
+        await self._call(lambda: self._client.register_schema(subject, Schema(text, "AVRO")))
+        found = await self._call(lambda: self._client.lookup_schema(subject, Schema(text, "AVRO")))
+        assert found.version is not None
+        assert found.schema_id is not None
+        return Registered(subject, found.version, found.schema_id, text)
+
+    async def require_backward(self, subject: str) -> None:
+        """From now on each new version of the subject must read what every earlier one wrote."""
+        await self._call(lambda: self._client.set_compatibility(subject, COMPATIBILITY))
+
+    async def _version(self, subject: str, number: int) -> Registered:
+        found = await self._call(lambda: self._client.get_version(subject, number))
+        schema = found.schema
+        if schema.schema_str is None or found.schema_id is None:
+            raise NotFound(f"registry {self.url} gave version {number} of {subject} without a schema.")
+        return Registered(subject, number, found.schema_id, schema.schema_str)
+
+    def _text(self, kind: str, value: str) -> str:
+        client = self._client
+        match kind:
+            case "id":
+                schema = client.get_schema(int(value))
+            case "guid":
+                schema = client.get_schema_by_guid(value)
+            case "name":
+                latest = client.get_latest_version(value).schema
+                assert latest is not None
+                schema = latest
+            case _:
+                raise NotFound(f"registry {self.url} knows no schema by its {kind}, {value}.")
+        if schema.schema_str is None:
+            raise NotFound(f"registry {self.url} has no schema by the {kind} {value}.")
+        if schema.schema_type not in (None, "AVRO"):
+            raise NotFound(f"the schema by the {kind} {value} is {schema.schema_type}: expected Avro.")
+        return schema.schema_str
+
+    async def _call(self, call: Callable[[], R]) -> R:
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        try:
+            return await asyncio.to_thread(call)
+        except SchemaRegistryError as error:
+            raise self._told(error.http_status_code, str(error)) from error
+        except (NotFound, AssertionError):
+            raise
+        except Exception as error:  # Whatever its HTTP library raises, which changes with releases, is no answer.
+            raise LogUnavailable(
+                f"schema registry {self.url} did not answer: {type(error).__name__}: {error}. "
+                "Nothing is lost: what waits for a schema goes on when it does."
+            ) from error
+
+    def _told(self, status: int, text: str) -> Exception:
+        if status == 404:
+            return NotFound(f"registry {self.url} has none: {text}")
+        if status in _REFUSED:
+            return BadRequest(f"registry {self.url} refused the schema: {text}")
+        if status in _NOT_ALLOWED:
+            return ConfigError(
+                f"registry {self.url} refused us: {text}. Set --registry-user and --registry-password-file."
+            )
+        return LogUnavailable(f"registry {self.url} answered {status}: {text}")

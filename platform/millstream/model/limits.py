@@ -1,0 +1,53 @@
+"""Every documented limit, in one place, with its unit in its name.
+
+The values are those users of the Inngest SDKs rely on (docs/reference/limits.md); ours are marked. A limit that is hit
+is a clear error (``millstream.errors.LimitExceeded`` at a door, a failed step or run inside), never a silent cut.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+# --- events ---
+EVENT_BYTES_MAX: Final = 3 * 1024 * 1024
+EVENTS_PER_REQUEST_MAX: Final = 5_000
+REQUEST_BYTES_MAX: Final = 32 * 1024 * 1024  # ours: one POST of many events
+EVENT_NAME_CHARS_MAX: Final = 1_024  # ours: 600-character names are seen in the wild
+EVENT_ID_CHARS_MAX: Final = 1_024  # ours
+EVENT_TS_MIN_MS: Final = 315_532_800_000  # 1980-01-01
+EVENT_TS_MAX_MS: Final = 4_102_444_800_000  # 2100-01-01
+SEEN_CLIENT_IDS_MS: Final = DAY_MS
+SEEN_OUR_IDS_MS: Final = 10 * MINUTE_MS
+SEEN_IDLE_MS: Final = 7 * DAY_MS  # ours: seen ids of a source that brings nothing more are kept so much longer
+
+# --- functions ---
+TRIGGERS_PER_FUNCTION_MAX: Final = 10
+TRIGGER_NAME_CHARS_MAX: Final = 255
+CRON_CHARS_MAX: Final = 255
+EXPRESSION_CHARS_MAX: Final = 4_096  # ours
+FUNCTION_ID_CHARS_MAX: Final = 255  # ours
+FUNCTIONS_PER_APP_MAX: Final = 1_000  # ours
+RETRIES_DEFAULT: Final = 4
+RETRIES_MAX: Final = 1_000_000  # ours: "unlimited" is written as this many
+
+# --- runs and steps ---
+STEPS_PER_RUN_MAX: Final = 1_000
+STEP_ID_CHARS_MAX: Final = 512  # ours
+STEP_OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
+RUN_STATE_BYTES_MAX: Final = 32 * 1024 * 1024
+RUN_RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
+SLEEP_MS_MAX: Final = 366 * DAY_MS
+RETRY_AFTER_MS_MIN: Final = 1_000
+RETRY_AFTER_MS_MAX: Final = DAY_MS
+DISPATCHES_LOST_MAX: Final = 5  # ours: handed out again so often after its worker died; then it fails
+ERROR_MESSAGE_CHARS_MAX: Final = 4_000  # ours
+ERROR_STACK_CHARS_MAX: Final = 16_000  # ours
+REQUEST_IDS_KEPT_MS: Final = DAY_MS  # ours: how long an api may repeat a request
+
+# --- journal ---
+RECORD_BYTES_TARGET: Final = 512 * 1024  # ours: a commit larger than this is split into parts
+RECORD_FACTS_MAX: Final = 4_000  # ours: facts in one part

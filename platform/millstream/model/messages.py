@@ -1,0 +1,49 @@
+"""Messages: what travels between lanes and apis through the topics ``<group>.inbox`` and ``<group>.replies``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from millstream.model.commands import (
+    BackfillFunction,
+    CancelRun,
+    CancelScan,
+    InvokeFunction,
+    LoseDispatch,
+    ParkDispatch,
+    Report,
+    StillRunning,
+)
+
+Message = (
+    CancelRun | InvokeFunction | Report | ParkDispatch | LoseDispatch | StillRunning | BackfillFunction | CancelScan
+)
+"""Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
+Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan
+"""Those that an api asks, and waits for the answer."""
+
+
+class InboxRecord(msgspec.Struct, frozen=True):
+    """One record of a lane's inbox.
+
+    From a lane: ``from_lane`` and ``seq`` number it; the receiver takes exactly the next one. From an api or a worker:
+    ``from_lane`` is −1, and duplicates are known by the request id or dispatch number inside the message.
+    """
+
+    from_lane: int
+    seq: int
+    message: Message
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What became of a request. ``reply`` is JSON; a read of ``lane`` at ``offset`` or later sees its effect."""
+
+    request: str
+    lane: int
+    offset: int
+    reply: bytes
+
+
+def group_topic(group: str, which: str) -> str:
+    """The name of one of the group's own topics: ``<group>.journal`` and so on."""
+    return f"{group}.{which}"

@@ -1,0 +1,110 @@
+"""Operations: what an executor reports of a run, several in one report.
+
+They are the opcodes of the SDK protocol in our words, so that a coroutine in this process and an app behind HTTP are
+executors of one engine. ``step`` is an opaque id, unique within its run; ``name`` is what people see.
+
+They carry a tag, so that a report can travel between processes (``execute/messages.py``).
+
+Add a step kind: a class here (the branch of the command), its module in ``core/steps/``, one line in
+``core/steps/__init__.py``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from millstream.model.event import Envelope
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """An exception as data: class name, message and stack as text."""
+
+    name: str
+    message: str
+    stack: str = ""
+
+
+class StepDone(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The step ran and returned ``data`` (UTF-8 JSON)."""
+
+    step: str
+    name: str
+    data: bytes
+    started_at_ms: int
+    kind: str = "run"
+
+
+class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """This attempt of the step raised. ``retry_after_ms`` −1: the function's backoff decides."""
+
+    step: str
+    name: str
+    failure: Failure
+    started_at_ms: int
+    retriable: bool = True
+    retry_after_ms: int = -1
+
+
+class StepFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants this step run, beside others: hand it out on its own (StepPlanned in the SDK protocol)."""
+
+    step: str
+    name: str
+
+
+class SleepFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants to sleep: for ``length_ms``, or until ``until_ms`` where that is not −1."""
+
+    step: str
+    name: str
+    length_ms: int = 0
+    until_ms: int = -1
+
+
+class SendFound(msgspec.Struct, frozen=True, tag=True):
+    """The body wants these events sent to the events topic; ids are filled in by the core."""
+
+    step: str
+    name: str
+    events: tuple[Envelope, ...]
+
+
+class PublishFound(msgspec.Struct, frozen=True, tag=True):
+    """The body wants a record in a Kafka topic."""
+
+    step: str
+    name: str
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The handler returned ``result`` (UTF-8 JSON)."""
+
+    result: bytes
+
+
+class BodyErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The handler raised outside a step. ``retry_after_ms`` −1: the function's backoff decides."""
+
+    failure: Failure
+    retriable: bool = True
+    retry_after_ms: int = -1
+
+
+Operation = StepDone | StepErrored | StepFound | SleepFound | SendFound | PublishFound | BodyDone | BodyErrored
+
+
+def failure_json(name: str, message: str, stack: str) -> bytes:
+    """A Failure as it rests in a FAILED step's row."""
+    return msgspec.json.encode(Failure(name, message, stack))
+
+
+_FAILURE = msgspec.json.Decoder(Failure)
+
+
+def failure_of(data: bytes) -> Failure:
+    """The Failure that ``failure_json`` wrote."""
+    return _FAILURE.decode(data)

@@ -1,0 +1,272 @@
+"""Rows: what a lane's tables hold. Immutable; a change is a new row in the place of the old one.
+
+Each class is a schema under ``schemas/state/``, field for field. ``state/keyspace.py`` lists the tables with their
+keys.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from millstream.model.commands import CancelRun, HandOut, InvokeFunction
+from millstream.model.event import Envelope
+
+
+class Hand(enum.IntEnum):
+    """Where a body or a step is: in whose hand.
+
+        IDLE ──> OUT ──> IDLE            a report answers a dispatch
+                  ├────> BACKOFF ──> OUT  a failed attempt or lost worker waits for its time
+                  └────> PARKED ───> OUT  no code here
+
+    SLEEPING, DONE and FAILED are for steps only; SCHEDULED for runs that start later.
+    """
+
+    IDLE = 0
+    OUT = 1
+    BACKOFF = 2
+    PARKED = 3
+    SLEEPING = 4
+    DONE = 5
+    FAILED = 6
+    SCHEDULED = 7
+
+
+class RunRow(msgspec.Struct, frozen=True, gc=False):
+    """An open run. It is deleted when the run ends; what was is in the journal and the history.
+
+    ``dispatch``  the last number handed out for this run; ``body_dispatch`` the one its body is out under.
+    ``again``     something was resolved while the body was out: hand it out again as soon as it answers.
+    ``pending``   steps that are neither done nor failed.
+    ``resolved``  how many are done or failed; numbers them in that order.
+    ``steps``     every step id, in order of appearance.
+    ``bytes``     of all step results together.
+    """
+
+    run: str
+    function: str
+    events: tuple[str, ...]
+    cause: str
+    queued_at_ms: int
+    body: int = Hand.IDLE
+    body_dispatch: int = 0
+    dispatch: int = 0
+    attempt: int = 0
+    lost: int = 0
+    again: bool = False
+    pending: int = 0
+    resolved: int = 0
+    steps: tuple[str, ...] = ()
+    bytes: int = 0
+    wake_at_ms: int = 0
+
+    def with_changes(self, **changes: object) -> RunRow:
+        """The same run with some fields changed. Raises TypeError on a field there is not."""
+        return msgspec.structs.replace(self, **changes)
+
+
+class StepRow(msgspec.Struct, frozen=True, gc=False):
+    """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED)."""
+
+    run: str
+    step: str
+    name: str
+    kind: str
+    hand: int
+    attempt: int = 0
+    dispatch: int = 0
+    lost: int = 0
+    order: int = 0
+    data: bytes = b""
+    wake_at_ms: int = 0
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """The payload of an event that ``runs`` open runs need."""
+
+    event: Envelope
+    runs: int
+
+
+class TimerRow(msgspec.Struct, frozen=True, gc=False):
+    """A stored wake-up. The kinds are in ``core/timers.py``; all four fields are the key."""
+
+    at_ms: int
+    kind: str
+    id: str
+    step: str
+
+
+class CronRow(msgspec.Struct, frozen=True, gc=False):
+    """The next firing of a cron whose home this lane is."""
+
+    function: str
+    cron: str
+    at_ms: int
+
+
+class AppRow(msgspec.Struct, frozen=True, gc=False):
+    """An app as this lane knows it; ``spec`` is the AppSpec as JSON."""
+
+    app: str
+    spec: bytes
+    offset: int
+
+
+class PositionRow(msgspec.Struct, frozen=True, gc=False):
+    """The offset of a topic partition that is read next."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class TopicRow(msgspec.Struct, frozen=True, gc=False):
+    """How many partitions a subscribed topic had when it was looked at last; later ones open at their beginning."""
+
+    topic: str
+    partitions: int
+
+
+class SubscriptionRow(msgspec.Struct, frozen=True, gc=False):
+    """A function has subscribed to a topic at some time."""
+
+    function: str
+    topic: str
+    since_ms: int
+
+
+class ScanRow(msgspec.Struct, frozen=True, gc=False):
+    """A scan that goes on at ``at`` (−1: at the first offset of ``since_ms``) up to ``upto``; see ``ScanStarted``."""
+
+    scan: str
+    partition: int
+    function: str
+    topic: str
+    purpose: str
+    cause: str
+    since_ms: int
+    from_offset: int
+    upto: int
+    at: int
+    started: int
+
+
+class SeenRow(msgspec.Struct, frozen=True, gc=False):
+    """An id was seen, and is known until then by its source's time. Derived from the chunks, never checkpointed."""
+
+    hash: bytes
+    until_ms: int
+
+
+class SeenBucketRow(msgspec.Struct, frozen=True, gc=False):
+    """The seen ids of one source, class of ids and stretch of time; ``first`` … ``chunk`` are its chunks."""
+
+    source: str
+    clients: bool
+    bucket: int
+    first: int
+    chunk: int
+
+
+class SeenChunkRow(msgspec.Struct, frozen=True, gc=False):
+    """Hashes of seen ids, 16 bytes each."""
+
+    source: str
+    clients: bool
+    bucket: int
+    chunk: int
+    hashes: bytes
+
+
+class RequestRow(msgspec.Struct, frozen=True, gc=False):
+    """The answer a request id got."""
+
+    request: str
+    reply_to: int
+    reply: bytes
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """A message that is not yet known to be in the other lane's inbox."""
+
+    to_lane: int
+    seq: int
+    message: CancelRun | InvokeFunction
+
+
+class OutboxCursorRow(msgspec.Struct, frozen=True, gc=False):
+    """The last sequence number sent to a lane, and the last known to be delivered."""
+
+    to_lane: int
+    sent: int
+    delivered: int
+
+
+class InboxCursorRow(msgspec.Struct, frozen=True, gc=False):
+    """The last sequence number taken from a lane."""
+
+    from_lane: int
+    taken: int
+
+
+class PublishRow(msgspec.Struct, frozen=True):
+    """A record that is not yet known to be in its topic; see ``PublishQueued``."""
+
+    number: int
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    event: Envelope | None
+
+
+class ParkedRow(msgspec.Struct, frozen=True, gc=False):
+    """A hand-out that waits for code."""
+
+    function: str
+    run: str
+    step: str
+    dispatch: int
+
+
+class HolderRow(msgspec.Struct, frozen=True, gc=False):
+    """A former owner that let the lane go in good order and still runs ``out``, or what is left of it."""
+
+    holder: str
+    worker: str
+    out: tuple[HandOut, ...]
+
+
+class CounterRow(msgspec.Struct, frozen=True, gc=False):
+    """A number of the lane: ``publishes`` (the last used)."""
+
+    name: str
+    value: int
+
+
+Row = (
+    RunRow
+    | StepRow
+    | EventRow
+    | TimerRow
+    | CronRow
+    | AppRow
+    | PositionRow
+    | TopicRow
+    | SubscriptionRow
+    | ScanRow
+    | SeenRow
+    | SeenBucketRow
+    | SeenChunkRow
+    | RequestRow
+    | OutboxRow
+    | OutboxCursorRow
+    | InboxCursorRow
+    | PublishRow
+    | ParkedRow
+    | CounterRow
+    | HolderRow
+)

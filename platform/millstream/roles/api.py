@@ -1,0 +1,91 @@
+"""``millstream api``: the door of a group on Kafka, without lanes and without a history of its own.
+
+Events go straight into the events topic and are answered once all in-sync replicas have them. Requests (invoke, cancel)
+go through a lane's inbox, and their answers come through ``<group>.replies``. Reads are handed on to the history role.
+
+Several run side by side. Each reads one partition of the replies, chosen at random: two that share one only pass over
+each other's answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+from millstream.api.door import DoorConfig
+from millstream.api.server import Served, build_app, serve_on
+from millstream.boundary import Boundary
+from millstream.errors import ConfigError
+from millstream.log.kafka import KafkaLog
+from millstream.roles.group import Group
+from millstream.roles.process import Watches
+from millstream.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """What ``millstream api`` can be told.
+
+    ``event_keys``   empty: any key is taken.     ``events_per_s``  that each key may send; 0: any number.
+    ``history_url``  where reads are handed on to; "": they are answered 503.
+    """
+
+    group: Group
+    host: str = "127.0.0.1"
+    port: int = 8288
+    event_keys: frozenset[str] = frozenset()
+    events_per_s: int = 0
+    history_url: str = ""
+    boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
+    version: str = "dev"
+
+
+class ApiRole:
+    """A running api; ``start`` and ``stop`` its parts in order."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry(version=settings.version)
+        self.log: KafkaLog | None = None
+        self.served: Served | None = None
+        self._watches: Watches | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when events are taken. Raises OperatorError with what to do about it."""
+        settings = self.settings
+        self._watches = Watches(self.telemetry)
+        await settings.boundary.look()
+        self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
+        self.log = await settings.group.open("api")
+        shape = await settings.group.shape(self.log)
+        events = await self.log.topic(shape.events_topic)
+        if events is None:
+            raise ConfigError(f"topic {shape.events_topic} is gone. Make it again with: millstream topics apply.")
+        config = DoorConfig(
+            log=self.log,
+            group=shape.group,
+            lanes=shape.lanes,
+            history_url=settings.history_url,
+            events_topic=shape.events_topic,
+            event_partitions=events.partitions,
+            reply_partition=random.randrange(shape.apis),
+            event_keys=settings.event_keys,
+            events_per_s=settings.events_per_s,
+            schemas=settings.boundary.events,
+            telemetry=self.telemetry,
+            version=settings.version,
+        )
+        self.served = await serve_on(build_app(config), settings.host, settings.port)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more requests, answer those under way."""
+        if self._watches is not None:
+            self._watches.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+        if self.served is not None:
+            await self.served.close()
+        if self.log is not None:
+            await self.log.close()

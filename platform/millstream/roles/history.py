@@ -1,0 +1,120 @@
+"""``millstream history``: follows the journals and events of a group on Kafka into an index, and serves what it knows.
+
+    <group>.journal, events ──> child process: fold ──> history.db ──> the door's reads, the page
+                                                                        │ cancel, invoke
+                                                        <group>.inbox <─┘ ─ as an api's; answers through the replies
+
+It owns nothing: the data directory is a cache of what the topics hold and can be deleted at any time; the index is
+rebuilt as far back as the journals are kept, open runs from the checkpoints. Several may run, each with an index of
+its own: readers of one may find the other a moment ahead (``after=`` makes sure, ``api/positions.py``).
+
+The child folds (``history/process.py``), so that a million facts a second stop no read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from millstream.api.door import DoorConfig
+from millstream.api.server import Served, build_app, serve_on
+from millstream.history.child import Child
+from millstream.history.index import prepare
+from millstream.history.process import Options
+from millstream.history.service import Follows
+from millstream.log.kafka import KafkaLog
+from millstream.model.limits import DAY_MS
+from millstream.roles.group import Group
+from millstream.roles.process import Watches
+from millstream.telemetry import Telemetry
+from millstream.wire.schemas import EventSchemas
+
+KEPT_MS: Final = 7 * DAY_MS
+LOOK_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySettings:
+    """What ``millstream history`` can be told.
+
+    ``data``          where the index is kept.     ``retention_ms``  how long ended runs and events can be read.
+    ``event_keys``    who may cancel and invoke here; empty: anybody.
+    """
+
+    group: Group
+    data: Path = Path(".millstream-history")
+    host: str = "127.0.0.1"
+    port: int = 8288
+    retention_ms: int = KEPT_MS
+    event_keys: frozenset[str] = frozenset()
+    events_per_s: int = 0
+    schemas: EventSchemas = field(default_factory=EventSchemas)
+    version: str = "dev"
+
+
+class HistoryRole:
+    """A running history; ``start`` and ``stop`` its parts in order."""
+
+    def __init__(self, settings: HistorySettings) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry(version=settings.version)
+        self.log: KafkaLog | None = None
+        self.served: Served | None = None
+        self.child: Child | None = None
+        self._watches: Watches | None = None
+
+    async def start(self) -> None:
+        """Return when reads are answered, from what has been folded by then.
+
+        Raises OperatorError with what to do about it.
+        """
+        settings = self.settings
+        self._watches = Watches(self.telemetry)
+        self.log = await settings.group.open("history")
+        shape = await settings.group.shape(self.log)
+        events = await self.log.topic(shape.events_topic)
+        assert events is not None, "the shape was just looked at"
+        index = settings.data / "history.db"
+        prepare(index)
+        follows = Follows(
+            group=shape.group, lanes=shape.lanes, events=(shape.events_topic,), retention_ms=settings.retention_ms
+        )
+        self.child = Child(Options(index=index, follows=follows, kafka=settings.group.kafka))
+        self.child.start()
+        config = DoorConfig(
+            log=self.log,
+            group=shape.group,
+            lanes=shape.lanes,
+            index=index,
+            events_topic=shape.events_topic,
+            event_partitions=events.partitions,
+            reply_partition=random.randrange(shape.apis),
+            event_keys=settings.event_keys,
+            events_per_s=settings.events_per_s,
+            schemas=settings.schemas,
+            telemetry=self.telemetry,
+            version=settings.version,
+            banner=shape.group,
+        )
+        self.served = await serve_on(build_app(config), settings.host, settings.port)
+
+    async def wait(self) -> None:
+        """Serve for ever; raise where the child has ended."""
+        assert self.child is not None
+        while True:
+            self.child.check()
+            await asyncio.sleep(LOOK_S)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more requests, answer those under way, fold no more."""
+        if self._watches is not None:
+            self._watches.stop()
+        if self.served is not None:
+            await self.served.close()
+        if self.child is not None:
+            await self.child.stop()
+        if self.log is not None:
+            await self.log.close()

@@ -1,0 +1,170 @@
+"""``millstream worker``: owns lanes of a group on Kafka, and runs functions.
+
+    http (probes, metrics) ─ Kafka ─ topics checked ─ apps registered ─ joined ─┬─ lane 0
+                                                                                └─ lane 3 …
+
+The data directory holds a RocksDB store a lane, which is a cache, and the worker's name, where none was given. Losing
+it costs the time of a restore, never data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from millstream.api.probes import build_probes
+from millstream.api.server import Served, serve_on
+from millstream.boundary import Boundary
+from millstream.errors import ConfigError
+from millstream.execute.children import executors_of
+from millstream.execute.pool import Pool, PoolSettings
+from millstream.lane.settings import LaneSettings
+from millstream.log.group_topics import GroupShape
+from millstream.log.kafka import KafkaLog
+from millstream.log.kafka_topics import refuse_unsafe_topics
+from millstream.roles.group import Group
+from millstream.roles.process import Watches
+from millstream.sdk.app import App
+from millstream.state.rocksdb import RocksBudget, RocksStore
+from millstream.state.store import Store
+from millstream.telemetry import Telemetry, say
+from millstream.worker import Worker, WorkerParts
+
+LOG: Final = logging.getLogger("millstream.worker")
+PROBES_PORT: Final = 9464
+NAME_CHARS_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What ``millstream worker`` can be told.
+
+    ``name``       the same after a restart, another for each worker; "": from a file in the data directory.
+    ``register``   newer, always, never: whether the apps go into the catalogue (``worker.register``).
+    ``executors``  child processes that run the functions; 0: this one does. ``targets`` are the apps for those.
+    """
+
+    group: Group
+    name: str = ""
+    data: Path = Path(".millstream-worker")
+    host: str = "127.0.0.1"
+    port: int = PROBES_PORT
+    register: str = "newer"
+    retry_interval_ms: int = -1
+    boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
+    executors: int = 0
+    targets: tuple[str, ...] = ()
+    lane: LaneSettings = field(default_factory=LaneSettings)
+    version: str = "dev"
+
+
+class WorkerRole:
+    """A running worker; ``start`` and ``stop`` its parts in order."""
+
+    def __init__(self, apps: Sequence[App], settings: WorkerSettings) -> None:
+        self.apps = apps
+        self.settings = settings
+        self.telemetry = Telemetry(version=settings.version)
+        self.name = ""
+        self.served: Served | None = None
+        self.log: KafkaLog | None = None
+        self.pool: Pool | None = None
+        self.worker: Worker | None = None
+        self._watches: Watches | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when the worker has joined its group and what lanes it was given at once are live.
+
+        Raises OperatorError with what to do about it.
+        """
+        settings = self.settings
+        self._watches = Watches(self.telemetry)
+        self.served = await serve_on(build_probes(self.telemetry, self._waits_for), settings.host, settings.port)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self.name = settings.name or name_in(settings.data)
+        await settings.boundary.look()
+        self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
+        self.log = await settings.group.open(self.name)
+        shape = await settings.group.shape(self.log)
+        if settings.executors:
+            self.pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
+            await self.pool.start()
+        self.worker = Worker(self._parts(self.log, shape))
+        await self.worker.start()
+        say(LOG, "worker joined", name=self.name, group=shape.group, lanes=shape.lanes)
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what stopped a lane."""
+        assert self.worker is not None
+        await self.worker.wait()
+
+    async def stop(self, grace_s: float) -> None:
+        """Leave the group at once; live on until what runs is reported, for so long at most."""
+        if self._watches is not None:
+            self._watches.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+        if self.worker is not None:
+            await self.worker.stop(grace_s)
+        if self.pool is not None:
+            await self.pool.close()
+        if self.log is not None:
+            await self.log.close()
+        if self.served is not None:
+            await self.served.close()
+
+    def _parts(self, log: KafkaLog, shape: GroupShape) -> WorkerParts:
+        settings = self.settings
+        budget = RocksBudget()
+
+        def make_store(lane: int) -> Store:
+            return RocksStore(settings.data / "state" / str(lane), budget)
+
+        async def check(wanted: GroupShape) -> None:
+            await refuse_unsafe_topics(settings.group.kafka, shape)
+
+        return WorkerParts(
+            log=log,
+            group=shape.group,
+            lanes=shape.lanes,
+            apps=self.apps,
+            make_store=make_store,
+            name=self.name,
+            events_topic=shape.events_topic,
+            retry_interval_ms=settings.retry_interval_ms,
+            settings=settings.lane,
+            telemetry=self.telemetry,
+            schemas=settings.boundary.foreign,
+            event_schemas=settings.boundary.events,
+            make_executor=executors_of(self.pool) if self.pool is not None else None,
+            make_topics=check,
+            register=settings.register,
+        )
+
+    def _waits_for(self) -> str:
+        if self.worker is None:
+            return "Kafka"
+        if not self.worker.joined:
+            return "the group"
+        if not self.worker.ready:
+            return "its lanes to be restored"
+        return ""
+
+
+def name_in(data: Path) -> str:
+    """The name in the file of a data directory; made up where there is none yet. Raises ConfigError for no name."""
+    path = data / "worker-name"
+    try:
+        name = path.read_text().strip()
+    except FileNotFoundError:
+        name = f"worker-{secrets.token_hex(4)}"
+        path.write_text(name + "\n")
+    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        raise ConfigError(f"{path} holds no name: expected up to {NAME_CHARS_MAX} characters, got {name[:64]!r}.")
+    return name

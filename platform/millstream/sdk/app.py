@@ -1,0 +1,107 @@
+"""``App``: the functions one team deploys together, and the decorator that declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
+
+from millstream.errors import FunctionError
+from millstream.model import limits
+from millstream.model.durations import Duration
+from millstream.model.event import Event
+from millstream.model.function import AppSpec, FunctionSpec
+from millstream.sdk.backoff import Shape
+from millstream.sdk.client import Client
+from millstream.sdk.function import Function, Handler, On, Options, declare
+
+H = TypeVar("H", bound=Handler)
+
+
+class App:
+    """An app: ``app = App("shop")``, then ``@app.function(on="order/placed")`` above each function.
+
+    ``client`` is what ``send`` uses; without one, the environment says (MILLSTREAM_URL, MILLSTREAM_EVENT_KEY).
+    """
+
+    def __init__(self, id: str, *, version: str = "", client: Client | None = None) -> None:
+        if not 1 <= len(id) <= limits.FUNCTION_ID_CHARS_MAX:
+            raise FunctionError(
+                f"app refused: the id must have 1 to {limits.FUNCTION_ID_CHARS_MAX} characters, got {id!r:.80}."
+            )
+        self.id = id
+        self.version = version
+        self._client = client
+        self._functions: dict[str, Function] = {}
+
+    def function(
+        self,
+        *,
+        on: On = (),
+        if_: str = "",
+        cron: str | Sequence[str] = (),
+        id: str | None = None,
+        name: str | None = None,
+        retries: int | str = limits.RETRIES_DEFAULT,
+        backoff: Shape | None = None,
+        step_timeout: Duration = "2h",
+        on_failure: Handler | None = None,
+    ) -> Callable[[H], H]:
+        """Declare a function of this app. The function stays what it is and may be called by a test.
+
+        ``on``            the events it starts on: names, wildcards (``order/*``), EventTriggers; or existing topics,
+                          ``Topic("payments")``; one or several of them.
+        ``if_``           a CEL expression over ``event`` that must hold: ``event.data.amount > 100``.
+        ``cron``          times it starts at: ``"TZ=Europe/Paris 0 9 * * 1-5"``; one or several.
+        ``id``, ``name``  default: the Python function's name. ``<app>-<id>`` must never change: open runs know it.
+        ``retries``       attempts after the first, per step and for the body; a number or ``"unlimited"``.
+        ``backoff``       the delays between attempts: Exponential, Linear, Table.
+        ``step_timeout``  how long one attempt of a step may take.
+        ``on_failure``    called as a function of its own, ``<id>-failure``, when a run has failed.
+
+        Raises FunctionError when an option is wrong.
+        """
+        options = Options(
+            on=on,
+            if_=if_,
+            cron=cron,
+            id=id,
+            name=name,
+            retries=retries,
+            backoff=backoff,
+            step_timeout=step_timeout,
+            on_failure=on_failure,
+        )
+
+        def register(handler: H) -> H:
+            for declared in declare(self.id, handler, options):
+                self._add(declared)
+            return handler
+
+        return register
+
+    def _add(self, function: Function) -> None:
+        slug = function.spec.slug
+        if slug in self._functions:
+            raise FunctionError(f"function {slug!r} refused: app {self.id!r} has one of that id. Give it another id=.")
+        if len(self._functions) >= limits.FUNCTIONS_PER_APP_MAX:
+            raise FunctionError(
+                f"function {slug!r} refused: an app has at most {limits.FUNCTIONS_PER_APP_MAX} functions. Make two."
+            )
+        self._functions[slug] = function
+
+    @property
+    def functions(self) -> Mapping[str, Function]:
+        """The declared functions by slug, in order of declaration."""
+        return MappingProxyType(self._functions)
+
+    def spec(self) -> AppSpec:
+        """The app as it is registered."""
+        specs: tuple[FunctionSpec, ...] = tuple(f.spec for f in self._functions.values())
+        return AppSpec(id=self.id, functions=specs, version=self.version)
+
+    async def send(self, events: Event | Sequence[Event]) -> list[str]:
+        """Send events through the app's client; their internal ids. Durable when it returns."""
+        if self._client is None:
+            self._client = Client()
+        return await self._client.send(events)

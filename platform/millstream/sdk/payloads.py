@@ -1,0 +1,156 @@
+"""JSON in and out of user code: results are encoded once, and read back into the type a function says it returns.
+
+A body is always given what was *decoded*, also the first time: a value that JSON changes (a tuple becomes a list) then
+changes before anybody has looked at it, and a replay cannot differ. Structured types are dataclasses, ``TypedDict``,
+``msgspec.Struct``, named tuples and, if installed, pydantic models; everything else stays what JSON makes of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from millstream.errors import NonRetriableError, UnserialisableResult
+
+Reader = Callable[[bytes], object]
+
+_DEPTH_MAX: Final = 64
+_CACHE_MAX: Final = 4_096
+
+decode: Final[Reader] = msgspec.json.Decoder().decode
+
+
+def _foreign(value: object) -> object:
+    dump = getattr(value, "model_dump", None)  # pydantic, without importing it
+    if dump is None or isinstance(value, type):
+        raise NotImplementedError
+    return dump(mode="json")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_foreign).encode
+
+
+def encode(value: object, what: str, id: str = "") -> bytes:
+    """The value as UTF-8 JSON. ``what`` and ``id`` name it in the error.
+
+    Raises UnserialisableResult naming the path of the first field that is not JSON.
+    """
+    try:
+        return _encode(value)
+    except Exception as error:
+        path, bad = next(_unserialisable(value, "$", ()), ("$", value))
+        raise UnserialisableResult(
+            f"{_named(what, id)} is not JSON: {path} is {_said(bad)} ({type(error).__name__}). "
+            "Return dicts, lists, strings, numbers, booleans, None, dataclasses or Structs."
+        ) from error
+
+
+def _named(what: str, id: str) -> str:
+    return f"{what} {id!r}" if id else what
+
+
+def _said(value: object) -> str:
+    text = repr(value)
+    return f"a {type(value).__name__}, {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def _unserialisable(value: object, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, object]]:
+    """Where a value fails to encode: the deepest places first in order of appearance."""
+    if len(above) >= _DEPTH_MAX or id(value) in above:
+        yield path, value
+        return
+    try:
+        _encode(value)
+        return
+    except Exception:
+        for name, part in _parts(value):
+            yield from _unserialisable(part, f"{path}{name}", (*above, id(value)))
+    yield path, value
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        yield from ((f".{key}", part) for key, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{i}]", part) for i, part in enumerate(value))
+    elif isinstance(value, msgspec.Struct):
+        yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from ((f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value))
+
+
+def reader_of(wanted: object) -> Reader | None:
+    """What decodes JSON into this type; None where plain JSON is all there is to it."""
+    if not _is_structured(wanted, 0):
+        return None
+    validate = getattr(wanted, "model_validate_json", None)
+    if validate is not None:
+        return typing.cast(Reader, validate)
+    try:
+        return typing.cast(Reader, msgspec.json.Decoder(typing.cast(type, wanted)).decode)
+    except TypeError:  # A type msgspec cannot decode: the function gets the plain JSON then.
+        return None
+
+
+def _is_structured(wanted: object, depth: int) -> bool:
+    if depth > _DEPTH_MAX:
+        return False
+    if isinstance(wanted, type) and (
+        dataclasses.is_dataclass(wanted)
+        or issubclass(wanted, msgspec.Struct)
+        or typing.is_typeddict(wanted)
+        or hasattr(wanted, "model_validate_json")
+        or (issubclass(wanted, tuple) and hasattr(wanted, "_fields"))
+    ):
+        return True
+    origin = typing.get_origin(wanted)
+    if origin is not None and _is_structured(origin, depth + 1):
+        return True
+    return any(_is_structured(part, depth + 1) for part in typing.get_args(wanted))
+
+
+_readers: dict[tuple[object, object], Reader | None] = {}
+
+
+def result_reader(function: Callable[..., object]) -> Reader | None:
+    """What decodes the results of a function, by its return annotation. Cached by code and annotation."""
+    if isinstance(function, functools.partial):
+        function = function.func
+    annotations = getattr(function, "__annotations__", None)
+    if not annotations or annotations.get("return") is None:
+        return None
+    key = (getattr(function, "__code__", None), annotations["return"])
+    try:
+        return _readers[key]
+    except KeyError:
+        pass
+    except TypeError:  # An annotation that cannot be hashed: worked out anew each time.
+        return reader_of(_return_type(function))
+    if len(_readers) >= _CACHE_MAX:
+        _readers.clear()
+    reader = _readers[key] = reader_of(_return_type(function))
+    return reader
+
+
+def _return_type(function: Callable[..., object]) -> object:
+    try:
+        return typing.get_type_hints(function).get("return")
+    except Exception:  # Names that exist for type checkers only: plain JSON then.
+        return None
+
+
+def read(data: bytes, reader: Reader | None, what: str, id: str = "") -> object:
+    """The value of this JSON. Raises NonRetriableError, naming the field, where it does not fit the type."""
+    if reader is None:
+        return decode(data)
+    try:
+        return reader(data)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise NonRetriableError(
+            f"{_named(what, id)} does not fit the type the code declares: {error}. Change the type, or what was sent."
+        ) from error

@@ -1,0 +1,138 @@
+"""The step tools: ``ctx.step.run(…)`` and its siblings. Types and checks; the work is the driver's (an executor).
+
+There is one implementation. ``SyncStepTools`` is a face on it for handlers that are not coroutines: each call waits, in
+the handler's thread, for the same coroutine. Add a step kind: a method on ``Driver``, one on each of the two faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
+from typing import ParamSpec, Protocol, TypeVar, overload
+
+from millstream.errors import FunctionError
+from millstream.model import limits
+from millstream.model.durations import Duration, instant_ms, to_ms
+from millstream.model.event import Event
+from millstream.sdk.payloads import encode
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Async = Coroutine[object, object, R]
+
+
+class Driver(Protocol):
+    """Who carries out steps for a body. Every id is the user's; the driver makes it unique within the run."""
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the body is still being led over steps that were finished earlier."""
+        ...
+
+    def run(
+        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> Async[object]:
+        """Run and remember; the result as decoded from its JSON."""
+        ...
+
+    def sleep(self, id: str, length_ms: int, until_ms: int) -> Async[None]:
+        """Sleep for a length, or until a time where that is not −1."""
+        ...
+
+    def send_event(self, id: str, events: Sequence[Event]) -> Async[list[str]]:
+        """Send events; their ids."""
+        ...
+
+    def publish(self, id: str, topic: str, key: bytes, value: bytes) -> Async[None]:
+        """Write a record to a topic."""
+        ...
+
+    def wait(self, call: Async[R]) -> R:
+        """For handlers in threads: wait for the coroutine on the loop."""
+        ...
+
+
+class StepTools:
+    """What a coroutine handler does durably. An id names a step; used again, it becomes ``id:1``, ``id:2`` …"""
+
+    __slots__ = ("_driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    @overload
+    def run(self, id: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
+    @overload
+    def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
+    def run(self, id: str, fn: Callable[..., object], /, *args: object, **kwargs: object) -> Async[object]:
+        """Call ``fn`` and remember what it returns; a step that has a result is never called again.
+
+        The result must be JSON (at most 4 MiB) and is handed back as decoded from it, into the return type where that
+        is a dataclass, TypedDict or Struct. A plain function runs in a thread. An exception leads to another attempt,
+        after a delay; StepError is raised here when none are left.
+
+        Warning: at least once. The worker may die between the call and the record; for the outside world there is
+        ``millstream.current().idempotency_key``.
+        """
+        return self._driver.run(id, fn, args, kwargs)
+
+    def sleep(self, id: str, length: Duration) -> Async[None]:
+        """Sleep, at most 366 days, holding nothing: ``await ctx.step.sleep("cool-off", "1h")``."""
+        length_ms = to_ms(length, f"sleep {id!r}")
+        if length_ms > limits.SLEEP_MS_MAX:
+            raise FunctionError(f"sleep {id!r} refused: at most 366 days, got {length!r}.")
+        return self._driver.sleep(id, length_ms, -1)
+
+    def sleep_until(self, id: str, at: datetime | str) -> Async[None]:
+        """Sleep until a time with a zone, a datetime or ISO 8601 text; a time that is past ends at once."""
+        return self._driver.sleep(id, 0, max(0, instant_ms(at, f"sleep {id!r}")))
+
+    def send_event(self, id: str, events: Event | Sequence[Event]) -> Async[list[str]]:
+        """Send events once the step is recorded; their ids. Repeated attempts send nothing a second time."""
+        return self._driver.send_event(id, (events,) if isinstance(events, Event) else tuple(events))
+
+    def publish(self, id: str, topic: str, key: str | bytes | None, value: object) -> Async[None]:
+        """Write a record to a topic, at least once; bytes and text go as they are, anything else as JSON."""
+        return self._driver.publish(id, topic, _raw(key, id) if key is not None else b"", _raw(value, id))
+
+
+class SyncStepTools:
+    """What a plain function does durably: as ``StepTools``, each call blocking the handler's own thread."""
+
+    __slots__ = ("_driver", "_tools")
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._tools = StepTools(driver)
+
+    @overload
+    def run(self, id: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run(self, id: str, fn: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+        """As ``StepTools.run``."""
+        return self._driver.wait(self._driver.run(id, fn, args, kwargs))
+
+    def sleep(self, id: str, length: Duration) -> None:
+        """As ``StepTools.sleep``."""
+        self._driver.wait(self._tools.sleep(id, length))
+
+    def sleep_until(self, id: str, at: datetime | str) -> None:
+        """As ``StepTools.sleep_until``."""
+        self._driver.wait(self._tools.sleep_until(id, at))
+
+    def send_event(self, id: str, events: Event | Sequence[Event]) -> list[str]:
+        """As ``StepTools.send_event``."""
+        return self._driver.wait(self._tools.send_event(id, events))
+
+    def publish(self, id: str, topic: str, key: str | bytes | None, value: object) -> None:
+        """As ``StepTools.publish``."""
+        self._driver.wait(self._tools.publish(id, topic, key, value))
+
+
+def _raw(value: object, id: str) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    return encode(value, f"what step {id!r} publishes")

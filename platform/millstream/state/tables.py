@@ -1,0 +1,224 @@
+"""``LaneTables``: all tables of a lane over its store; what the core decides on and folds into.
+
+The life of a record, as the lane drives it:
+
+    fold ──> rows in flight ──> append acknowledged: ``promote()``
+                            └─> append void:         ``drop()``
+    now and then: ``flush(marker)`` writes what is acknowledged into the store, with the marker of the last record
+
+``durable`` shows the same tables without what is in flight: executors and apis read that, because what is in flight
+may turn out never to have happened.
+
+Opening wipes a store whose last flush was torn (``state/flush.py``): ``marker`` is None then, as in a new store, and
+the lane restores from the topics. Whoever finds that the marker does not match the journal calls ``store.wipe()`` and
+makes new tables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from typing import Final
+
+from millstream.model.place import Place
+from millstream.model.rows import (
+    AppRow,
+    CounterRow,
+    CronRow,
+    EventRow,
+    HolderRow,
+    InboxCursorRow,
+    OutboxCursorRow,
+    OutboxRow,
+    ParkedRow,
+    PositionRow,
+    PublishRow,
+    RequestRow,
+    Row,
+    RunRow,
+    ScanRow,
+    SeenBucketRow,
+    SeenChunkRow,
+    SeenRow,
+    StepRow,
+    SubscriptionRow,
+    TimerRow,
+    TopicRow,
+)
+from millstream.state.checkpointed import Checkpointed, decode_checkpointed
+from millstream.state.flush import Flush
+from millstream.state.keys import Key
+from millstream.state.keyspace import CHECKPOINTED_KEY, EPOCH_KEY, FLUSHING_KEY, KEYSPACE, MARKER_KEY
+from millstream.state.layers import DurableTable, LayeredTable
+from millstream.state.marker import Marker, decode_marker
+from millstream.state.store import Store
+
+log = logging.getLogger(__name__)
+
+ROW_BYTES: Final = 800
+"""What a row costs in an overlay beside its payload, roughly: the struct, its key, its texts and two dict entries."""
+
+
+class LaneTables:
+    """The tables of one lane. One user at a time: the lane's loop."""
+
+    runs: LayeredTable[str, RunRow]
+    steps: LayeredTable[tuple[str, str], StepRow]
+    events: LayeredTable[str, EventRow]
+    timers: LayeredTable[tuple[int, str, str, str], TimerRow]
+    crons: LayeredTable[tuple[str, str], CronRow]
+    apps: LayeredTable[str, AppRow]
+    positions: LayeredTable[tuple[str, int], PositionRow]
+    topics: LayeredTable[str, TopicRow]
+    subscriptions: LayeredTable[tuple[str, str], SubscriptionRow]
+    scans: LayeredTable[tuple[str, int], ScanRow]
+    seen: LayeredTable[bytes, SeenRow]
+    seen_buckets: LayeredTable[tuple[str, bool, int], SeenBucketRow]
+    seen_chunks: LayeredTable[tuple[str, bool, int, int], SeenChunkRow]
+    requests: LayeredTable[str, RequestRow]
+    outbox: LayeredTable[tuple[int, int], OutboxRow]
+    outbox_cursors: LayeredTable[int, OutboxCursorRow]
+    inbox_cursors: LayeredTable[int, InboxCursorRow]
+    publishes: LayeredTable[int, PublishRow]
+    parked: LayeredTable[tuple[str, str, str], ParkedRow]
+    counters: LayeredTable[str, CounterRow]
+    holders: LayeredTable[str, HolderRow]
+
+    def __init__(self, place: Place, store: Store) -> None:
+        self.place = place
+        self.memo: dict[str, tuple[int, object]] = {}
+        self.store = store
+        if store.get(FLUSHING_KEY) is not None:
+            log.warning("lane store wiped lane=%d reason=torn flush", place.lane)
+            store.wipe()
+        held = store.get(MARKER_KEY)
+        self.marker: Marker | None = None if held is None else decode_marker(held)
+        """The last record that the store includes; None: the store is empty."""
+        self.checkpointed: tuple[Checkpointed, ...] = decode_checkpointed(store.get(CHECKPOINTED_KEY))
+        """The checkpoints known to be committed when the store was opened, oldest first."""
+        # A checkpoint may have been under way when the last owner ended: its epoch is not used again.
+        self.epoch = int.from_bytes(store.get(EPOCH_KEY) or b"", "big") + 1
+        self.heard = False
+        """Whether records of another owner, who may have checkpointed them, lie in the overlay; see ``Flush``."""
+        self._flush: Flush | None = None
+        self._payload_bytes = self._frozen_payload_bytes = 0
+        tables: list[LayeredTable[Key, Row]] = []
+        for spec in KEYSPACE:
+            table: LayeredTable[Key, Row] = LayeredTable(spec, store)
+            setattr(self, spec.name, table)
+            tables.append(table)
+        self.all = tuple(tables)
+        """Every table, in the order of the key space."""
+        self.durable = DurableTables(self)
+        """The same tables as acknowledged records left them. To read only."""
+
+    def promote(self, payload_bytes: int = 0) -> None:
+        """The record in flight is acknowledged: its rows are durable now.
+
+        ``payload_bytes`` says what its payloads take at most (the size of the record), for ``overlay_bytes``.
+        """
+        self._payload_bytes += payload_bytes
+        for table in self.all:
+            if table.flight:
+                table.promote()
+
+    def drop(self) -> None:
+        """The record in flight is void: its rows never were."""
+        for table in self.all:
+            if table.flight:
+                table.drop()
+
+    def flush(self, marker: Marker) -> Coroutine[None, None, int]:
+        """Write what is acknowledged into the store; ``marker`` names the last acknowledged record.
+
+        Freezes what is to be written *in this call*, before anything is awaited: later promotes belong to the next
+        flush, even where the result becomes a task first. The result must be awaited; it returns the number of rows
+        written. While it runs the lane goes on; a second flush meanwhile is an InternalError. On an error (the
+        store stays busy, the disk is full) or when cancelled nothing is lost: the next flush writes these rows as well.
+        """
+        if self._flush is not None:
+            raise self._flush.refused()
+        flush = self._flush = Flush(self.all, self.store, marker, self.epoch, heard=self.heard)
+        self._hear(False)
+        self._frozen_payload_bytes, self._payload_bytes = self._payload_bytes, 0
+        return self._run(flush)
+
+    @property
+    def flushing(self) -> bool:
+        """Whether a flush is under way."""
+        return self._flush is not None
+
+    @property
+    def overlay_rows(self) -> int:
+        """How many rows the next flush has to look at. O(tables)."""
+        return sum(len(table.overlay) for table in self.all)
+
+    @property
+    def overlay_bytes(self) -> int:
+        """About how much memory they take; too high where payloads came and went. O(tables)."""
+        return self.overlay_rows * ROW_BYTES + self._payload_bytes
+
+    def fold_anothers(self) -> None:
+        """What is folded next was recorded by another owner: the topics may know rows that the store never had."""
+        if not self.heard:
+            self._hear(True)
+            self.next_epoch()
+
+    def _hear(self, heard: bool) -> None:
+        self.heard = heard
+        for table in self.all:
+            table.heard = heard
+
+    def next_epoch(self) -> None:
+        """A checkpoint has taken its snapshot: marks made from here on are newer than what it holds."""
+        self.epoch += 1
+
+    async def _run(self, flush: Flush) -> int:
+        try:
+            written = await flush.run()
+            self.marker = flush.marker
+            await flush.settle()
+        finally:
+            if not flush.end():
+                self._payload_bytes += self._frozen_payload_bytes
+                if flush.heard:
+                    self._hear(True)
+            self._flush = None
+        return written
+
+
+class DurableTables:
+    """The tables of a lane without what is in flight; the core's ``Tables``, but writing is an InternalError."""
+
+    runs: DurableTable[str, RunRow]
+    steps: DurableTable[tuple[str, str], StepRow]
+    events: DurableTable[str, EventRow]
+    timers: DurableTable[tuple[int, str, str, str], TimerRow]
+    crons: DurableTable[tuple[str, str], CronRow]
+    apps: DurableTable[str, AppRow]
+    positions: DurableTable[tuple[str, int], PositionRow]
+    topics: DurableTable[str, TopicRow]
+    subscriptions: DurableTable[tuple[str, str], SubscriptionRow]
+    scans: DurableTable[tuple[str, int], ScanRow]
+    seen: DurableTable[bytes, SeenRow]
+    seen_buckets: DurableTable[tuple[str, bool, int], SeenBucketRow]
+    seen_chunks: DurableTable[tuple[str, bool, int, int], SeenChunkRow]
+    requests: DurableTable[str, RequestRow]
+    outbox: DurableTable[tuple[int, int], OutboxRow]
+    outbox_cursors: DurableTable[int, OutboxCursorRow]
+    inbox_cursors: DurableTable[int, InboxCursorRow]
+    publishes: DurableTable[int, PublishRow]
+    parked: DurableTable[tuple[str, str, str], ParkedRow]
+    counters: DurableTable[str, CounterRow]
+    holders: DurableTable[str, HolderRow]
+
+    def __init__(self, tables: LaneTables) -> None:
+        self.place = tables.place
+        self.memo: dict[str, tuple[int, object]] = {}
+        views: list[DurableTable[Key, Row]] = []
+        for table in tables.all:
+            view = DurableTable(table)
+            setattr(self, table.spec.name, view)
+            views.append(view)
+        self.all = tuple(views)
+        """Every table, in the order of the key space."""

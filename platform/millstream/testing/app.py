@@ -1,0 +1,240 @@
+"""``TestApp``: an app under test. Lane, core and executor are the real ones; the log is in memory, time is virtual.
+
+What is *not* as in production: time stands still while code executes, so a function's ``step_timeout`` never runs out
+by itself (stub the step with TimeoutError to see what follows); and events are not checked against Avro schemas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+
+from millstream.errors import FunctionError
+from millstream.log.port import Produced
+from millstream.model.commands import CancelRun, InvokeFunction
+from millstream.model.durations import Duration, instant_ms, to_ms
+from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
+from millstream.model.ids import ulid
+from millstream.model.messages import InboxRecord, Message
+from millstream.sdk.app import App
+from millstream.sdk.client import Client
+from millstream.sdk.function import Handler
+from millstream.sdk.outgoing import envelope_of
+from millstream.testing.clock import VirtualClock
+from millstream.testing.expectations import NotAsExpected
+from millstream.testing.record import Published
+from millstream.testing.rig import EVENTS, CrashPoint, Rig
+from millstream.testing.stubs import Stub, StubbedApp, Stubs
+from millstream.testing.views import Run, Sent, report
+from millstream.wire.messages import encode_envelope, encode_inbox
+
+START: Final = datetime(2026, 1, 5, tzinfo=UTC)
+"""When tests begin if they don't say: a Monday, midnight in UTC."""
+PATIENCE_S: Final = 5.0
+COPIES_MAX: Final = 1_000
+
+Which = str | Handler
+"""A function: its id with or without the app's, or the handler itself."""
+
+
+class TestApp:
+    """One or more apps under test, on the event loop the test runs on.
+
+        async with TestApp(app) as t:
+            t.stub("charge", {"id": 7})
+            run = await t.send(Event("order/placed", {"order": 1}))
+            await t.advance("3d")
+            assert run.status == "Completed"
+            assert run.steps["charge"].result == {"id": 7}
+
+    Every call that sets something off returns when nothing more can happen at the present virtual time. ``start`` is
+    the time it begins at, with a zone. ``patience_s`` is how long real waiting in user code may take without anything
+    happening. Leaving raises NotAsExpected if a stub or a crash point was never reached.
+    """
+
+    __test__ = False  # Its name must not make test runners collect it.
+
+    def __init__(self, *apps: App, start: datetime = START, patience_s: float = PATIENCE_S) -> None:
+        if not apps:
+            raise FunctionError("TestApp refused: expected at least one App, got none.")
+        self._clock = VirtualClock(datetime.fromtimestamp(instant_ms(start, "TestApp(start=)") / 1_000, UTC))
+        self._apps = apps
+        self._stubs = Stubs()
+        self._rig = Rig([StubbedApp(app, self._stubs) for app in apps], self._clock, patience_s)
+        self._clients: list[Client | None] = []
+        self._events = 0
+        self._entered = False
+
+    async def __aenter__(self) -> TestApp:
+        """Start. Raises FunctionError outside of an asyncio event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise FunctionError("TestApp refused: expected a running asyncio event loop, got another one.") from None
+        if self._entered:
+            raise FunctionError("TestApp refused: it was entered before. Make another one for another test.")
+        self._entered = True
+        await self._rig.start()
+        self._clients = [app._client for app in self._apps]
+        for app in self._apps:
+            app._client = _Loopback(self)
+        await self.settle()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; after a test that went well, see that all that was prepared was reached."""
+        for app, client in zip(self._apps, self._clients, strict=True):
+            app._client = client
+        await self._rig.stop()
+        if kind is not None:
+            return
+        self._stubs.check()
+        missed = [point.step for point in self._rig.crash_points if not point.reached]
+        if missed:
+            raise NotAsExpected(f"crash_after was never reached: no step {missed} ended in this test. Check the ids.")
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    async def send(self, events: Event | Sequence[Event], *, copies: int = 1) -> Sent:
+        """Send one event or several, in this order; return when what they set off has come to rest.
+
+        ``copies`` delivers each that many times, as a producer does that hears no answer. Where one run was started,
+        the answer speaks for it: ``sent.status``, ``sent.result``, ``sent.steps``; else choose from ``sent.runs``.
+        Raises BadRequest or LimitExceeded for an event that the door would refuse.
+        """
+        if not 1 <= copies <= COPIES_MAX:
+            raise FunctionError(f"send refused: expected 1 to {COPIES_MAX} copies, got {copies}.")
+        sent = await self._accept(events, copies)
+        await self.settle()
+        return sent
+
+    async def invoke(self, function: Which, data: Mapping[str, Any] | None = None) -> Sent:
+        """Start a function directly, whatever its triggers, on an event ``inngest/function.invoked`` with this data."""
+        slug, now_ms, id = self._slug(function), self._clock.now_ms(), self._new_id()
+        body = msgspec.json.encode({**(data or {}), "_inngest": {"fn_id": slug}})
+        event = Envelope(id, id, False, FUNCTION_INVOKED, body, now_ms, now_ms)
+        await self._ask(InvokeFunction(slug, event, id))
+        return Sent(self._rig.record, (id,))
+
+    async def cancel(self, run: Run | Sent) -> None:
+        """Cancel a run, as ``DELETE /v1/runs/{id}`` does. One that is over stays as it is."""
+        await self._ask(CancelRun(run.id, "cancelled over the API", self._new_id()))
+
+    async def advance(self, by: Duration | datetime) -> None:
+        """Move time on by a length (``"3d"``), or up to a datetime.
+
+        Sleeps, retries, crons and delayed events up to then happen, each at its own time, and what one sets off comes
+        to rest before the next. Raises NotAsExpected for a time that is past.
+        """
+        now_ms = self._clock.now_ms()
+        to = instant_ms(by, "advance") if isinstance(by, datetime) else now_ms + to_ms(by, "advance")
+        if to < now_ms:
+            raise NotAsExpected(f"time cannot go back: it is {self.now}, asked for was {by}.")
+        await self._rig.advance(to)
+
+    async def settle(self) -> None:
+        """Return when nothing more can happen at this time. Needed only after ``app.send`` in the test itself."""
+        await self._rig.settle()
+
+    async def crash(self) -> None:
+        """The worker dies now, as with ``kill -9``, and another takes over from the log.
+
+        Called in a stub it kills that very attempt. Code below ``finally`` and ``except`` of dropped handlers still
+        runs, and a thread cannot be stopped: what it returns goes nowhere.
+        """
+        self._rig.crash()
+        await self.settle()
+
+    def crash_after(self, step: str, *, function: Which = "") -> None:
+        """The worker dies right after this step's end is durable, once. The run goes on; the step is not done again."""
+        self._rig.crash_points.append(CrashPoint(step, self._slug(function) if function else ""))
+
+    def stub(self, step: str, reply: object = None, *, function: Which = "", optional: bool = False) -> Stub:
+        """From now on, ``reply`` stands in for the function of the step with this id (for a loop's ``id:1`` … as well).
+
+        ``reply`` is what the step returns; or an exception that it raises; or a callable, plain or async, that is
+        given the step's arguments; or ``sequence([...])`` of those. It counts as an attempt like any other, and is
+        recorded. The answer knows the ``calls``. Where the step is never run, leaving raises NotAsExpected, unless
+        ``optional``.
+        """
+        placed = Stub(step, reply, self._slug(function) if function else "", optional)
+        self._stubs.put(placed)
+        return placed
+
+    # --- what one sees ----------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time, in UTC."""
+        return self._clock.now
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, in order of their start."""
+        return [Run(self._rig.record, id) for id in self._rig.record.runs]
+
+    @property
+    def sent_events(self) -> list[Event]:
+        """The events that steps have sent (``ctx.step.send_event``), in order and as they were written."""
+        return list(self._rig.record.sent)
+
+    @property
+    def published(self) -> list[Published]:
+        """The records that steps have published, in order."""
+        return list(self._rig.record.published)
+
+    def report(self) -> str:
+        """All runs with steps and errors as text; the pytest fixture shows it with a test that failed."""
+        return report(self.runs)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _accept(self, events: Event | Sequence[Event], copies: int) -> Sent:
+        """What the door does: ids, and durable when it returns."""
+        now_ms, catalogue = self._clock.now_ms(), await self._rig.catalogue_end()
+        envelopes = []
+        for event in (events,) if isinstance(events, Event) else tuple(events):
+            plain, id = envelope_of(event, now_ms), self._new_id()
+            envelopes.append(msgspec.structs.replace(plain, internal_id=id, id=plain.id or id, catalogue=catalogue))
+        records = [Produced(encode_envelope(envelope)) for envelope in envelopes for _ in range(copies)]
+        if records:
+            await self._rig.append(EVENTS, records)
+        return Sent(self._rig.record, tuple(envelope.internal_id for envelope in envelopes))
+
+    async def _ask(self, message: Message) -> None:
+        await self._rig.append("inbox", [Produced(encode_inbox(InboxRecord(-1, 0, message)))])
+        await self.settle()
+
+    def _new_id(self) -> str:
+        self._events += 1
+        return ulid(self._clock.now_ms(), self._events.to_bytes(10, "big"))
+
+    def _slug(self, function: Which) -> str:
+        known = {slug: (app, declared) for app in self._apps for slug, declared in app.functions.items()}
+        fits = [
+            slug
+            for slug, (app, declared) in known.items()
+            if function in (slug, slug.removeprefix(f"{app.id}-")) or declared.handler is function
+        ]
+        if len(fits) != 1:
+            raise NotAsExpected(f"function {function!r} is {fits or 'not there'}: expected one of {sorted(known)}.")
+        return fits[0]
+
+
+class _Loopback(Client):
+    """What ``app.send`` uses during a test: the events go into the test's log, not over a network."""
+
+    def __init__(self, test: TestApp) -> None:
+        super().__init__()
+        self._test = test
+
+    async def send(self, events: Event | Sequence[Event]) -> list[str]:
+        """See ``Client``."""
+        return list((await self._test._accept(events, 1)).events)

@@ -1,0 +1,123 @@
+"""``Record``: what has happened in a test, read from the lane's journal, as the history reads it.
+
+Only what is durable is there, so a crash changes nothing a test has seen. It is read when somebody looks: a test that
+does not look pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from millstream.history import trail
+from millstream.history.fold import Changes, Notice, RunChange
+from millstream.log.memory import MemoryCluster
+from millstream.model.event import INTERNAL_PREFIX, Envelope, Event
+from millstream.model.facts import PublishQueued
+from millstream.wire.journal import Validity, decode_record
+
+READ_RECORDS_MAX: Final = 10_000
+READ_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A record that a function published. ``json`` is its value decoded."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+    @property
+    def json(self) -> Any:
+        """The value as JSON. Raises msgspec.DecodeError where it is none."""
+        return msgspec.json.decode(self.value)
+
+
+class Record:
+    """The fold of one journal partition of a memory log; ``dead_letters`` is the topic not counted as published."""
+
+    def __init__(self, cluster: MemoryCluster, journal: str, dead_letters: str) -> None:
+        self._cluster = cluster
+        self._journal = journal
+        self._dead_letters = dead_letters
+        self._position = 0
+        self._validity = Validity()
+        self._changes = Changes()
+        self._sent: list[Event] = []
+        self._published: list[Published] = []
+        self._steps: dict[str, tuple[int, list[trail.StepSeen]]] = {}
+
+    @property
+    def end(self) -> int:
+        """How many records the journal holds: it moves whenever anything happens."""
+        found = self._cluster.partitions.get((self._journal, 0))
+        return found.end if found is not None else 0
+
+    @property
+    def runs(self) -> Mapping[str, RunChange]:
+        """All runs by id, in order of their start."""
+        self._catch_up()
+        return self._changes.runs
+
+    @property
+    def notices(self) -> list[Notice]:
+        """What started nothing, and why."""
+        self._catch_up()
+        return self._changes.notices
+
+    @property
+    def sent(self) -> list[Event]:
+        """Events sent by steps, in order."""
+        self._catch_up()
+        return self._sent
+
+    @property
+    def published(self) -> list[Published]:
+        """Records published by steps, in order."""
+        self._catch_up()
+        return self._published
+
+    def steps(self, run: str) -> list[trail.StepSeen]:
+        """The steps of a run in order of appearance; the body, where something befell it, has an empty id."""
+        entries = self.runs[run].entries
+        known = self._steps.get(run)
+        if known is None or known[0] != len(entries):
+            known = self._steps[run] = (len(entries), trail.read([trail.pack(entries)]))
+        return known[1]
+
+    def _catch_up(self) -> None:
+        while self._position < self.end:
+            partition = self._cluster.partitions[self._journal, 0]
+            page, self._position = partition.read(self._position, READ_RECORDS_MAX, READ_BYTES_MAX)
+            for record in page:
+                assert record.value is not None, "a journal record has a value"
+                whole = self._validity.take(decode_record(record.value))
+                if whole is None:
+                    continue
+                self._changes.fold(whole)
+                for fact in whole.facts:
+                    if isinstance(fact, PublishQueued):
+                        self._queued(fact)
+
+    def _queued(self, fact: PublishQueued) -> None:
+        if fact.event is None:
+            if fact.topic != self._dead_letters:
+                self._published.append(Published(fact.topic, fact.key, fact.value))
+        elif not fact.event.name.startswith(INTERNAL_PREFIX):
+            self._sent.append(_as_sent(fact.event))
+
+
+def _as_sent(envelope: Envelope) -> Event:
+    """The event as the function wrote it: what was filled in on the way is left out."""
+    return Event(
+        envelope.name,
+        msgspec.json.decode(envelope.data),
+        id=envelope.id if envelope.id_is_clients else None,
+        ts=envelope.ts_ms if envelope.ts_ms != envelope.received_at_ms else None,
+        key=envelope.key or None,
+        user=msgspec.json.decode(envelope.user) if envelope.user else None,
+        v=envelope.v or None,
+        meta=msgspec.json.decode(envelope.meta) if envelope.meta else None,
+    )

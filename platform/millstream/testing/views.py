@@ -1,0 +1,232 @@
+"""What a test looks at: ``Run``, its ``Step``s, and ``Sent``, what came of sending. Each shows the present, not a copy.
+
+Statuses are those of the API: a run is Queued, Running, Completed, Failed or Cancelled; a step is planned, sleeping,
+retrying, parked, completed or failed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES
+from millstream.history.trail import StepSeen
+from millstream.testing.expectations import NotAsExpected
+from millstream.testing.record import Record
+
+_TRIED: Final = ("completed", "failed")
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An exception as it was recorded: class name, message, traceback as text."""
+
+    name: str
+    message: str
+    stack: str = ""
+
+
+class Step:
+    """One step of a run, as it is recorded now."""
+
+    def __init__(self, run: Run, seen: StepSeen) -> None:
+        self._run = run
+        self._seen = seen
+
+    @property
+    def id(self) -> str:
+        """Its id, with the number where an id was used again: ``charge:1``."""
+        return self._seen.step
+
+    @property
+    def kind(self) -> str:
+        """``run``, ``sleep``, ``send_event`` or ``publish``."""
+        return self._seen.kind
+
+    @property
+    def status(self) -> str:
+        """planned, sleeping, retrying, parked, completed or failed."""
+        return self._seen.status
+
+    @property
+    def result(self) -> Any:
+        """What it returned. Raises NotAsExpected, with the error or the status, where it has not."""
+        if self.status != "completed":
+            why = f": {_told(self.error)}" if self.error is not None else ""
+            raise NotAsExpected(f"step {self.id!r} of {self._run!r} has no result: it is {self.status}{why}.")
+        return msgspec.json.decode(self._seen.output) if self._seen.output else None
+
+    @property
+    def attempts(self) -> int:
+        """How often it was tried so far; attempts that died with their worker don't count."""
+        return sum(attempt.status in _TRIED for attempt in self._seen.attempts)
+
+    @property
+    def error(self) -> Failed | None:
+        """What the last attempt failed with; None where it did not fail."""
+        failed = [attempt for attempt in self._seen.attempts if attempt.status in _TRIED]
+        error = failed[-1].error if failed else None
+        return Failed(error.name, error.message, error.stack) if error is not None else None
+
+    @property
+    def wakes_at(self) -> datetime | None:
+        """When a sleep ends, or the next attempt begins; None where it waits for no time."""
+        attempts = self._seen.attempts
+        at_ms = {
+            "sleeping": self._seen.wake_at_ms,
+            "retrying": attempts[-1].retry_at_ms if attempts else 0,
+        }.get(self.status)
+        return datetime.fromtimestamp(at_ms / 1_000, UTC) if at_ms else None
+
+    def __repr__(self) -> str:
+        waits = f" until {self.wakes_at:%Y-%m-%d %H:%M:%S}" if self.wakes_at is not None else ""
+        return f"<Step {self.id} {self.kind} {self.status}{waits} attempts={self.attempts}>"
+
+
+class Steps(dict[str, Step]):
+    """Steps by id, in order of appearance."""
+
+    def __init__(self, run: Run, steps: list[Step]) -> None:
+        super().__init__((step.id, step) for step in steps)
+        self._run = run
+
+    def __missing__(self, id: str) -> Step:
+        known = ", ".join(map(repr, self)) or "none"
+        raise NotAsExpected(f"{self._run!r} has no step {id!r}: its steps so far are {known}.")
+
+
+class Run:
+    """One run, as it is recorded now. Equal to every other view of the same run."""
+
+    def __init__(self, record: Record, id: str) -> None:
+        self.id = id
+        self._record = record
+
+    @property
+    def function(self) -> str:
+        """The function's full id, ``<app>-<function>``."""
+        return self._record.runs[self.id].function
+
+    @property
+    def status(self) -> str:
+        """Queued, Running, Completed, Failed or Cancelled."""
+        return STATUSES[self._record.runs[self.id].status]
+
+    @property
+    def result(self) -> Any:
+        """What the function returned. Raises NotAsExpected, saying how the run stands, where it has not."""
+        change = self._record.runs[self.id]
+        if change.status == COMPLETED:
+            return msgspec.json.decode(change.result)
+        if change.status in (FAILED, CANCELLED):
+            error = self.error
+            assert error is not None
+            raise NotAsExpected(f"{self!r} has no result: {_told(error)}\n{error.stack}".rstrip())
+        steps = ", ".join(map(repr, self.steps.values())) or "none yet"
+        raise NotAsExpected(
+            f"{self!r} has no result yet. Its steps: {steps}. Where it waits for a time, move it: await t.advance(…)."
+        )
+
+    @property
+    def error(self) -> Failed | None:
+        """What the run failed with; while it runs, what the last attempt of its body failed with; else None."""
+        change = self._record.runs[self.id]
+        if change.error:
+            return msgspec.json.decode(change.error, type=Failed)
+        if change.status == COMPLETED:
+            return None
+        body = [seen for seen in self._record.steps(self.id) if not seen.step]
+        return Step(self, body[0]).error if body else None
+
+    @property
+    def steps(self) -> Steps:
+        """The steps so far by id. Asking for one there is not raises NotAsExpected, naming those there are."""
+        return Steps(self, [Step(self, seen) for seen in self._record.steps(self.id) if seen.step])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.id == self.id and other._record is self._record
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.function} {self.id} {self.status}>"
+
+
+class Sent:
+    """What came of sending (or invoking): the runs it started; where that is one, the run itself."""
+
+    def __init__(self, record: Record, events: tuple[str, ...]) -> None:
+        self.events = events
+        """The internal ids of the events."""
+        self._record = record
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs these events started, in order."""
+        events = set(self.events)
+        return [Run(self._record, id) for id, change in self._record.runs.items() if events & set(change.events)]
+
+    @property
+    def run(self) -> Run:
+        """The one run. Raises NotAsExpected, naming the runs or the reasons, where there is none or several."""
+        runs = self.runs
+        if len(runs) == 1:
+            return runs[0]
+        if runs:
+            raise NotAsExpected(
+                f"{len(runs)} runs were started, and which one is meant is not clear: {runs}. Choose one of `.runs`."
+            )
+        told = [n for n in self._record.notices if n.subject in self.events]
+        reasons = "; ".join(f"{n.function} {n.kind}: {n.reason}".strip() for n in told)
+        raise NotAsExpected(f"no run was started: {reasons or 'no function has a trigger that fits'}.")
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def function(self) -> str:
+        """The run's function."""
+        return self.run.function
+
+    @property
+    def status(self) -> str:
+        """See ``Run``."""
+        return self.run.status
+
+    @property
+    def result(self) -> Any:
+        """See ``Run``."""
+        return self.run.result
+
+    @property
+    def error(self) -> Failed | None:
+        """See ``Run``."""
+        return self.run.error
+
+    @property
+    def steps(self) -> Steps:
+        """See ``Run``."""
+        return self.run.steps
+
+    def __repr__(self) -> str:
+        return f"<Sent {self.runs}>"
+
+
+def _told(error: Failed) -> str:
+    return f"{error.name}: {error.message}"
+
+
+def report(runs: list[Run]) -> str:
+    """The runs with their steps and errors, for people."""
+    lines: list[str] = []
+    for run in runs:
+        error = run.error
+        lines.append(f"{run!r}{f' {_told(error)}' if error is not None else ''}")
+        for step in run.steps.values():
+            error = step.error
+            lines.append(f"    {step!r}{f' {_told(error)}' if error is not None else ''}")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""A record of the events topic as the event it means, whoever wrote it.
+
+The door checks an event and gives it its ``internal_id``. A program that writes to the topic itself (any language,
+docs/how-to/produce-events.md) leaves that empty, and gets one made of where the record lies: the same whenever the
+record is read, by a lane, a scan or the history. What the door would have refused is Corruption here, its schema
+included, and becomes a dead letter.
+
+An event that has its ``internal_id`` was checked, and is not looked at a second time.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import msgspec
+
+from millstream.errors import Corruption, SchemaViolation
+from millstream.model import limits
+from millstream.model.event import INTERNAL_PREFIX, Envelope
+from millstream.model.ids import ulid
+from millstream.wire.messages import decode_envelope
+from millstream.wire.schemas import EventSchemas
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_DATA = msgspec.json.Decoder(dict[str, Any])
+
+
+class Written(NamedTuple):
+    """Where a record lies, and its time in Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int
+
+
+def read_event(at: Written, value: bytes, schemas: EventSchemas | None = None) -> Envelope:
+    """The event of a record. Raises Corruption for bytes that are no event, or none that could be taken.
+
+    With ``schemas`` that is so for data that do not fit the schema of the event's name, too.
+    """
+    event = decode_envelope(value)
+    if event.internal_id:
+        return event
+    _check(event)
+    if schemas is not None and schemas.get(event.name) is not None:
+        try:
+            schemas.check(event.name, _DATA.decode(event.data))
+        except SchemaViolation as error:
+            raise Corruption(str(error)) from error
+    tail = blake2b(f"{at.topic}\x00{at.partition}\x00{at.offset}".encode(), digest_size=10).digest()
+    internal_id = ulid(min(max(at.at_ms, 0), limits.EVENT_TS_MAX_MS), tail)
+    return msgspec.structs.replace(
+        event,
+        internal_id=internal_id,
+        id=event.id or internal_id,
+        id_is_clients=bool(event.id),
+        ts_ms=event.ts_ms or at.at_ms,
+        received_at_ms=at.at_ms,
+    )
+
+
+def peek_event(value: bytes) -> tuple[str, int] | None:
+    """The name of an event that the door took, and a catalogue stamp that is at least its own; None: read all of it.
+
+    For passing over what nobody hears: the payload is not looked at, nor whether the rest is an event. About 0.6 µs.
+    """
+    try:
+        if value[0] != _DOORS_ID:
+            return None
+        id_length, end = value[_ID_AT], value[-1]
+        at = _ID_AT + 2 + (id_length >> 1)
+        name_length = value[at]
+        if (id_length | name_length | end) & _MORE:
+            return None
+        name = value[at + 1 : at + 1 + (name_length >> 1)]
+        if value[-2] & _MORE:
+            end = _at_least(value)
+    except IndexError:
+        return None
+    return name.decode("utf-8", "replace"), end >> 1
+
+
+_DOORS_ID = 52  # The length of a ULID, 26, as Avro writes it: what the door took begins with one.
+_ID_AT = 27
+_MORE = 0x80
+_STAMP_BYTES_MAX = 10
+
+
+def _at_least(value: bytes) -> int:
+    """The number at the end of the bytes, or one that is higher: where it begins cannot be seen from behind."""
+    first = len(value) - 1
+    while first and value[first - 1] & _MORE and len(value) - first < _STAMP_BYTES_MAX:
+        first -= 1
+    number = 0
+    for byte in reversed(value[first:]):
+        number = number << 7 | byte & 0x7F
+    return number
+
+
+def _check(event: Envelope) -> None:
+    """What the door looks at."""
+    if not event.name or len(event.name) > limits.EVENT_NAME_CHARS_MAX:
+        raise Corruption(
+            f"an event was refused: expected a name of 1 to {limits.EVENT_NAME_CHARS_MAX} characters, "
+            f"got {event.name[:64]!r}"
+        )
+    if event.name.startswith(INTERNAL_PREFIX):
+        raise Corruption(f"event {event.name!r} refused: names that begin with {INTERNAL_PREFIX} are the server's own")
+    if max(len(event.id), len(event.key)) > limits.EVENT_ID_CHARS_MAX:
+        raise Corruption(
+            f"event {event.name!r} refused: its id or key has more than {limits.EVENT_ID_CHARS_MAX} characters"
+        )
+    if event.ts_ms and not limits.EVENT_TS_MIN_MS <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
+        raise Corruption(f"event {event.name!r} refused: ts_ms is no time in Unix milliseconds, got {event.ts_ms}")
+    if len(event.data) > limits.EVENT_BYTES_MAX:
+        raise Corruption(
+            f"event {event.name!r} refused: its data may have {limits.EVENT_BYTES_MAX} bytes, got {len(event.data)}"
+        )
+    for part, optional in ((event.data, False), (event.user, True), (event.meta, True)):
+        if not part and optional:
+            continue
+        try:
+            _OBJECT.decode(part)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Corruption(
+                f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r} ({error})"
+            ) from error

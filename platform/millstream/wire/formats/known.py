@@ -1,0 +1,102 @@
+"""``KnownSchemas``: the schemas at hand, from files and from what a registry has answered so far.
+
+    files      by fingerprint (single-object values), by the record's full name, by the file's name
+    registry   by id or guid, and by subject for a name that no file has
+
+An id never changes its meaning in a registry, so what was fetched stays true. A name's latest version may change: the
+names are asked for again from time to time (``names``), and what they meant holds until the answer. That somebody has
+*no* such schema is remembered until then too (``forget_absent``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from millstream.errors import ConfigError, Corruption
+from millstream.wire.formats.avro_value import ValueReader, value_reader
+from millstream.wire.formats.content import SchemaWanted
+from millstream.wire.formats.framing import SchemaRef, fingerprint
+from millstream.wire.schema_files import SUFFIX, SchemaFiles, plain_text
+
+SCHEMAS_MAX: Final = 10_000
+"""Fetched schemas kept at once; beyond it the oldest go, and are fetched again when they are met again."""
+BY_NAME: Final = "name"
+
+
+class KnownSchemas:
+    """See the module; a ``content.SchemaSource``. Made once per process, used on one thread."""
+
+    def __init__(self, directories: Iterable[Path] = (), *, has_registry: bool = False) -> None:
+        """Raises ConfigError for a file that is not Avro, or two that define one name."""
+        self.has_registry: Final = has_registry
+        self._files: dict[SchemaRef, ValueReader] = {}
+        self._fetched: dict[SchemaRef, ValueReader] = {}
+        self._absent: dict[SchemaRef, str] = {}
+        for directory in directories:
+            self._read(SchemaFiles(directory, directory.rglob(f"*{SUFFIX}")))
+
+    def reader(self, ref: SchemaRef) -> ValueReader:
+        """See ``SchemaSource``."""
+        found = self._files.get(ref) or self._fetched.get(ref)
+        if found is not None:
+            return found
+        if ref in self._absent:
+            raise Corruption(self._absent[ref])
+        if ref.kind == "fingerprint" or not self.has_registry:
+            raise Corruption(
+                f"no schema is known by the {ref}: expected it among the files of --schemas"
+                f"{' or in the registry' if self.has_registry else ', and no registry is set (--registry)'}."
+            )
+        raise SchemaWanted(ref)
+
+    def named(self, name: str) -> ValueReader:
+        """See ``SchemaSource``."""
+        return self.reader(SchemaRef(BY_NAME, name))
+
+    def learn(self, ref: SchemaRef, text: str) -> None:
+        """A registry has answered. A schema that is no Avro counts as absent, with the reason."""
+        self._absent.pop(ref, None)
+        try:
+            reader = value_reader(text)
+        except Corruption as error:
+            self.miss(ref, str(error))
+            return
+        while len(self._fetched) >= SCHEMAS_MAX:
+            del self._fetched[next(iter(self._fetched))]
+        self._fetched[ref] = reader
+
+    def miss(self, ref: SchemaRef, why: str) -> None:
+        """A registry has answered that it has no such schema."""
+        while len(self._absent) >= SCHEMAS_MAX:
+            del self._absent[next(iter(self._absent))]
+        self._absent[ref] = why
+
+    @property
+    def names(self) -> tuple[SchemaRef, ...]:
+        """The names that a registry was asked for: what they stand for may have changed."""
+        return tuple(ref for ref in self._fetched if ref.kind == BY_NAME)
+
+    def forget_absent(self) -> None:
+        """Ask again for what was not there."""
+        self._absent.clear()
+
+    def _read(self, files: SchemaFiles) -> None:
+        for name in files.names:
+            schema = files.parse(name)
+            reader = value_reader(plain_text(schema))
+            self._files[SchemaRef("fingerprint", fingerprint(schema))] = reader
+            for each in {name, _record_name(schema)} - {""}:
+                ref = SchemaRef(BY_NAME, each)
+                if ref in self._files:
+                    raise ConfigError(
+                        f"schema {each!r} is there twice: {files.root / name}{SUFFIX} and another file define it. "
+                        "Remove one."
+                    )
+                self._files[ref] = reader
+
+
+def _record_name(schema: Any) -> str:
+    name = schema.get("name", "") if isinstance(schema, Mapping) else ""
+    return name if isinstance(name, str) else ""
