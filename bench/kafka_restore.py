@@ -27,7 +27,7 @@ from bench.rig.engine import Engine
 from bench.rig.figures import Stopwatch, emit, percentile
 from bench.rig.functions import NAP
 from bench.rig.loop import LOOP, parser, run
-from millstream.lane.restore import restore
+from millstream.lane.ownership.restore import restore
 from millstream.lane.settings import LaneSettings
 from millstream.model.facts import Fact, RunStarted
 from millstream.state.rocksdb import RocksBudget, RocksStore

@@ -28,7 +28,7 @@ from bench.rig.figures import Stopwatch, emit
 from bench.rig.functions import NOBODY
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.roles import Group
-from millstream.log.embedded import EmbeddedLog
+from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.port import Produced, TopicSpec
 from millstream.model.event import Envelope
 from millstream.model.ids import encode_ulid

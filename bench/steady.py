@@ -34,7 +34,7 @@ from millstream.history.child import Child
 from millstream.history.process import Options
 from millstream.history.service import Follows
 from millstream.lane.settings import LaneSettings
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.settings import KafkaSettings
 
 MINUTE_MS = 60_000
 EVENTS_PER_POST = 100

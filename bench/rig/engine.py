@@ -18,13 +18,13 @@ from types import TracebackType
 from typing import Final
 
 from bench.rig.functions import THREE, app
-from millstream.execute.children import executors_of
-from millstream.execute.pool import Pool, PoolSettings
+from millstream.execute.processes.children import executors_of
+from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.lane.settings import LaneSettings
-from millstream.log.embedded import EmbeddedLog
+from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.group_topics import GroupShape
-from millstream.log.kafka import KafkaLog, KafkaOptions
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog, KafkaOptions
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Produced, Writer
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, RunCompleted, RunFailed
@@ -32,7 +32,8 @@ from millstream.model.ids import encode_ulid, lane_of_source, run_id
 from millstream.roles.process import tune_process
 from millstream.state.rocksdb import RocksBudget, RocksStore
 from millstream.wire.messages import encode_envelope
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 WATCHED_EVERY: Final = 32
 THREE_SLUG: Final = f"{app.id}-three"

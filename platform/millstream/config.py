@@ -2,7 +2,7 @@
 
     a flag on the command line  >  the MILLSTREAM_* variable  >  the default
 
-The command line makes its flags from this table (``cli/flags.py``), ``millstream config show`` prints it, and a
+The command line makes its flags from this table (``cli/support/flags.py``), ``millstream config show`` prints it, and a
 ``MILLSTREAM_*`` variable that is not in it is refused: a misspelt setting must not silently do nothing.
 
 Add a setting: one line in ``SETTINGS``, its name in the command that takes it. Nothing else reads the environment

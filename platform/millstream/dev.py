@@ -21,24 +21,25 @@ import msgspec
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import Served, build_app, port_taken, serve_on
-from millstream.boundary import Boundary
 from millstream.errors import ConfigError
-from millstream.execute.children import executors_of
-from millstream.execute.pool import Pool, PoolSettings
+from millstream.execute.processes.children import executors_of
+from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.history.child import Child
 from millstream.history.index import prepare
 from millstream.history.process import Options as HistoryOptions
 from millstream.history.service import Follows
 from millstream.lane.parts import OnFacts
 from millstream.lane.settings import LaneSettings
-from millstream.log.embedded import EmbeddedLog
+from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.group_topics import GROUP_DEFAULT
 from millstream.roles.process import Watches
+from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
 from millstream.state.rocksdb import RocksBudget, RocksStore
 from millstream.state.store import Store
 from millstream.telemetry import Telemetry, say
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 LOG: Final = logging.getLogger("millstream.dev")
 LANES_DEFAULT: Final = 1

@@ -14,7 +14,7 @@ from millstream.api.door import DoorConfig
 from millstream.api.server import Served, build_app, serve
 from millstream.history.index import Index, prepare
 from millstream.history.service import Follows, History
-from millstream.log.memory import MemoryLog
+from millstream.log.memory.log import MemoryLog
 from millstream.log.port import Log, Produced, TopicKind, TopicSpec
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, LaneFenced

@@ -11,7 +11,7 @@ import aiohttp
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import build_app, serve
-from millstream.log.memory import MemoryLog
+from millstream.log.memory.log import MemoryLog
 from millstream.model.facts import EventAccepted, RunStarted
 from millstream.model.ids import run_id, ulid
 from tests.api.door import GROUP, NOW_MS, World, open_world

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from millstream.log.faults import ACKNOWLEDGED, REFUSED, UNKNOWN_WRITTEN, Fate, Verdict
-from millstream.log.memory import MemoryCluster
+from millstream.log.memory.faults import ACKNOWLEDGED, REFUSED, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.memory.log import MemoryCluster
 from tests.api.door import open_world
 
 POST = [{"name": "a", "id": "mine"}]

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"model"},
     "telemetry": {"model"},
     "testing": EVERYTHING,
-    "boundary": EVERYTHING,
+    "schema_registry": EVERYTHING,
     "worker": EVERYTHING,
     "dev": EVERYTHING,
     "roles": EVERYTHING,
@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Package -> where it may be imported: a layer, or one module.
 THIRD_PARTIES: dict[str, set[str]] = {
-    "confluent_kafka": {"log"},
+    "confluent_kafka": {"log.kafka", "schema_registry"},
     "rocksdict": {"state"},
     "avro": {"wire.compatibility"},
     "aiohttp": {"api", "execute", "sdk.client", "cli", "testing"},
@@ -66,7 +66,7 @@ BANNED_STANDARD: dict[str, set[str]] = {
     "model": {"asyncio", "time", "random", "uuid", "os", "logging", "threading", "secrets", "socket", "subprocess"},
     "wire": {"asyncio", "logging", "threading", "socket", "subprocess", "sqlite3"},
 }
-ONLY_IN: dict[str, set[str]] = {"sqlite3": {"log", "history"}}
+ONLY_IN: dict[str, set[str]] = {"sqlite3": {"log.embedded", "history"}}
 CLOCK_CALLS = {"now", "utcnow", "today"}
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import aiohttp
 
-from millstream.lane.restore import restore
-from millstream.log.embedded import EmbeddedLog
-from millstream.log.sqlite_verify import verify
+from millstream.lane.ownership.restore import restore
+from millstream.log.embedded.log import EmbeddedLog
+from millstream.log.embedded.verify import verify
 from millstream.model.limits import DAY_MS
 from millstream.model.place import Place
 from millstream.state.dump import fingerprint

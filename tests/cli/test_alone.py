@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from millstream.cli.lines import LINES_PER_S, RunLines
-from millstream.cli.standing import standing, timer_problem
+from millstream.cli.support.run_lines import LINES_PER_S, RunLines
 from millstream.config import SETTINGS, Settings, refuse_unknown
+from millstream.core.liveness import standing, timer_problem
 from millstream.errors import ConfigError
 from millstream.model.durations import duration_text
 from millstream.model.event import Envelope

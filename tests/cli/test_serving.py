@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 
-from millstream.cli.serving import serve
+from millstream.cli.support.serving import serve
 
 
 class Slow:

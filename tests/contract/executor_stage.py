@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from millstream.execute.children import ChildrenExecutor
-from millstream.execute.local import LocalExecutor, LocalSettings
-from millstream.execute.pool import Pool, PoolSettings
+from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import Executor, RunSource
+from millstream.execute.processes.children import ChildrenExecutor
+from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
 from tests.contract.executor_app import app
 from tests.execute.harness import World

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from millstream.errors import ConfigError, OperatorError
-from millstream.execute.children import ChildrenExecutor
-from millstream.execute.pool import Pool, PoolSettings
+from millstream.execute.processes.children import ChildrenExecutor
+from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.model.facts import DispatchLost, RunCompleted, RunFailed
 from millstream.model.limits import DISPATCHES_LOST_MAX
 from tests.contract.executor_stage import LOCAL, Scene, Stage
@@ -27,7 +27,7 @@ Play = Callable[[Callable[[Scene], Awaitable[R]]], R]
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("millstream.execute.pool.BACKOFF_MAX_S", 0.2)
+        patch.setattr("millstream.execute.processes.pool.BACKOFF_MAX_S", 0.2)
         opened = Stage("children")
         yield opened
         opened.close()
@@ -92,7 +92,7 @@ def test_what_a_killed_process_held_is_lost_and_handed_out_again(play: Play) -> 
 def test_a_step_that_kills_its_process_each_time_fails_as_worker_lost(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millstream.core.retry.LOST_DELAYS_MS", (0, 50))
+    monkeypatch.setattr("millstream.core.runs.retry.LOST_DELAYS_MS", (0, 50))
 
     async def scenario(scene: Scene) -> None:
         end = await scene.end("die", times=99)
@@ -149,7 +149,7 @@ def test_steps_that_block_one_after_another_are_each_given_their_time(play: Play
 
 def test_a_silent_process_is_killed(play: Play, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code in C that holds the interpreter: nothing in that process can do anything about it."""
-    monkeypatch.setattr("millstream.execute.pool.SILENCE_EXTRA_S", 0.5)
+    monkeypatch.setattr("millstream.execute.processes.pool.SILENCE_EXTRA_S", 0.5)
     monkeypatch.setattr(ChildrenExecutor, "time_of", lambda self, child: 500 * child.dispatches)
 
     async def scenario(scene: Scene) -> None:
@@ -234,7 +234,7 @@ def test_code_that_cannot_be_loaded_any_more_is_said_once_and_its_runs_are_parke
     module.write_text(good)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("tests.contract.executor_stage.TARGET", "edited_app:app")
-    monkeypatch.setattr("millstream.execute.pool.BACKOFF_MAX_S", 0.2)
+    monkeypatch.setattr("millstream.execute.processes.pool.BACKOFF_MAX_S", 0.2)
     stage = Stage("children", executors=1)
 
     async def scenario(scene: Scene) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from millstream.errors import Busy, ConfigError, LimitExceeded, LogUnavailable, OffsetOutOfRange
-from millstream.log.embedded import EmbeddedLog, EmbeddedOptions
-from millstream.log.kafka import KafkaLog, KafkaOptions
-from millstream.log.kafka_settings import KafkaSettings
-from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.embedded.log import EmbeddedLog, EmbeddedOptions
+from millstream.log.kafka.log import KafkaLog, KafkaOptions
+from millstream.log.kafka.settings import KafkaSettings
+from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Log, Produced, Reader, Record, TopicKind, TopicSpec, TransactionRefused
 from tests.contract.prefixed import Prefixed
 from tests.kafka.broker import Broker, fresh

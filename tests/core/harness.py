@@ -15,7 +15,7 @@ from typing import Final
 from millstream.core.decide import decide
 from millstream.core.fold import fold
 from millstream.core.owed import owed
-from millstream.core.quick import quick
+from millstream.core.runs.quick import quick
 from millstream.model import facts as f
 from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
 from millstream.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish, Scan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.core.retry import lost_retry_at_ms, retry_at_ms
+from millstream.core.runs.retry import lost_retry_at_ms, retry_at_ms
 from millstream.model import limits
 from millstream.model.commands import FireTimer, LoseDispatch, ParkDispatch, Report, Unpark
 from millstream.model.effects import CodeWanted

@@ -12,10 +12,11 @@ from typing import Final
 
 import pytest
 
-from millstream.core import ending, events, fold_runs, reports, requests
+from millstream.core import events, requests
 from millstream.core.decide import DECIDE
 from millstream.core.fold import FOLD
-from millstream.core.plan import Plan
+from millstream.core.runs import ending, fold_runs, reports
+from millstream.core.runs.plan import Plan
 from millstream.core.steps import DECIDE as OPERATIONS
 from millstream.core.steps import run as run_step
 from millstream.core.tables import Tables

@@ -1,11 +1,11 @@
-"""The short way (``core/quick.py``) leads where the long way leads. The harness compares the two for every command of
-every test of this layer; here is which commands must take it, and which must not."""
+"""The short way (``core/runs/quick.py``) leads where the long way leads. The harness compares the two for every command
+of every test of this layer; here is which commands must take it, and which must not."""
 
 from __future__ import annotations
 
 import pytest
 
-from millstream.core.quick import quick
+from millstream.core.runs.quick import quick
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent, FireTimer
 from millstream.model.event import FUNCTION_FINISHED

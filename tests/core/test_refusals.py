@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.core import crons, reports
+from millstream.core import crons
 from millstream.core.decide import DECIDE, FIRED
+from millstream.core.runs import reports
 from millstream.core.tables import Tables
 from millstream.model.commands import Command, FireTimer, LoseDispatch, ParkDispatch, Report
 from millstream.model.event import FUNCTION_FAILED

@@ -9,9 +9,9 @@ import pytest
 
 from millstream.dev import DevServer, DevSettings
 from millstream.log.group_topics import GroupShape, topics_of
-from millstream.log.kafka_admin import Admin
-from millstream.log.kafka_settings import KafkaSettings
-from millstream.log.kafka_topics import create
+from millstream.log.kafka.admin.client import Admin
+from millstream.log.kafka.admin.topics import create
+from millstream.log.kafka.settings import KafkaSettings
 from tests.docs.blocks import PAGES, ROOT, Block, Running, blocks_of
 from tests.kafka.broker import Broker
 

@@ -16,7 +16,7 @@ import msgspec
 from millstream import App
 from millstream.core.decide import decide
 from millstream.core.fold import fold
-from millstream.execute.local import LocalExecutor, LocalSettings
+from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import Executor, RunSource, RunView
 from millstream.model.commands import (
     AcceptEvent,

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from millstream import App, Context, StepError
-from millstream.execute.body import Body
-from millstream.execute.local import LocalSettings
+from millstream.execute.local.body import Body
+from millstream.execute.local.executor import LocalSettings
 from millstream.model.commands import CancelRun, LoseDispatch, Report
 from millstream.model.effects import Execute
 from millstream.model.facts import RunCompleted, StepAttemptFailed

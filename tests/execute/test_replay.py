@@ -8,7 +8,7 @@ import random
 import pytest
 
 from millstream import App, Context, StepError, current
-from millstream.execute.local import LocalSettings
+from millstream.execute.local.executor import LocalSettings
 from millstream.model.facts import RunCompleted
 from tests.execute.harness import World, play
 

@@ -183,7 +183,7 @@ def test_a_failing_step_is_tried_again_with_its_own_counter() -> None:
         assert msgspec.json.decode((await world.end(run)).result) == 3
         failed = [fact for fact in world.facts if isinstance(fact, StepAttemptFailed)]
         assert [fact.error_name for fact in failed] == ["ValueError", "ValueError"]
-        assert "flaky" in failed[0].error_stack and "execute/op.py" not in failed[0].error_stack
+        assert "flaky" in failed[0].error_stack and "execute/local/op.py" not in failed[0].error_stack
         return run
 
     run = play(scenario)

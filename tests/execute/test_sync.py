@@ -10,9 +10,9 @@ import time
 import pytest
 
 from millstream import App, Context, Event, StepError, SyncContext, current
-from millstream.execute.blocking import LoopWatch
-from millstream.execute.local import LocalSettings
-from millstream.execute.threads import Threads, Unwound
+from millstream.execute.local.blocking import LoopWatch
+from millstream.execute.local.executor import LocalSettings
+from millstream.execute.local.threads import Threads, Unwound
 from millstream.model.facts import RunCompleted
 from tests.execute.harness import World, play_in_real_time
 

@@ -18,8 +18,8 @@ from millstream.history.index import Folded, Index, prepare
 from millstream.history.process import Options, command, only_writer
 from millstream.history.queries import Page, Queries, RunFilter
 from millstream.history.service import Follows, History
-from millstream.log.embedded import EmbeddedLog
-from millstream.log.memory import MemoryLog
+from millstream.log.embedded.log import EmbeddedLog
+from millstream.log.memory.log import MemoryLog
 from millstream.log.port import Log, Produced, TopicSpec
 from millstream.model import facts as f
 from millstream.model.event import Envelope

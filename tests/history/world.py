@@ -12,15 +12,17 @@ from millstream.history.index import Index
 from millstream.history.queries import Queries, RunInFull
 from millstream.history.service import Follows, History
 from millstream.lane.settings import LaneSettings
-from millstream.log.embedded import EmbeddedLog
-from millstream.log.memory import MemoryLog
+from millstream.log.embedded.log import EmbeddedLog
+from millstream.log.memory.log import MemoryLog
 from millstream.log.port import Log, Produced
 from millstream.model.commands import CancelRun
 from millstream.model.event import Envelope
 from millstream.model.ids import lane_of, ulid
 from millstream.state.memory import MemoryStore
 from millstream.wire.messages import encode_envelope
-from millstream.worker import OsSurroundings, Worker, WorkerParts
+from millstream.worker.os_surroundings import OsSurroundings
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 GROUP = "shop"
 LANES = 2

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from millstream.log.kafka import KafkaLog
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed, RunStarted, StepCompleted
 from millstream.model.messages import group_topic
 from millstream.wire.journal import Validity, decode_record

@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from millstream.log.kafka import KafkaLog, KafkaOptions
-from millstream.log.kafka_admin import Admin
-from millstream.log.kafka_group import KafkaMembership
-from millstream.log.kafka_settings import KafkaSettings
-from millstream.log.kafka_topics import HEARTBEAT, SESSION
+from millstream.log.kafka.admin.client import Admin
+from millstream.log.kafka.admin.topics import HEARTBEAT, SESSION
+from millstream.log.kafka.group import KafkaMembership
+from millstream.log.kafka.log import KafkaLog, KafkaOptions
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Produced, Reader, Record, TopicKind, TopicSpec
 from tests.kafka.broker import Broker, fresh
 

@@ -10,8 +10,8 @@ from confluent_kafka.admin import ResourcePatternType as Pattern
 from confluent_kafka.admin import ResourceType as Resource
 
 from millstream.config import Settings
-from millstream.log.kafka_acls import GROUP, TOPIC, TRANSACTIONS, Access
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.admin.acls import GROUP, TOPIC, TRANSACTIONS, Access
+from millstream.log.kafka.settings import KafkaSettings
 from tests.kafka.broker import Broker
 
 KINDS = {TOPIC: Resource.TOPIC, GROUP: Resource.GROUP, TRANSACTIONS: Resource.TRANSACTIONAL_ID}

@@ -16,9 +16,9 @@ from confluent_kafka import KafkaError, Producer
 
 from millstream.errors import MillstreamError
 from millstream.log.group_topics import GroupShape
-from millstream.log.kafka import KafkaLog
-from millstream.log.kafka_acls import GROUP, TOPIC, TRANSACTIONS, Access, accesses
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.admin.acls import GROUP, TOPIC, TRANSACTIONS, Access, accesses
+from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Produced
 from tests.kafka.broker import Broker, own_broker
 from tests.kafka.logs import Member, opened, until

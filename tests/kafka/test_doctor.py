@@ -10,9 +10,9 @@ import pytest
 
 from millstream.cli import doctor
 from millstream.log.group_topics import GroupShape
-from millstream.log.kafka_acls import TOPIC, accesses
-from millstream.log.kafka_health import CLOCK_OFF_MS_MAX, clock_off_ms, clock_problem, health
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.admin.acls import TOPIC, accesses
+from millstream.log.kafka.admin.health import CLOCK_OFF_MS_MAX, clock_off_ms, clock_problem, health
+from millstream.log.kafka.settings import KafkaSettings
 from tests.cli.program import Ended, millstream
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.secured import grant, revoke, secured

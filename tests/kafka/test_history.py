@@ -20,8 +20,8 @@ from millstream.history import service
 from millstream.history.index import Index
 from millstream.history.queries import Page, Queries
 from millstream.history.service import Follows, History
-from millstream.log.kafka import KafkaLog, KafkaOptions
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog, KafkaOptions
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Produced, TopicSpec
 from millstream.model.event import Envelope
 from millstream.model.ids import ulid

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from millstream import App, Context
 from millstream.log.group_topics import GroupShape, topics_of
-from millstream.log.kafka import KafkaLog, KafkaOptions
+from millstream.log.kafka.log import KafkaLog, KafkaOptions
 from millstream.log.port import Produced
 from millstream.model.event import Envelope
 from millstream.model.ids import lane_of_source, ulid
 from millstream.state.memory import MemoryStore
 from millstream.wire.messages import encode_envelope
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 from tests.cli.program import millstream
 from tests.kafka.broker import Broker, fresh
 from tests.kafka.logs import settings_for, until

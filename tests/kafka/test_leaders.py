@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from millstream.errors import LogUnavailable
-from millstream.log.kafka import KafkaLog
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Produced, TopicSpec
 from tests.kafka.broker import own_broker
 

@@ -10,8 +10,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from millstream.errors import ConfigError, LimitExceeded, LogUnavailable
-from millstream.log.kafka import KafkaLog
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import OutcomeUnknown, Produced, TopicKind, TopicSpec
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.logs import Member, group_topics, opened, read_upto, settings_for, until, values
@@ -185,9 +185,9 @@ async def test_many_readers_of_one_partition_each_get_everything(kafka: Broker) 
 
 
 async def test_a_slow_reader_does_not_hold_up_the_others(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream.log.kafka_fetch.BUFFER_RECORDS_MAX", 50)
-    monkeypatch.setattr("millstream.log.kafka_readers.BUFFER_RECORDS_MAX", 50)
-    monkeypatch.setattr("millstream.log.kafka_fetch.ALONE_MAX", 0)  # All share one consumer.
+    monkeypatch.setattr("millstream.log.kafka.reading.fetch.BUFFER_RECORDS_MAX", 50)
+    monkeypatch.setattr("millstream.log.kafka.reading.readers.BUFFER_RECORDS_MAX", 50)
+    monkeypatch.setattr("millstream.log.kafka.reading.fetch.ALONE_MAX", 0)  # All share one consumer.
     async with opened(settings_for(kafka)) as log:
         name = fresh("slow")
         await log.create_topics([TopicSpec(name, 1, retention_ms=3_600_000)])

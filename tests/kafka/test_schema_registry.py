@@ -14,12 +14,12 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from millstream import App, Context, Topic
-from millstream.boundary import Boundary
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import Corruption
-from millstream.lane.foreign import RegistrySchemas
 from millstream.log.port import Produced, TopicSpec
-from millstream.log.registry import RegistrySettings, SchemaRegistry
+from millstream.schema_registry.boundary import Boundary
+from millstream.schema_registry.client import RegistrySettings, SchemaRegistry
+from millstream.schema_registry.sources import RegistrySchemas
 from millstream.wire.formats.framing import SchemaRef
 from millstream.wire.formats.known import BY_NAME, KnownSchemas
 from tests.cli.program import millstream

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from millstream.errors import BrokersUnreachable, ConfigError, MillstreamError
-from millstream.log.kafka import KafkaLog
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Produced, TopicKind, TopicSpec
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.logs import Member, opened, until

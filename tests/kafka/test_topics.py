@@ -9,9 +9,8 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from millstream.errors import BrokersUnreachable, OperatorError
 from millstream.log.group_topics import GroupShape, topics_of
-from millstream.log.kafka_admin import Admin
-from millstream.log.kafka_settings import KafkaSettings
-from millstream.log.kafka_topics import (
+from millstream.log.kafka.admin.client import Admin
+from millstream.log.kafka.admin.topics import (
     CHANGE,
     CREATE,
     LEAVE,
@@ -22,9 +21,11 @@ from millstream.log.kafka_topics import (
     refuse_unsafe,
     refuse_unsafe_topics,
 )
-from millstream.log.memory import MemoryLog
+from millstream.log.kafka.settings import KafkaSettings
+from millstream.log.memory.log import MemoryLog
 from millstream.state.memory import MemoryStore
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 from tests.cli.program import millstream
 from tests.kafka.broker import Broker, fresh, own_broker
 

@@ -9,15 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from millstream.core.tables import Tables
-from millstream.lane.foreign import FileSchemas
 from millstream.lane.journal import Journal
 from millstream.lane.lane import Lane
+from millstream.lane.ownership.restore import restore
 from millstream.lane.parts import LaneParts, Source
-from millstream.lane.restore import restore
 from millstream.lane.settings import LaneSettings
-from millstream.log.faults import ACKNOWLEDGED, Verdict
 from millstream.log.group_topics import topics_of
-from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.memory.faults import ACKNOWLEDGED, Verdict
+from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Membership, Produced, Record
 from millstream.model.commands import Command, HandOut, ParkDispatch
 from millstream.model.effects import Execute
@@ -26,12 +25,13 @@ from millstream.model.facts import Fact
 from millstream.model.function import AppSpec
 from millstream.model.journal import JournalRecord
 from millstream.model.place import Place
+from millstream.schema_registry.sources import FileSchemas
 from millstream.state.dump import dump
 from millstream.state.memory import MemoryDisk, MemoryStore
 from millstream.telemetry import Telemetry
 from millstream.wire.journal import Validity, decode_record
 from millstream.wire.messages import encode_app, encode_envelope
-from millstream.worker import WorkerParts
+from millstream.worker.parts import WorkerParts
 from tests.core.values import PLACE, START_MS
 
 JOURNAL = f"{PLACE.group}.journal"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from millstream import App, Context
-from millstream.log.memory import MemoryLog
+from millstream.log.memory.log import MemoryLog
 from millstream.log.port import Produced
 from millstream.model import limits
 from millstream.model.event import Envelope
@@ -14,7 +14,8 @@ from millstream.model.facts import DispatchLost, Fact, RunCompleted, RunFailed
 from millstream.model.ids import ulid
 from millstream.state.memory import MemoryDisk, MemoryStore
 from millstream.wire.messages import encode_envelope
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 NOW_MS = 1_795_323_198_051
 

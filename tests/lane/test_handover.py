@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from millstream import App, Context, current
-from millstream.execute.local import LocalExecutor
+from millstream.execute.local.executor import LocalExecutor
 from millstream.execute.port import Executor, RunSource
-from millstream.lane.elsewhere import Elsewhere
 from millstream.lane.lane import Lane
+from millstream.lane.ownership.previous_owners import Elsewhere
 from millstream.lane.settings import LaneSettings
-from millstream.log.faults import REFUSED, Verdict
-from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.memory.faults import REFUSED, Verdict
+from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
 from millstream.model.commands import CleanUp, StillRunning
 from millstream.model.event import Envelope
@@ -25,7 +25,8 @@ from millstream.state.memory import MemoryStore
 from millstream.state.store import Store
 from millstream.telemetry import Telemetry
 from millstream.wire.messages import encode_envelope
-from millstream.worker import REVOKE_S, Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import REVOKE_S, Worker
 from tests.lane.rig import Here, Script, until
 
 GROUP = "shop"

@@ -7,7 +7,7 @@ import pytest
 from millstream.errors import LogUnavailable
 from millstream.lane import journal as module
 from millstream.lane.journal import Fenced, Journal, Refused, Void
-from millstream.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
 from millstream.log.port import Produced
 from millstream.model.facts import CommandRefused, LaneFenced
 from millstream.model.journal import JournalRecord

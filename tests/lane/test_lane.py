@@ -13,7 +13,7 @@ from millstream.core import fold as folding
 from millstream.core.tables import Tables
 from millstream.errors import InternalError
 from millstream.lane.settings import LaneSettings
-from millstream.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
 from millstream.log.port import Produced
 from millstream.model.commands import AcceptEvent, CancelRun
 from millstream.model.effects import Effect

@@ -1,4 +1,4 @@
-"""``lane/offsets.py``: whoever watches the group sees how far a lane is, never further than its journal says."""
+"""``lane/maintenance/offsets.py``: what watches the group sees a lane's progress, never further than its journal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from millstream.errors import LogUnavailable
-from millstream.lane.offsets import COMMIT_EVERY_S
+from millstream.lane.maintenance.offsets import COMMIT_EVERY_S
 from tests.core.values import PLACE, app, event, function
 from tests.lane.rig import EVENTS, INBOX, Rig, until
 

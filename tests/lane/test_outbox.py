@@ -1,4 +1,4 @@
-"""``lane/outbox.py``: what the tables owe the world arrives: messages without a hole, records at least once."""
+"""``lane/output/outbox.py``: what the tables owe the world arrives: messages without a hole, records at least once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from millstream.core.fold import fold
 from millstream.core.owed import owed_messages
 from millstream.errors import ConfigError
-from millstream.lane import outbox as module
-from millstream.lane.outbox import Outbox
-from millstream.log.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
+from millstream.lane.output import outbox as module
+from millstream.lane.output.outbox import Outbox
+from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
 from millstream.log.port import TopicSpec
 from millstream.model.commands import CancelRun, Command, NoteDelivered, NotePublished
 from millstream.model.effects import Answer, Deliver, Publish

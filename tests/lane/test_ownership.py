@@ -1,13 +1,13 @@
-"""``lane/ownership.py``: nobody fences a lane that the group has not just said is theirs."""
+"""``lane/ownership/fencing.py``: nobody fences a lane that the group has not just said is theirs."""
 
 from __future__ import annotations
 
 import pytest
 
-from millstream.lane.ownership import NotOwned, take_over
+from millstream.lane.ownership.fencing import NotOwned, take_over
+from millstream.lane.ownership.restore import Reached
 from millstream.lane.parts import LaneParts
-from millstream.lane.restore import Reached
-from millstream.log.faults import UNKNOWN_NOT_WRITTEN
+from millstream.log.memory.faults import UNKNOWN_NOT_WRITTEN
 from millstream.log.port import Produced
 from millstream.model.facts import LaneFenced, RunStarted
 from millstream.model.journal import JournalRecord

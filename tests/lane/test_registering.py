@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from millstream.errors import ConfigError
-from millstream.log.memory import MemoryLog
+from millstream.log.memory.log import MemoryLog
 from millstream.log.port import TopicKind, TopicSpec
 from millstream.model.function import AppSpec
 from millstream.wire.messages import decode_app
-from millstream.worker import register
+from millstream.worker.registration import register
 from tests.core.values import app, function
 
 OLD, NEW, NEWEST = (app(*(function(f"f{n}", "order/placed") for n in range(count))) for count in (1, 2, 3))

@@ -1,4 +1,4 @@
-"""``lane/restore.py``: whatever is left of a lane, its tables become what the journal says, or it says why not."""
+"""``lane/ownership/restore.py``: a lane's tables become what its journal says, or it says why not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from millstream.errors import Corruption, InternalError
-from millstream.lane import restore as module
-from millstream.lane.restore import restore
+from millstream.lane.ownership import restore as module
+from millstream.lane.ownership.restore import restore
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Produced
 from millstream.model.facts import LaneFenced, MessagesDelivered, RunStarted

@@ -1,4 +1,4 @@
-"""``lane/scanning.py``: what a scan reads is looked at as closely as what comes in live."""
+"""``lane/input/scan_reader.py``: what a scan reads is looked at as closely as what comes in live."""
 
 from __future__ import annotations
 

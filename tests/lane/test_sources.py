@@ -1,4 +1,4 @@
-"""``lane/sources.py``: what comes in is queued with its position; nothing that can't be read stops the intake."""
+"""``lane/input/sources.py``: what comes in is queued with its position; nothing that can't be read stops the intake."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from millstream.lane.foreign import FileSchemas, ForeignReader
-from millstream.lane.outbox import message_key
-from millstream.lane.sources import Intake, Item, Taken
+from millstream.lane.input.foreign import ForeignReader
+from millstream.lane.input.sources import Intake, Item, Taken
+from millstream.lane.output.outbox import message_key
 from millstream.log.port import Produced
 from millstream.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
 from millstream.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
 from millstream.model.messages import InboxRecord
+from millstream.schema_registry.sources import FileSchemas
 from millstream.wire.messages import encode_app, encode_envelope, encode_inbox
 from millstream.wire.schemas import EventSchemas
 from tests.core.values import PLACE, app, event, function

@@ -1,4 +1,4 @@
-"""``lane/subscriptions.py``: existing topics are read from where they should be, as many partitions as there are."""
+"""``lane/input/subscriptions.py``: existing topics are read from the right place, every partition of them."""
 
 from __future__ import annotations
 

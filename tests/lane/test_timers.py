@@ -1,4 +1,4 @@
-"""``lane/timers.py``: every timer of the table fires once its time has come, and few of them are in memory."""
+"""``lane/output/timers.py``: every timer of the table fires once its time has come, and few of them are in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from millstream.core.timers import SLEEP, arm
-from millstream.lane import timers as module
-from millstream.lane.timers import HORIZON_MS, Timers
+from millstream.lane.output import timers as module
+from millstream.lane.output.timers import HORIZON_MS, Timers
 from millstream.model.commands import FireTimer
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables

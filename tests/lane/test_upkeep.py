@@ -1,4 +1,4 @@
-"""``lane/upkeep.py``: flushed, checkpointed and trimmed in time; a failure costs another try and nothing else."""
+"""``lane/maintenance/upkeep.py``: flushed, checkpointed and trimmed in time; a failure costs another try."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from millstream.lane.settings import LaneSettings
-from millstream.log.faults import UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.memory.faults import UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
 from millstream.log.port import Produced
 from millstream.model.commands import CancelRun
 from millstream.model.facts import RunStarted

@@ -16,10 +16,10 @@ import pytest
 
 import millstream
 from millstream.errors import ConfigError, Corruption, DiskFull, LogLocked, LogUnavailable
-from millstream.log.embedded import EmbeddedLog, EmbeddedOptions
+from millstream.log.embedded.file import FILE_NAME
+from millstream.log.embedded.log import EmbeddedLog, EmbeddedOptions
+from millstream.log.embedded.verify import verify
 from millstream.log.port import OutcomeUnknown, Produced, Record, TopicKind, TopicSpec
-from millstream.log.sqlite_file import FILE_NAME
-from millstream.log.sqlite_verify import verify
 
 STREAM = TopicSpec("journal", partitions=2)
 TABLE = TopicSpec("steps", partitions=1, kind=TopicKind.COMPACTED)
@@ -269,7 +269,7 @@ def start_appender(directory: Path, file_size_max: int) -> subprocess.Popen[byte
 
 _APPENDER = """
 import asyncio, resource, sys
-from millstream.log.embedded import EmbeddedLog
+from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.port import Produced, TopicKind, TopicSpec
 
 async def main():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from millstream.log.group_topics import GroupShape, topics_of
-from millstream.log.kafka_acls import ROLES, Besides, accesses
+from millstream.log.kafka.admin.acls import ROLES, Besides, accesses
 
 SHAPE = GroupShape(group="orders", lanes=8)
 

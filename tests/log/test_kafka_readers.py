@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millstream.log.kafka_readers import KafkaReader, Run
+from millstream.log.kafka.reading.readers import KafkaReader, Run
 from millstream.log.port import Record
 
 

@@ -1,4 +1,4 @@
-"""``log/kafka_settings.py``: what a user says becomes what librdkafka is told, and nonsense is refused before it."""
+"""``log/kafka/settings.py``: what a user says becomes what librdkafka is told, and nonsense is refused before it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from millstream.config import Settings
 from millstream.errors import ConfigError
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.settings import KafkaSettings
 
 
 def of(**variables: str) -> KafkaSettings:

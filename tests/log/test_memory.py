@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from millstream.errors import LogUnavailable
-from millstream.log.faults import ACKNOWLEDGED, REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
-from millstream.log.memory import MemoryCluster, MemoryLog
-from millstream.log.memory_group import MemoryMembership
+from millstream.log.memory.faults import ACKNOWLEDGED, REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
+from millstream.log.memory.group import MemoryMembership
+from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import OutcomeUnknown, Produced, TopicKind, TopicSpec, TransactionRefused
 
 TOPICS = [TopicSpec("journal", 2), TopicSpec("steps", 2, TopicKind.COMPACTED)]

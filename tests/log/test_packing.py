@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream.errors import LimitExceeded
-from millstream.log.packing import HEADERS_MAX, checksum, pack, size_of, unpack
+from millstream.log.embedded.packing import checksum, pack, unpack
 from millstream.log.port import Produced
+from millstream.log.records import HEADERS_MAX, size_of
 
 HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=3).map(tuple)
 ANY = st.builds(Produced, st.none() | st.binary(max_size=20), st.none() | st.binary(max_size=5), HEADERS)

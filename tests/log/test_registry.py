@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from millstream import boundary as module
-from millstream.boundary import Boundary
 from millstream.errors import BadRequest, ConfigError, LogUnavailable, MillstreamError, NotFound
 from millstream.log.passwords import password_in
-from millstream.log.registry import RegistrySettings, SchemaRegistry
+from millstream.schema_registry import boundary as module
+from millstream.schema_registry.boundary import Boundary
+from millstream.schema_registry.client import RegistrySettings, SchemaRegistry
 
 FIRST = json.dumps({"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]})
 SECOND = json.dumps(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from millstream.log.embedded.tail import TAIL_BYTES_MAX_PER_PARTITION, Tail, TailBudget
 from millstream.log.port import Produced
-from millstream.log.tail import TAIL_BYTES_MAX_PER_PARTITION, Tail, TailBudget
 
 
 def filled(budget: TailBudget, batches: int, size: int) -> Tail:

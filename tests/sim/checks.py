@@ -11,7 +11,7 @@ import msgspec
 
 from millstream.core.owed import owed_by_run
 from millstream.lane.lane import Lane
-from millstream.lane.restore import restore
+from millstream.lane.ownership.restore import restore
 from millstream.model import facts as f
 from millstream.model.commands import CleanUp
 from millstream.model.event import FUNCTION_FAILED

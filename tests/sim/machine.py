@@ -15,14 +15,15 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from millstream.errors import OperatorError
-from millstream.execute.local import LocalExecutor, LocalSettings
+from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import RunSource
-from millstream.log.faults import Fate
+from millstream.log.memory.faults import Fate
 from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from millstream.sdk.app import App
 from millstream.state.memory import MemoryDisk
 from millstream.telemetry import Telemetry
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 from tests.sim.loop import Process
 from tests.sim.sim_log import SimLog, SimStore
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Protocol
 
-from millstream.lane.restore import apply
+from millstream.lane.ownership.restore import apply
 from millstream.model import facts as f
 from millstream.model import limits
 from millstream.model.commands import HandOut

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from millstream.errors import LogUnavailable
-from millstream.log.memory import MemoryLog
+from millstream.log.memory.log import MemoryLog
 from millstream.log.port import LanesChanged, OutcomeUnknown, Produced, Record, TopicSpec
 from millstream.state.memory import MemoryDisk, MemoryStore
 from millstream.state.store import Change, StoreBusy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millstream.log.memory import MemoryCluster
+from millstream.log.memory.log import MemoryCluster
 from millstream.model.place import Place
 from millstream.model.rows import TimerRow
 from millstream.sdk.app import App
@@ -11,7 +11,8 @@ from millstream.state.keyspace import MARKER_KEY
 from millstream.state.marker import Marker
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 PLACE = Place("g", 0, 1)
 TIMER = TimerRow(1, "sleep", "run", "step")

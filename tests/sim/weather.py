@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from millstream.log.faults import REFUSED, Fate, Verdict
+from millstream.log.memory.faults import REFUSED, Fate, Verdict
 
 if TYPE_CHECKING:
     pass

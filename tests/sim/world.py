@@ -18,18 +18,19 @@ from random import Random
 from typing import Any
 
 from millstream.execute import failures
-from millstream.lane import scanning
+from millstream.lane.input import scan_reader
 from millstream.lane.settings import LaneSettings
-from millstream.log import memory_partition
 from millstream.log.group_topics import topics_of
-from millstream.log.memory import MemoryCluster
+from millstream.log.memory import partition as memory_partition
+from millstream.log.memory.log import MemoryCluster
 from millstream.log.port import Produced
 from millstream.model import limits
 from millstream.model.ids import lane_of
 from millstream.model.messages import group_topic
 from millstream.state import checkpoint, flush
 from millstream.wire.messages import decode_inbox
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 from tests.sim import checks
 from tests.sim.clients import POISON, Clients
 from tests.sim.foreign import Foreign
@@ -90,7 +91,7 @@ class World:
         """What is large or slow in a product, so that a small world comes to its borders; and what tells it nothing."""
         small: list[tuple[Any, str, Any]] = [
             (failures, "_stack", repr),  # Tracebacks cost a twentieth of a world.
-            (scanning, "PAGE_RECORDS_MAX", 2),
+            (scan_reader, "PAGE_RECORDS_MAX", 2),
         ]
         if self.weather.parts:
             small.append((limits, "RECORD_FACTS_MAX", 3))

@@ -82,7 +82,7 @@ def test_a_test_that_fails_shows_its_runs(tmp_path: Path) -> None:
 def test_a_project_that_does_not_use_it_does_not_import_the_engine(tmp_path: Path) -> None:
     (tmp_path / "test_other.py").write_text(
         "import sys\n\ndef test_other():\n"
-        "    heavy = {'millstream.worker', 'millstream.core.decide', 'millstream.testing.app', 'fastavro',\n"
+        "    heavy = {'millstream.worker.worker', 'millstream.core.decide', 'millstream.testing.app', 'fastavro',\n"
         "             'rocksdict', 'confluent_kafka', 'aiohttp', 'prometheus_client', 'cel_expr_python'}\n"
         "    assert not heavy & sys.modules.keys()\n",
         encoding="utf-8",

@@ -1,8 +1,8 @@
 """The command line: ``millstream dev``, ``events``, ``runs``, ``lanes``, ``schemas``, ``check``, ``config`` and so on.
 
     commands.py   every command and its arguments; a module of its own does the work, imported when it is called
-    flags.py      flags made from the table of settings     exits.py   exit codes, and errors as one line
-    output.py     table, json, jsonl on stdout
+    support/      what commands share: flags made from the table of settings, exit codes, output, input, serving
+    lanes/        lanes and journals looked at from outside
 
 Rules kept: data on stdout, everything else on stderr; an error is one clear line, never a traceback; nothing is
 imported that the command does not need, because a shell waits for it.
@@ -17,8 +17,8 @@ import sys
 
 
 def main() -> int:
-    """Run the command that ``sys.argv`` names; its exit code (``exits.py``)."""
-    from millstream.cli.exits import guarded
+    """Run the command that ``sys.argv`` names; its exit code (``support/exits.py``)."""
+    from millstream.cli.support.exits import guarded
     from millstream.config import refuse_unknown
 
     def run() -> int:

@@ -7,13 +7,13 @@ import logging
 from typing import Final
 
 from millstream import __version__
-from millstream.boundary import Boundary
-from millstream.cli.kafka_group import group_of
-from millstream.cli.loops import loop_factory
-from millstream.cli.serving import serve
+from millstream.cli.support.kafka_group import group_of
+from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.api import ApiRole, ApiSettings
 from millstream.roles.process import tune_process
+from millstream.schema_registry.boundary import Boundary
 from millstream.telemetry import setup_logging
 
 GRACE_S: Final = 5.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from millstream.cli.exits import CHECK_FAILED, OK, note
-from millstream.cli.loading import LoadFailed, load_app, put_working_directory_on_path
-from millstream.cli.output import chosen, show_rows
+from millstream.cli.support.exits import CHECK_FAILED, OK, note
+from millstream.cli.support.loading import LoadFailed, load_app, put_working_directory_on_path
+from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
 from millstream.core.cron import parse_cron
 from millstream.core.expressions import compile_expression

@@ -9,8 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from millstream.cli.flags import settings as takes
-from millstream.cli.kafka_flags import KAFKA, SHAPE
+from millstream.cli.support.flags import settings as takes
+from millstream.cli.support.kafka_flags import KAFKA, SHAPE
 from millstream.config import SETTINGS, Settings
 
 CLIENT: Final = ("url", "output")
@@ -148,7 +148,7 @@ def version() -> None:
 @takes("output")
 def config_show(settings: Settings) -> int:
     """Print every setting, its value, and where it came from."""
-    from millstream.cli.output import show_rows
+    from millstream.cli.support.output import show_rows
 
     rows = (
         {
@@ -308,7 +308,7 @@ def topics_apply(
 @takes("data", *LANES, "output")
 def lanes_list(settings: Settings) -> int:
     """Show who owns each lane and since when, its lag, its journal's length, its last checkpoint."""
-    from millstream.cli.lane_list import list_lanes
+    from millstream.cli.lanes.listing import list_lanes
 
     return list_lanes(settings)
 
@@ -317,7 +317,7 @@ def lanes_list(settings: Settings) -> int:
 @takes("data", *LANES, "output")
 def lanes_inspect(settings: Settings) -> int:
     """Show each lane's journal, owner, open runs, timers and lag."""
-    from millstream.cli.lanes import inspect
+    from millstream.cli.lanes.inspection import inspect
 
     return inspect(settings)
 
@@ -326,7 +326,7 @@ def lanes_inspect(settings: Settings) -> int:
 @takes("data", *LANES, "output")
 def lanes_verify(settings: Settings) -> int:
     """Check every stored byte and every open run. Exit code 6 with what was found."""
-    from millstream.cli.lanes import verify
+    from millstream.cli.lanes.inspection import verify
 
     return verify(settings)
 

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from millstream import __version__
-from millstream.boundary import Boundary
-from millstream.cli.exits import INTERRUPTED, OK, note
 from millstream.cli.feed import send_feed, smoke
-from millstream.cli.jsonl import opened
-from millstream.cli.lines import RunLines
-from millstream.cli.loading import load_apps
-from millstream.cli.loops import loop_factory
-from millstream.cli.serving import on_signals, unless
+from millstream.cli.support.exits import INTERRUPTED, OK, note
+from millstream.cli.support.jsonl import opened
+from millstream.cli.support.loading import load_apps
+from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.run_lines import RunLines
+from millstream.cli.support.serving import on_signals, unless
 from millstream.config import BY_NAME, Settings
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import ConfigError
 from millstream.lane.settings import LaneSettings
 from millstream.model import limits
 from millstream.roles.process import tune_process
+from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
 from millstream.sdk.client import Client
 from millstream.telemetry import setup_logging

@@ -1,7 +1,7 @@
 """``millstream doctor``: is everything around a process of the group as it must be? Silent and 0 when it is.
 
 One line for each problem, on stdout, with what to do; then exit code 6. What is looked at between here and Kafka is in
-``log/kafka_health.py``; here is what belongs to this machine.
+``log/kafka/admin/health.py``; here is what belongs to this machine.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from millstream.cli.exits import CHECK_FAILED, OK
-from millstream.cli.kafka_group import kafka_of, shape_of
-from millstream.cli.output import chosen, show_rows
+from millstream.cli.support.exits import CHECK_FAILED, OK
+from millstream.cli.support.kafka_group import kafka_of, shape_of
+from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
-from millstream.log.kafka_health import health
+from millstream.log.kafka.admin.health import health
 
 FREE_BYTES_MIN: Final = 1 << 30
 FREE_SHARE_MIN: Final = 0.05

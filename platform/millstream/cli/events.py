@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import msgspec
 
-from millstream.cli.exits import FAILED, OK, note
-from millstream.cli.jsonl import STDIN, Lines, decoded, opened, payload
-from millstream.cli.output import chosen, show_document, show_line
-from millstream.cli.server import PartlyRefused, Server
+from millstream.cli.support.api_client import PartlyRefused, Server
+from millstream.cli.support.exits import FAILED, OK, note
+from millstream.cli.support.jsonl import STDIN, Lines, decoded, opened, payload
+from millstream.cli.support.output import chosen, show_document, show_line
 from millstream.config import Settings
 from millstream.errors import BadRequest, ConfigError
 

@@ -1,7 +1,7 @@
 """One executor process of ``--executors N``: ``python -P -m millstream.cli.executor SOCKET ALIVE``, two descriptors.
 
-Started by ``execute/pool.py`` and by nobody else. It loads the apps exactly as the command line does, and then is what
-``execute/child.py`` says. Its log lines go to the standard error it shares with the worker.
+Started by ``execute/processes/pool.py`` and by nobody else. It loads the apps exactly as the command line does, and
+then is what ``execute/processes/child.py`` says. Its log lines go to the standard error it shares with the worker.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from millstream.cli.loading import load_apps
-from millstream.cli.loops import loop_factory
+from millstream.cli.support.loading import load_apps
+from millstream.cli.support.loops import loop_factory
 from millstream.errors import MillstreamError
-from millstream.execute.child import Child, die_with_parent, first_message, refuse
-from millstream.execute.messages import Setup
+from millstream.execute.processes.child import Child, die_with_parent, first_message, refuse
+from millstream.execute.processes.messages import Setup
 from millstream.sdk.app import App
 from millstream.telemetry import setup_logging
 

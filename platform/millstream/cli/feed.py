@@ -17,11 +17,11 @@ from typing import Any, Final
 import msgspec
 
 from millstream.cli.events import batches
-from millstream.cli.exits import FAILED, OK, note
-from millstream.cli.jsonl import opened
-from millstream.cli.lines import RunLines
-from millstream.cli.output import show_table
-from millstream.cli.standing import Standing, runs_of, standing
+from millstream.cli.support.exits import FAILED, OK, note
+from millstream.cli.support.jsonl import opened
+from millstream.cli.support.output import show_table
+from millstream.cli.support.run_lines import RunLines
+from millstream.core.liveness import Standing, runs_of, standing
 from millstream.dev import DevServer
 from millstream.errors import BadRequest
 from millstream.history.queries import Queries

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from millstream import __version__
-from millstream.cli.kafka_group import group_of
-from millstream.cli.loops import loop_factory
-from millstream.cli.serving import serve
+from millstream.cli.support.kafka_group import group_of
+from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.history import KEPT_MS, HistoryRole, HistorySettings
 from millstream.roles.process import tune_process

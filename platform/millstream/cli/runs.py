@@ -9,9 +9,17 @@ from typing import Any, Final
 
 import msgspec
 
-from millstream.cli.exits import FAILED, NOT_FOUND, OK, USAGE, TimedOut, complain, note
-from millstream.cli.output import STATUS_COLOURS, chosen, coloured, show_document, show_line, show_rows, show_table
-from millstream.cli.server import Server
+from millstream.cli.support.api_client import Server
+from millstream.cli.support.exits import FAILED, NOT_FOUND, OK, USAGE, TimedOut, complain, note
+from millstream.cli.support.output import (
+    STATUS_COLOURS,
+    chosen,
+    coloured,
+    show_document,
+    show_line,
+    show_rows,
+    show_table,
+)
 from millstream.config import Settings
 from millstream.errors import NotFound
 from millstream.model.durations import duration_text

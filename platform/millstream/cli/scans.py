@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from millstream.cli.exits import OK, USAGE, note
-from millstream.cli.output import show_rows
-from millstream.cli.server import Server
+from millstream.cli.support.api_client import Server
+from millstream.cli.support.exits import OK, USAGE, note
+from millstream.cli.support.output import show_rows
 from millstream.config import Settings
 
 COLUMNS: Final = ("scan", "function_id", "topic", "partition", "status", "from", "at", "to", "runs_started")

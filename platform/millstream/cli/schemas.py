@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from millstream.boundary import registry_of
-from millstream.cli.exits import CHECK_FAILED, OK, note
-from millstream.cli.output import show_rows
+from millstream.cli.support.exits import CHECK_FAILED, OK, note
+from millstream.cli.support.output import show_rows
 from millstream.config import Settings
 from millstream.errors import ConfigError, FunctionError
-from millstream.log.registry import Registered, SchemaRegistry
 from millstream.model.function import EventTrigger
+from millstream.schema_registry.boundary import registry_of
+from millstream.schema_registry.client import Registered, SchemaRegistry
 from millstream.sdk.context import declared_context
 from millstream.sdk.schema_of import schema_of
 from millstream.wire.compatibility import Named, backward
@@ -124,7 +124,7 @@ def generate(settings: Settings, target: str, out: str) -> int:
 
 
 def _generate_schemas(target: str, out: str) -> int:
-    from millstream.cli.loading import load_app, put_working_directory_on_path
+    from millstream.cli.support.loading import load_app, put_working_directory_on_path
 
     put_working_directory_on_path()
     app = load_app(target)

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from millstream.cli.exits import CHECK_FAILED, FAILED, OK, note
-from millstream.cli.kafka_group import kafka_of, shape_of
-from millstream.cli.output import chosen, show_rows
+from millstream.cli.support.exits import CHECK_FAILED, FAILED, OK, note
+from millstream.cli.support.kafka_group import kafka_of, shape_of
+from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
-from millstream.log.kafka_acls import Besides, accesses
-from millstream.log.kafka_admin import Admin
-from millstream.log.kafka_topics import CHANGE, CREATE, LEAVE, Step, apply, plan, problems
+from millstream.log.kafka.admin.acls import Besides, accesses
+from millstream.log.kafka.admin.client import Admin
+from millstream.log.kafka.admin.topics import CHANGE, CREATE, LEAVE, Step, apply, plan, problems
 
 COLUMNS: Final = ("action", "about", "name", "setting", "found", "wanted", "why")
 ACL_COLUMNS: Final = ("role", "kind", "name", "pattern", "operations", "why")

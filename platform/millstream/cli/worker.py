@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from millstream import __version__
-from millstream.boundary import Boundary
-from millstream.cli.kafka_group import group_of
-from millstream.cli.loading import load_apps
-from millstream.cli.loops import loop_factory
-from millstream.cli.serving import serve
+from millstream.cli.support.kafka_group import group_of
+from millstream.cli.support.loading import load_apps
+from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.lane.settings import LaneSettings
 from millstream.model import limits
 from millstream.roles.process import tune_process
 from millstream.roles.worker import PROBES_PORT, WorkerRole, WorkerSettings
+from millstream.schema_registry.boundary import Boundary
 from millstream.telemetry import setup_logging
 
 HISTORY_DEFAULT_MS = 7 * limits.DAY_MS

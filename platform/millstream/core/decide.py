@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from millstream.core import crons, events, handover, reports, requests, scans, seen, timers, topics
-from millstream.core.plan import Plan
+from millstream.core import crons, events, handover, requests, scans, seen, timers, topics
+from millstream.core.runs import reports
+from millstream.core.runs.plan import Plan
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import (

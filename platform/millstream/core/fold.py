@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from millstream.core import fold_runs as runs
 from millstream.core import handover, scans, seen, timers
+from millstream.core.runs import fold_runs as runs
 from millstream.core.tables import Tables
 from millstream.model.effects import Answer, Deliver, Effect, Publish
 from millstream.model.event import Envelope

@@ -5,8 +5,9 @@
                                               └ while it is there, its hand-outs are not lost: the holder reports them
 
 A holder is a worker under the fence it owned the lane by, so that a worker which owned the lane twice is two. When it
-says that it runs nothing more, or the lane takes its silence for that (``lane/elsewhere.py``), the row goes; what was
-then not reported is lost in the usual way, each by a ``LoseDispatch`` of its own, before the row goes.
+says that it runs nothing more, or the lane takes its silence for that (``lane/ownership/previous_owners.py``), the
+row goes; what was then not reported is lost in the usual way, each by a ``LoseDispatch`` of its own, before the row
+goes.
 """
 
 from __future__ import annotations

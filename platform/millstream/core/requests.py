@@ -10,7 +10,7 @@ import json
 
 from millstream.core.catalogue import catalogue
 from millstream.core.events import accepted, started
-from millstream.core.plan import Plan
+from millstream.core.runs.plan import Plan
 from millstream.core.tables import Tables
 from millstream.model.commands import CancelRun, InvokeFunction, NoteDelivered, NotePublished, TakeMessage
 from millstream.model.facts import (

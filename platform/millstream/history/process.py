@@ -24,8 +24,8 @@ import msgspec
 from millstream.errors import LogUnavailable, MillstreamError
 from millstream.history.index import Index, prepare
 from millstream.history.service import Follows, History
-from millstream.log.embedded import EmbeddedLog
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.embedded.log import EmbeddedLog
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Log
 from millstream.model.limits import DAY_MS
 from millstream.state.rocksdb import RocksBudget, RocksStore
@@ -135,7 +135,10 @@ async def _opened(options: Options) -> Log:
     if options.kafka is None:
         assert options.log_dir is not None, "a log is a directory, or on Kafka"
         return await EmbeddedLog.open(options.log_dir, readonly=True)
-    from millstream.log.kafka import KafkaLog, KafkaOptions  # Here: a history of an embedded log needs no client of it.
+    from millstream.log.kafka.log import (  # Here: a history of an embedded log needs no client of it.
+        KafkaLog,
+        KafkaOptions,
+    )
 
     while True:
         try:

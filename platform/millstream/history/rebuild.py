@@ -30,7 +30,7 @@ from millstream.history import trail
 from millstream.history.fold import QUEUED, RUNNING, Changes, RunChange
 from millstream.history.index import Folded, Index
 from millstream.log.port import Log
-from millstream.log.whole import rest
+from millstream.log.read_all import rest
 from millstream.model.function import decode_app_spec
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic

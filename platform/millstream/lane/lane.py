@@ -5,8 +5,8 @@
       └── the same commands again <── drop ── refused, void, fenced
 
 One turn takes everything that waits: nothing is delayed to fill a batch, what arrives during an append is the next one.
-The loop knows no policy; it is the same for every command. Who may write is in ``ownership.py``, what came of an append
-in ``journal.py``.
+The loop knows no policy; it is the same for every command. Who may write is in ``ownership/``, what came of an
+append in ``journal.py``.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from functools import partial
 from typing import Final
 
 from millstream.errors import Corruption, OperatorError
-from millstream.lane.clock import CLOCK_CHECK_MS, clock_off_ms
-from millstream.lane.counting import count_facts
-from millstream.lane.debts import Debts
-from millstream.lane.departed import Released
-from millstream.lane.effects import Effects
-from millstream.lane.elsewhere import Elsewhere
-from millstream.lane.foreign import Foreign, ForeignReader
+from millstream.lane.input.foreign import Foreign, ForeignReader
+from millstream.lane.input.positions import Taking, queued_bytes
+from millstream.lane.input.scan_reader import Scanning
+from millstream.lane.input.sources import Intake, Item, Taken
+from millstream.lane.input.subscriptions import Subscriptions
 from millstream.lane.journal import Fenced, Journal, Refused, Void
-from millstream.lane.offsets import commit_offsets
-from millstream.lane.outbox import Outbox
-from millstream.lane.ownership import NotOwned, take_over, wait_a_little
+from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
+from millstream.lane.maintenance.offsets import commit_offsets
+from millstream.lane.maintenance.upkeep import Upkeep
+from millstream.lane.metrics import count_facts
+from millstream.lane.output.effects import Effects
+from millstream.lane.output.outbox import Outbox
+from millstream.lane.output.timers import Timers
+from millstream.lane.ownership.draining import Released
+from millstream.lane.ownership.fencing import NotOwned, take_over, wait_a_little
+from millstream.lane.ownership.previous_owners import Elsewhere
+from millstream.lane.ownership.restore import Reached
+from millstream.lane.ownership.takeover import Debts
 from millstream.lane.parts import LaneParts
-from millstream.lane.restore import Reached
-from millstream.lane.scanning import Scanning
-from millstream.lane.sources import Intake, Item, Taken
-from millstream.lane.subscriptions import Subscriptions
-from millstream.lane.taking import Taking, queued_bytes
-from millstream.lane.timers import Timers
 from millstream.lane.turn import Turn
-from millstream.lane.upkeep import Upkeep
 from millstream.model.commands import (
     CleanUp,
     Command,

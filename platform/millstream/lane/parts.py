@@ -1,4 +1,4 @@
-"""What a lane is made of, put together by the composition root (``worker.py``) or the simulation."""
+"""What a lane is made of, put together by the composition root (``worker/``) or the simulation."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from millstream.core.decide import decide
 from millstream.core.fold import fold
-from millstream.core.quick import QUICK
+from millstream.core.runs.quick import QUICK
+from millstream.lane.input.positions import Taking, queued_bytes
+from millstream.lane.input.sources import Item
+from millstream.lane.ownership.restore import cannot_fold
 from millstream.lane.parts import Source
-from millstream.lane.restore import cannot_fold
+from millstream.lane.record_size import FACT_BYTES, payload_bytes
 from millstream.lane.settings import LaneSettings
-from millstream.lane.sources import Item
-from millstream.lane.taking import Taking, queued_bytes
-from millstream.lane.weight import FACT_BYTES, payload_bytes
 from millstream.model.commands import Report
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact

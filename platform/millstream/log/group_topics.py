@@ -13,7 +13,7 @@
 
 Whoever makes them (``millstream dev``, ``topics apply``) and whoever looks whether they are right (``topics plan``, a
 worker before it starts, ``doctor``) asks here. Add a topic: one line in ``topics_of``, its settings in
-``kafka_wants.py``, who may touch it in ``kafka_acls.py``.
+``kafka/admin/wants.py``, who may touch it in ``kafka/admin/acls.py``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ with the least freedom:
 * A ``Membership`` says which lanes this process owns, as the group sees it.
 
 Add a backend: one file beside this one, one line in ``tests/contract/test_log.py``'s table, one branch in
-``worker.py``.
+``worker/``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 They are the opcodes of the SDK protocol in our words, so that a coroutine in this process and an app behind HTTP are
 executors of one engine. ``step`` is an opaque id, unique within its run; ``name`` is what people see.
 
-They carry a tag, so that a report can travel between processes (``execute/messages.py``).
+They carry a tag, so that a report can travel between processes (``execute/processes/messages.py``).
 
 Add a step kind: a class here (the branch of the command), its module in ``core/steps/``, one line in
 ``core/steps/__init__.py``.

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import Served, build_app, serve_on
-from millstream.boundary import Boundary
 from millstream.errors import ConfigError
-from millstream.log.kafka import KafkaLog
+from millstream.log.kafka.log import KafkaLog
 from millstream.roles.group import Group
 from millstream.roles.process import Watches
+from millstream.schema_registry.boundary import Boundary
 from millstream.telemetry import Telemetry
 
 

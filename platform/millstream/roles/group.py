@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from millstream.errors import ConfigError
 from millstream.log.group_topics import GROUP_DEFAULT, GroupShape
-from millstream.log.kafka import KafkaLog, KafkaOptions
-from millstream.log.kafka_settings import KafkaSettings
+from millstream.log.kafka.log import KafkaLog, KafkaOptions
+from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Log
 from millstream.model.messages import group_topic
 

@@ -25,7 +25,7 @@ from millstream.history.child import Child
 from millstream.history.index import prepare
 from millstream.history.process import Options
 from millstream.history.service import Follows
-from millstream.log.kafka import KafkaLog
+from millstream.log.kafka.log import KafkaLog
 from millstream.model.limits import DAY_MS
 from millstream.roles.group import Group
 from millstream.roles.process import Watches

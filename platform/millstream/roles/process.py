@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from millstream.execute.blocking import LoopWatch
+from millstream.execute.local.blocking import LoopWatch
 from millstream.telemetry import Telemetry, watch_loop
 
 SWITCH_INTERVAL_S: Final = 0.0005

@@ -19,21 +19,22 @@ from typing import Final
 
 from millstream.api.probes import build_probes
 from millstream.api.server import Served, serve_on
-from millstream.boundary import Boundary
 from millstream.errors import ConfigError
-from millstream.execute.children import executors_of
-from millstream.execute.pool import Pool, PoolSettings
+from millstream.execute.processes.children import executors_of
+from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
-from millstream.log.kafka import KafkaLog
-from millstream.log.kafka_topics import refuse_unsafe_topics
+from millstream.log.kafka.admin.topics import refuse_unsafe_topics
+from millstream.log.kafka.log import KafkaLog
 from millstream.roles.group import Group
 from millstream.roles.process import Watches
+from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
 from millstream.state.rocksdb import RocksBudget, RocksStore
 from millstream.state.store import Store
 from millstream.telemetry import Telemetry, say
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 LOG: Final = logging.getLogger("millstream.worker")
 PROBES_PORT: Final = 9464

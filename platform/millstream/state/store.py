@@ -7,7 +7,7 @@ What every store promises (``tests/contract/test_store.py``): one ``write`` is s
 process, as a whole or not at all; writes survive in their order, so what is lost is the latest; a snapshot stays as it
 was.
 
-Add a store: one file beside this one, one line in the contract test's table, one branch in ``worker.py``.
+Add a store: one file beside this one, one line in the contract test's table, one branch in ``worker/``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import msgspec
 
 from millstream.history import trail
 from millstream.history.fold import Changes, Notice, RunChange
-from millstream.log.memory import MemoryCluster
+from millstream.log.memory.log import MemoryCluster
 from millstream.model.event import INTERNAL_PREFIX, Envelope, Event
 from millstream.model.facts import PublishQueued
 from millstream.wire.journal import Validity, decode_record

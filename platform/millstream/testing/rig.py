@@ -20,10 +20,10 @@ from contextlib import suppress
 from typing import Final
 
 from millstream.errors import InternalError
-from millstream.execute.local import LocalExecutor
+from millstream.execute.local.executor import LocalExecutor
 from millstream.lane.lane import Lane
 from millstream.lane.settings import LaneSettings
-from millstream.log.memory import MemoryCluster, MemoryLog
+from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
 from millstream.model.commands import CleanUp
 from millstream.model.facts import Fact, SleepEnded, StepCompleted, StepFailed
@@ -35,7 +35,8 @@ from millstream.telemetry import Telemetry
 from millstream.testing.clock import VirtualClock
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
-from millstream.worker import Worker, WorkerParts
+from millstream.worker.parts import WorkerParts
+from millstream.worker.worker import Worker
 
 GROUP: Final = "test"
 EVENTS: Final = "events"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from millstream.errors import NonRetriableError
-from millstream.execute.op import is_async
+from millstream.execute.local.op import is_async
 from millstream.model.event import Event
 from millstream.sdk.app import App
 from millstream.sdk.context import Context, SyncContext

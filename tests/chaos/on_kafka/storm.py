@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from millstream.cli.exits import UNREACHABLE
+from millstream.cli.support.exits import UNREACHABLE
 from tests.chaos.halts import Halts
 from tests.chaos.on_kafka.fleet import SESSION_S, Fleet, Member
 

@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 
 from millstream.core import decide as core_decide
-from millstream.core import reports
-from millstream.execute.body import Body
-from millstream.execute.local import LocalExecutor
-from millstream.lane import debts, departed, elsewhere, timers
+from millstream.core.runs import reports
+from millstream.execute.local.body import Body
+from millstream.execute.local.executor import LocalExecutor
 from millstream.lane import lane as lane_lane
+from millstream.lane.output import timers
+from millstream.lane.ownership import draining, previous_owners, takeover
 from millstream.model.commands import FireTimer, Report
 from millstream.model.facts import Fact
 from millstream.model.rows import Hand
-from millstream.worker import Worker
+from millstream.worker.worker import Worker
 from tests.execute import test_lifetime
 from tests.lane import test_handover, test_lane
 from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
@@ -108,26 +109,26 @@ def _lose_a_timer(patch: Patch) -> None:
 
 
 def _take_over_what_others_still_run(patch: Patch) -> None:
-    patch.set(elsewhere.Elsewhere, "load", lambda self: None)
+    patch.set(previous_owners.Elsewhere, "load", lambda self: None)
 
 
 def _drop_the_last_reports(patch: Patch) -> None:
-    patch.set(departed.Departed, "submit", lambda self, command: None)
+    patch.set(draining.Departed, "submit", lambda self, command: None)
 
 
 def _keep_quiet_about_what_is_lost(patch: Patch) -> None:
-    patch.set(departed.Departed, "_miss", lambda self: None)
+    patch.set(draining.Departed, "_miss", lambda self: None)
 
 
 def _fall_silent(patch: Patch) -> None:
-    patch.set(departed.Departed, "_heartbeat", lambda self: self._wake.set())
+    patch.set(draining.Departed, "_heartbeat", lambda self: self._wake.set())
 
 
 def _wait_for_the_dead(patch: Patch) -> None:
     async def tend(self: Any) -> None:
         """Nobody is ever taken for dead."""
 
-    patch.set(elsewhere.Elsewhere, "tend", tend)
+    patch.set(previous_owners.Elsewhere, "tend", tend)
 
 
 def _go_on_with_debts_while_leaving(patch: Patch) -> None:
@@ -144,12 +145,12 @@ def _go_on_with_debts_while_leaving(patch: Patch) -> None:
 
 
 def _take_the_unread_for_silent(patch: Patch) -> None:
-    real = elsewhere.Elsewhere.__init__
+    real = previous_owners.Elsewhere.__init__
 
     def begin(self: Any, *args: Any, **named: Any) -> None:
         real(self, *args, **{**named, "inbox_read": lambda: 2**62})
 
-    patch.set(elsewhere.Elsewhere, "__init__", begin)
+    patch.set(previous_owners.Elsewhere, "__init__", begin)
 
 
 def _stop_what_runs_when_a_lane_goes(patch: Patch) -> None:
@@ -169,7 +170,7 @@ def _let_attempts_take_for_ever(patch: Patch) -> None:
 
 
 def _release_all_debts_at_once(patch: Patch) -> None:
-    real = debts.Debts.settle
+    real = takeover.Debts.settle
 
     def settle(self: Any, tasks: Any, release: Any, runs_per_turn: int) -> None:
         async def no_wait() -> None:
@@ -178,7 +179,7 @@ def _release_all_debts_at_once(patch: Patch) -> None:
         self._room = no_wait
         real(self, tasks, release, runs_per_turn)
 
-    patch.set(debts.Debts, "settle", settle)
+    patch.set(takeover.Debts, "settle", settle)
 
 
 MUTANTS: tuple[Mutant, ...] = (

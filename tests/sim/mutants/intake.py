@@ -6,9 +6,9 @@ from typing import Any
 
 from millstream.core import events as core_events
 from millstream.core import seen
-from millstream.execute.local import LocalExecutor
+from millstream.execute.local.executor import LocalExecutor
 from millstream.lane import lane as lane_lane
-from millstream.lane import sources, subscriptions
+from millstream.lane.input import sources, subscriptions
 from millstream.model.commands import NoteGap
 from millstream.model.ids import lane_of_source
 from tests.sim.mutants.mutant import Mutant, Patch

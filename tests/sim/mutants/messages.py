@@ -8,7 +8,7 @@ from typing import Any
 from millstream.core import decide as core_decide
 from millstream.core import fold as core_fold
 from millstream.core import requests
-from millstream.lane import outbox as lane_outbox
+from millstream.lane.output import outbox as lane_outbox
 from millstream.model.facts import Fact, MessageSent, PublishQueued
 from tests.sim.mutants.mutant import Mutant, Patch
 

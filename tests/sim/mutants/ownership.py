@@ -11,12 +11,12 @@ import msgspec
 from millstream.errors import LogUnavailable
 from millstream.lane import journal as lane_journal
 from millstream.lane import lane as lane_lane
-from millstream.lane import ownership
-from millstream.lane import restore as lane_restore
+from millstream.lane.ownership import fencing
+from millstream.lane.ownership import restore as lane_restore
 from millstream.log.port import Produced
 from millstream.model.journal import JournalRecord
 from millstream.wire.journal import Validity, encode_parts
-from millstream.worker import Worker
+from millstream.worker.worker import Worker
 from tests.lane import test_lane, test_ownership
 from tests.sim.mutants.mutant import Mutant, Patch, on_rig
 
@@ -114,7 +114,7 @@ def _fence_and_fold_nothing(patch: Patch) -> None:
         page = await reader.read(max_records=1, max_bytes=1, wait_s=1)
         return [lane_restore.decode_record(found.value) for found in page]
 
-    patch.set(ownership, "fold_upto", fold_upto)
+    patch.set(fencing, "fold_upto", fold_upto)
 
 
 def _keep_revoked_lanes(patch: Patch) -> None:
@@ -143,7 +143,7 @@ class _Unasked:
 
 def _fence_unasked(patch: Patch) -> None:
     """Whoever believes that a lane is his takes it, without a word from the group."""
-    real = ownership.take_over
+    real = fencing.take_over
 
     async def take_over(parts: Any, *rest: Any) -> Any:
         return await real(replace(parts, membership=_Unasked(parts.membership)), *rest)
@@ -156,7 +156,7 @@ def _fence_at_once(patch: Patch) -> None:
         """The other one may do the same at this very moment."""
 
     patch.set(lane_lane, "wait_a_little", no_wait)
-    patch.set(ownership, "wait_a_little", no_wait)
+    patch.set(fencing, "wait_a_little", no_wait)
 
 
 def _fire_by_a_wrong_clock(patch: Patch) -> None:

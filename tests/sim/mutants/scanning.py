@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 
 from millstream.core import topics
-from millstream.lane import scanning
+from millstream.lane.input import scan_reader
 from millstream.model.commands import AdvanceScan
 from tests.sim.mutants.mutant import Mutant, Patch
 
 
 def _forget_the_position(patch: Patch) -> None:
     """Every page is the first one."""
-    real = scanning.Scanning._page
+    real = scan_reader.Scanning._page
 
     async def page(self: Any, row: Any, reading: Any) -> Any:
         if row.at <= max(row.from_offset, 0):
@@ -24,7 +24,7 @@ def _forget_the_position(patch: Patch) -> None:
             return None
         return AdvanceScan(row.scan, row.partition, row.at, max(first.to_offset, row.at + 1), first.reads)
 
-    patch.set(scanning.Scanning, "_page", page)
+    patch.set(scan_reader.Scanning, "_page", page)
 
 
 def _border(by: int) -> Any:

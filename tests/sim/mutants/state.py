@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from millstream.lane import journal, upkeep
-from millstream.lane import restore as lane_restore
+from millstream.lane import journal
+from millstream.lane.maintenance import upkeep
+from millstream.lane.ownership import restore as lane_restore
 from millstream.state import checkpoint, flush, layers, tables
 from millstream.state.keyspace import MARKS
 from millstream.wire.journal import Validity

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from millstream.core.plan import Plan
+from millstream.core.runs.plan import Plan
 from millstream.core.steps import body, publish, run, send_event, sleep
 from millstream.model.operations import (
     BodyDone,

@@ -3,7 +3,7 @@ deduplicate."""
 
 from __future__ import annotations
 
-from millstream.core.plan import Plan
+from millstream.core.runs.plan import Plan
 from millstream.model.event import ID_HEADER
 from millstream.model.facts import StepCompleted
 from millstream.model.operations import PublishFound

@@ -6,7 +6,7 @@ own.
 
 from __future__ import annotations
 
-from millstream.core.plan import Plan
+from millstream.core.runs.plan import Plan
 from millstream.model.facts import StepAttemptFailed, StepCompleted, StepFailed, StepPlanned
 from millstream.model.operations import StepDone, StepErrored, StepFound
 from millstream.model.rows import Hand, StepRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from millstream.core.catalogue import seen_upto
-from millstream.core.plan import Plan
+from millstream.core.runs.plan import Plan
 from millstream.model.event import Envelope
 from millstream.model.facts import StepCompleted
 from millstream.model.ids import hash16, ulid

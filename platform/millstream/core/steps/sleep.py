@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millstream.core.plan import Plan
+from millstream.core.runs.plan import Plan
 from millstream.model import limits
 from millstream.model.facts import SleepStarted, StepFailed
 from millstream.model.operations import SleepFound

@@ -1,0 +1,1 @@
+"""``millstream lanes``: lanes and journals looked at from outside."""

@@ -1,0 +1,185 @@
+"""The server as commands see it: one connection, blocking calls, errors with the exit code they deserve.
+
+The SDK's ``Client`` is for programs with a loop and many calls; a command makes a few, and importing an asynchronous
+HTTP library takes longer than all of them. Posts of events carry a seed (sdk-protocol P1), so that one that is tried
+again starts nothing twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from millstream.cli.support.exits import Unreachable
+from millstream.config import Settings
+from millstream.errors import (
+    BadRequest,
+    Busy,
+    ConfigError,
+    LimitExceeded,
+    LogUnavailable,
+    MillstreamError,
+    NotAllowed,
+    NotFound,
+)
+from millstream.sdk.client import NO_KEY, SEED_HEADER
+
+TRIES_MAX: Final = 5
+FIRST_DELAY_S: Final = 0.1
+TIMEOUT_S: Final = 30.0
+PAGE_ROWS_MAX: Final = 200
+_STATUS: Final[dict[int, type[MillstreamError]]] = {
+    401: NotAllowed,
+    403: NotAllowed,
+    404: NotFound,
+    413: LimitExceeded,
+    429: Busy,
+    503: Busy,
+}
+
+
+class PartlyRefused(BadRequest):
+    """A post of events was refused at one of them; those before it were taken and have these ids."""
+
+    def __init__(self, message: str, ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.ids = tuple(ids)
+
+
+class Server:
+    """Calls to the server that ``--url`` names. Use it as a context."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError for a URL that is none."""
+        self.url = settings.text("url").rstrip("/")
+        self._key = settings.text("event_key") or NO_KEY
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            raise ConfigError(
+                f"--url was refused: expected something like http://127.0.0.1:8288, got {self.url!r:.200}."
+            )
+        self._path = parts.path
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, port, timeout=TIMEOUT_S)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def send(self, events: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Post events; their ids, in order, once they are durable. Raises PartlyRefused, NotAllowed, Busy, …"""
+        seed = f"{time.time_ns() // 1_000_000},{base64.b64encode(os.urandom(10)).decode()}"
+        body = msgspec.json.encode(list(events))
+        path = f"/e/{quote(self._key, safe='')}"
+        status, answer = self._call("POST", path, body, {SEED_HEADER: seed})
+        if status == 400:
+            ids = [id for id in answer.get("ids") or () if id]
+            raise PartlyRefused(str(answer.get("error") or "no reason was given"), ids)
+        self._must_be_fine(status, answer, "POST /e/…")
+        return [str(id) for id in answer["ids"]]
+
+    def run(self, id: str) -> dict[str, Any]:
+        """A run with its steps. Raises NotFound."""
+        return self._data("GET", f"/v1/runs/{quote(id, safe='')}")
+
+    def cancel(self, id: str) -> dict[str, Any]:
+        """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
+        return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
+
+    def backfill(self, function: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a backfill, or look what it would read. Raises NotFound."""
+        path = f"/api/functions/{quote(function, safe='')}/backfill"
+        return self._data("POST", path, {"Authorization": f"Bearer {self._key}"}, msgspec.json.encode(wanted))
+
+    def scans(self) -> list[dict[str, Any]]:
+        """The scans there are, and were, by partition."""
+        status, answer = self._call("GET", "/api/scans")
+        self._must_be_fine(status, answer, "GET /api/scans")
+        return list(answer["data"])
+
+    def cancel_scan(self, scan: str) -> dict[str, Any]:
+        """End a scan. Raises NotFound."""
+        return self._data("DELETE", f"/api/scans/{quote(scan, safe='')}", {"Authorization": f"Bearer {self._key}"})
+
+    def runs(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
+        """The newest runs that fit, ``limit`` at most, page by page."""
+        cursor: str | None = None
+        while limit > 0:
+            page = [*query, ("limit", str(min(limit, PAGE_ROWS_MAX)))] + ([("cursor", cursor)] if cursor else [])
+            path = f"/api/runs?{urlencode(page)}"
+            status, answer = self._call("GET", path)
+            self._must_be_fine(status, answer, "GET /api/runs")
+            yield from answer["data"]
+            limit -= len(answer["data"])
+            cursor = answer["metadata"].get("cursor")
+            if not cursor:
+                return
+
+    def _data(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> dict[str, Any]:
+        status, answer = self._call(method, path, body, headers)
+        self._must_be_fine(status, answer, f"{method} {path}")
+        data = answer["data"]
+        assert isinstance(data, dict), "these paths answer with one object"
+        return data
+
+    def _call(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON; tried again where nothing, or only a passing trouble, was answered."""
+        for attempt in range(TRIES_MAX):
+            if attempt:
+                time.sleep(FIRST_DELAY_S * 2 ** (attempt - 1))
+            try:
+                status, answer = self._once(method, path, body, headers or {})
+            except ConnectionRefusedError as error:
+                raise self._unreachable(error) from error  # Nothing listens: waiting would only be slow.
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                failure: OSError | http.client.HTTPException = error
+                continue
+            if status in (429, 503) and attempt + 1 < TRIES_MAX:
+                continue
+            return status, answer
+        raise self._unreachable(failure) from failure
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        self._connection.request(method, self._path + path, body, {"Content-Type": "application/json", **headers})
+        response = self._connection.getresponse()
+        content = response.read()
+        try:
+            answer = msgspec.json.decode(content) if content else {}
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            answer = {"error": content[:200].decode(errors="replace")}
+        return response.status, answer if isinstance(answer, dict) else {"data": answer}
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Unreachable(
+            f"cannot reach the server at {self.url}: {reason}. Start it with: millstream dev, or name it with --url."
+        )
+
+    def _must_be_fine(self, status: int, answer: Mapping[str, Any], call: str) -> None:
+        if status < 400:
+            return
+        reason = answer.get("error") or answer.get("message") or "no reason was given"
+        text = f"{call} was answered {status}: {reason}"
+        if status in (401, 403):
+            text += ". Name the right key with --event-key or MILLSTREAM_EVENT_KEY."
+        raise _STATUS.get(status, BadRequest if status < 500 else LogUnavailable)(text)

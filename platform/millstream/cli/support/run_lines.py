@@ -1,0 +1,204 @@
+"""One line a run, as it happens: what ``millstream dev`` prints.
+
+    01:12:43.120  completed  webhooks-tally  01KB…  github/push  3 steps  12ms
+
+A run gets a line when it ends, and one when it begins to wait. The lane tells facts on its own loop, thousands a second
+under load, so the work per fact is a few dictionary lookups, lines are limited to LINES_PER_S (then one line says how
+many more there were; some are kept for failures, which are what one looks for), and a thread of its own writes: a
+terminal that stands still must not stop the engine.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from millstream.cli.support.output import STATUS_COLOURS, coloured
+from millstream.model.durations import duration_text
+from millstream.model.facts import (
+    BodyAttemptFailed,
+    EventAccepted,
+    Fact,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SleepStarted,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+)
+from millstream.model.ids import ulid_time_ms
+
+LINES_PER_S: Final = 50
+KEPT_FOR_FAILURES: Final = 10
+QUEUED_LINES_MAX: Final = 200
+OPEN_RUNS_KNOWN_MAX: Final = 20_000
+ERROR_CHARS_MAX: Final = 300
+CLOSE_S: Final = 1.0
+
+
+class _Known(msgspec.Struct, gc=False):
+    """What is remembered of an open run for its line."""
+
+    function: str
+    event: str
+    begun_ms: int
+    steps: int = 0
+    waits: bool = False
+
+
+class RunLines:
+    """Prints runs; ``take`` is the lane's ``on_facts``. ``counts`` has (function, status) of all runs that ended."""
+
+    def __init__(self, write: Callable[[str], None] | None = None, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.started = 0
+        self.bugs = 0  # Runs that failed for a fault of millstream.
+        self._write = write or _print
+        self._now_s = now_s
+        self._known: dict[str, _Known] = {}
+        self._names: dict[str, str] = {}
+        self._second = 0.0
+        self._printed = 0
+        self._more = 0
+        self._lines: queue.Queue[str | None] = queue.Queue(QUEUED_LINES_MAX)
+        self._thread = threading.Thread(target=self._print_lines, name="run-lines", daemon=True)
+        self._thread.start()
+
+    def take(self, facts: Sequence[Fact], at_ms: int) -> None:
+        """The facts of a durable record."""
+        takes = _TAKES
+        for fact in facts:
+            take = takes.get(type(fact))
+            if take is not None:
+                take(self, fact, at_ms)
+        self._names.clear()  # An event and the runs it starts are in one record.
+
+    def tick(self) -> None:
+        """Called now and then: says how many lines were left out, once there is room."""
+        if self._more and self._now_s() - self._second >= 1.0:
+            self._say_more()
+
+    def close(self) -> None:
+        """Print what is left; waits CLOSE_S at most."""
+        if self._more:
+            self._say_more()
+        try:
+            self._lines.put(None, timeout=CLOSE_S)
+        except queue.Full:
+            return  # Nobody reads our output.
+        self._thread.join(CLOSE_S)
+
+    def run_started(self, fact: RunStarted, at_ms: int) -> None:
+        """Remember it."""
+        self.started += 1
+        if len(self._known) >= OPEN_RUNS_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        event = self._names.get(fact.events[0], "") if fact.events else ""
+        self._known[fact.run] = _Known(fact.function, event, at_ms)
+
+    def step_ended(self, fact: StepCompleted | StepFailed, at_ms: int) -> None:
+        """Count it."""
+        known = self._known.get(fact.run)
+        if known is not None:
+            known.steps += 1
+
+    def waits(self, fact: SleepStarted | StepAttemptFailed | BodyAttemptFailed, at_ms: int) -> None:
+        """A run begins to wait: a line, the first time."""
+        known = self._known.get(fact.run)
+        if known is None or known.waits:
+            return
+        known.waits = True
+        if isinstance(fact, SleepStarted):
+            status, why, until_ms = "sleeping", fact.name, fact.wake_at_ms
+        else:
+            status, until_ms = "retrying", fact.retry_at_ms
+            name = fact.name if isinstance(fact, StepAttemptFailed) else "(function body)"
+            why = f"{name}: {_error(fact.error_name, fact.error_message)}"
+        self._line(status, fact.run, known, f"for {duration_text(max(0, until_ms - at_ms))}  {why}", at_ms)
+
+    def run_ended(self, fact: RunCompleted | RunFailed | RunCancelled, at_ms: int) -> None:
+        """A line for the run."""
+        status = _STATUS[type(fact)]
+        self.counts[fact.function, status] += 1
+        known = self._known.pop(fact.run, None)
+        if known is None:  # It began before this process, or too many were open.
+            known = _Known(fact.function, "", ulid_time_ms(fact.run))
+        steps = f"{known.steps} step{'' if known.steps == 1 else 's'}" if known.steps else ""
+        took = duration_text(max(0, at_ms - known.begun_ms)) if at_ms > known.begun_ms else "0ms"
+        words = [steps, took]
+        if isinstance(fact, RunFailed):
+            self.bugs += fact.error_name == "InternalError"
+            words.append(_error(fact.error_name, fact.error_message))
+        elif isinstance(fact, RunCancelled):
+            words.append(fact.reason)
+        self._line(status, fact.run, known, "  ".join(word for word in words if word), at_ms)
+
+    def _line(self, status: str, run: str, known: _Known, tail: str, at_ms: int) -> None:
+        now = self._now_s()
+        if now - self._second >= 1.0:
+            if self._more:
+                self._say_more()
+            self._second, self._printed = now, 0
+        if self._printed >= (LINES_PER_S if status == "failed" else LINES_PER_S - KEPT_FOR_FAILURES):
+            self._more += 1
+            return
+        self._printed += 1
+        clock = time.strftime("%H:%M:%S", time.localtime(at_ms / 1000)) + f".{at_ms % 1000:03d}"
+        state = coloured(f"{status:<9}", STATUS_COLOURS.get(status, ""))
+        self._put(f"{clock}  {state}  {known.function}  {run}  {known.event}{'  ' if known.event else ''}{tail}")
+
+    def _say_more(self) -> None:
+        more, self._more = self._more, 0
+        self._put(coloured(f"… {more:,} more runs", "dim"))
+
+    def _put(self, line: str) -> None:
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._more += 1
+
+    def _print_lines(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                self._write(line)
+            except (OSError, ValueError):
+                return  # Whoever read them has gone; runs go on.
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _error(name: str, message: str) -> str:
+    text = " ".join(f"{name}: {message}".split())
+    return text if len(text) <= ERROR_CHARS_MAX else text[: ERROR_CHARS_MAX - 1] + "…"
+
+
+def _event_accepted(lines: RunLines, fact: EventAccepted, at_ms: int) -> None:
+    lines._names[fact.internal_id] = fact.name
+
+
+_STATUS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
+# ``Any`` because each function takes its own fact; the keys say which.
+_TAKES: Final[dict[type, Callable[[RunLines, Any, int], None]]] = {
+    EventAccepted: _event_accepted,
+    RunStarted: RunLines.run_started,
+    StepCompleted: RunLines.step_ended,
+    StepFailed: RunLines.step_ended,
+    SleepStarted: RunLines.waits,
+    StepAttemptFailed: RunLines.waits,
+    BodyAttemptFailed: RunLines.waits,
+    RunCompleted: RunLines.run_ended,
+    RunFailed: RunLines.run_ended,
+    RunCancelled: RunLines.run_ended,
+}

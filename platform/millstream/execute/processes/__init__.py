@@ -1,0 +1,1 @@
+"""``--executors N``: functions in child processes of the worker."""

@@ -1,0 +1,304 @@
+"""The child's side of ``--executors N``: ordinary ``LocalExecutor``s, one for each lane, at the end of a line.
+
+    line ── Begin ──> what is recorded (``Remembered``) ──> LocalExecutor.start ──> body
+    line <── Done, GivenBack, Left ── LocalExecutor
+
+Nothing is executed in another way than in the worker's own process. What is new here is dying: with the worker, at
+once, whatever the user's code is doing (a thread waits for the end of a pipe that only the worker holds; on Linux the
+kernel is asked, too), and when the code of a step blocks the loop for longer than the step's time limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+import msgspec
+
+from millstream.errors import MillstreamError
+from millstream.execute.local.blocking import LoopWatch, executing
+from millstream.execute.local.executor import LocalExecutor, LocalSettings
+from millstream.execute.port import RunView
+from millstream.execute.processes.messages import (
+    Begin,
+    Close,
+    Closed,
+    Done,
+    Drop,
+    End,
+    Environ,
+    GivenBack,
+    Hello,
+    Left,
+    LetGo,
+    Line,
+    Ping,
+    Pong,
+    Refused,
+    Setup,
+    ToChild,
+    Wanted,
+)
+from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
+from millstream.model.rows import StepRow
+from millstream.sdk.app import App
+from millstream.telemetry import say
+
+LOG: Final = logging.getLogger("millstream.executor")
+PARENT_GONE: Final = 70
+"""Exit codes: the worker has died; a step blocked the loop for too long."""
+BLOCKED: Final = 71
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Remembered:
+    """The source of one lane's executor here: what the worker has sent of its runs (``port.RunSource``)."""
+
+    def __init__(self, lane: int, line: Line) -> None:
+        self._lane = lane
+        self._line = line
+        self._rows: dict[str, dict[str, StepRow]] = {}
+        self._view: RunView | None = None
+
+    def take(self, begin: Begin) -> None:
+        """What comes with a dispatch. A full view is there until ``forget_view``: the new body keeps what it needs."""
+        if begin.view is not None:
+            self._view = begin.view
+            self._rows[begin.effect.run] = {row.step: row for row in begin.view.steps}
+        elif begin.rows:
+            self._rows[begin.effect.run].update((row.step, row) for row in begin.rows)
+
+    def forget_view(self) -> None:
+        """The dispatch has begun."""
+        self._view = None
+
+    def drop(self, run: str) -> None:
+        """Nothing of this run lives here any more."""
+        self._rows.pop(run, None)
+
+    def view(self, run: str) -> RunView | None:
+        """The run as sent with the dispatch that begins now."""
+        view = self._view
+        return view if view is not None and view.run.run == run else None
+
+    def step(self, run: str, step: str) -> StepRow | None:
+        """One step as last sent."""
+        rows = self._rows.get(run)
+        return rows.get(step) if rows is not None else None
+
+    def report(self, report: Report) -> None:
+        """Send a report."""
+        self._line.send(Done(self._lane, report))
+
+    def park(self, park: ParkDispatch) -> None:
+        """Give a dispatch back."""
+        self._line.send(GivenBack(self._lane, park))
+
+    def lose(self, lost: LoseDispatch) -> None:
+        """Nothing is lost within one process."""
+        raise AssertionError(f"only a pool of processes loses dispatches, got {lost!r}")
+
+    def unpark(self, unpark: Unpark) -> None:
+        """What was given back is the worker's business."""
+        raise AssertionError(f"only a pool of processes takes dispatches up again, got {unpark!r}")
+
+    def now_ms(self) -> int:
+        """This machine's clock, which is the worker's."""
+        return time.time_ns() // 1_000_000
+
+
+class Lane:
+    """One lane's executor in this child."""
+
+    def __init__(self, number: int, child: Child) -> None:
+        self.number = number
+        self.source = Remembered(number, child.line)
+        self._line = child.line
+        self.executor = LocalExecutor(child.apps, self.source, child.settings, self._left)
+
+    def begin(self, begin: Begin) -> None:
+        """Carry out a dispatch."""
+        run = begin.effect.run
+        if begin.view is None and not self.executor.lives(run):
+            self._line.send(Wanted(self.number, begin.effect))
+            return
+        self.source.take(begin)
+        self.executor.start(begin.effect)
+        self.source.forget_view()
+        if not self.executor.lives(run):
+            self._left(run)
+
+    def drop(self, run: str) -> None:
+        """The run is over."""
+        self.executor.abandon(run)
+        self.source.drop(run)
+
+    async def close(self, grace_s: float) -> None:
+        """End, and say so."""
+        await self.executor.close(grace_s)
+        self._line.send(Closed(self.number))
+
+    def _left(self, run: str) -> None:
+        self.source.drop(run)
+        self._line.send(Left(self.number, run))
+
+
+class ChildLine(Line):
+    """While the worker takes less than it is sent, nothing more is read from it: so that it notices."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        super().resume_writing()
+
+
+class Child:
+    """What answers the worker's messages, from the first Begin on."""
+
+    def __init__(self, apps: Sequence[App], settings: LocalSettings) -> None:
+        self.apps = apps
+        self.settings = settings
+        self.line: Line = ChildLine(ToChild, self._take, _parent_gone)
+        self.ended = asyncio.Event()
+        self._lanes: dict[int, Lane] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Until the worker says End."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self.line, sock=sock)
+        functions = {slug: f.spec.step_timeout_ms for app in self.apps for slug, f in app.functions.items()}
+        self.line.send(Hello(functions))
+        # Here a blocked loop holds up nobody but what runs beside it: nothing to warn of.
+        watch = LoopWatch(level=logging.DEBUG, look=Patience().look)
+        watch.start()
+        await self.ended.wait()
+        watch.stop()
+        self.line.close()
+
+    def _take(self, message: ToChild) -> None:
+        match message:
+            case Begin(lane=number):
+                self._lane(number).begin(message)
+            case Drop(lane=number, run=run):
+                lane = self._lanes.get(number)
+                if lane is not None:
+                    lane.drop(run)
+            case LetGo(lane=number):
+                lane = self._lanes.get(number)
+                if lane is not None:
+                    lane.executor.let_go()
+            case Close(lane=number, grace_s=grace_s):
+                closing = asyncio.get_running_loop().create_task(self._close(number, grace_s))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+            case Environ(values=values):
+                os.environ.update(values)
+            case Ping(number=number):
+                self.line.send(Pong(number))
+            case End():
+                self.ended.set()
+            case Setup():
+                raise AssertionError("Setup comes once, before anything else")
+
+    def _lane(self, number: int) -> Lane:
+        lane = self._lanes.get(number)
+        if lane is None:
+            lane = self._lanes[number] = Lane(number, self)
+        return lane
+
+    async def _close(self, number: int, grace_s: float) -> None:
+        await self._lane(number).close(grace_s)
+        del self._lanes[number]  # Its number does not come back.
+
+
+def _parent_gone() -> None:
+    os._exit(PARENT_GONE)  # At once: somebody else may run the same steps soon.
+
+
+class Patience:
+    """Ends this process when one attempt has blocked the loop for longer than its function's step_timeout.
+
+    Nothing but that would stop it. Several attempts that block one after another are each given their time.
+    """
+
+    def __init__(self) -> None:
+        self._blocking: tuple[object, object] = (None, None)
+        self._since_s = 0.0
+
+    def look(self, frame: FrameType | None) -> None:
+        """Called by a thread, again and again, while the loop is blocked."""
+        body, op = executing(frame)
+        now_s = time.monotonic()
+        if (body, op) != self._blocking:
+            self._blocking, self._since_s = (body, op), now_s
+        blocked_s = now_s - self._since_s
+        if body is None or blocked_s * 1_000 <= body.function.spec.step_timeout_ms:
+            return
+        say(
+            LOG,
+            "executor ended itself",
+            level=logging.ERROR,
+            why="an attempt blocked it for longer than the function's step_timeout; what else it ran is run again",
+            function=body.function.spec.slug,
+            run=body.run_id,
+            step=op.step if op is not None else "(between steps)",
+            blocked_s=round(blocked_s, 1),
+        )
+        os._exit(BLOCKED)
+
+
+def die_with_parent(alive: int) -> None:
+    """End this process as soon as the pipe ends: its other end is held by the worker and nobody else."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            os.read(alive, 1)
+        _parent_gone()
+
+    threading.Thread(target=wait, name="millstream-alive", daemon=True).start()
+    if sys.platform == "linux":  # A thread needs the interpreter, which code in C may hold; the kernel does not.
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The worker decides when a child ends. Functions and not SIG_IGN: processes that steps start must not inherit it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+
+def first_message(sock: socket.socket) -> Setup:
+    """Wait for the Setup that every child gets first. What follows it stays in the socket."""
+    head = _exactly(sock, 4)
+    (setup,) = msgspec.msgpack.decode(_exactly(sock, int.from_bytes(head)), type=list[Setup])
+    return setup
+
+
+def refuse(sock: socket.socket, error: MillstreamError) -> None:
+    """Tell the worker why there will be no executor."""
+    body = msgspec.msgpack.encode([Refused(str(error))])
+    sock.sendall(len(body).to_bytes(4) + body)
+    sock.close()
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = sock.recv(size - len(data))
+        if not part:
+            _parent_gone()
+        data += part
+    return data

@@ -1,0 +1,252 @@
+"""What a worker and its executor processes say to each other, and how it travels.
+
+    worker ── Setup, Begin, Drop, LetGo, Close, Environ, Ping, End ──> child
+    worker <── Hello | Refused, Done, GivenBack, Wanted, Left, Closed, Pong ── child
+
+A frame is a length (4 bytes, big endian) and the msgpack of a list of messages: what was sent in one turn of the loop
+is one frame, in both directions. ``lane`` is the number of a lane's executor in its pool: a lane that is taken over
+again gets a new one, so nothing of its former life is mistaken for the new.
+
+What keeps the two sides in step, since each acts on what the other said a moment ago:
+
+* A body is only ever made from a full view. A Begin without one is for a body that lives; where it has just been
+  parked, the child answers Wanted and gets the view.
+* Left (no body lives here) counts only if no dispatch is under way; otherwise a Begin is on its way to the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+from millstream.execute.local.executor import LocalSettings
+from millstream.execute.port import RunView
+from millstream.model.commands import ParkDispatch, Report
+from millstream.model.effects import Execute
+from millstream.model.rows import StepRow
+
+MESSAGES_PER_FRAME_MAX: Final = 256
+FRAME_BYTES_TARGET: Final = 1 << 20
+"""A frame that has this many bytes takes no more messages; one message may be larger (a run's whole state)."""
+BUFFERED_BYTES_MAX: Final = 4 << 20
+"""Written and not yet taken by the other side; above it messages wait unencoded, and the line is ``congested``."""
+
+_LENGTH: Final = struct.Struct(">I")
+_HEAD: Final = struct.Struct(">IBI")  # The frame's length, and msgpack's mark of a list with its size.
+_LIST: Final = 0xDD
+
+
+# --- to a child -------------------------------------------------------------------------------
+
+
+class Setup(msgspec.Struct, frozen=True, tag=True):
+    """The first message: which apps (``targets``, module:app) to load from where, and how to live."""
+
+    path: tuple[str, ...]
+    targets: tuple[str, ...]
+    settings: LocalSettings
+    log_level: int
+
+
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """Carry out a dispatch. ``view`` None: the body lives; ``rows`` are what was recorded since the last Begin."""
+
+    lane: int
+    effect: Execute
+    view: RunView | None
+    rows: tuple[StepRow, ...] = ()
+
+
+class Drop(msgspec.Struct, frozen=True, tag=True):
+    """The run is over: stop what executes for it."""
+
+    lane: int
+    run: str
+
+
+class LetGo(msgspec.Struct, frozen=True, tag=True):
+    """The lane goes to another worker: as ``Executor.let_go``."""
+
+    lane: int
+
+
+class Close(msgspec.Struct, frozen=True, tag=True):
+    """The lane goes: as ``Executor.close``. Answered by Closed."""
+
+    lane: int
+    grace_s: float
+
+
+class Environ(msgspec.Struct, frozen=True, tag=True):
+    """Environment variables that the worker has set since the child was started."""
+
+    values: dict[str, str]
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Does the loop turn? Answered by Pong."""
+
+    number: int
+
+
+class End(msgspec.Struct, frozen=True, tag=True):
+    """All lanes are closed: end in good order."""
+
+
+# --- from a child -----------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The apps are loaded: each function with its step timeout."""
+
+    functions: dict[str, int]
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The apps could not be loaded; the process ends."""
+
+    message: str
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """A report for a lane."""
+
+    lane: int
+    report: Report
+
+
+class GivenBack(msgspec.Struct, frozen=True, tag=True):
+    """A dispatch that a closing child did not finish, or has no code for."""
+
+    lane: int
+    park: ParkDispatch
+
+
+class Wanted(msgspec.Struct, frozen=True, tag=True):
+    """This Begin needs a full view: there is no living body for it (any more)."""
+
+    lane: int
+    effect: Execute
+
+
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """No body of this run lives here any more."""
+
+    lane: int
+    run: str
+
+
+class Closed(msgspec.Struct, frozen=True, tag=True):
+    """Nothing of this lane executes here any more, and all of it has been reported or given back."""
+
+    lane: int
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """The loop turns."""
+
+    number: int
+
+
+ToChild = Setup | Begin | Drop | LetGo | Close | Environ | Ping | End
+FromChild = Hello | Refused | Done | GivenBack | Wanted | Left | Closed | Pong
+
+
+# --- how it travels ---------------------------------------------------------------------------
+
+
+class Line(asyncio.Protocol):
+    """One end of the connection. ``on_message`` gets each message; ``on_end`` is told once that the other is gone."""
+
+    def __init__(self, takes: object, on_message: Callable[[Any], None], on_end: Callable[[], None]) -> None:
+        """``takes`` is the type of what comes in: ToChild or FromChild."""
+        self._decode = msgspec.msgpack.Decoder(list[takes]).decode  # type: ignore[valid-type]
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._on_message = on_message
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._incoming = bytearray()
+        self._outgoing: deque[object] = deque()
+        self._flushing = False
+        self._full = False
+        self._ended = False
+
+    @property
+    def congested(self) -> bool:
+        """Whether the other side takes less than it is sent."""
+        return self._full
+
+    def send(self, message: object) -> None:
+        """Send with the next frame, at the end of this turn of the loop. After the end: nothing happens."""
+        self._outgoing.append(message)
+        if not self._flushing and not self._full:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Hang up, after what was written has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=BUFFERED_BYTES_MAX)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        incoming = self._incoming
+        incoming += data
+        at, size = 0, len(incoming)
+        while size - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(incoming, at)
+            if size - at - _LENGTH.size < length:
+                break
+            at += _LENGTH.size
+            with memoryview(incoming) as view, view[at : at + length] as frame:
+                messages = self._decode(frame)
+            at += length
+            for message in messages:
+                self._on_message(message)
+        if at:
+            del incoming[:at]
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._outgoing.clear()
+        if not self._ended:
+            self._ended = True
+            self._on_end()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport, outgoing = self._transport, self._outgoing
+        if transport is None or transport.is_closing():
+            if self._ended:
+                outgoing.clear()
+            return
+        while outgoing and not self._full:
+            parts: list[bytes] = []
+            size = 0
+            while outgoing and size < FRAME_BYTES_TARGET and len(parts) < MESSAGES_PER_FRAME_MAX:
+                parts.append(part := self._encode(outgoing.popleft()))
+                size += len(part)
+            head = _HEAD.pack(size + _HEAD.size - _LENGTH.size, _LIST, len(parts))
+            transport.write(b"".join((head, *parts)))

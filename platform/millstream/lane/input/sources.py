@@ -1,0 +1,274 @@
+"""What comes into a lane: records of its sources, of its inbox, of the catalogue; each read by a task of its own.
+
+Every record becomes an item of the lane's queue together with the position behind it, so that the journal record that
+holds what came of it also holds the position: a restart goes on exactly there. A source pauses while the queue is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+from millstream.core.catalogue import Catalogue
+from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
+from millstream.lane.input.foreign import Foreign, ForeignReader
+from millstream.lane.parts import Source
+from millstream.log.port import Log, Membership, Reader, Record
+from millstream.model.commands import (
+    AcceptEvent,
+    CancelRun,
+    Command,
+    InvokeFunction,
+    NoteGap,
+    RefuseRecord,
+    SeeCatalogue,
+    StillRunning,
+    TakeMessage,
+)
+from millstream.model.function import Reading
+from millstream.model.journal import Position
+from millstream.model.messages import group_topic
+from millstream.model.place import Place
+from millstream.telemetry import say
+from millstream.wire.events_topic import Written, peek_event, read_event
+from millstream.wire.messages import decode_app, decode_inbox
+from millstream.wire.schemas import EventSchemas
+
+LOG: Final = logging.getLogger("millstream.lane.sources")
+READ_RECORDS_MAX: Final = 1_000
+READ_BYTES_MAX: Final = 4 * 1024 * 1024
+READ_WAIT_S: Final = 5.0
+RETRY_S: Final = 0.2
+
+
+class Taken(NamedTuple):
+    """An item of the lane's queue: a command (or none) that came from a topic, and the position behind it."""
+
+    command: Command | None
+    position: Position
+
+
+Item = Command | Taken | Foreign
+
+
+class Intake:
+    """Reads everything a lane takes in. ``submit`` queues an item.
+
+    ``known`` is the catalogue that what is queued now will be decided with; None while it is about to change.
+
+    Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue belongs to
+    nobody. ``room`` waits until new work may come in, ``space`` only until the queue has room: cancelling a run must
+    be possible while as many run as can.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        membership: Membership,
+        place: Place,
+        submit: Callable[[Item], None],
+        *,
+        known: Callable[[], Catalogue | None],
+        foreign: ForeignReader,
+        schemas: EventSchemas,
+        room: Callable[[], Awaitable[None]],
+        space: Callable[[], Awaitable[None]],
+        heard: Callable[[StillRunning], None],
+    ) -> None:
+        self._heard = heard
+        self._log = log
+        self._membership = membership
+        self._functions = group_topic(place.group, "functions")
+        self._inbox = group_topic(place.group, "inbox")
+        self._lane = place.lane
+        self._events_topic = place.events_topic
+        self._known = known
+        self._foreign = foreign
+        self._schemas = schemas
+        self.reading: set[tuple[str, int]] = set()
+        self.inbox_read = 0
+        """The offset up to which the lane's inbox is queued."""
+        self._submit = submit
+        self._room = room
+        self._space = space
+        self.catalogue = 0  # How much of the functions topic has been queued.
+        self._catalogue_moved = asyncio.Event()
+
+    async def run_source(self, topic: str, partition: int, offset: int) -> None:
+        """Read a source for ever; one record that can't be read never stops it."""
+        if topic == self._events_topic:
+            await self._run_events(partition, offset)
+            return
+        async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
+            async for page, _ in pages:
+                for record in page:
+                    item = Foreign(topic, partition, record)
+                    await self._foreign.learn(self._readings(topic), item)
+                    self._submit(item)
+
+    def _readings(self, topic: str) -> list[Reading]:
+        known = self._known()
+        return [reader.reading for reader in known.readers(topic)] if known is not None else []
+
+    async def _run_events(self, partition: int, offset: int) -> None:
+        """The events topic. An event that nobody hears costs a look at its name, and one position for all of a page."""
+        topic, submit = self._events_topic, self._submit
+        async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
+            async for page, _ in pages:
+                known = self._known()
+                skipped = 0
+                for record in page:
+                    value = record.value
+                    if known is not None and value is not None:
+                        peeked = peek_event(value)
+                        if peeked and peeked[1] <= self.catalogue and not known.subscriptions(peeked[0]):
+                            skipped = record.offset + 1
+                            continue
+                    try:
+                        at = Written(topic, partition, record.offset, record.at_ms)
+                        event = read_event(at, value or b"", self._schemas)
+                    except Corruption as error:
+                        reason = f"the record is no event: {error}" if value is not None else "the record has no value"
+                        submit(_refused((topic, partition), record, reason))
+                        skipped = 0
+                        continue
+                    if event.catalogue > self.catalogue:
+                        await self._catalogue_at(event.catalogue)
+                        known = self._known()
+                    if known is not None and not known.subscriptions(event.name):
+                        skipped = record.offset + 1
+                        continue
+                    submit(AcceptEvent(event, topic, partition, record.offset))
+                    skipped = 0
+                if skipped:
+                    submit(Taken(None, Position(topic, partition, skipped)))
+
+    async def run_catalogue(self, offset: int) -> None:
+        """Read the functions topic for ever. An app that can't be read is refused, and stays as it was before."""
+        self.catalogue = offset
+        async with aclosing(
+            self._pages(self._log.reader(self._functions, 0, offset), self._functions, 0, self._space)
+        ) as pages:
+            async for page, behind in pages:
+                for record in page:
+                    self._submit(Taken(self._app(record), Position(self._functions, 0, record.offset + 1)))
+                if behind > (page[-1].offset + 1 if page else self.catalogue):
+                    # Compaction left nothing in between, and no more will come: a door may have seen that far.
+                    self._submit(Taken(None, Position(self._functions, 0, behind)))
+                self.catalogue = max(behind, self.catalogue)
+                self._catalogue_moved.set()
+                self._catalogue_moved = asyncio.Event()
+
+    def _app(self, record: Record) -> Command:
+        try:
+            app = decode_app(record.value) if record.value is not None else None
+        except Corruption as error:
+            return _refused((self._functions, 0), record, f"the record is no app: {error}")
+        return SeeCatalogue((record.key or b"").decode("utf-8", "replace"), app, record.offset)
+
+    async def _catalogue_at(self, offset: int) -> None:
+        """Wait until everything a door had seen when it stamped an event is queued before that event.
+
+        No door can have seen what is not there: a stamp beyond the topic's end is taken for its end.
+        """
+        while self.catalogue < offset:
+            moved = self._catalogue_moved
+            try:
+                offset = min(offset, await self._log.end_offset(self._functions, 0))
+            except LogUnavailable:
+                await asyncio.sleep(RETRY_S)
+                continue
+            if self.catalogue < offset:
+                await moved.wait()
+
+    async def run_inbox(self, offset: int) -> None:
+        """Read the lane's inbox for ever."""
+        async with aclosing(self._member_pages(self._inbox, self._lane, offset, self._space)) as pages:
+            async for page, behind in pages:
+                for record in page:
+                    self._message(record)
+                self.inbox_read = behind
+
+    def _message(self, record: Record) -> None:
+        behind = Position(self._inbox, self._lane, record.offset + 1)
+        try:
+            found = decode_inbox(record.value or b"")
+        except Corruption as error:
+            sender = _sender(record.key)
+            if sender is not None:
+                # Its sender knows it to be delivered, and will not send it again: count it as taken, or those behind
+                # it would wait for ever. What it was is in the dead letters.
+                nothing = TakeMessage(*sender, CancelRun("", "the message could not be read"))
+                self._submit(Taken(nothing, Position(self._inbox, self._lane, record.offset)))
+            refused = _refused((self._inbox, self._lane), record, f"the record is no message: {error}")
+            self._submit(Taken(refused, behind))
+            return
+        message = found.message
+        if isinstance(message, StillRunning):
+            self._heard(message)
+        if found.from_lane >= 0 and isinstance(message, CancelRun | InvokeFunction):
+            self._submit(Taken(TakeMessage(found.from_lane, found.seq, message), behind))
+        else:
+            self._submit(Taken(message, behind))
+
+    async def _member_pages(
+        self, topic: str, partition: int, offset: int, room: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
+        """The pages of a partition that this lane's owner reads as the group's member."""
+        reader = self._membership.reader(topic, partition, offset)
+        self.reading.add((topic, partition))
+        try:
+            async with aclosing(self._pages(reader, topic, partition, room)) as pages:
+                async for page in pages:
+                    yield page
+        finally:
+            self.reading.discard((topic, partition))
+
+    async def _pages(
+        self, reader: Reader, topic: str, partition: int, room: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
+        """Every record from a reader's position on, in pages with the position behind each; goes on after a failure.
+
+        A position that is not there is a gap: it was trimmed away, or the topic was made anew (never one of our own).
+        """
+        try:
+            while True:
+                await room()
+                try:
+                    page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+                except OffsetOutOfRange as error:
+                    anew = reader.position > error.end
+                    if anew and topic in (self._functions, self._inbox):
+                        raise
+                    say(
+                        LOG,
+                        "records lost",
+                        level=logging.ERROR,
+                        topic=topic,
+                        partition=partition,
+                        first=reader.position,
+                        end=error.start,
+                        why="the topic was made anew" if anew else "they were removed before this lane had read them",
+                    )
+                    self._submit(NoteGap(topic, partition, reader.position, error.start))
+                    reader.seek(error.start)
+                    continue
+                except LogUnavailable:
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                yield page, reader.position
+        finally:
+            await reader.close()
+
+
+def _refused(source: Source, record: Record, reason: str) -> RefuseRecord:
+    return RefuseRecord(*source, record.offset, reason, record.key, record.value, record.headers)
+
+
+def _sender(key: bytes | None) -> tuple[int, int] | None:
+    """The lane and number in a message's key (``outbox.message_key``), or None."""
+    lane, colon, seq = (key or b"").partition(b":")
+    return (int(lane), int(seq)) if colon and lane.isdigit() and seq.isdigit() else None

@@ -1,0 +1,81 @@
+"""A lane's metrics: what the facts of a record count for, and how far a restore is.
+
+Facts are counted once a record, not once a fact; a restore says every few seconds how far it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from millstream.model.facts import (
+    CommandRefused,
+    Fact,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+)
+from millstream.telemetry import Telemetry, say
+
+LOG: Final = logging.getLogger("millstream.lane")
+TELL_EVERY_S: Final = 2.0
+_ENDS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
+
+
+def count_facts(telemetry: Telemetry, facts: Sequence[Fact]) -> None:
+    """Add the facts of one durable record to the counters."""
+    kinds = Counter(map(type, facts))  # In C: what is counted by function is looked at once more.
+    counts: Counter[tuple[str, ...]] = Counter()
+    counts["millstream_step_attempts_total", "completed"] = kinds[StepCompleted]
+    counts["millstream_step_attempts_total", "failed"] = kinds[StepAttemptFailed] + kinds[StepFailed]
+    if kinds[RunStarted]:
+        for function, amount in Counter([f.function for f in facts if type(f) is RunStarted]).items():
+            counts["millstream_runs_started_total", function] = amount
+    for kind, status in _ENDS.items():
+        if kinds[kind]:
+            for function, amount in Counter([f.function for f in facts if type(f) is kind]).items():  # type: ignore[union-attr]
+                counts["millstream_runs_finished_total", function, status] = amount
+    if kinds[CommandRefused]:
+        for command, amount in Counter([f.command for f in facts if type(f) is CommandRefused]).items():
+            counts["millstream_dead_letters_total", command] = amount
+    for (name, *labels), amount in counts.items():
+        if amount:
+            telemetry.count(name, amount, *labels)
+
+
+class Progress:
+    """The progress of one lane's restore."""
+
+    def __init__(self, telemetry: Telemetry, lane: int) -> None:
+        self._telemetry = telemetry
+        self._lane = lane
+        self._began_s = self._told_s = time.monotonic()
+        self._rows = 0
+        self._rows_s = 0.0
+
+    def at(self, done: int, left: int) -> None:
+        """So many rows of a checkpoint were taken; or so many facts folded, with records of the journal left."""
+        now_s = time.monotonic()
+        if left < 0:
+            self._rows, self._rows_s = done, now_s - self._began_s
+        if now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        self._telemetry.set("millstream_restore_records_left", max(left, 0), str(self._lane))
+        what = {"rows": done} if left < 0 else {"facts": done, "records_left": left}
+        say(LOG, "lane restoring", lane=self._lane, **what, per_s=round(done / (now_s - self._began_s)))
+
+    def done(self, facts: int) -> None:
+        """The tables are as the journal says."""
+        took_s = time.monotonic() - self._began_s
+        self._telemetry.set("millstream_restore_records_left", 0, str(self._lane))
+        self._telemetry.observe("millstream_restore_seconds", took_s)
+        rows = {"rows": self._rows, "rows_per_s": round(self._rows / max(self._rows_s, 0.001))} if self._rows else {}
+        say(LOG, "lane restored", lane=self._lane, facts=facts, **rows, took_ms=round(took_s * 1000))

@@ -1,0 +1,1 @@
+"""What leaves a lane once its record is durable: executions, timers, messages, records, answers."""

@@ -1,0 +1,1 @@
+"""Owning a lane: the fence, the restore, the take-over, and what former owners still run."""

@@ -1,0 +1,51 @@
+"""Who may write a lane's journal: checked with the group, then said with a fence (lanes.md rules 3 to 6).
+
+    the group says the lane is ours, and takes a commit in our name
+      ─> append a fence with a fresh random owner
+      ─> fold everything valid below the fence
+      ─> ours
+
+Met a newer fence: the same again after a short random wait, as long as the group still says so; else ``NotOwned``.
+"""
+
+from __future__ import annotations
+
+from millstream.errors import LogUnavailable, MillstreamError
+from millstream.lane.journal import Journal, Refused, Void
+from millstream.lane.ownership.restore import Reached, fold_upto
+from millstream.lane.parts import LaneParts
+from millstream.model.messages import group_topic
+from millstream.state.tables import LaneTables
+
+
+class NotOwned(MillstreamError):
+    """The group gave the lane to somebody else."""
+
+
+async def take_over(parts: LaneParts, tables: LaneTables, journal: Journal, reached: Reached) -> Reached:
+    """Make the lane ours. Returns how far its tables are then: at the fence. Raises NotOwned."""
+    place = parts.place
+    inbox = (group_topic(place.group, "inbox"), place.lane)
+    while True:
+        held = tables.durable.positions.get(inbox)
+        owner = parts.surroundings.entropy(8)
+        try:
+            if not await parts.membership.still_owns(place.lane, inbox_position=held.offset if held is not None else 0):
+                raise NotOwned(f"lane {place.lane} belongs to another worker now.")
+            at_ms = max(parts.surroundings.now_ms(), reached.at_ms)
+            fence = await journal.fence(parts.worker, owner, at_ms)
+        except (Void, Refused, LogUnavailable):
+            await wait_a_little(parts)
+            continue
+        reached = await fold_upto(parts.log, tables, reached, fence + 1, lambda facts, left: None)
+        if reached.validity.owner == owner:
+            journal.own(owner, fence)
+            return reached
+        await wait_a_little(parts)
+
+
+async def wait_a_little(parts: LaneParts) -> None:
+    """A random while, so that two workers who both believe they own a lane don't fence in step."""
+    settings = parts.settings
+    spread_ms = settings.fence_wait_max_ms - settings.fence_wait_min_ms
+    await parts.surroundings.sleep((settings.fence_wait_min_ms + spread_ms * parts.surroundings.chance()) / 1000)

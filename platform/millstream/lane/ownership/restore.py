@@ -1,0 +1,216 @@
+"""Restore: a lane's tables as its journal says they are (lanes.md rules 5, 10, 12, 14).
+
+the local store knows a position, and the journal has that very record there ─> go on from it
+else: wipe the store; rows of the last checkpoint from the compacted topics ───> go on behind it
+then: fold every valid record up to the end
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from millstream.core.fold import fold
+from millstream.core.tables import Tables
+from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
+from millstream.log.port import Log, Record
+from millstream.log.read_all import whole
+from millstream.model.facts import Fact
+from millstream.model.journal import JournalRecord
+from millstream.model.messages import group_topic
+from millstream.model.place import Place
+from millstream.model.rows import PositionRow
+from millstream.state.keyspace import CHECKPOINT_TOPICS
+from millstream.state.marker import Marker
+from millstream.state.restore import Restore
+from millstream.state.store import Store
+from millstream.state.tables import LaneTables
+from millstream.wire.journal import Validity, decode_record
+
+READ_RECORDS_MAX: Final = 2_000
+READ_BYTES_MAX: Final = 16 * 1024 * 1024
+READ_WAIT_S: Final = 5.0
+FLUSH_ROWS: Final = 50_000
+TRIES_MAX: Final = 11
+RETRY_S: Final = 0.2
+RETRY_S_MAX: Final = 10.0
+"""Eleven tries take 53 s: longer than the death of a worker hides the rows of its checkpoint (on Kafka, 45 s)."""
+TURN_S: Final = 0.005
+UNKNOWN: Final = -1
+
+
+class Reached(NamedTuple):
+    """How far a lane's tables are: the offset that is folded next, whose records count there, the last record's
+    time."""
+
+    offset: int
+    validity: Validity
+    at_ms: int
+    facts: int
+
+
+def apply(tables: Tables, record: JournalRecord) -> None:
+    """Fold a record that counts. Its effects are not released: whatever is still owed is in the tables."""
+    for fact in record.facts:
+        try:
+            fold(tables, fact, record.at_ms)
+        except Exception as error:
+            raise cannot_fold(tables, fact, error) from error
+    for p in record.positions:
+        tables.positions.put((p.topic, p.partition), PositionRow(p.topic, p.partition, p.offset))
+
+
+def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
+    """What stops a lane whose fact can't be applied."""
+    return InternalError(
+        f"lane {tables.place.lane} of group {tables.place.group!r} stopped: a fact {type(fact).__name__} could not be "
+        f"applied: expected every recorded fact to fold, got {type(error).__name__}: {error}. Nothing of it has taken "
+        "effect. Start the version that ran before, and report this with the journal: millstream journal."
+    )
+
+
+async def restore(
+    log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
+) -> tuple[LaneTables, Reached]:
+    """The lane's tables, at the journal's end.
+
+    ``progress`` is told (rows taken, UNKNOWN) while it reads a checkpoint, then (facts folded, records left).
+
+    Raises Corruption when the topics can't be what this lane wrote.
+    """
+    for n in range(TRIES_MAX):
+        found = await _begin(log, place, store, progress)
+        if found is None:
+            # A checkpoint is being written, or trimmed to, at this moment; or whoever wrote one has died.
+            await asyncio.sleep(min(RETRY_S * 2**n, RETRY_S_MAX))
+            continue
+        tables, begin = found
+        try:
+            end = await log.end_offset(_journal(place), place.lane)
+            return tables, await fold_upto(log, tables, begin, end, progress)
+        except OffsetOutOfRange:
+            store.wipe()
+    raise Corruption(
+        f"lane {place.lane} could not be restored in {TRIES_MAX} tries: the compacted topics of group "
+        f"{place.group!r} do not show one checkpoint behind which the journal goes on. "
+        "Look at them with: millstream lanes verify."
+    )
+
+
+async def _begin(
+    log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
+) -> tuple[LaneTables, Reached] | None:
+    """Tables, and where to fold on from; None: the topics are not at rest, look again."""
+    topic = _journal(place)
+    tables = LaneTables(place, store)
+    if tables.marker is not None:
+        reached = await _behind(log, topic, place.lane, tables.marker)
+        if reached is not None:
+            return tables, reached
+    rows = Restore(store)  # Empties it: rows are never layered over others of an unknown past.
+    await _take_all(log, place, rows, progress)
+    marker = rows.marker()
+    start = await log.start_offset(topic, place.lane)
+    if marker is None and not (rows.empty and start == 0):
+        return None
+    await rows.finish()
+    tables = LaneTables(place, store)
+    if marker is None:
+        return tables, Reached(0, Validity(), 0, 0)
+    reached = await _behind(log, topic, place.lane, marker)
+    if reached is None and marker.offset + 1 == start:
+        # The checkpoint's own record was trimmed, all behind it is there.
+        reached = Reached(start, Validity(marker.owner, marker.seq), 0, 0)
+    return None if reached is None else (tables, reached)
+
+
+async def _take_all(log: Log, place: Place, rows: Restore, progress: Callable[[int, int], None]) -> None:
+    """All rows of the compacted topics. They are fetched side by side: a broker's first answer takes its time."""
+    writing = asyncio.Lock()
+
+    async def take(which: str) -> None:
+        async for page in whole(log, group_topic(place.group, which), place.lane):
+            async with writing:
+                await rows.take(which, [(record.key or b"", record.value) for record in page])
+            progress(rows.rows, UNKNOWN)
+
+    taking = [asyncio.ensure_future(take(which)) for which in CHECKPOINT_TOPICS]
+    try:
+        await asyncio.gather(*taking)
+    finally:
+        for task in taking:
+            task.cancel()
+        await asyncio.gather(*taking, return_exceptions=True)
+
+
+async def _behind(log: Log, topic: str, lane: int, marker: Marker) -> Reached | None:
+    """The place behind a marker, if the journal's record there is the one the marker speaks of."""
+    start, end = await log.start_offset(topic, lane), await log.end_offset(topic, lane)
+    if not start <= marker.offset < end:
+        return None
+    reader = log.reader(topic, lane, marker.offset)
+    try:
+        page = await reader.read(max_records=1, max_bytes=1, wait_s=READ_WAIT_S)
+    except OffsetOutOfRange:
+        return None
+    finally:
+        await reader.close()
+    if not page or page[0].offset != marker.offset:
+        return None
+    record = decode_record(page[0].value or b"")
+    if (record.owner, record.seq) != (marker.owner, marker.seq):
+        return None
+    return Reached(marker.offset + 1, Validity(marker.owner, marker.seq), record.at_ms, 0)
+
+
+async def fold_upto(
+    log: Log, tables: LaneTables, begin: Reached, end: int, progress: Callable[[int, int], None]
+) -> Reached:
+    """Fold every valid record in [begin.offset, end). Raises OffsetOutOfRange when they were trimmed meanwhile."""
+    topic, lane = _journal(tables.place), tables.place.lane
+    offset, validity, at_ms, facts = begin
+    reader = log.reader(topic, lane, offset)
+    time = asyncio.get_running_loop().time
+    yielded_s = time()
+    try:
+        while reader.position < end:
+            try:
+                page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+            except LogUnavailable:
+                await asyncio.sleep(RETRY_S)
+                continue
+            for found in page:
+                if found.offset >= end:
+                    return Reached(end, validity, at_ms, facts)
+                record = validity.take(_decoded(found, topic, lane))
+                offset = found.offset + 1
+                if time() - yielded_s > TURN_S:
+                    await asyncio.sleep(0)  # Other lanes of this worker live on meanwhile.
+                    yielded_s = time()
+                if record is None:
+                    continue
+                tables.fold_anothers()
+                apply(tables, record)
+                tables.promote(len(found.value or b""))
+                at_ms = max(at_ms, record.at_ms)
+                facts += len(record.facts)
+                if tables.overlay_rows > FLUSH_ROWS:
+                    await tables.flush(Marker(topic, found.offset, record.owner, record.seq))
+            progress(facts, end - offset)
+            await asyncio.sleep(0)
+    finally:
+        await reader.close()
+    return Reached(offset, validity, at_ms, facts)
+
+
+def _decoded(found: Record, topic: str, lane: int) -> JournalRecord:
+    if found.value is None:
+        raise Corruption(
+            f"journal {topic}/{lane} holds no record at offset {found.offset}: expected one, got a tombstone."
+        )
+    return decode_record(found.value)
+
+
+def _journal(place: Place) -> str:
+    return group_topic(place.group, "journal")

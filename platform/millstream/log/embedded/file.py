@@ -1,0 +1,364 @@
+"""The embedded log's file: its schema, its connections, its lock, and the reads that need nothing else.
+
+One SQLite database in WAL mode, ``<directory>/log.db``. A partition has a small number; its offset *o* has
+the **position** ``number << 44 | o``, the primary key of both tables of records, so that an append touches the
+end of one B-tree and a reader scans it in order.
+
+    batch    streams: one row per append, named by its first offset
+    latest   compacted topics: one row per record still kept. It is a log too: a transaction's rows lie behind the
+             partition's ``end_offset``, invisible, until that number moves; superseded rows are swept afterwards,
+             ``swept_to`` says how far, so that a crash in between only leaves some of that work for the next start
+
+A stream's end is the end of its last row, or ``end_offset`` if trimming left none. The rule kept here: whoever
+reads sees one snapshot, checks every checksum, and names the place when one is wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from millstream.errors import (
+    ConfigError,
+    Corruption,
+    DiskFull,
+    LogLocked,
+    LogUnavailable,
+    OffsetOutOfRange,
+    OperatorError,
+)
+from millstream.log.embedded.packing import checksum, unpack
+from millstream.log.port import Record, TopicKind, TopicSpec
+
+OFFSET_BITS = 44
+SPAN = 1 << OFFSET_BITS
+PARTITIONS_MAX = 1 << 18
+FORMAT = 1
+BUSY_TIMEOUT_MS = 5_000
+CHECKED_AT_OPEN_BATCHES = 4
+FILE_NAME = "log.db"
+
+_SCHEMA = """
+CREATE TABLE topic (
+    name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, kind TEXT NOT NULL, retention_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE topic_partition (
+    id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
+    start_offset INTEGER NOT NULL DEFAULT 0, end_offset INTEGER NOT NULL DEFAULT 0, swept_to INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (topic, number)
+);
+CREATE TABLE batch (
+    position INTEGER PRIMARY KEY, count INTEGER NOT NULL, at_ms INTEGER NOT NULL, crc INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE TABLE latest (
+    position INTEGER PRIMARY KEY, partition_id INTEGER NOT NULL, key BLOB NOT NULL, at_ms INTEGER NOT NULL,
+    crc INTEGER NOT NULL, payload BLOB
+);
+CREATE INDEX latest_by_key ON latest (partition_id, key);
+CREATE INDEX latest_tombstones ON latest (at_ms) WHERE payload IS NULL;
+CREATE TABLE inbox_position (
+    member_group TEXT NOT NULL, lane INTEGER NOT NULL, next_offset INTEGER NOT NULL, PRIMARY KEY (member_group, lane)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A partition as the file knows it."""
+
+    directory: Path
+    id: int
+    topic: str
+    number: int
+    kind: TopicKind
+
+    @property
+    def base(self) -> int:
+        """The position of offset 0."""
+        return self.id << OFFSET_BITS
+
+    def corrupt(self, offset: int, found: str) -> Corruption:
+        """The error that names the place."""
+        return Corruption(
+            f"corrupt record in {self.directory / FILE_NAME}: topic {self.topic!r} partition {self.number} "
+            f"offset {offset}: {found}. Nothing was changed. Run `millstream lanes verify` to see how far the damage "
+            "goes, and restore the directory from a copy."
+        )
+
+    def out_of_range(self, position: int, start: int, end: int) -> OffsetOutOfRange:
+        """The error of a reader that has fallen off."""
+        return OffsetOutOfRange(
+            f"topic {self.topic!r} partition {self.number}: offset {position} was asked for, but the log holds "
+            f"{start} to {end}. Begin again from the compacted topics, or at offset {start}.",
+            start=start,
+            end=end,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a reader asks for. ``end`` is the offset it may not pass (what was acknowledged so far)."""
+
+    position: int
+    end: int
+    max_records: int
+    max_bytes: int
+
+
+def connect(directory: Path, *, durability: str = "fsync", query_only: bool = False) -> sqlite3.Connection:
+    """One more connection to the file. Usable from any thread, by one at a time."""
+    connection = sqlite3.connect(
+        directory / FILE_NAME, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+    )
+    if query_only:
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    connection.execute("PRAGMA page_size = 4096")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # Takes hold only before the first table is made.
+    connection.execute("PRAGMA journal_mode = WAL")
+    # NORMAL syncs nothing at a commit: what was written survives the process, not the power.
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'fsync' else 'NORMAL'}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # The writer thread decides when.
+    connection.execute("PRAGMA secure_delete = OFF")  # Some distributions wipe deleted pages: twice the writing.
+    connection.execute("PRAGMA cache_size = -16384")
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, directory: Path) -> None:
+    """Make the tables of a new file; refuse one written by a newer version."""
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found == FORMAT:
+        return
+    if found > FORMAT:
+        raise ConfigError(
+            f"{directory / FILE_NAME} has format {found}, this version reads up to {FORMAT}. "
+            "Use the newer version, or another data directory."
+        )
+    connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)  # The new files' names must survive a power cut too.
+    finally:
+        os.close(handle)
+
+
+def lock(directory: Path) -> int:
+    """Take the directory for this process, or raise LogLocked naming who has it. Returns the lock's descriptor.
+
+    The kernel drops the lock with the process, however it dies; there is no stale lock to remove. A forked child
+    would share it: start children with exec.
+    """
+    path = directory / "lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise LogLocked(
+            f"the log in {directory} is already being written by process {holder}. One process writes a data "
+            "directory; stop that one, or choose another directory with --data."
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def explain(error: sqlite3.Error, directory: Path) -> OperatorError:
+    """What an SQLite error means for the operator. DiskFull and LogUnavailable may pass; the others stay."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    path = directory / FILE_NAME
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFull(
+            f"no room on the disk of {path}: nothing was written ({error}). Free some space; it goes on then."
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Corruption(
+            f"{path} is damaged: {error}. Run `millstream lanes verify` to see where, and restore the directory "
+            "from a copy."
+        )
+    return LogUnavailable(f"the log in {path} cannot be used now: {error}. Nothing was written; try again.")
+
+
+def is_fatal(error: sqlite3.Error) -> bool:
+    """True for failed reads, writes and syncs of the disk (lanes.md rule 17): the page may be gone, never retry."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
+def topics(connection: sqlite3.Connection) -> list[TopicSpec]:
+    """All topics of the file."""
+    rows = connection.execute("SELECT name, partitions, kind, retention_ms FROM topic ORDER BY name")
+    return [TopicSpec(name, partitions, TopicKind(kind), retention_ms) for name, partitions, kind, retention_ms in rows]
+
+
+def places(connection: sqlite3.Connection, directory: Path, spec: TopicSpec) -> list[Place]:
+    """The partitions of a topic, by number."""
+    rows = connection.execute("SELECT id, number FROM topic_partition WHERE topic = ? ORDER BY number", (spec.name,))
+    return [Place(directory, number_in_file, spec.name, number, spec.kind) for number_in_file, number in rows]
+
+
+def bounds(connection: sqlite3.Connection, place: Place) -> tuple[int, int]:
+    """(start, end) of a partition as the connection sees it."""
+    start, end = connection.execute(
+        "SELECT start_offset, end_offset FROM topic_partition WHERE id = ?", (place.id,)
+    ).fetchone()
+    if place.kind is TopicKind.STREAM:
+        last = connection.execute(
+            "SELECT position, count FROM batch WHERE position >= ? AND position < ? ORDER BY position DESC LIMIT 1",
+            (place.base, place.base + SPAN),
+        ).fetchone()
+        if last is not None:
+            end = max(end, last[0] - place.base + last[1])
+    return start, end
+
+
+def read(connection: sqlite3.Connection, place: Place, window: Window) -> tuple[list[Record], int]:
+    """The records of a window and the position behind them, from one snapshot.
+
+    Raises OffsetOutOfRange when the window's beginning is gone, Corruption when a row is damaged or missing.
+    """
+    connection.execute("BEGIN")
+    try:
+        start, end = bounds(connection, place)
+        if window.position < start:
+            raise place.out_of_range(window.position, start, end)
+        if place.kind is TopicKind.COMPACTED:
+            return _read_latest(connection, place, window)
+        return _read_batches(connection, place, window)
+    finally:
+        connection.execute("COMMIT")
+
+
+def _read_batches(connection: sqlite3.Connection, place: Place, window: Window) -> tuple[list[Record], int]:
+    base, position = place.base, window.position
+    first = connection.execute(
+        "SELECT max(position) FROM batch WHERE position >= ? AND position <= ?", (base, base + position)
+    ).fetchone()[0]
+    rows = connection.execute(
+        "SELECT position, count, at_ms, crc, payload FROM batch WHERE position >= ? AND position < ? ORDER BY position",
+        (base + position if first is None else first, base + window.end),
+    )
+    records: list[Record] = []
+    size = 0
+    for row_position, count, at_ms, crc, payload in rows:
+        offset = row_position - base
+        batch = checked_batch(place, (row_position, count, at_ms, crc, payload))
+        if offset > position or offset + count <= position:
+            raise place.corrupt(
+                position, f"expected offset {position}, got a batch of offsets {offset} to {offset + count - 1}"
+            )
+        for record in batch[position - offset :]:
+            records.append(record)
+            size += len(record.value or b"")
+            if len(records) >= window.max_records or size >= window.max_bytes:
+                return records, record.offset + 1
+        position = offset + count
+    if not records and position < window.end:
+        raise place.corrupt(position, f"expected a record, got none although the end is {window.end}")
+    return records, position
+
+
+def checked_batch(place: Place, row: tuple[int, int, int, int, bytes]) -> list[Record]:
+    """The records of a row of ``batch``, or Corruption."""
+    position, count, at_ms, crc, payload = row
+    offset = position - place.base
+    got = checksum(position, count, at_ms, payload)
+    if got != crc:
+        raise place.corrupt(offset, f"expected checksum {crc:08x}, got {got:08x}")
+    records = unpack(payload, offset, at_ms)
+    if len(records) != count:
+        raise place.corrupt(offset, f"expected {count} records, got {len(records)}")
+    return records
+
+
+def _read_latest(connection: sqlite3.Connection, place: Place, window: Window) -> tuple[list[Record], int]:
+    rows = connection.execute(
+        "SELECT position, key, at_ms, crc, payload FROM latest WHERE position >= ? AND position < ? ORDER BY position",
+        (place.base + window.position, place.base + window.end),
+    )
+    records: list[Record] = []
+    size = 0
+    for row in rows:
+        record = checked_latest(place, row)
+        records.append(record)
+        size += len(record.value or b"")
+        if len(records) >= window.max_records or size >= window.max_bytes:
+            return records, record.offset + 1
+    return records, window.end  # Nothing more below the end but holes.
+
+
+def checked_latest(place: Place, row: tuple[int, bytes, int, int, bytes | None]) -> Record:
+    """The record of a row of ``latest``, or Corruption."""
+    position, key, at_ms, crc, payload = row
+    offset = position - place.base
+    got = latest_checksum(position, key, at_ms, payload)
+    if got != crc:
+        raise place.corrupt(offset, f"expected checksum {crc:08x}, got {got:08x}")
+    if payload is None:
+        return Record(offset, at_ms, None, key)
+    inner = unpack(payload, offset, at_ms)[0]
+    return Record(offset, at_ms, inner.value, key, inner.headers)
+
+
+def latest_checksum(position: int, key: bytes, at_ms: int, payload: bytes | None) -> int:
+    """The checksum of a row of ``latest``: a tombstone and an empty value differ."""
+    return checksum(position, -1 if payload is None else len(payload), at_ms, key + (payload or b""))
+
+
+def offset_at(connection: sqlite3.Connection, place: Place, at_ms: int) -> int:
+    """The first offset appended at ``at_ms`` or later. Append times never fall, so halving finds it."""
+    start, end = bounds(connection, place)
+    low, high = start, end
+    while low < high:
+        middle = (low + high) // 2
+        found = _time_near(connection, place, middle)
+        if found is None:
+            high = middle  # Only holes from here on.
+        elif found[1] >= at_ms:
+            high = max(start, min(middle, found[0]))
+        else:
+            low = found[2]
+    return min(low, end)
+
+
+def _time_near(connection: sqlite3.Connection, place: Place, offset: int) -> tuple[int, int, int] | None:
+    """(first offset, time, offset behind it) of the row that holds ``offset``, or of the next one, if any."""
+    base = place.base
+    if place.kind is TopicKind.COMPACTED:
+        row = connection.execute(
+            "SELECT position, at_ms FROM latest WHERE position >= ? AND position < ? ORDER BY position LIMIT 1",
+            (base + offset, base + SPAN),
+        ).fetchone()
+        return None if row is None else (row[0] - base, row[1], row[0] - base + 1)
+    row = connection.execute(
+        "SELECT position, at_ms, count FROM batch WHERE position >= ? AND position <= ? ORDER BY position DESC LIMIT 1",
+        (base, base + offset),
+    ).fetchone()
+    return None if row is None else (row[0] - base, row[1], row[0] - base + row[2])
+
+
+def last_time(connection: sqlite3.Connection, place: Place) -> int:
+    """The append time of the partition's last row, 0 if there is none. New appends are never earlier."""
+    table = "latest" if place.kind is TopicKind.COMPACTED else "batch"
+    row = connection.execute(
+        f"SELECT at_ms FROM {table} WHERE position >= ? AND position < ? ORDER BY position DESC LIMIT 1",
+        (place.base, place.base + SPAN),
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def check_tail(connection: sqlite3.Connection, place: Place) -> None:
+    """Check the last batches of a stream: what a crash or a failing disk hits first. Raises Corruption."""
+    if place.kind is TopicKind.COMPACTED:
+        return
+    rows = connection.execute(
+        "SELECT position, count, at_ms, crc, payload FROM batch WHERE position >= ? AND position < ?"
+        " ORDER BY position DESC LIMIT ?",
+        (place.base, place.base + SPAN, CHECKED_AT_OPEN_BATCHES),
+    )
+    for row in rows:
+        checked_batch(place, row)

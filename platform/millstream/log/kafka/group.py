@@ -1,0 +1,416 @@
+"""Membership of a Kafka consumer group: whose lanes are ours, and reading what they take in.
+
+    the member's thread                                  the loop
+    poll ─ on_assign: attach the inbox, paused ────────> on_assigned(lanes)
+         ─ on_revoke: not ours from here on ───────────> on_revoked(lanes): the lanes let go
+           wait for that (at most ``LET_GO_S``) <────────┘
+           let go of all that belongs to the lanes
+         ─ on_lost: the same, after the fact
+         ─ records of inboxes and sources ─────────────> buffers of the readers
+
+The group knows ``<group>.inbox`` only; a lane's sources are attached beside it when the lane reads them, with both
+group protocols. Nothing of a user's runs in the thread; while lanes let go it does not fetch.
+
+``still_owns`` is the check before a fence (lanes.md rule 3). A worker that was stopped for long is refused a commit
+until it polls, and is accepted for any lane once it has silently joined again; so all three are asked: the thread has
+polled, the lane has been ours without a break, and a commit in between was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import TimeoutError as TooLate
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from millstream.errors import ConfigError, LogUnavailable
+from millstream.log.kafka.admin.shapes import PartitionKey, Shape
+from millstream.log.kafka.errors import NO_MEMBER, error_of, told
+from millstream.log.kafka.reading.fetch import CLOSED_WITHIN_S, Fetcher
+from millstream.log.kafka.reading.readers import Bounds, KafkaReader
+from millstream.log.port import LanesChanged
+from millstream.model.ids import lane_of_source
+from millstream.model.messages import group_topic
+from millstream.telemetry import say
+
+LOG: Final = logging.getLogger("millstream.log.kafka.group")
+LET_GO_S: Final = 30.0
+"""How long lanes may take to let go; the group evicts a member only after ``max.poll.interval.ms``, four times that."""
+JOIN_WAIT_S: Final = 15.0
+"""``join`` returns without a lane after that: others may have them all."""
+TOGETHER_S: Final = 0.02
+"""How long a commit waits for those of other lanes."""
+REFUSED_WAIT_S: Final = 3.0
+"""How long a refused commit waits to hear that the lane is gone, before it is only a failed try."""
+
+T = TypeVar("T")
+
+
+class Grouping(Bounds, Protocol):
+    """What membership needs of its log."""
+
+    def find(self, topic: str, partition: int) -> Shape: ...
+
+    async def look(self, topic: str) -> Shape | None: ...
+
+    def member_consumer(self, group: str) -> Consumer: ...
+
+
+class _Attached:
+    """The inbox is assigned by the group and only waits; everything else we assign ourselves."""
+
+    def __init__(self, inbox: str) -> None:
+        self._inbox = inbox
+
+    def attach(self, consumer: Consumer, key: PartitionKey, offset: int) -> None:
+        place = TopicPartition(*key, offset)
+        if key[0] != self._inbox:
+            consumer.incremental_assign([place])
+            return
+        try:
+            consumer.seek(place)
+            consumer.resume([place])
+        except KafkaException:  # It is assigned, but has stopped for an error or has not begun.
+            consumer.incremental_unassign([place])
+            consumer.incremental_assign([place])
+
+    def detach(self, consumer: Consumer, key: PartitionKey) -> None:
+        place = TopicPartition(*key)
+        if key[0] == self._inbox:
+            consumer.pause([place])
+        else:
+            consumer.incremental_unassign([place])
+
+
+class _Fetcher(Fetcher):
+    """The member's thread: polls for ever, subscribed."""
+
+    def __init__(self, make: Callable[[], Consumer], loop: asyncio.AbstractEventLoop, member: KafkaMembership) -> None:
+        super().__init__(make, loop, _Attached(member.inbox))
+        self._after: deque[Callable[[Consumer], None]] = deque()
+        self._member = member
+
+    def after_poll(self, command: Callable[[Consumer], None]) -> None:
+        """Have the thread do something once it has polled from beginning to end."""
+        self._after.append(command)
+
+    def _run(self) -> None:
+        consumer = self._make()
+        member = self._member
+        try:
+            consumer.subscribe(
+                [member.inbox], on_assign=member.on_assign, on_revoke=member.on_revoke, on_lost=member.on_lost
+            )
+            while not self._stopping:
+                self._obey(consumer)
+                self._look(consumer)
+        except KafkaException as error:
+            self.call(member.refused, error)
+        finally:
+            consumer.close()  # Calls on_revoke for what is still held.
+            self.call(member.ended)
+
+    def _look(self, consumer: Consumer) -> None:
+        waiting = len(self._after)
+        self.take(consumer)
+        for _ in range(waiting):
+            self._after.popleft()(consumer)
+
+    def _note(self, key: PartitionKey, message: Message, error: KafkaError) -> None:
+        if key not in self.feeds and error.code() != KafkaError._PARTITION_EOF:
+            self.call(self._member.refused, error)
+        super()._note(key, message, error)
+
+    def release(self, consumer: Consumer, keys: Sequence[PartitionKey], feeds: Sequence[PartitionKey]) -> None:
+        """In the thread, in a rebalance: stop feeding and let go of all of these."""
+        for key in feeds:
+            for reader in self.feeds.pop(key).places:
+                self.call(reader.refuse, LogUnavailable(f"{key[0]}/{key[1]} went to another worker with its lane."))
+        held = {(one.topic, one.partition) for one in consumer.assignment()}
+        going = [TopicPartition(*key) for key in {*keys, *feeds} if key in held]
+        with suppress(KafkaException):  # Lost is lost: the library has let go of them itself.
+            consumer.incremental_unassign(going)
+
+
+class KafkaMembership:
+    """See the port's ``Membership``. What is called ``on_…`` runs in the member's thread."""
+
+    def __init__(self, log: Grouping, group: str, lanes: int) -> None:
+        self.group = group
+        self.inbox = group_topic(group, "inbox")
+        self.live = False
+        self._log = log
+        self._lanes = lanes
+        self._loop = asyncio.get_running_loop()
+        self._fetcher: _Fetcher | None = None
+        self._held: dict[int, int] = {}  # lane → which time it was assigned; written by the thread only
+        self._times = 0
+        self._assigned: LanesChanged | None = None
+        self._revoked: LanesChanged | None = None
+        self._telling = asyncio.Lock()
+        self._heard = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._why: KafkaException | KafkaError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Future[Any]] = set()
+        self._to_commit: dict[tuple[str, int], int] = {}
+        self._committing: asyncio.Task[None] | None = None
+
+    # --- the port -------------------------------------------------------------------------------
+
+    async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
+        """See the port. Returns once the group has answered; with no lanes, if others have them all."""
+        shape = await self._log.look(self.inbox)
+        if shape is None:
+            raise ConfigError(f"there is no topic {self.inbox!r}. Run millstream topics apply.")
+        if shape.spec.partitions != self._lanes:
+            raise ConfigError(
+                f"topic {self.inbox!r} has {shape.spec.partitions} partitions, expected one for each of {self._lanes} "
+                "lanes. Start with the number of lanes the group was made with."
+            )
+        self._assigned, self._revoked = on_assigned, on_revoked
+        self._fetcher = _Fetcher(lambda: self._log.member_consumer(self.group), self._loop, self)
+        self.live = True
+        self._fetcher.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JOIN_WAIT_S):
+                await self._heard.wait()
+        if self._why is not None and not self._held:
+            await self.leave()
+            raise LogUnavailable(told(self._why, f"this worker could not join group {self.group!r}"))
+
+    async def still_owns(self, lane: int, *, inbox_position: int) -> bool:
+        """See the port. Raises LogUnavailable when the group cannot be asked now."""
+        fetcher = self._fetcher
+        if fetcher is None or not self.live:
+            return False
+        place = [TopicPartition(self.inbox, lane, inbox_position)]
+
+        def check(consumer: Consumer) -> bool:
+            if lane not in self._held:
+                return False
+            _commit(consumer, place)
+            return True
+
+        time = self._held.get(lane)
+        try:
+            return await self._ask(check, fetcher.after_poll)
+        except KafkaException as error:
+            if error_of(error).code() in NO_MEMBER and await self._gone(lane, time):
+                return False
+            raise LogUnavailable(told(error, f"the group did not confirm that lane {lane} is ours")) from error
+
+    def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
+        """See the port."""
+        self._log.find(topic, partition)
+        reader = KafkaReader(self._log, topic, partition, offset)
+        lane = self._lane_of(topic, partition)
+        if self._fetcher is None or not self.live:
+            reader.refuse(LogUnavailable("this process is no member of the group. Join it first."))
+        elif lane not in self._held:
+            reader.refuse(LogUnavailable(f"{topic}/{partition} belongs to lane {lane}, which another worker has."))
+        else:
+            self._fetcher.post(lambda consumer: self._take_from_others(topic, partition))
+            self._fetcher.open(reader, offset, 0)
+        return reader
+
+    async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """See the port."""
+        if not self.live:
+            raise LogUnavailable("positions were not committed: this process is no member of the group. Join it first.")
+        self._to_commit |= positions
+        if self._committing is None:
+            self._committing = self._loop.create_task(self._commit_all())
+            self._committing.add_done_callback(_looked_at)
+        await asyncio.shield(self._committing)
+
+    async def leave(self) -> None:
+        """See the port."""
+        fetcher = self._fetcher
+        if fetcher is None:
+            return
+        fetcher.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSED_WITHIN_S):
+                await self._ended.wait()
+        self.live = False
+
+    async def metadata(self) -> object:
+        """What a transaction shows to the group: who this member is now. None: it is no member."""
+        fetcher = self._fetcher
+        if fetcher is None or not self.live:
+            return None
+        try:
+            return await self._ask(lambda consumer: consumer.consumer_group_metadata(), fetcher.post)
+        except LogUnavailable:
+            return None
+
+    # --- on the loop ----------------------------------------------------------------------------
+
+    def refused(self, why: KafkaException | KafkaError) -> None:
+        """The group's side has something to say that is about no partition."""
+        if isinstance(why, KafkaException) or why.fatal() or why.code() in _NOT_LET_IN:
+            self._why = why
+            self._heard.set()
+        say(LOG, "group answered with an error", level=logging.WARNING, group=self.group, why=str(why))
+
+    def ended(self) -> None:
+        """The thread is over: left, or refused."""
+        self.live = False
+        self._ended.set()
+        for future in tuple(self._asking):
+            _fail(future, LogUnavailable("this process has left the group"))
+
+    async def _ask(
+        self, question: Callable[[Consumer], T], hand_over: Callable[[Callable[[Consumer], None]], None]
+    ) -> T:
+        """Have the thread answer: elsewhere the library hardly gets to it while the thread polls."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        fetcher = self._fetcher
+        assert fetcher is not None
+
+        def answer(consumer: Consumer) -> None:
+            try:
+                fetcher.call(_answer, future, question(consumer))
+            except KafkaException as error:
+                fetcher.call(_fail, future, error)
+
+        self._asking.add(future)
+        try:
+            hand_over(answer)
+            if self._ended.is_set():
+                raise LogUnavailable("this process has left the group")
+            return await future
+        finally:
+            self._asking.discard(future)
+
+    async def _gone(self, lane: int, time: int | None) -> bool:
+        """Whether it is heard before long that a lane is not ours as it was."""
+        fetcher = self._fetcher
+        assert fetcher is not None
+        until = self._loop.time() + REFUSED_WAIT_S
+        while self.live and self._held.get(lane) == time and self._loop.time() < until:
+            await self._ask(lambda consumer: None, fetcher.after_poll)
+        return not self.live or self._held.get(lane) != time
+
+    async def _commit_all(self) -> None:
+        """Commit what several lanes want committed, at once."""
+        await asyncio.sleep(TOGETHER_S)
+        offsets = [TopicPartition(*source, offset) for source, offset in self._to_commit.items()]
+        self._to_commit, self._committing = {}, None
+        fetcher = self._fetcher
+        assert fetcher is not None
+        try:
+            await self._ask(lambda consumer: _commit(consumer, offsets), fetcher.post)
+        except KafkaException as error:
+            raise LogUnavailable(told(error, "positions were not committed")) from error
+
+    async def _tell(self, callback: LanesChanged | None, lanes: frozenset[int]) -> None:
+        async with self._telling:
+            if callback is not None:
+                await callback(lanes)
+
+    def _tell_assigned(self, lanes: frozenset[int]) -> None:
+        task = self._loop.create_task(self._tell(self._assigned, lanes))
+        self._tasks.add(task)
+        task.add_done_callback(self._told)
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._heard.set()
+        task.result()
+
+    def _lane_of(self, topic: str, partition: int) -> int:
+        return partition if topic == self.inbox else lane_of_source(topic, partition, self._lanes)
+
+    # --- in the thread --------------------------------------------------------------------------
+
+    def on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Lanes are ours."""
+        lanes = frozenset(one.partition for one in partitions)
+        places = [TopicPartition(self.inbox, lane, 0) for lane in lanes]
+        consumer.incremental_assign(places)
+        if places:
+            consumer.pause(places)  # Until the lane says from where.
+        self._times += 1
+        for lane in lanes:
+            self._held[lane] = self._times
+        say(LOG, "lanes assigned", group=self.group, lanes=sorted(lanes))
+        assert self._fetcher is not None
+        self._fetcher.call(self._tell_assigned, lanes)
+
+    def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Lanes are to be given up, and others get them when this returns."""
+        self._give_up(consumer, partitions, "lanes revoked")
+
+    def on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Lanes are not ours any more; others may have them already."""
+        self._give_up(consumer, partitions, "lanes lost")
+
+    def _give_up(self, consumer: Consumer, partitions: list[TopicPartition], what: str) -> None:
+        lanes = frozenset(one.partition for one in partitions) & self._held.keys()
+        for lane in lanes:
+            del self._held[lane]
+        say(LOG, what, group=self.group, lanes=sorted(lanes))
+        if lanes:
+            try:
+                telling = asyncio.run_coroutine_threadsafe(self._tell(self._revoked, lanes), self._loop)
+                telling.result(LET_GO_S)
+            except TooLate:
+                say(LOG, "lanes did not let go", level=logging.ERROR, lanes=sorted(lanes), waited_s=LET_GO_S)
+            except RuntimeError:
+                pass  # The loop is closed: nobody holds anything any more.
+        fetcher = self._fetcher
+        assert fetcher is not None
+        feeds = [key for key in fetcher.feeds if self._lane_of(*key) in lanes]
+        fetcher.release(consumer, [(one.topic, one.partition) for one in partitions], feeds)
+
+    def _take_from_others(self, topic: str, partition: int) -> None:
+        """One reader of a partition: an older one is told that it is over."""
+        fetcher = self._fetcher
+        feed = fetcher.feeds.get((topic, partition)) if fetcher is not None else None
+        for reader in tuple(feed.places) if feed is not None else ():
+            assert feed is not None
+            assert fetcher is not None
+            feed.places.pop(reader)
+            fetcher.call(reader.refuse, LogUnavailable(f"{topic}/{partition} has a newer reader."))
+
+
+_NOT_LET_IN: Final = frozenset(
+    {
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+        KafkaError._UNSUPPORTED_FEATURE,
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+
+def _commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
+    for one in consumer.commit(offsets=offsets, asynchronous=False):
+        if one.error is not None:
+            raise KafkaException(one.error)
+
+
+def _looked_at(task: asyncio.Task[None]) -> None:
+    """Whoever wanted the commit may be gone with its lane; then nobody else asks how it went."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _answer(future: asyncio.Future[T], answer: T) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _fail(future: asyncio.Future[T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

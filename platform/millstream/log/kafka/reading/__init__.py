@@ -1,0 +1,1 @@
+"""Reading partitions of Kafka: threads that fetch, readers on the loop."""

@@ -1,0 +1,49 @@
+"""What every log asks of the records of an append: their shape, and how many bytes they count for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from millstream.errors import LimitExceeded
+from millstream.log.port import Produced, TopicKind
+
+HEADERS_MAX: Final = 256
+HEADER_NAME_BYTES_MAX: Final = 1_024
+RECORD_OVERHEAD_BYTES: Final = 100
+
+
+def size_of(records: Sequence[Produced]) -> int:
+    """About how many bytes the records take: what the limits on waiting and cached bytes count.
+
+    Raises LimitExceeded for headers that cannot be packed, here, where the caller still is.
+    """
+    size = 0
+    for record in records:
+        size += RECORD_OVERHEAD_BYTES
+        if record.value is not None:
+            size += len(record.value)
+        if record.key is not None:
+            size += len(record.key)
+        if record.headers:
+            size += _size_of_headers(record.headers)
+    return size
+
+
+def check_shape(records: Sequence[Produced], kind: TopicKind) -> None:
+    """Compacted topics take only records with keys, streams only records with values. Raises ValueError."""
+    if kind is TopicKind.COMPACTED:
+        if any(record.key is None for record in records):
+            raise ValueError("a record for a compacted topic needs a key")
+    elif any(record.value is None for record in records):
+        raise ValueError("a record for a stream needs a value: only compacted topics have tombstones")
+
+
+def _size_of_headers(headers: tuple[tuple[str, bytes], ...]) -> int:
+    names = [len(name.encode()) for name, _ in headers]
+    if len(headers) > HEADERS_MAX or max(names) > HEADER_NAME_BYTES_MAX:
+        raise LimitExceeded(
+            f"a record has {len(headers)} headers, the longest name {max(names)} bytes; at most {HEADERS_MAX} headers "
+            f"with names of {HEADER_NAME_BYTES_MAX} bytes are taken. Put the rest into the value."
+        )
+    return sum(names) + sum(len(content) for _, content in headers)

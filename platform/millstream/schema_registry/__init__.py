@@ -1,0 +1,1 @@
+"""Schemas of events and of foreign values: from files, and from a schema registry."""

@@ -1,0 +1,58 @@
+"""What a worker is made of: the logs, stores, executors and apps that the composition root gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from millstream.execute.port import Executor, RunSource
+from millstream.lane.parts import OnFacts
+from millstream.lane.port import Schemas, Surroundings
+from millstream.lane.settings import LaneSettings
+from millstream.log.group_topics import GroupShape
+from millstream.log.port import Log
+from millstream.schema_registry.sources import FileSchemas
+from millstream.sdk.app import App
+from millstream.state.store import Store
+from millstream.telemetry import Telemetry
+from millstream.wire.schemas import EventSchemas
+from millstream.worker.os_surroundings import OsSurroundings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What a worker is made of.
+
+    ``make_store``          a lane's local store, by lane.
+    ``events_retention_ms`` of the events topic, where this worker creates it.
+    ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
+    ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
+    ``register``            always, newer or never: see ``register``.
+    ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
+    """
+
+    log: Log
+    group: str
+    lanes: int
+    apps: Sequence[App]
+    make_store: Callable[[int], Store]
+    name: str = "worker"
+    events_topic: str = "events"
+    events_retention_ms: int = -1
+    retry_interval_ms: int = -1
+    surroundings: Surroundings = field(default_factory=OsSurroundings)
+    settings: LaneSettings = field(default_factory=LaneSettings)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    schemas: Schemas = field(default_factory=FileSchemas)
+    event_schemas: EventSchemas = field(default_factory=EventSchemas)
+    make_executor: Callable[[RunSource], Executor] | None = None
+    make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
+    register: str = "always"
+    on_facts: OnFacts | None = None
+
+    @property
+    def shape(self) -> GroupShape:
+        """What topics the group must have."""
+        return GroupShape(
+            group=self.group, lanes=self.lanes, events_topic=self.events_topic, kept_ms=self.events_retention_ms
+        )

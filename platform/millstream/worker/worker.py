@@ -1,0 +1,282 @@
+"""The worker: a process that owns lanes and runs functions. The composition root of everything behind the door.
+
+    Worker(parts) ─ topics ─ registers its apps ─ joins the group ─┬─ lane 0: store, executor, restore, take-over, live
+                                                                   └─ lane 1 …
+
+What a worker is made of comes in from outside (``WorkerParts``): which log, which stores, which clock. ``millstream
+dev`` brings the embedded log and RocksDB; the test kit and the simulation bring memory and their own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from millstream.core.tables import Tables
+from millstream.errors import ConfigError, LogUnavailable, OffsetOutOfRange
+from millstream.execute.local.executor import LocalExecutor
+from millstream.execute.port import Executor
+from millstream.lane.lane import Lane
+from millstream.lane.metrics import Progress
+from millstream.lane.ownership.draining import Departed, Released
+from millstream.lane.ownership.restore import restore
+from millstream.lane.parts import LaneParts
+from millstream.log.group_topics import topics_of
+from millstream.log.port import Membership, TopicSpec
+from millstream.model.commands import Command
+from millstream.model.place import Place
+from millstream.state.store import Store, StoreBusy
+from millstream.telemetry import say
+from millstream.worker.parts import WorkerParts
+from millstream.worker.registration import register
+from millstream.worker.run_source import LaneRunSource
+
+LOG: Final = logging.getLogger("millstream.worker")
+LIVE_LOOK_S: Final = 0.005
+REVOKE_S: Final = 1.5
+"""How long letting go of lanes may take: the group waits for it, and so do their next owners."""
+LAST_REPORTS_S: Final = 5.0
+AGAIN_S: Final = 0.2
+AGAIN_S_MAX: Final = 5.0
+
+
+class Worker:
+    """Owns lanes from ``start`` to ``stop``. ``wait`` raises what stopped a lane."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self.parts = parts
+        self.lanes: dict[int, Lane] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._lives: dict[int, asyncio.Task[None]] = {}  # The last life of each lane here, ended or not.
+        self._held: set[int] = set()  # What the group says is ours.
+        self._departed: dict[asyncio.Task[None], Departed] = {}
+        self._stores: dict[int, Store] = {}
+        self._executors: dict[int, Executor] = {}
+        self._sources: dict[int, LaneRunSource] = {}
+        self._catalogue = 0  # How much of the functions topic our own apps need.
+        self._membership: Membership | None = None
+        self._joined = False
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has joined its group; it may own no lane, where there are more workers than lanes."""
+        return self._joined
+
+    @property
+    def ready(self) -> bool:
+        """Whether every lane that the group has given is live, and knows the apps of this worker."""
+        return self._joined and all(
+            lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue for lane in self._held
+        )
+
+    async def start(self) -> None:
+        """Create what topics are missing, register the apps, join the group; return when ``ready``.
+
+        Lanes that the group gives later are not waited for.
+        """
+        parts = self.parts
+        if parts.make_topics is not None:
+            await parts.make_topics(parts.shape)
+        else:
+            await parts.log.create_topics(topics_of(parts.shape))
+        self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps], parts.register)
+        membership = parts.log.membership(parts.group, parts.lanes)
+        self._membership = membership
+        await membership.join(on_assigned=self._assigned, on_revoked=self._revoked)
+        self._joined = True
+        while not self._failed.done() and not self.ready:  # noqa: ASYNC110 - once, when a worker starts
+            await asyncio.sleep(LIVE_LOOK_S)
+        if self._failed.done():
+            self._failed.result()
+
+    async def wait(self) -> None:
+        """Return when the worker was stopped; raise what stopped a lane."""
+        await asyncio.shield(self._failed)
+
+    async def finish(self, grace_s: float) -> None:
+        """Take nothing new, let running steps end for so long and be recorded: where nobody else may have the lanes."""
+        lanes = tuple(self.lanes.values())
+        for lane in lanes:
+            lane.take_nothing_new()
+        await asyncio.gather(*(executor.close(grace_s) for executor in self._executors.values()))
+        with suppress(TimeoutError):  # A log that takes nothing now: what was reported is executed again.
+            async with asyncio.timeout(grace_s):
+                await asyncio.gather(*(lane.recorded() for lane in lanes))
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Leave the group at once, so that others have the lanes; live on for so long, until what runs is reported.
+
+        What has not ended by then is given back (lanes.md rule 25).
+        """
+        if self._membership is not None:
+            await self._membership.leave()
+        await self._revoked(frozenset(self._tasks))
+        if self._departed:
+            await asyncio.wait(tuple(self._departed), timeout=grace_s)
+        for departed in self._departed.values():
+            departed.end()
+        if self._departed:
+            _, stuck = await asyncio.wait(tuple(self._departed), timeout=LAST_REPORTS_S)
+            for task in stuck:  # A log that takes nothing now: the new owner hears nothing, and hands out again.
+                task.cancel()
+            await asyncio.gather(*stuck, return_exceptions=True)
+        if not self._failed.done():
+            self._failed.set_result(None)
+
+    async def _assigned(self, lanes: frozenset[int]) -> None:
+        loop = asyncio.get_running_loop()
+        self._held |= lanes
+        for lane in sorted(lanes):
+            held = self._tasks.get(lane)
+            if held is not None and not held.done():
+                continue  # Told twice: a second life of it would never be told of the end.
+            owning = self._own(lane, self._lives.get(lane))
+            self._tasks[lane] = self._lives[lane] = loop.create_task(owning, name=f"lane {lane}")
+
+    async def _revoked(self, lanes: frozenset[int]) -> None:
+        """Let go of lanes: in good order where the log still takes their last record in time, else at once.
+
+        Whether the lane was still ours is the log's to say: the record counts only if nobody has fenced before it.
+        """
+        self._held -= lanes
+        # A lane that asks the group whether it is still owned may be told here: it ends by itself, or goes on.
+        asking = asyncio.current_task()
+        ending = [lane for lane in sorted(lanes) if lane in self._tasks and self._tasks[lane] is not asking]
+        tasks = []
+        for number in ending:
+            task, lane = self._tasks.pop(number), self.lanes.get(number)
+            if lane is None or not lane.let_go():
+                task.cancel()
+            tasks.append(task)
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=REVOKE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _own(self, number: int, before: asyncio.Task[None] | None) -> None:
+        """One lane, from when the group gave it until it takes it; begins when the time before has ended.
+
+        Every way in which a life of the lane ends, and what comes next:
+            let go in good order, or the group has taken it ──> the end
+            not owned, says the group's coordinator, but not to us ──> wait a little, live again (lanes.md rule 4)
+            the log gave out ──> wait a little longer each time, live again
+            anything else ──> the worker stops with it
+        """
+        if before is not None:
+            await asyncio.wait([before])
+        failures = 0
+        while number in self._held and self._tasks.get(number) is asyncio.current_task():
+            try:
+                if await self._live(number):
+                    return
+                failures = 0
+            except (LogUnavailable, OffsetOutOfRange, StoreBusy) as error:
+                failures += 1
+                say(LOG, "lane interrupted", level=logging.WARNING, lane=number, why=str(error), failures=failures)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as raised:
+                error_ = _alone(raised)
+                say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error_))
+                if not self._failed.done():
+                    self._failed.set_exception(error_)
+                return
+            await self.parts.surroundings.sleep(min(AGAIN_S * 2**failures, AGAIN_S_MAX))
+
+    async def _live(self, number: int) -> bool:
+        """One life of a lane. Whether it was let go in good order."""
+        lane: Lane | None = None
+        try:
+            lane = self.lanes[number] = await self._restored(number)
+            await lane.run()
+        finally:
+            self.lanes.pop(number, None)
+            executor = self._executors.pop(number, None)
+            try:
+                if executor is not None:
+                    if lane is not None and lane.parting is not None:
+                        self._depart(lane, lane.parting, executor)
+                    else:
+                        await executor.close(0)
+            finally:  # Also where that is cancelled, for having taken too long: the lane may come back any moment.
+                store = self._stores.pop(number, None)
+                if store is not None:
+                    store.close()
+        return lane.released is not None
+
+    def _depart(self, lane: Lane, released: Released, executor: Executor) -> None:
+        parts, place = self.parts, lane.place
+        departed = Departed(parts.log, place, released, executor, parts.surroundings)
+        if lane.released is None:  # Nobody knows whether the new owner waits for us: it need not.
+            departed.end()
+        for command in lane.unrecorded():
+            departed.submit(command)
+        self._sources[place.lane].leave(departed.submit)
+        work = departed.run(parts.settings.heartbeat_ms) if released.out else executor.close(0)
+        task = asyncio.get_running_loop().create_task(work, name=f"former lane {place.lane}")
+        self._departed[task] = departed
+        task.add_done_callback(self._reported)
+
+    def _reported(self, task: asyncio.Task[None]) -> None:
+        del self._departed[task]
+        if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def _restored(self, number: int) -> Lane:
+        """A lane with its tables as its journal says they are."""
+        parts = self.parts
+        place = Place(parts.group, number, parts.lanes, parts.events_topic, parts.retry_interval_ms)
+        store = self._stores[number] = parts.make_store(number)
+        progress = Progress(parts.telemetry, number)
+        tables, reached = await restore(parts.log, place, store, progress.at)
+        progress.done(reached.facts)
+        assert self._membership is not None
+        return Lane(
+            LaneParts(
+                place=place,
+                log=parts.log,
+                store=store,
+                make_executor=lambda durable, submit: self._executor(number, durable, submit),
+                surroundings=parts.surroundings,
+                membership=self._membership,
+                telemetry=parts.telemetry,
+                worker=parts.name,
+                on_topic_wanted=self._create_topic,
+                schemas=parts.schemas,
+                event_schemas=parts.event_schemas,
+                settings=parts.settings,
+                on_facts=parts.on_facts,
+            ),
+            tables,
+            reached,
+        )
+
+    def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> Executor:
+        source = self._sources[number] = LaneRunSource(durable, submit, self.parts.surroundings.now_ms)
+        make = self.parts.make_executor
+        executor = make(source) if make is not None else LocalExecutor(self.parts.apps, source)
+        self._executors[number] = executor
+        return executor
+
+    async def _create_topic(self, topic: str) -> None:
+        """A step publishes to a topic that is not there: make it, as a dev server may. Raises ConfigError elsewhere."""
+        if self.parts.make_topics is not None:
+            raise ConfigError(
+                f"topic {topic} is not there: expected it, since a step publishes to it, and a worker makes no topics. "
+                "Make it; the record waits and is sent then."
+            )
+        await self.parts.log.create_topics([TopicSpec(topic, 1, retention_ms=self.parts.events_retention_ms)])
+        say(LOG, "topic created", topic=topic)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What a TaskGroup's error is about, where it is about one thing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
