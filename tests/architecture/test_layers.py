@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sdk": {"model", "wire"},
     "lane": {"model", "core", "state", "log", "wire"},
     "execute": {"model", "sdk", "wire"},
-    "history": {"model", "state", "log", "wire"},
+    "history": {"model", "core", "state", "log", "wire"},  # Of core: how step kinds show.
     "api": {"model", "log", "wire", "history"},
     "config": {"model"},
     "telemetry": {"model"},

@@ -9,7 +9,7 @@ import pytest
 
 from millstream.cli.support.run_lines import LINES_PER_S, RunLines
 from millstream.config import SETTINGS, Settings, refuse_unknown
-from millstream.core.liveness import standing, timer_problem
+from millstream.core.liveness import liveness, timer_problem
 from millstream.errors import ConfigError
 from millstream.model.durations import duration_text
 from millstream.model.event import Envelope
@@ -140,13 +140,13 @@ def test_a_run_in_nobodys_hand_is_found_and_so_is_a_timer_that_wakes_nobody() ->
     tables = LaneTables(Place("g", 0, 1), MemoryStore())
     tables.events.put("e", EventRow(Envelope("e", "e", False, "a/b", b"{}", 0, 0), 1))
     run = RunRow(RUN, "shop-f", ("e",), "", 0, body=Hand.OUT)
-    assert standing(tables, run).problems == [] and standing(tables, run).executing == 1
-    assert "stuck" in standing(tables, run.with_changes(body=Hand.IDLE)).problems[0]
-    waiting = run.with_changes(body=Hand.BACKOFF, wake_at_ms=7)
-    assert "no timer" in standing(tables, waiting).problems[0]
+    assert liveness(tables, run).problems == [] and liveness(tables, run).executing == 1
+    assert "stuck" in liveness(tables, run.replace(body=Hand.IDLE)).problems[0]
+    waiting = run.replace(body=Hand.BACKOFF, wake_at_ms=7)
+    assert "no timer" in liveness(tables, waiting).problems[0]
     timer = TimerRow(7, "retry", RUN, "")
     tables.timers.put((7, "retry", RUN, ""), timer)
-    assert standing(tables, waiting).problems == [] and standing(tables, waiting).wakes == [7]
+    assert liveness(tables, waiting).problems == [] and liveness(tables, waiting).timers[0][0] == 7
     assert "not open" in timer_problem(tables, timer)
     tables.runs.put(RUN, waiting)
     assert timer_problem(tables, timer) == ""

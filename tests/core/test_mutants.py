@@ -12,12 +12,11 @@ from typing import Final
 
 import pytest
 
-from millstream.core import events, requests
-from millstream.core.decide import DECIDE
-from millstream.core.fold import FOLD
-from millstream.core.runs import ending, fold_runs, reports
-from millstream.core.runs.plan import Plan
-from millstream.core.steps import DECIDE as OPERATIONS
+from millstream.core import messages, publishes, seen, starting
+from millstream.core.nouns import DECIDE, FOLD
+from millstream.core.runs import bodies, dispatches, ending, hands, reports, retry
+from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
+from millstream.core.step_kinds import ANSWERS
 from millstream.core.steps import run as run_step
 from millstream.core.tables import Tables
 from millstream.model.commands import AcceptEvent, LoseDispatch, Report, TakeMessage
@@ -47,18 +46,13 @@ Patch = pytest.MonkeyPatch
 def accept_late_failures(patch: Patch) -> None:
     """A failure counts whoever reports it."""
 
-    def errored(plan: Plan, op: StepErrored) -> None:
-        row = plan.step(op.step)
-        if row is None or run_step.is_resolved(row):
-            real(plan, op)
-            return
-        mine = StepRow(row.run, row.step, row.name, row.kind, Hand.OUT, row.attempt, plan.dispatch)
-        with pytest.MonkeyPatch.context() as awaited:
-            awaited.setattr(Plan, "step", lambda plan, step: mine)
-            real(plan, op)
+    def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> Decided:
+        if row is not None and not is_resolved(row):
+            row = row.replace(hand=Hand.OUT, dispatch=case.dispatch)
+        return real(case, draft, op, row)
 
-    real = OPERATIONS[StepErrored]
-    patch.setitem(OPERATIONS, StepErrored, errored)
+    real = ANSWERS[StepErrored]
+    patch.setitem(ANSWERS, StepErrored, errored)
 
 
 def forget_again(patch: Patch) -> None:
@@ -68,7 +62,7 @@ def forget_again(patch: Patch) -> None:
         effects = real(tables, fact, at_ms)
         run = tables.runs.get(fact.run)
         assert run is not None
-        tables.runs.put(fact.run, run.with_changes(again=False))
+        tables.runs.put(fact.run, run.replace(again=False))
         return effects
 
     real = FOLD[StepCompleted]
@@ -110,11 +104,12 @@ def drop_the_outbox_early(patch: Patch) -> None:
 def reuse_dispatch_numbers(patch: Patch) -> None:
     """A body goes out again under the number it had."""
 
-    def hand_out(tables: Tables, run: RunRow, attempt: int, lost: int) -> Sequence[Effect]:
-        return real(tables, run.with_changes(dispatch=max(run.dispatch - 1, 0)), attempt, lost)
+    def hand_out(tables: Tables, run: RunRow, *, attempt: int, lost: int) -> Sequence[Effect]:
+        return real(tables, run.replace(dispatch=max(run.dispatch - 1, 0)), attempt=attempt, lost=lost)
 
-    real = fold_runs._hand_out_body
-    patch.setattr(fold_runs, "_hand_out_body", hand_out)
+    real = hands.hand_out_body
+    for module in (bodies, dispatches, retry, starting):
+        patch.setattr(module, "hand_out_body", hand_out)
 
 
 def start_twice(patch: Patch) -> None:
@@ -135,7 +130,7 @@ def ignore_seen_ids(patch: Patch) -> None:
     def seen_hash(topic: str, partition: int, id: str) -> bytes:
         return (next(counted) // 2).to_bytes(16, "big")  # Each command is decided twice.
 
-    patch.setattr(events, "seen_hash", seen_hash)
+    patch.setattr(seen, "seen_hash", seen_hash)
 
 
 def ignore_positions(patch: Patch) -> None:
@@ -167,7 +162,7 @@ def take_messages_twice(patch: Patch) -> None:
         facts = real(tables, TakeMessage(command.from_lane, seq, command.message), now_ms)
         return [MessageTaken(f.from_lane, command.seq) if isinstance(f, MessageTaken) else f for f in facts]
 
-    real = requests.take_message
+    real = messages.take_message
     patch.setitem(DECIDE, TakeMessage, take)
 
 
@@ -180,10 +175,11 @@ def resolve_twice(patch: Patch) -> None:
 def retry_for_ever(patch: Patch) -> None:
     """The last attempt is followed by another."""
 
-    def retry_at_ms(plan: Plan, step: str, attempt: int, after_ms: int) -> int:
-        return plan.now_ms + 1_000
+    def next_attempt_at_ms(case: Case, step: str, attempt: int, after_ms: int) -> int:
+        return case.now_ms + 1_000
 
-    patch.setattr(Plan, "retry_at_ms", retry_at_ms)
+    patch.setattr(run_step, "next_attempt_at_ms", next_attempt_at_ms)
+    patch.setattr(bodies, "next_attempt_at_ms", next_attempt_at_ms)
 
 
 def lose_for_ever(patch: Patch) -> None:
@@ -194,7 +190,7 @@ def lose_for_ever(patch: Patch) -> None:
             unlimited.setattr("millstream.model.limits.DISPATCHES_LOST_MAX", 1_000)
             return real(tables, command, now_ms)
 
-    real = reports.lose
+    real = dispatches.lose
     patch.setitem(DECIDE, LoseDispatch, lose)
 
 
@@ -215,7 +211,7 @@ def miscount_payloads(patch: Patch) -> None:
 
 def number_publishes_twice(patch: Patch) -> None:
     """Two records of one decision have one number."""
-    patch.setattr(Plan, "_next_publish", lambda plan: 1)
+    patch.setattr(publishes, "next_number", lambda tables, queued: 1)
 
 
 def leave_crons_armed(patch: Patch) -> None:
@@ -245,7 +241,7 @@ def answer_with_nothing(patch: Patch) -> None:
 
     def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         with pytest.MonkeyPatch.context() as silent:
-            silent.setattr("millstream.core.steps.body.errored", lambda plan, op: None)
+            silent.setattr(bodies, "nothing_reported", lambda case, draft: ((), draft))
             return real(tables, command, now_ms)
 
     real = reports.report

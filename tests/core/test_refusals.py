@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from millstream.core import crons
-from millstream.core.decide import DECIDE, FIRED
+from millstream.core.handles import Handler
+from millstream.core.nouns import DECIDE, FIRE
 from millstream.core.runs import reports
 from millstream.core.tables import Tables
 from millstream.model.commands import Command, FireTimer, LoseDispatch, ParkDispatch, Report
@@ -51,7 +52,7 @@ def test_a_run_about_which_nothing_can_be_decided_fails(
 def test_a_run_whose_timer_cannot_be_decided_fails(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.do(report(harness.run.run, 1, sleep("nap")))
     timer = harness.armed("sleep")
-    monkeypatch.setitem(FIRED, "sleep", broken)
+    monkeypatch.setitem(FIRE, "sleep", Handler(broken, FIRE["sleep"].refuse))
     facts = harness.do(FireTimer(timer.at_ms, timer.kind, timer.id, timer.step), timer.at_ms)
     assert isinstance(facts[1], RunFailed) and not harness.runs
 

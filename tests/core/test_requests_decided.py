@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from millstream.core import requests
-from millstream.core.decide import DECIDE
+from millstream.core.messages import MESSAGES
+from millstream.core.nouns import DECIDE
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import CancelRun, CleanUp, InvokeFunction, NoteDelivered, NotePublished, TakeMessage
@@ -130,7 +132,7 @@ def test_a_message_that_cannot_be_decided_is_taken_and_those_behind_it_come_thro
         raise ZeroDivisionError("broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(requests, "cancel", broken)
+        patch.setitem(MESSAGES, CancelRun, replace(MESSAGES[CancelRun], decide=broken))
         facts = harness.do(TakeMessage(1, 1, CancelRun(harness.run.run, "tests", ASKED, 0)))
     assert [type(fact) for fact in facts] == [MessageTaken, CommandRefused, RequestAnswered]
     assert answer(facts)["status"] == "refused"

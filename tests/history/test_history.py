@@ -51,7 +51,7 @@ def _life(n: int) -> list[list[f.Fact]]:
         [f.StepCompleted(run, "s1", "one", "run", 1, 2, b"1", AT, True)],
         [f.SleepStarted(run, "z", "nap", 3, AT + 9)],
         [f.SleepEnded(run, "z", True)],
-        [f.StepFailed(run, "s2", "two", 0, 4, "KeyError", "k", "", AT, True)],
+        [f.StepFailed(run, "s2", "two", "run", 0, 4, "KeyError", "k", "", AT, True)],
         [f.RunFailed(run, "app-fn", 0, "KeyError", "k", "stack")],
     ]
 

@@ -10,6 +10,7 @@ import pytest
 from millstream.history import trail
 from millstream.history.index import Index
 from millstream.history.queries import Page, RunInFull
+from millstream.model import trail as entries
 from tests.history.world import AT_ONCE, World, open_world
 
 BACKENDS = pytest.mark.parametrize("backend", ["memory", "embedded"])
@@ -121,12 +122,12 @@ async def test_a_rebuild_that_dies_anywhere_is_done_again(tmp_path: Path, monkey
 
 
 def test_what_a_checkpoint_says_fills_in_only_what_nothing_else_tells() -> None:
-    told = trail.pack([(trail.DONE, 5, "a", "one", "run", 1, 4, b"1"), (trail.PLANNED, 6, "b", "two")])
+    told = trail.pack([(entries.DONE, 5, "a", "one", "run", 1, 4, b"1"), (entries.PLANNED, 6, "b", "two", "run")])
     checkpoint = trail.pack(
         [
-            (trail.DONE, 0, "a", "one", "run", 1, 0, b"1"),
-            (trail.FAILED, 0, "b", "two", 2, 0, 0, "E", "m", ""),
-            (trail.SLEEP, 0, "c", "nap", 9),
+            (entries.DONE, 0, "a", "one", "run", 1, 0, b"1"),
+            (entries.FAILED, 0, "b", "two", "run", 2, 0, 0, "E", "m", ""),
+            (entries.SLEEPING, 0, "c", "nap", "sleep", 9),
         ]
     )
     for chunks in ([told, checkpoint], [checkpoint, told]):

@@ -21,7 +21,7 @@ from millstream.cli.support.exits import FAILED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.output import show_table
 from millstream.cli.support.run_lines import RunLines
-from millstream.core.liveness import Standing, runs_of, standing
+from millstream.core.liveness import Liveness, liveness, open_runs
 from millstream.dev import DevServer
 from millstream.errors import BadRequest
 from millstream.history.queries import Queries
@@ -84,16 +84,16 @@ class Left:
     open: int
     unread: int
     unsent: int
-    standing: Standing
+    liveness: Liveness
     busy: bool
 
     def problems(self) -> list[str]:
         """Why this is no good end."""
         if not self.busy:
-            return self.standing.problems
+            return self.liveness.problems
         return [
-            *self.standing.problems,
-            f"not settled after {SMOKE_S_MAX:.0f} s: {self.standing.executing} executions, {self.unread} events "
+            *self.liveness.problems,
+            f"not settled after {SMOKE_S_MAX:.0f} s: {self.liveness.executing} executions, {self.unread} events "
             f"unread, {self.unsent} messages unsent, {self.open} runs open",
         ]
 
@@ -111,18 +111,18 @@ async def _settled(server: DevServer, deadline: float) -> Left:
 async def _left(server: DevServer) -> Left:
     worker, log = server.worker, server.log
     assert worker is not None and log is not None, "the server has started"
-    open_, unread, unsent, total = 0, 0, 0, Standing()
+    open_, unread, unsent, total = 0, 0, 0, Liveness()
     for lane in worker.lanes.values():
         tables = lane.tables.durable
-        for run in runs_of(tables):
+        for run in open_runs(tables):
             open_ += 1
-            total.add(standing(tables, run))
+            total.add(liveness(tables, run))
         unsent += len(tables.outbox.scan(limit=1_000)) + len(tables.publishes.scan(limit=1_000))
         for topic, partition in lane.subscriptions.sources:
             row = tables.positions.get((topic, partition))
             unread += await log.end_offset(topic, partition) - (row.offset if row is not None else 0)
     soon_ms = time.time_ns() // 1_000_000 + SETTLED_AFTER_MS
-    busy = bool(unread or unsent or total.executing or any(at_ms < soon_ms for at_ms in total.wakes))
+    busy = bool(unread or unsent or total.executing or any(at_ms < soon_ms for at_ms, *_ in total.timers))
     return Left(open_, unread, unsent, total, busy)
 
 

@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from millstream.core import topics
+from millstream.core import timers
 from millstream.core.catalogue import catalogue, crons_of
 from millstream.core.cron import Cron, parse_cron
-from millstream.core.events import accepted, started
+from millstream.core.handles import Handler, Handles
+from millstream.core.starting import OWN_EVENT, start
 from millstream.core.tables import Tables
 from millstream.errors import FunctionError
-from millstream.model.commands import FireTimer, SeeCatalogue
+from millstream.model.commands import FireTimer
+from millstream.model.effects import Effect
 from millstream.model.event import SCHEDULED_TIMER, Envelope
-from millstream.model.facts import CatalogueSeen, CronArmed, CronDisarmed, CronTicked, Fact, FunctionSkipped
-from millstream.model.function import AppSpec, decode_app_spec, encode_app_spec
+from millstream.model.facts import CommandRefused, CronArmed, CronDisarmed, CronTicked, Fact, FunctionSkipped
+from millstream.model.function import AppSpec
 from millstream.model.ids import hash16, home_of, ulid
+from millstream.model.rows import CronRow
 
 MISSED_COUNTED_MAX: Final = 1_000
 
 
-def see_catalogue(tables: Tables, command: SeeCatalogue, now_ms: int) -> list[Fact]:
-    """Take what the functions topic says of an app, with its crons that live here and its topics."""
-    held = tables.apps.get(command.app_id)
-    if held is not None and held.offset >= command.offset:
-        return []
-    spec = command.app
-    facts: list[Fact] = [
-        CatalogueSeen(command.app_id, encode_app_spec(spec) if spec is not None else b"", command.offset)
-    ]
-    before = _crons_here(tables, decode_app_spec(held.spec) if held is not None and held.spec else None)
-    after = _crons_here(tables, spec)
-    facts += [CronDisarmed(function, text) for function, text in before if (function, text) not in after]
-    for function, text in after:
-        if (function, text) in before and tables.crons.get((function, text)) is not None:
+def changed(tables: Tables, before: AppSpec | None, after: AppSpec | None, now_ms: int) -> list[Fact]:
+    """What an app's new version means for the crons whose home is this lane: those that went, those that came."""
+    old, new = _crons_here(tables, before), _crons_here(tables, after)
+    facts: list[Fact] = [CronDisarmed(function, text) for function, text in old if (function, text) not in new]
+    for function, text in new:
+        if (function, text) in old and tables.crons.get((function, text)) is not None:
             continue
         try:
             facts.append(CronArmed(function, text, parse_cron(text).next_after(now_ms)))
         except FunctionError as error:
             facts.append(FunctionSkipped("", function, str(error)))
-    return facts + topics.subscribed(tables, spec)
+    return facts
 
 
 def _crons_here(tables: Tables, spec: AppSpec | None) -> dict[tuple[str, str], None]:
@@ -67,7 +63,7 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     facts: list[Fact] = [CronTicked(function, text, at_ms, missed, cron.next_after(max(now_ms, at_ms)))]
     if function in catalogue(tables).functions:
         event = tick_event(function, text, at_ms, now_ms)
-        facts += [accepted(event, "", 0, 0, b""), started(tables, event, function, "", 0)]
+        facts += start(tables, event, (function,), OWN_EVENT)
     return facts
 
 
@@ -95,3 +91,39 @@ def _last_passed(cron: Cron, first_ms: int, now_ms: int) -> tuple[int, int]:
                 candidate = following
             return candidate, missed
     return at_ms, missed
+
+
+def refuse_timer(tables: Tables, command: FireTimer, reason: str, now_ms: int) -> list[Fact]:
+    """What remains of a cron that raised: it fires no more."""
+    return [CommandRefused("FireTimer", command.id, reason), CronDisarmed(command.id, command.step)]
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def cron_armed(tables: Tables, f: CronArmed, at_ms: int) -> Sequence[Effect]:
+    """A cron fires next at a time."""
+    effects = list(cron_disarmed(tables, CronDisarmed(f.function, f.cron), at_ms))
+    tables.crons.put((f.function, f.cron), CronRow(f.function, f.cron, f.at_ms))
+    effects.append(timers.arm(tables, f.at_ms, timers.CRON, f.function, f.cron))
+    return effects
+
+
+def cron_disarmed(tables: Tables, f: CronDisarmed, at_ms: int) -> Sequence[Effect]:
+    """A cron fires no more."""
+    row = tables.crons.get((f.function, f.cron))
+    if row is None:
+        return ()
+    tables.crons.delete((f.function, f.cron))
+    return (timers.disarm(tables, row.at_ms, timers.CRON, f.function, f.cron),)
+
+
+def cron_ticked(tables: Tables, f: CronTicked, at_ms: int) -> Sequence[Effect]:
+    """A cron has fired, and fires again."""
+    return cron_armed(tables, CronArmed(f.function, f.cron, f.next_at_ms), at_ms)
+
+
+HANDLES = Handles(
+    timers={timers.CRON: Handler(fire, refuse_timer)},
+    facts={CronArmed: cron_armed, CronDisarmed: cron_disarmed, CronTicked: cron_ticked},
+)

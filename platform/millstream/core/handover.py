@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from millstream.core.handles import Handler, Handles, fold_nothing
 from millstream.core.tables import Tables
 from millstream.model.commands import ReleaseLane, StillRunning
 from millstream.model.effects import Effect
-from millstream.model.facts import Fact, HolderGone, LaneReleased
+from millstream.model.facts import Fact, HolderGone, LaneFenced, LaneReleased
 from millstream.model.rows import HolderRow
 
 
@@ -26,8 +27,8 @@ def release(tables: Tables, command: ReleaseLane, now_ms: int) -> list[Fact]:
     return [LaneReleased(command.worker, command.holder, command.out)]
 
 
-def heard(tables: Tables, command: StillRunning, now_ms: int) -> list[Fact]:
-    """A holder lives: nothing to record, until it runs nothing more."""
+def on_heartbeat(tables: Tables, command: StillRunning, now_ms: int) -> list[Fact]:
+    """A holder is alive: nothing to record, until it runs nothing more."""
     if command.left or tables.holders.get(command.holder) is None:
         return []
     return [HolderGone(command.holder)]
@@ -44,3 +45,9 @@ def holder_gone(tables: Tables, f: HolderGone, at_ms: int) -> Sequence[Effect]:
     """It is forgotten."""
     tables.holders.delete(f.holder)
     return ()
+
+
+HANDLES = Handles(
+    commands={ReleaseLane: Handler(release), StillRunning: Handler(on_heartbeat)},
+    facts={LaneFenced: fold_nothing, LaneReleased: lane_released, HolderGone: holder_gone},
+)

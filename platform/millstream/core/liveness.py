@@ -1,14 +1,14 @@
-"""Where an open run stands, by its rows alone: who executes it, what it waits for, and whether anything ever wakes it.
+"""Liveness of an open run, by its rows alone: who executes it, what it waits for, and whether anything ever wakes it.
 
     body or step   OUT ............... an executor has it
                    BACKOFF, SCHEDULED  a timer has it
-                   SLEEPING .......... a timer has it
+                   SLEEPING .......... a timer has it, if its kind says so (``step_kinds.py``)
                    PARKED ............ it has its place among the parked
                    DONE, FAILED ...... nothing more to come
-    body           IDLE .............. fine while a step is in somebody's hand
+    body           IDLE .............. fine while a step is in a hand
 
-Liveness (lanes.md rule 32): every open run is in somebody's hand. One that is not would wait for ever, which is the
-one fault that no error message would ever report.
+Every open run is in some hand (lanes.md rule 32). One that is not would wait for ever, which is the one fault that no
+error message would ever report. ``millstream lanes verify`` and the tests of the core both ask here.
 """
 
 from __future__ import annotations
@@ -18,50 +18,58 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from millstream.core import timers
-from millstream.core.tables import Tables
-from millstream.model.rows import Hand, RunRow, TimerRow
+from millstream.core.runs.deciding import is_resolved
+from millstream.core.runs.hands import BODY_TIMERS
+from millstream.core.step_kinds import timer_of_step
+from millstream.core.steps import KINDS
+from millstream.core.tables import ParkedKey, Tables, TimerKey
+from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 
 PAGE_ROWS: Final = 500
 
 
 @dataclass(slots=True)
-class Standing:
-    """``executing``, ``parked``: how many of its body and steps; ``wakes``: the times its timers wake it."""
+class Liveness:
+    """What keeps runs alive.
+
+    ``executing``  how many bodies and steps an executor has.
+    ``timers``     the keys of the timers that wake them.
+    ``parked``     the keys of their parking places.
+    ``problems``   everything about their rows that cannot be, in sentences.
+    """
 
     executing: int = 0
-    parked: int = 0
-    wakes: list[int] = field(default_factory=list)
+    timers: list[TimerKey] = field(default_factory=list)
+    parked: list[ParkedKey] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def add(self, other: Standing) -> None:
+    def add(self, other: Liveness) -> None:
         """Sum up."""
         self.executing += other.executing
+        self.timers += other.timers
         self.parked += other.parked
-        self.wakes += other.wakes
         self.problems += other.problems
 
 
-def standing(tables: Tables, run: RunRow) -> Standing:
-    """Where one run stands, with everything about it that cannot be."""
-    found = Standing()
-    body_timer = timers.DUE if run.body == Hand.SCHEDULED else timers.RETRY
-    _take(tables, run, found, ("", run.body, run.wake_at_ms, body_timer))
-    pending = 0
+def liveness(tables: Tables, run: RunRow) -> Liveness:
+    """What keeps one run alive, with everything about it that cannot be."""
+    found = Liveness()
+    _add_body(tables, run, found)
+    pending = resolved = 0
     for id in run.steps:
         step = tables.steps.get((run.run, id))
         if step is None:
             found.problems.append(f"run {run.run} has a step {id!r}, but there is no row of it")
-            continue
-        if step.hand in (Hand.DONE, Hand.FAILED):
-            continue
-        pending += 1
-        kind = timers.SLEEP if step.hand == Hand.SLEEPING else timers.RETRY
-        if step.hand in (Hand.IDLE, Hand.SCHEDULED):
-            found.problems.append(f"step {id!r} of run {run.run} is {Hand(step.hand).name}, which no step can be")
-        _take(tables, run, found, (id, step.hand, step.wake_at_ms, kind))
+        elif is_resolved(step):
+            resolved += 1
+        else:
+            pending += 1
+            _add_step(tables, run, step, found)
     if pending != run.pending:
         found.problems.append(f"run {run.run} counts {run.pending} pending steps, but {pending} are")
-    if not (found.executing or found.parked or found.wakes):
+    if resolved != run.resolved:
+        found.problems.append(f"run {run.run} counts {run.resolved} resolved steps, but {resolved} are")
+    if run.body == Hand.IDLE and not pending:
         found.problems.append(
             f"run {run.run} of {run.function} is stuck: expected an execution, a timer or a parked place, got none"
         )
@@ -73,7 +81,45 @@ def standing(tables: Tables, run: RunRow) -> Standing:
     return found
 
 
-def runs_of(tables: Tables) -> Iterator[RunRow]:
+def _add_body(tables: Tables, run: RunRow, found: Liveness) -> None:
+    who, hand = f"the body of run {run.run}", run.body
+    if hand == Hand.OUT:
+        found.executing += 1
+    elif hand == Hand.PARKED:
+        _parked(tables, run, "", who, found)
+    elif hand in BODY_TIMERS:
+        _timed(tables, (run.wake_at_ms, BODY_TIMERS[hand], run.run, ""), who, found)
+    elif hand != Hand.IDLE:
+        found.problems.append(f"{who} is {Hand(hand).name}, which no body can be")
+
+
+def _add_step(tables: Tables, run: RunRow, step: StepRow, found: Liveness) -> None:
+    who, kind = f"step {step.step!r} of run {run.run}", KINDS.get(step.kind)
+    if kind is None or step.hand not in kind.hands:
+        found.problems.append(f"{who} is {Hand(step.hand).name}, which no step of kind {step.kind!r} can be")
+    elif step.hand == Hand.OUT:
+        found.executing += 1
+    elif step.hand == Hand.PARKED:
+        _parked(tables, run, step.step, who, found)
+    elif kind.hands[step.hand]:
+        _timed(tables, (step.wake_at_ms, kind.hands[step.hand], run.run, step.step), who, found)
+
+
+def _parked(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -> None:
+    key = (run.function, run.run, step)
+    if tables.parked.get(key) is None:
+        found.problems.append(f"{who} is parked, but has no place among the parked")
+    found.parked.append(key)
+
+
+def _timed(tables: Tables, key: TimerKey, who: str, found: Liveness) -> None:
+    at_ms, kind, _, _ = key
+    if tables.timers.get(key) is None:
+        found.problems.append(f"{who} waits until {at_ms}, but no timer ({kind}) wakes it")
+    found.timers.append(key)
+
+
+def open_runs(tables: Tables) -> Iterator[RunRow]:
     """Every open run, in pages."""
     start: str | None = None
     while page := tables.runs.scan(start, limit=PAGE_ROWS):
@@ -82,9 +128,9 @@ def runs_of(tables: Tables) -> Iterator[RunRow]:
         start = page[-1][0] + "\x00"
 
 
-def timers_of(tables: Tables) -> Iterator[TimerRow]:
+def stored_timers(tables: Tables) -> Iterator[TimerRow]:
     """Every stored timer in order of time, in pages."""
-    start: tuple[int, str, str, str] | None = None
+    start: TimerKey | None = None
     while page := tables.timers.scan(start, limit=PAGE_ROWS):
         for _, timer in page:
             yield timer
@@ -93,36 +139,18 @@ def timers_of(tables: Tables) -> Iterator[TimerRow]:
 
 
 def timer_problem(tables: Tables, timer: TimerRow) -> str:
-    """What is wrong with a timer: nobody waits for it. Empty: nothing."""
+    """What is wrong with a timer: nothing waits for it. Empty: nothing."""
     what = f"timer {timer.kind} of {timer.id}{f' step {timer.step!r}' if timer.step else ''} at {timer.at_ms}"
     if timer.kind == timers.CRON:
         cron = tables.crons.get((timer.id, timer.step))
-        return (
-            "" if cron is not None and cron.at_ms == timer.at_ms else f"{what} wakes a cron that does not wait for it"
-        )
+        held = cron is not None and cron.at_ms == timer.at_ms
+        return "" if held else f"{what} wakes a cron that does not wait for it"
     run = tables.runs.get(timer.id)
     if run is None:
         return f"{what} wakes a run that is not open"
     if not timer.step:
-        held = run.body in (Hand.BACKOFF, Hand.SCHEDULED) and run.wake_at_ms == timer.at_ms
+        held = BODY_TIMERS.get(run.body) == timer.kind and run.wake_at_ms == timer.at_ms
         return "" if held else f"{what} wakes a body that does not wait for it"
     step = tables.steps.get((timer.id, timer.step))
-    held = step is not None and step.hand in (Hand.BACKOFF, Hand.SLEEPING) and step.wake_at_ms == timer.at_ms
+    held = step is not None and timer_of_step(step) == timer.kind and step.wake_at_ms == timer.at_ms
     return "" if held else f"{what} wakes a step that does not wait for it"
-
-
-def _take(tables: Tables, run: RunRow, found: Standing, held: tuple[str, int, int, str]) -> None:
-    step, hand, wake_at_ms, kind = held
-    who = f"step {step!r} of run {run.run}" if step else f"the body of run {run.run}"
-    if hand == Hand.OUT:
-        found.executing += 1
-    elif hand == Hand.PARKED:
-        if tables.parked.get((run.function, run.run, step)) is None:
-            found.problems.append(f"{who} is parked, but has no place among the parked")
-        else:
-            found.parked += 1
-    elif hand in (Hand.BACKOFF, Hand.SLEEPING, Hand.SCHEDULED):
-        if tables.timers.get((wake_at_ms, kind, run.run, step)) is None:
-            found.problems.append(f"{who} waits until {wake_at_ms}, but no timer ({kind}) wakes it")
-        else:
-            found.wakes.append(wake_at_ms)

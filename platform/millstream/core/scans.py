@@ -14,15 +14,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from millstream.core.catalogue import Subscription, catalogue
-from millstream.core.events import Letter, accepted, choose, dead_letter, started
-from millstream.core.requests import answer, answered
+from millstream.core.dead_letters import Letter, set_aside
+from millstream.core.events import choose
+from millstream.core.handles import Handler, Handles
+from millstream.core.messages import MessageKind
+from millstream.core.requests import answer
+from millstream.core.starting import Origin, run_started, start
 from millstream.core.tables import Tables
 from millstream.core.topics import BACKFILL, opened
 from millstream.model import limits
 from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan
 from millstream.model.effects import Effect, Scan
 from millstream.model.event import Envelope
-from millstream.model.facts import CommandRefused, Fact, RunStarted, ScanAdvanced, ScanEnded, ScanStarted
+from millstream.model.facts import Fact, RunStarted, ScanAdvanced, ScanEnded, ScanStarted
 from millstream.model.ids import lane_of_source
 from millstream.model.rows import ScanRow
 
@@ -45,8 +49,7 @@ def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
             except Exception as error:  # As the lane refuses a command that raises: this record alone is set aside.
                 reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
         letter = Letter(row.topic, row.partition, read.offset, reason, read.key, read.value, read.headers)
-        facts.append(CommandRefused("AdvanceScan", letter.subject, reason))
-        facts += dead_letter(tables, letter, now_ms, before=letters)
+        facts += set_aside(tables, "AdvanceScan", letter, now_ms, queued=letters)
         letters += 1
     runs = sum(type(fact) is RunStarted for fact in facts)
     at = min(command.to_offset, row.upto)
@@ -61,12 +64,12 @@ def _start(tables: Tables, row: ScanRow, event: Envelope, offset: int, now_ms: i
     starting, skipped = choose(event, subscriptions)
     if not starting:
         return list(skipped)
-    start = started(tables, event, row.function, row.cause, 0)
-    if tables.runs.get(start.run) is not None:
+    begun = run_started(tables, row.function, (event,), cause=row.cause)
+    if tables.runs.get(begun.run) is not None:
         return []
     if tables.events.get(event.internal_id) is not None:
-        return [start]  # Open runs hold the very event: it must not change under them.
-    return [accepted(event, row.topic, row.partition, offset, b""), start]
+        return [begun]  # Open runs hold the very event: it must not change under them.
+    return start(tables, event, starting, Origin(row.topic, row.partition, offset), cause=row.cause)
 
 
 def _subscriptions(tables: Tables, row: ScanRow, event: Envelope) -> Sequence[Subscription]:
@@ -78,8 +81,6 @@ def _subscriptions(tables: Tables, row: ScanRow, event: Envelope) -> Sequence[Su
 
 def backfill(tables: Tables, command: BackfillFunction, now_ms: int) -> list[Fact]:
     """Begin to read the ranges of a backfill."""
-    if (again := answered(tables, command)) is not None:
-        return again
     place = tables.place
     if command.function not in catalogue(tables).functions:
         return answer(command, {"status": "unknown_function", "function": command.function})
@@ -103,8 +104,6 @@ def backfill(tables: Tables, command: BackfillFunction, now_ms: int) -> list[Fac
 
 def cancel(tables: Tables, command: CancelScan, now_ms: int) -> list[Fact]:
     """End the partitions of a scan that this lane reads; the runs it has started go on."""
-    if (again := answered(tables, command)) is not None:
-        return again
     rows = [row for (scan, _), row in tables.scans.scan((command.scan, 0), limit=SCANS_MAX) if scan == command.scan]
     facts: list[Fact] = [ScanEnded(row.scan, row.partition, True, row.started) for row in rows]
     return [*facts, *answer(command, {"status": "cancelled" if rows else "not_open", "scan": command.scan})]
@@ -129,11 +128,8 @@ def scan_advanced(tables: Tables, f: ScanAdvanced, at_ms: int) -> Sequence[Effec
     assert row is not None, f"scan {f.scan}/{f.partition} advanced, but it is over"
     tables.scans.put(
         (f.scan, f.partition),
-        ScanRow(
-            row.scan, row.partition, row.function, row.topic, row.purpose, row.cause, row.since_ms, row.from_offset,
-            row.upto, f.at, row.started + f.started,
-        ),
-    )  # fmt: skip
+        row.replace(at=f.at, started=row.started + f.started),
+    )
     return (Scan(f.scan, f.partition, f.at),)
 
 
@@ -141,3 +137,11 @@ def scan_ended(tables: Tables, f: ScanEnded, at_ms: int) -> Sequence[Effect]:
     """A scan is over."""
     tables.scans.delete((f.scan, f.partition))
     return ()
+
+
+BACKFILL_FUNCTION = MessageKind(message=BackfillFunction, decide=backfill)
+CANCEL_SCAN = MessageKind(message=CancelScan, decide=cancel)
+HANDLES = Handles(
+    commands={AdvanceScan: Handler(advance)},
+    facts={ScanStarted: scan_started, ScanAdvanced: scan_advanced, ScanEnded: scan_ended},
+)

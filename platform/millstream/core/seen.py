@@ -11,11 +11,14 @@ another, and must still know in the last of them what it took in the first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
+from millstream.core.handles import Handles
 from millstream.core.tables import Tables
 from millstream.model import limits
+from millstream.model.effects import Effect
 from millstream.model.facts import EventAccepted, SeenDropped
 from millstream.model.rows import SeenBucketRow, SeenChunkRow, SeenRow
 from millstream.model.seen import HASH_BYTES, begins_ms, bucket_of, until_ms
@@ -89,7 +92,7 @@ def expired(tables: Tables, now_ms: int) -> list[SeenDropped]:
     return facts
 
 
-def forget(tables: Tables, fact: SeenDropped) -> None:
+def forget(tables: Tables, fact: SeenDropped, at_ms: int) -> Sequence[Effect]:
     """Fold: the chunk's ids are forgotten, and the bucket with its last chunk. Ids that came again later are kept."""
     key = (fact.source, fact.clients, fact.bucket)
     over_ms = until_ms(fact.clients, fact.bucket)
@@ -103,8 +106,12 @@ def forget(tables: Tables, fact: SeenDropped) -> None:
         tables.seen_chunks.delete((*key, fact.chunk))
     row = tables.seen_buckets.get(key)
     if row is None:
-        return
+        return ()
     if fact.last:
         tables.seen_buckets.delete(key)
     else:
         tables.seen_buckets.put(key, SeenBucketRow(*key, fact.chunk + 1, row.chunk))
+    return ()
+
+
+HANDLES = Handles(facts={SeenDropped: forget})

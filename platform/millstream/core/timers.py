@@ -1,11 +1,11 @@
-"""The kinds of timers. A timer's row is its key: (at_ms, kind, id, step).
+"""Timers. A timer's row is its key: (at_ms, kind, id, step).
 
 DUE    a run that was to start later;            id = run, step = ""
-SLEEP  a sleeping step wakes;                    id = run, step = the step
 RETRY  a delay before another hand-out is over;  id = run, step = the step, "" for the body
 CRON   a cron fires;                             id = function, step = the cron's text
 
-A kind is one constant here, one line in ``decide.py``'s ``FIRED``.
+A step kind has timers of its own (``core/steps/``): id = run, step = the step. Add a kind: the module that answers for
+it names it in its ``HANDLES`` (or ``KIND``), with what follows when it fires.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from millstream.model.effects import Arm, Disarm
 from millstream.model.rows import TimerRow
 
 DUE: Final = "due"
-SLEEP: Final = "sleep"
 RETRY: Final = "retry"
 CRON: Final = "cron"
 

@@ -10,14 +10,16 @@ offset, and it is in the very record that makes the live source take over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from millstream.core.catalogue import catalogue
+from millstream.core.handles import Handler, Handles
 from millstream.core.tables import Tables
 from millstream.model.commands import NoteGap, Opening, SeeTopic
+from millstream.model.effects import Effect
 from millstream.model.facts import Fact, FunctionSubscribed, ScanStarted, SourceGap, SourceOpened, TopicSeen
 from millstream.model.function import SINCE_LATEST, AppSpec, TopicTrigger
-from millstream.model.rows import PositionRow
+from millstream.model.rows import PositionRow, SubscriptionRow, TopicRow
 
 PARTITIONS_MAX = 100_000
 SINCE = "since"
@@ -95,3 +97,41 @@ def note_gap(tables: Tables, command: NoteGap, now_ms: int) -> list[Fact]:
     if position is not None and not anew and position.offset >= command.to_offset:
         return []  # It was noted before, and reading has gone on.
     return [SourceGap(command.topic, command.partition, command.from_offset, command.to_offset)]
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def source_opened(tables: Tables, f: SourceOpened, at_ms: int) -> Sequence[Effect]:
+    """A partition is read from here on."""
+    tables.positions.put((f.topic, f.partition), PositionRow(f.topic, f.partition, f.offset))
+    return ()
+
+
+def source_gap(tables: Tables, f: SourceGap, at_ms: int) -> Sequence[Effect]:
+    """A partition is read on behind a gap, or from the beginning of a topic made anew."""
+    tables.positions.put((f.topic, f.partition), PositionRow(f.topic, f.partition, f.to_offset))
+    return ()
+
+
+def topic_seen(tables: Tables, f: TopicSeen, at_ms: int) -> Sequence[Effect]:
+    """A topic has so many partitions."""
+    tables.topics.put(f.topic, TopicRow(f.topic, f.partitions))
+    return ()
+
+
+def function_subscribed(tables: Tables, f: FunctionSubscribed, at_ms: int) -> Sequence[Effect]:
+    """A function's first subscription to a topic has begun."""
+    tables.subscriptions.put((f.function, f.topic), SubscriptionRow(f.function, f.topic, f.since_ms))
+    return ()
+
+
+HANDLES = Handles(
+    commands={SeeTopic: Handler(see_topic), NoteGap: Handler(note_gap)},
+    facts={
+        SourceOpened: source_opened,
+        SourceGap: source_gap,
+        TopicSeen: topic_seen,
+        FunctionSubscribed: function_subscribed,
+    },
+)

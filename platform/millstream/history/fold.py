@@ -4,7 +4,7 @@ One ``Changes`` gathers a whole batch: a run that starts and ends within it beco
 Nothing here reads the index or a clock; times are the records' own. Only records that count get here (``Validity``).
 
 The rule: folding the same records in another grouping gives the same index. Add a fact to the history: one function
-and its line in ``_FOLDS``; facts that are not there show nowhere.
+and its line in ``_FOLDS``, or ``shows`` of its step kind where only one kind makes it; other facts show nowhere.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
-from millstream.history import trail
+from millstream.core.steps import SHOWS
 from millstream.history.scans import ScanFact
 from millstream.model import facts as f
+from millstream.model import trail
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from millstream.model.function import AppSpec
 from millstream.model.journal import JournalRecord
@@ -106,6 +107,8 @@ class Changes:
             fold = folds.get(type(fact))
             if fold is not None:
                 fold(self, fact, at_ms)
+            elif (show := SHOWS.get(type(fact))) is not None:  # A fact of one step kind: the kind says how it shows.
+                self.of_run(fact.run).entries.append(show(fact, at_ms))  # type: ignore[union-attr]
         if self._written:  # Behind the end that they announce, in the same decision.
             written = self._written
             self.announced = [one for one in self.announced if (one.run, ANNOUNCEMENTS[one.kind]) not in written]
@@ -188,27 +191,9 @@ def _step_completed(c: Changes, x: f.StepCompleted, at_ms: int) -> None:
     c.of_run(x.run).entries.append((trail.DONE, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, x.data))
 
 
-def _step_planned(c: Changes, x: f.StepPlanned, at_ms: int) -> None:
-    c.of_run(x.run).entries.append((trail.PLANNED, at_ms, x.step, x.name))
-
-
-def _sleep_started(c: Changes, x: f.SleepStarted, at_ms: int) -> None:
-    c.of_run(x.run).entries.append((trail.SLEEP, at_ms, x.step, x.name, x.wake_at_ms))
-
-
-def _sleep_ended(c: Changes, x: f.SleepEnded, at_ms: int) -> None:
-    c.of_run(x.run).entries.append((trail.WOKE, at_ms, x.step))
-
-
-def _step_attempt_failed(c: Changes, x: f.StepAttemptFailed, at_ms: int) -> None:
-    error = (x.error_name, x.error_message, x.error_stack)
-    head = (trail.ERRORED, at_ms, x.step, x.name, x.attempt, x.started_at_ms, x.retry_at_ms)
-    c.of_run(x.run).entries.append((*head, *error))
-
-
 def _step_failed(c: Changes, x: f.StepFailed, at_ms: int) -> None:
     error = (x.error_name, x.error_message, x.error_stack)
-    head = (trail.FAILED, at_ms, x.step, x.name, x.attempt, x.started_at_ms, 0)
+    head = (trail.FAILED, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, 0)
     c.of_run(x.run).entries.append((*head, *error))
 
 
@@ -260,10 +245,6 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.RunCancelled: _run_cancelled,
     f.PublishQueued: _publish_queued,
     f.StepCompleted: _step_completed,
-    f.StepPlanned: _step_planned,
-    f.SleepStarted: _sleep_started,
-    f.SleepEnded: _sleep_ended,
-    f.StepAttemptFailed: _step_attempt_failed,
     f.StepFailed: _step_failed,
     f.BodyAttemptFailed: _body_attempt_failed,
     f.DispatchLost: _dispatch_lost,

@@ -47,7 +47,7 @@ from millstream.history.fold import (
 from millstream.model.announcement import handled_function
 from millstream.model.event import FUNCTION_FAILED
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000

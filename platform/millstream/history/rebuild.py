@@ -25,12 +25,13 @@ from typing import Final
 
 import msgspec
 
+from millstream.core.steps import KINDS
 from millstream.errors import LogUnavailable
-from millstream.history import trail
 from millstream.history.fold import QUEUED, RUNNING, Changes, RunChange
 from millstream.history.index import Folded, Index
 from millstream.log.port import Log
 from millstream.log.read_all import rest
+from millstream.model import trail
 from millstream.model.function import decode_app_spec
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
@@ -159,20 +160,20 @@ def _add(changes: Changes, store: Store, row: RunRow) -> None:
 
 def _entries(row: StepRow, function: str) -> list[trail.Entry]:
     """What is known of a step, at no time (0)."""
-    step, name = row.step, row.name
+    step, name, kind = row.step, row.name, row.kind
     match row.hand:
-        case Hand.DONE if row.kind == "sleep":
-            return [(trail.SLEEP, 0, step, name, row.wake_at_ms), (trail.WOKE, 0, step)]
+        case Hand.DONE if KINDS[kind].sleeps:
+            return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms), (trail.WOKE, 0, step, kind)]
         case Hand.DONE:
-            return [(trail.DONE, 0, step, name, row.kind, row.attempt, 0, row.data)]
+            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, row.data)]
         case Hand.FAILED:
             error = failure_of(row.data)
-            return [(trail.FAILED, 0, step, name, row.attempt, 0, 0, error.name, error.message, error.stack)]
+            return [(trail.FAILED, 0, step, name, kind, row.attempt, 0, 0, error.name, error.message, error.stack)]
         case Hand.SLEEPING:
-            return [(trail.SLEEP, 0, step, name, row.wake_at_ms)]
+            return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms)]
         case Hand.BACKOFF if row.attempt:
-            return [(trail.ERRORED, 0, step, name, row.attempt - 1, 0, row.wake_at_ms, *UNKNOWN_ERROR)]
+            return [(trail.ERRORED, 0, step, name, kind, row.attempt - 1, 0, row.wake_at_ms, *UNKNOWN_ERROR)]
         case Hand.PARKED:
-            return [(trail.PLANNED, 0, step, name), (trail.PARKED, 0, step, function)]
+            return [(trail.PLANNED, 0, step, name, kind), (trail.PARKED, 0, step, function)]
         case _:
-            return [(trail.PLANNED, 0, step, name)]
+            return [(trail.PLANNED, 0, step, name, kind)]

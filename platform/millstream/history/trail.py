@@ -4,7 +4,8 @@ The index keeps a run's steps as bytes beside its row, one packed list per batch
 row per attempt: writing is most of the history's work and reading one run is rare. Entries are positional and only
 ever appended: ``(tag, at_ms, step, …)``. Tags are stored, so they never change their meaning.
 
-Add a kind of entry: a tag, its line in ``fold.py``, its case in ``_Reading.take``.
+Add a kind of entry: a tag in ``model/trail.py``, what writes it (``fold.py``, or ``shows`` of a step kind), its case in
+``_Reading.take``.
 """
 
 from __future__ import annotations
@@ -14,18 +15,13 @@ from typing import Any, Final
 
 import msgspec
 
-DONE: Final = 0  # at, step, name, kind, attempt, started_at, data
-PLANNED: Final = 1  # at, step, name
-SLEEP: Final = 2  # at, step, name, wake_at
-WOKE: Final = 3  # at, step
-ERRORED: Final = 4  # at, step, name, attempt, started_at, retry_at, error name, message, stack
-FAILED: Final = 5  # the same with retry_at 0
-BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
-LOST: Final = 7  # at, step, how often by now, retry_at
-PARKED: Final = 8  # at, step, function
-UNPARKED: Final = 9  # at, step
+from millstream.core.steps import run
+from millstream.model.trail import DONE, ERRORED, FAILED, WOKE, Entry
 
-Entry = tuple[Any, ...]
+EXECUTED: Final = run.NAME
+"""The kind of a step that was lost or parked before it was named: only such steps are handed out."""
+BODY: Final = "body"
+"""The kind under which the body of the function stands among its steps."""
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[list[Any]])
 
@@ -112,34 +108,34 @@ class _Reading:
                 seen = self._step(step, name, kind, started or at)
                 seen.status, seen.ended_at_ms, seen.output = "completed", at, data
                 seen.attempts.append(AttemptSeen(attempt, "completed", started or at, at))
-            case [1, _, step, name]:
-                self._step(step, name, "run", at)
-            case [2, _, step, name, wake_at]:
-                seen = self._step(step, name, "sleep", at)
+            case [1, _, step, name, kind]:
+                self._step(step, name, kind, at)
+            case [2, _, step, name, kind, wake_at]:
+                seen = self._step(step, name, kind, at)
                 seen.status, seen.wake_at_ms = "sleeping", wake_at
-            case [3, _, step]:
-                seen = self._step(step, step, "sleep", at)
+            case [3, _, step, kind]:
+                seen = self._step(step, step, kind, at)
                 seen.status, seen.ended_at_ms = "completed", at
-            case [4 | 5 as tag, _, step, name, attempt, started, retry_at, *error]:
-                seen = self._step(step, name, "run", started or at)
+            case [4 | 5 as tag, _, step, name, kind, attempt, started, retry_at, *error]:
+                seen = self._step(step, name, kind, started or at)
                 seen.status = "retrying" if tag == ERRORED else "failed"
                 seen.ended_at_ms = 0 if tag == ERRORED else at
                 seen.attempts.append(AttemptSeen(attempt, "failed", started or at, at, Error(*error), retry_at))
             case [6, _, step, attempt, retry_at, *error]:
-                seen = self._step(step, "(function body)", "body", at)
+                seen = self._step(step, "(function body)", BODY, at)
                 seen.status = "retrying"
                 seen.attempts.append(AttemptSeen(attempt, "failed", at, at, Error(*error), retry_at))
             case [7, _, step, lost, retry_at]:
-                seen = self._step(step, step or "(function body)", "run" if step else "body", at)
+                seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
                 gone = Error("WorkerLost", f"the worker that ran this was lost ({lost} times by now)")
                 seen.attempts.append(AttemptSeen(len(seen.attempts), "lost", at, at, gone, retry_at))
             case [8, _, step, function]:
-                seen = self._step(step, step or "(function body)", "run" if step else "body", at)
+                seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
                 seen.status = "parked"
                 missing = Error("NoCode", f"no worker here has the code of {function}")
                 seen.attempts.append(AttemptSeen(len(seen.attempts), "parked", at, at, missing))
             case [9, _, step]:
-                self._step(step, step, "run", at).status = "planned"
+                self._step(step, step, EXECUTED, at).status = "planned"
 
     def _step(self, step: str, name: str, kind: str, started: int) -> StepSeen:
         seen = self.steps.get(step)

@@ -127,6 +127,10 @@ class InvokeFunction(msgspec.Struct, frozen=True):
     reply_to: int = -1
 
 
+LaneMessage = CancelRun | InvokeFunction
+"""The messages that lanes send each other."""
+
+
 class SeeCatalogue(msgspec.Struct, frozen=True):
     """The functions topic says: ``app`` is this now. ``offset`` is the record's there; None: the app is gone."""
 
@@ -140,7 +144,7 @@ class TakeMessage(msgspec.Struct, frozen=True):
 
     from_lane: int
     seq: int
-    message: CancelRun | InvokeFunction
+    message: LaneMessage
 
 
 class ReleaseLane(msgspec.Struct, frozen=True, gc=False):

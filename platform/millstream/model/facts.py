@@ -10,8 +10,9 @@ fact differently from before is a new class (lanes.md rule 33), never a new mean
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
-from millstream.model.commands import CancelRun, HandOut, InvokeFunction
+from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 
 
@@ -128,6 +129,7 @@ class StepFailed(msgspec.Struct, frozen=True, gc=False):
     run: str
     step: str
     name: str
+    kind: str
     attempt: int
     dispatch: int
     error_name: str
@@ -233,7 +235,7 @@ class MessageSent(msgspec.Struct, frozen=True):
 
     to_lane: int
     seq: int
-    message: CancelRun | InvokeFunction
+    message: LaneMessage
 
 
 class MessageTaken(msgspec.Struct, frozen=True, gc=False):
@@ -470,5 +472,11 @@ Fact = (
     | ScanAdvanced
     | ScanEnded
 )
+
+
+def with_discovery(fact: StepCompleted | StepFailed) -> StepCompleted | StepFailed:
+    """The same fact, with which the body is handed out again."""
+    return replace(fact, discover=True)
+
 
 FACTS: tuple[type[Fact], ...] = Fact.__args__

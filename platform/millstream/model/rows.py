@@ -7,10 +7,12 @@ keys.
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
-from millstream.model.commands import CancelRun, HandOut, InvokeFunction
+from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 
 
@@ -34,7 +36,15 @@ class Hand(enum.IntEnum):
     SCHEDULED = 7
 
 
-class RunRow(msgspec.Struct, frozen=True, gc=False):
+class Changeable(msgspec.Struct, frozen=True, gc=False):
+    """A row that changes field by field: whatever a change does not name stays as it was."""
+
+    def replace(self, **changes: object) -> Self:
+        """The same row with some fields changed. Raises TypeError on a field there is not."""
+        return replace(self, **changes)
+
+
+class RunRow(Changeable, frozen=True, gc=False):
     """An open run. It is deleted when the run ends; what was is in the journal and the history.
 
     ``dispatch``  the last number handed out for this run; ``body_dispatch`` the one its body is out under.
@@ -62,12 +72,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     bytes: int = 0
     wake_at_ms: int = 0
 
-    def with_changes(self, **changes: object) -> RunRow:
-        """The same run with some fields changed. Raises TypeError on a field there is not."""
-        return msgspec.structs.replace(self, **changes)
 
-
-class StepRow(msgspec.Struct, frozen=True, gc=False):
+class StepRow(Changeable, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED)."""
 
     run: str
@@ -83,7 +89,7 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):
     wake_at_ms: int = 0
 
 
-class EventRow(msgspec.Struct, frozen=True, gc=False):
+class EventRow(Changeable, frozen=True, gc=False):
     """The payload of an event that ``runs`` open runs need."""
 
     event: Envelope
@@ -138,7 +144,7 @@ class SubscriptionRow(msgspec.Struct, frozen=True, gc=False):
     since_ms: int
 
 
-class ScanRow(msgspec.Struct, frozen=True, gc=False):
+class ScanRow(Changeable, frozen=True, gc=False):
     """A scan that goes on at ``at`` (−1: at the first offset of ``since_ms``) up to ``upto``; see ``ScanStarted``."""
 
     scan: str
@@ -194,7 +200,7 @@ class OutboxRow(msgspec.Struct, frozen=True):
 
     to_lane: int
     seq: int
-    message: CancelRun | InvokeFunction
+    message: LaneMessage
 
 
 class OutboxCursorRow(msgspec.Struct, frozen=True, gc=False):

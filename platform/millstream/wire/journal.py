@@ -14,13 +14,13 @@ it has a class inside that no other fact has.
 from __future__ import annotations
 
 from itertools import chain
-from typing import Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from millstream.errors import Corruption
 from millstream.model import limits
-from millstream.model.commands import CancelRun, HandOut, InvokeFunction
+from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.facts import FACTS, Fact, LaneFenced
 from millstream.model.journal import JournalRecord, Position
@@ -28,9 +28,9 @@ from millstream.wire.plain import corrupt
 from millstream.wire.schemas import load_schema
 from millstream.wire.straight import Straight
 
-_CLASSES: Final = {
+_CLASSES: Final[dict[str, type[Any]]] = {
     "Header": tuple,
-    **{kind.__name__: kind for kind in (JournalRecord, Position, Envelope, CancelRun, HandOut, InvokeFunction, *FACTS)},
+    **{kind.__name__: kind for kind in (JournalRecord, Position, Envelope, HandOut, *get_args(LaneMessage), *FACTS)},
 }
 _RECORD: Final = Straight[JournalRecord](load_schema("journal/record"), _CLASSES)
 FORMAT_MAX: Final = 1

@@ -19,41 +19,18 @@ import fastavro
 import msgspec
 
 from millstream.errors import FunctionError
-from millstream.model.commands import (
-    BackfillFunction,
-    CancelRun,
-    CancelScan,
-    InvokeFunction,
-    LoseDispatch,
-    ParkDispatch,
-    Report,
-    ScanRange,
-    StillRunning,
-)
+from millstream.model.commands import ScanRange
 from millstream.model.event import Envelope
 from millstream.model.function import AppSpec
-from millstream.model.messages import InboxRecord, Reply
+from millstream.model.messages import InboxRecord, Message, Reply
 from millstream.model.operations import Failure, Operation
 from millstream.wire.plain import corrupt, read_datum
 from millstream.wire.schemas import load_schema
 from millstream.wire.straight import Straight
 
 _KINDS: Final[tuple[type[Any], ...]] = (
-    *(
-        Envelope,
-        InboxRecord,
-        CancelRun,
-        InvokeFunction,
-        BackfillFunction,
-        CancelScan,
-        ScanRange,
-        Reply,
-        Report,
-        ParkDispatch,
-        LoseDispatch,
-        StillRunning,
-        Failure,
-    ),
+    *(Envelope, InboxRecord, Reply, ScanRange, Failure),
+    *get_args(Message),
     *get_args(Operation),
 )
 _CLASSES: Final[dict[str, type[Any]]] = {"Header": tuple, **{kind.__name__: kind for kind in _KINDS}}

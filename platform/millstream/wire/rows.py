@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, TypeVar, cast, get_args
 
-from millstream.model.commands import CancelRun, HandOut, InvokeFunction
+from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.rows import Row
 from millstream.wire.plain import corrupt
@@ -54,7 +54,7 @@ ROWS: Final[tuple[type[Row], ...]] = get_args(Row)
 """Every row class, in the order of ``model/rows.py``."""
 _CLASSES: Final[dict[str, type[Any]]] = {
     "Header": tuple,
-    **{kind.__name__: kind for kind in (Envelope, CancelRun, HandOut, InvokeFunction, *ROWS)},
+    **{kind.__name__: kind for kind in (Envelope, HandOut, *get_args(LaneMessage), *ROWS)},
 }
 _STRAIGHT: Final[dict[type[Any], Straight[Any]]] = {
     kind: Straight(load_schema(schema_name(kind)), _CLASSES) for kind in ROWS

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millstream.core import events as core_events
-from millstream.core import seen
+from millstream.core import seen, starting
 from millstream.execute.local.executor import LocalExecutor
 from millstream.lane import lane as lane_lane
 from millstream.lane.input import sources, subscriptions
@@ -33,13 +32,13 @@ def _remember_no_ids(patch: Patch) -> None:
 
 
 def _random_run_ids(patch: Patch) -> None:
-    real = core_events.run_id
+    real = starting.run_id
     numbers = iter(range(1 << 60))
 
     def run_id(event_ms: int, internal_id: str, function: str, cause: str, *, lane: int, lanes: int) -> str:
         return real(event_ms, internal_id + str(next(numbers)), function, cause, lane=lane, lanes=lanes)
 
-    patch.set(core_events, "run_id", run_id)
+    patch.set(starting, "run_id", run_id)
 
 
 def _stop_on_poison(patch: Patch) -> None:

@@ -7,22 +7,27 @@ from typing import Any
 
 from millstream.core import decide as core_decide
 from millstream.core import fold as core_fold
-from millstream.core import requests
+from millstream.core import messages
 from millstream.lane.output import outbox as lane_outbox
-from millstream.model.facts import Fact, MessageSent, PublishQueued
+from millstream.model.commands import TakeMessage
+from millstream.model.facts import Fact, MessageSent, MessageTaken, PublishQueued
+from millstream.model.rows import InboxCursorRow
 from tests.sim.mutants.mutant import Mutant, Patch
 
 
 def _take_every_message(patch: Patch) -> None:
     def take_message(lane_tables: Any, command: Any, now_ms: int) -> list[Fact]:
         message = command.message
-        if isinstance(message, requests.CancelRun):
-            decided = requests.cancel(lane_tables, message, now_ms)
-        else:
-            decided = requests.invoke(lane_tables, message, now_ms)
-        return [requests.MessageTaken(command.from_lane, command.seq), *decided]
+        decided = messages.MESSAGES[type(message)].receive(lane_tables, message, now_ms)
+        return [MessageTaken(command.from_lane, command.seq), *decided]
 
-    patch.set(core_decide.DECIDE, requests.TakeMessage, take_message)  # type: ignore[arg-type]
+    def message_taken(lane_tables: Any, fact: MessageTaken, at_ms: int) -> Sequence[Any]:
+        lane_tables.inbox_cursors.put(fact.from_lane, InboxCursorRow(fact.from_lane, fact.seq))
+        return ()
+
+    patch.set(core_fold.FOLD, MessageTaken, message_taken)  # type: ignore[arg-type]
+
+    patch.set(core_decide.DECIDE, TakeMessage, take_message)  # type: ignore[arg-type]
 
 
 def _drop_the_outbox_row(patch: Patch) -> None:
@@ -37,7 +42,7 @@ def _drop_the_outbox_row(patch: Patch) -> None:
 
 
 def _forget_requests(patch: Patch) -> None:
-    patch.set(requests, "answered", lambda tables, command: None)
+    patch.set(messages, "answered", lambda tables, request: None)
 
 
 def _note_before_it_is_sent(patch: Patch) -> None:

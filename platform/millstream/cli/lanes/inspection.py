@@ -18,7 +18,7 @@ from millstream.cli.lanes.journal import Walked, place_of, tables_of, walk
 from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
-from millstream.core.liveness import Standing, runs_of, standing, timer_problem, timers_of
+from millstream.core.liveness import Liveness, liveness, open_runs, stored_timers, timer_problem
 from millstream.dev import Made, made_with
 from millstream.errors import Corruption, OperatorError
 from millstream.lane.ownership.restore import Reached, fold_upto
@@ -65,12 +65,12 @@ async def _inspect(settings: Settings) -> list[dict[str, Any]]:
 async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
     seen = await walk(log, made.group, lane)
     tables, reached = await tables_of(log, made, lane)
-    total = Standing()
+    total = Liveness()
     runs = 0
-    for run in runs_of(tables):
+    for run in open_runs(tables):
         runs += 1
-        total.add(standing(tables, run))
-    timers = [timer.at_ms for timer in timers_of(tables)]
+        total.add(liveness(tables, run))
+    timers = [timer.at_ms for timer in stored_timers(tables)]
     positions = {key: row.offset for key, row in tables.positions.scan(limit=ROWS_MAX)}
     ends = {key: await log.end_offset(*key) for key in positions}
     return {
@@ -89,8 +89,8 @@ async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
         "last_at": time_text(max(seen.at_ms, reached.at_ms)),
         "open_runs": runs,
         "executing": total.executing,
-        "waiting": len(total.wakes),
-        "parked": total.parked,
+        "waiting": len(total.timers),
+        "parked": len(total.parked),
         "timers": len(timers),
         "next_timer": time_text(timers[0]) if timers else None,
         "unsent": len(tables.outbox.scan(limit=ROWS_MAX)) + len(tables.publishes.scan(limit=ROWS_MAX)),
@@ -130,11 +130,11 @@ async def _fold(log: Log, made: Made, seen: Walked) -> int:
         seen.find(-1, f"the journal cannot be folded: {type(error).__name__}: {error}")
         return 0
     runs = 0
-    for run in runs_of(tables):
+    for run in open_runs(tables):
         runs += 1
-        for problem in standing(tables, run).problems:
+        for problem in liveness(tables, run).problems:
             seen.find(-1, problem)
-    for timer in timers_of(tables):
+    for timer in stored_timers(tables):
         if problem := timer_problem(tables, timer):
             seen.find(-1, problem)
     for (function, run_id, step), _ in tables.parked.scan(limit=ROWS_MAX):

@@ -1,34 +1,103 @@
-"""The end of a run: the internal events that announce it, and what is let go of."""
+"""The end of a run: completed, failed or cancelled; the events that announce it; and its rows, which all go.
+
+RunCompleted, RunFailed, RunCancelled ─> no row of the run, its steps, timers or parking places; its events too,
+where no other run needs them
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
 
-from millstream.core import timers
 from millstream.core.catalogue import catalogue, seen_upto
+from millstream.core.handles import Handles
+from millstream.core.messages import MessageKind
+from millstream.core.publishes import queue_event
+from millstream.core.requests import answer
+from millstream.core.runs.deciding import Case, Decided, Draft, Fate
+from millstream.core.runs.hands import IDLE, leave_hand, open_run
 from millstream.core.tables import Tables
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
+from millstream.model.commands import CancelRun
 from millstream.model.effects import Abandon, Effect
 from millstream.model.event import Envelope
-from millstream.model.facts import Fact, RunCancelled, RunFailed
-from millstream.model.rows import EventRow, Hand, RunRow, StepRow
+from millstream.model.facts import CommandRefused, Fact, RunCancelled, RunCompleted, RunFailed
+from millstream.model.ids import is_ulid, lane_of
+from millstream.model.rows import RunRow
 
-_TIMER_OF: Final[dict[int, str]] = {Hand.BACKOFF: timers.RETRY, Hand.SLEEPING: timers.SLEEP, Hand.SCHEDULED: timers.DUE}
+
+def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
+    """End the run with this fact and announce it to the functions that subscribe to such ends."""
+    facts: list[Fact] = [fact]
+    queued = draft.queued
+    for event in _announcements(case, fact):
+        facts.append(queue_event(case.tables, event, queued=queued))
+        queued += 1
+    return facts, draft.replace(fate=Fate.ENDED, queued=queued)
 
 
-def ended(tables: Tables, run: RunRow, fact: RunEnd, now_ms: int) -> Iterator[Envelope]:
-    """The internal events that this end is announced with: only those that somebody subscribes to."""
+def fail(case: Case, draft: Draft, name: str, message: str, *, stack: str = "", attempt: int = 0) -> Decided:
+    """End the run as failed."""
+    return end(case, draft, RunFailed(case.run.run, case.run.function, attempt, name, message, stack))
+
+
+def _announcements(case: Case, fact: RunEnd) -> Iterator[Envelope]:
+    """The internal events that this end is announced with: only those that a function subscribes to."""
+    tables, run = case.tables, case.run
     known = catalogue(tables)
     is_handler = handled_function(run.function) in known.functions
     for name in announcement_names(fact, of_failure_handler=is_handler):
         if known.subscriptions(name):
             events = [row.event for id in run.events if (row := tables.events.get(id)) is not None]
-            yield announcement(name, fact, events, now_ms, catalogue=seen_upto(tables))
+            yield announcement(name, fact, events, case.now_ms, catalogue=seen_upto(tables))
 
 
-def let_go(tables: Tables, run: RunRow, fact: Fact) -> list[Effect]:
-    """Fold: remove every row of a run that has ended."""
+def refuse_about_run(tables: Tables, id: str, command: str, reason: str, now_ms: int) -> list[Fact]:
+    """What remains of a command about a run that raised: nothing can be decided about the run, so it fails."""
+    refused: list[Fact] = [CommandRefused(command, id, reason)]
+    run = tables.runs.get(id)
+    if run is None:
+        return refused
+    message = f"millstream could not decide about this run: {reason}. Please report this."
+    facts, _ = fail(Case(tables, run, 0, now_ms), Draft.of(run), "InternalError", message)
+    return [*refused, *facts]
+
+
+# --- cancelling -----------------------------------------------------------------------------------
+
+
+def _home(tables: Tables, command: CancelRun) -> int:
+    """The lane that owns the run; this one for what is no id of a run."""
+    place = tables.place
+    return lane_of(command.run, place.lanes) if is_ulid(command.run) else place.lane
+
+
+def cancel(tables: Tables, command: CancelRun, now_ms: int) -> list[Fact]:
+    """End a run from outside."""
+    run = tables.runs.get(command.run) if is_ulid(command.run) else None
+    if run is None:
+        return answer(command, {"status": "not_open", "run": command.run})
+    fact = RunCancelled(run.run, run.function, command.reason)
+    facts, _ = end(Case(tables, run, 0, now_ms), Draft.of(run), fact)
+    return [*facts, *answer(command, {"status": "cancelled", "run": command.run})]
+
+
+CANCEL_RUN = MessageKind(message=CancelRun, decide=cancel, home=_home)
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def run_ended(tables: Tables, f: RunEnd, at_ms: int) -> Sequence[Effect]:
+    """A run is over: nothing of it remains in the tables."""
+    run = open_run(tables, f.run)
+    effects = delete_run_rows(tables, run)
+    if run.pending or not isinstance(f, RunCompleted):
+        effects.append(Abandon(run.run))
+    return effects
+
+
+def delete_run_rows(tables: Tables, run: RunRow) -> list[Effect]:
+    """Remove every row of a run; the timers and parking places of what was pending with them."""
     effects: list[Effect] = []
     id = run.run
     if run.pending:
@@ -38,27 +107,22 @@ def let_go(tables: Tables, run: RunRow, fact: Fact) -> list[Effect]:
                 effects += leave_hand(tables, run, row)
     for step in run.steps:
         tables.steps.delete((id, step))
-    if run.body != Hand.IDLE:
+    if run.body != IDLE:
         effects += leave_hand(tables, run, None)
+    release_events(tables, run)
+    tables.runs.delete(id)
+    return effects
+
+
+def release_events(tables: Tables, run: RunRow) -> None:
+    """The run needs its events no more; a payload that no other run needs goes."""
     for event in run.events:
         held = tables.events.get(event)
         if held is not None:
             if held.runs <= 1:
                 tables.events.delete(event)
             else:
-                tables.events.put(event, EventRow(held.event, held.runs - 1))
-    tables.runs.delete(id)
-    if run.pending or isinstance(fact, RunFailed | RunCancelled):
-        effects.append(Abandon(id))
-    return effects
+                tables.events.put(event, held.replace(runs=held.runs - 1))
 
 
-def leave_hand(tables: Tables, run: RunRow, step: StepRow | None) -> list[Effect]:
-    """Fold: a step (or, None, the body) leaves the hand it was in; its timer or parking place goes with it."""
-    hand, wake_at_ms, id = (run.body, run.wake_at_ms, "") if step is None else (step.hand, step.wake_at_ms, step.step)
-    kind = _TIMER_OF.get(hand)
-    if kind is not None:
-        return [timers.disarm(tables, wake_at_ms, kind, run.run, id)]
-    if hand == Hand.PARKED:
-        tables.parked.delete((run.function, run.run, id))
-    return []
+HANDLES = Handles(facts={RunCompleted: run_ended, RunFailed: run_ended, RunCancelled: run_ended})

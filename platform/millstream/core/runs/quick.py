@@ -17,25 +17,27 @@ Add a way: only for a command that makes up a large share of the load, one funct
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from millstream.core import events, seen, timers
+from millstream.core import events, seen
 from millstream.core.catalogue import catalogue
+from millstream.core.runs.ending import release_events
+from millstream.core.runs.hands import DONE, OUT
+from millstream.core.starting import Origin, accepted, run_started
+from millstream.core.step_kinds import QUICK_TIMERS
+from millstream.core.steps import KINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent, FireTimer, Report
 from millstream.model.effects import Effect, Execute
 from millstream.model.event import FUNCTION_FINISHED, Envelope
-from millstream.model.facts import Fact, RunCompleted, SleepEnded, StepCompleted
+from millstream.model.facts import Fact, RunCompleted, StepCompleted
 from millstream.model.operations import BodyDone, StepDone
-from millstream.model.rows import EventRow, Hand, RunRow, StepRow
+from millstream.model.rows import EventRow, RunRow, StepRow
 
-Done = tuple[tuple[Fact, ...], tuple[Effect, ...], int]
+Done = tuple[tuple[Fact, ...], Sequence[Effect], int]
 """The facts, the effects, and how many bytes of payload the facts hold."""
-_SLEPT: Final = b"null"
-
-_IDLE, _OUT, _SLEEPING, _DONE = int(Hand.IDLE), int(Hand.OUT), int(Hand.SLEEPING), int(Hand.DONE)
 
 
 def quick(tables: Tables, command: Any, now_ms: int) -> Done | None:
@@ -58,12 +60,12 @@ def _accept(tables: Tables, command: AcceptEvent, now_ms: int) -> Done | None:
         return None
     try:
         hash = seen.seen_hash(command.topic, command.partition, event.id)
-        start = events.started(tables, event, function.slug, "", 0)
+        start = run_started(tables, function.slug, (event,))
     except UnicodeEncodeError:
         return None  # Ids with half a surrogate pair: the long way refuses them, and says why.
     if seen.known(tables, hash, event.received_at_ms) or tables.events.get(event.internal_id) is not None:
         return None
-    fact = events.accepted(event, command.topic, command.partition, command.offset, hash)
+    fact = accepted(event, Origin(command.topic, command.partition, command.offset, hash))
     if event.catalogue:  # A row holds the event without the door's stamp.
         event = Envelope(
             event.internal_id, event.id, event.id_is_clients, event.name, event.data, event.ts_ms,
@@ -72,7 +74,7 @@ def _accept(tables: Tables, command: AcceptEvent, now_ms: int) -> Done | None:
     id, slug = start.run, start.function
     tables.events.put(event.internal_id, EventRow(event, 1))
     seen.remember(tables, fact)
-    tables.runs.add(id, RunRow(id, slug, start.events, "", now_ms, _OUT, 1, 1))
+    tables.runs.add(id, RunRow(id, slug, start.events, "", now_ms, OUT, 1, 1))
     return (fact, start), (Execute(id, slug, "", 0, 1),), len(event.data)
 
 
@@ -80,7 +82,7 @@ def _report(tables: Tables, command: Report, now_ms: int) -> Done | None:
     run = tables.runs.get(command.run)
     if run is None or len(command.operations) != 1 or command.step:
         return None
-    if run.body != _OUT or run.body_dispatch != command.dispatch:
+    if run.body != OUT or run.body_dispatch != command.dispatch:
         return None
     (operation,) = command.operations
     if type(operation) is StepDone:
@@ -95,18 +97,20 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
     step, data, steps = op.step, op.data, run.steps
     size = len(data)
     held = run.bytes + size
+    if not KINDS[op.kind].quick_result:
+        return None
     if size > limits.STEP_OUTPUT_BYTES_MAX or held > limits.RUN_STATE_BYTES_MAX:
         return None
     if step in steps or len(steps) >= limits.STEPS_PER_RUN_MAX:
         return None
     id, name, kind, dispatch, order = run.run, op.name, op.kind, run.body_dispatch, run.resolved + 1
     number = run.dispatch + 1
-    tables.steps.add((id, step), StepRow(id, step, name, kind, _DONE, 0, dispatch, 0, order, data))
+    tables.steps.add((id, step), StepRow(id, step, name, kind, DONE, 0, dispatch, 0, order, data))
     tables.runs.put(
         id,
-        RunRow(
-            id, run.function, run.events, run.cause, run.queued_at_ms, _OUT, number, number,
-            0, 0, False, run.pending, order, (*steps, step), held, run.wake_at_ms,
+        run.replace(
+            body_dispatch=number, dispatch=number, attempt=0, lost=0, again=False, resolved=order, steps=(*steps, step),
+            bytes=held,
         ),
     )  # fmt: skip
     fact = StepCompleted(id, step, name, kind, 0, dispatch, data, op.started_at_ms, True)
@@ -122,37 +126,19 @@ def _body_done(tables: Tables, run: RunRow, op: BodyDone) -> Done | None:
     id = run.run
     for step in run.steps:
         tables.steps.delete((id, step))
-    for event in run.events:
-        held = tables.events.get(event)
-        if held is not None:
-            if held.runs <= 1:
-                tables.events.delete(event)
-            else:
-                tables.events.put(event, EventRow(held.event, held.runs - 1))
+    release_events(tables, run)
     tables.runs.delete(id)
     return (RunCompleted(id, run.function, run.body_dispatch, op.result),), (), len(op.result)
 
 
 def _fire(tables: Tables, command: FireTimer, now_ms: int) -> Done | None:
-    """The end of a sleep that the body waits for."""
-    at_ms, id, step = command.at_ms, command.id, command.step
-    if command.kind != timers.SLEEP:
+    """The timer of a step that the body waits for, where its kind has a short way."""
+    wake = QUICK_TIMERS.get(command.kind)
+    if wake is None:
         return None
-    run, held = tables.runs.get(id), tables.steps.get((id, step))
-    if run is None or run.body != _IDLE or held is None or held.hand != _SLEEPING or held.wake_at_ms != at_ms:
-        return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
-    number, order = run.dispatch + 1, run.resolved + 1
-    gone = timers.disarm(tables, at_ms, timers.SLEEP, id, step)
-    row = StepRow(id, step, held.name, "sleep", _DONE, 0, held.dispatch, 0, order, _SLEPT)
-    tables.steps.put((id, step), row)
-    tables.runs.put(
-        id,
-        RunRow(
-            id, run.function, run.events, run.cause, run.queued_at_ms, _OUT, number, number, run.attempt, run.lost,
-            False, run.pending - 1, order, run.steps, run.bytes + len(_SLEPT), run.wake_at_ms,
-        ),
-    )  # fmt: skip
-    return (SleepEnded(id, step, True),), (gone, Execute(id, run.function, "", run.attempt, number)), 0
+    run, step = tables.runs.get(command.id), tables.steps.get((command.id, command.step))
+    woken = wake(tables, command, run, step) if run is not None and step is not None else None
+    return ((woken[0],), woken[1], 0) if woken is not None else None
 
 
 # ``Any`` because each function takes its own command; the keys say which.

@@ -7,31 +7,28 @@ failure never is.
 
 from __future__ import annotations
 
-from millstream.core.runs.plan import Plan
-from millstream.core.runs.retry import lost_retry_at_ms
-from millstream.core.steps import DECIDE, body
-from millstream.core.steps import run as run_step
-from millstream.core.steps.run import is_resolved
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from millstream.core.handles import Handler, Handles
+from millstream.core.runs import bodies
+from millstream.core.runs.closing import close_body, close_step
+from millstream.core.runs.deciding import Case, Decided, Draft, Fate, is_resolved
+from millstream.core.runs.ending import fail, refuse_about_run
+from millstream.core.step_kinds import ANSWERS, FINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
-from millstream.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepFailed
-from millstream.model.operations import (
-    BodyErrored,
-    Failure,
-    PublishFound,
-    SendFound,
-    SleepFound,
-    StepDone,
-    StepErrored,
-    StepFound,
-)
-from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.commands import Report
+from millstream.model.facts import Fact
+from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepDone, StepErrored
+from millstream.model.rows import Hand, StepRow
 
-WORKER_LOST = "WorkerLost"
-_FOUND = (StepFound, SleepFound, SendFound, PublishFound)
-NOTHING_REPORTED = "NothingReported"
-STEP_NOT_REPORTED = "StepNotReported"
+STEP_NOT_REPORTED: Final = "StepNotReported"
+# ``Any`` because each function takes its own operation; the keys say which.
+BODY: Final[dict[type, Callable[[Case, Draft, Any], Decided]]] = {
+    BodyDone: bodies.done,
+    BodyErrored: bodies.errored,
+}
 
 
 def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
@@ -41,49 +38,85 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         return []  # A late answer to a run that is already over.
     if not 0 < command.dispatch <= run.dispatch:
         return []  # It was never handed out.
-    plan = Plan(tables, run, command.dispatch, now_ms)
+    case = Case(tables, run, command.dispatch, now_ms)
     if command.step:
-        return _of_step(plan, command)
+        return _of_step(case, command)
     if run.body != Hand.OUT or run.body_dispatch != command.dispatch:
-        return _late_body(plan, command)
-    for operation in command.operations:
-        if plan.over:
-            break
-        DECIDE[type(operation)](plan, operation)
-    if not plan.facts and not plan.again and not run.pending:
-        body.errored(plan, _nothing())
-    plan.close_body()
-    return plan.facts
+        return _late_body(case, command)
+    facts: Sequence[Fact]
+    facts, draft = _walk(case, command.operations)
+    if not facts and not draft.look_again and not run.pending:
+        facts, draft = bodies.nothing_reported(case, draft)
+    return close_body(case, facts, draft)
 
 
-def _nothing() -> BodyErrored:
-    """The body found nothing new and no step is under way: nothing would ever bring it back. Its attempt has failed."""
-    message = (
-        "the function was called and answered with nothing new: expected a step, a result or an error, since no step "
-        "of the run is under way. Check what it waits for: only steps bring a run on."
-    )
-    return BodyErrored(Failure(NOTHING_REPORTED, message))
-
-
-def _of_step(plan: Plan, command: Report) -> list[Fact]:
-    row = plan.step(command.step)
+def _of_step(case: Case, command: Report) -> list[Fact]:
+    row = case.step(command.step)
     if row is None or is_resolved(row):
-        return []  # Somebody else was quicker.
-    if command.dispatch == plan.run.body_dispatch:
+        return []  # Another report was quicker.
+    if command.dispatch == case.run.body_dispatch:
         return []  # That number is the body's: a fact with it would answer the body.
     late = row.hand != Hand.OUT or row.dispatch != command.dispatch
     if late and row.attempt != command.attempt:
         return []  # The attempt it speaks of is over.
-    for operation in command.operations:
-        if not isinstance(operation, StepDone | StepErrored) or operation.step != command.step:
-            continue
-        if late and not isinstance(operation, StepDone):
-            continue
-        DECIDE[type(operation)](plan, operation)
-    if not late and not plan.facts:
-        run_step.errored(plan, _unspoken(command, row, plan.now_ms))
-    plan.close_step()
-    return plan.facts
+    taken = (StepDone,) if late else (StepDone, StepErrored)
+    facts: Sequence[Fact]
+    facts, draft = _walk(case, [op for op in command.operations if isinstance(op, taken) and op.step == row.step])
+    if not late and not facts:
+        facts, draft = decide_operation(case, draft, _unspoken(command, row, case.now_ms))
+    return close_step(case, facts, draft)
+
+
+def _late_body(case: Case, command: Report) -> list[Fact]:
+    """Of an answer that comes too late, what was done counts; of a body that goes on living, what it finds later."""
+    run = case.run
+    awaited = run.attempt == command.attempt
+    lives = run.body == Hand.IDLE and run.body_dispatch == command.dispatch
+    counts = [
+        op for op in command.operations if (awaited and isinstance(op, StepDone)) or (lives and type(op) in FINDS)
+    ]
+    return close_step(case, *_walk(case, counts))
+
+
+def _walk(case: Case, operations: Sequence[Operation]) -> tuple[list[Fact], Draft]:
+    """The operations of a report one after another, up to the one that ends the run or restarts its body."""
+    facts: list[Fact] = []
+    draft = Draft.of(case.run)
+    for operation in operations:
+        if draft.fate is not Fate.OPEN:
+            break
+        more, draft = decide_operation(case, draft, operation)
+        facts += more
+    return facts, draft
+
+
+def decide_operation(case: Case, draft: Draft, operation: Operation) -> Decided:
+    """What one operation leads to, after those that led to the draft."""
+    of_body = BODY.get(type(operation))
+    if of_body is not None:
+        return of_body(case, draft, operation)
+    step: str = operation.step  # type: ignore[union-attr]
+    find = FINDS.get(type(operation))
+    row = case.step(step)
+    if row is None:
+        if step in draft.spoken:
+            return (), draft
+        draft = draft.replace(spoken=(*draft.spoken, step), found=draft.found + 1)
+        if len(case.run.steps) + draft.found > limits.STEPS_PER_RUN_MAX:
+            return _too_many_steps(case, draft, step)
+        if find is not None:
+            return find(case, draft, operation)
+    elif find is not None:
+        return (), draft  # The run knows it already.
+    return ANSWERS[type(operation)](case, draft, operation, row)
+
+
+def _too_many_steps(case: Case, draft: Draft, step: str) -> Decided:
+    message = (
+        f"the run was ended at step {step!r}: a run may have {limits.STEPS_PER_RUN_MAX} steps and this is one "
+        "more. Move part of the work to another function, started with an event."
+    )
+    return fail(case, draft, "InngestErrFunctionOverflowed", message)
 
 
 def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
@@ -104,72 +137,9 @@ def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
     return StepErrored(row.step, row.name, Failure(STEP_NOT_REPORTED, message), now_ms)
 
 
-def _late_body(plan: Plan, command: Report) -> list[Fact]:
-    """Of an answer that comes too late, what was done counts; of a body that goes on living, what it finds later."""
-    awaited = plan.run.attempt == command.attempt
-    lives = plan.run.body == Hand.IDLE and plan.run.body_dispatch == command.dispatch
-    for operation in command.operations:
-        if plan.over:
-            break
-        if (awaited and isinstance(operation, StepDone)) or (lives and isinstance(operation, _FOUND)):
-            DECIDE[type(operation)](plan, operation)
-    plan.close_step()
-    return plan.facts
+def refuse(tables: Tables, command: Report, reason: str, now_ms: int) -> list[Fact]:
+    """What remains of a report that raised."""
+    return refuse_about_run(tables, command.run, "Report", reason, now_ms)
 
 
-def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
-    """A dispatch died with its worker: hand out again, or give up after too many."""
-    found = _out(tables, command.run, command.step, command.dispatch)
-    if found is None:
-        return []
-    run, step = found
-    lost = (run.lost if step is None else step.lost) + 1
-    if lost <= limits.DISPATCHES_LOST_MAX:
-        return [DispatchLost(command.run, command.step, command.dispatch, lost, lost_retry_at_ms(lost, now_ms))]
-    plan = Plan(tables, run, command.dispatch, now_ms)
-    message = (
-        f"the worker died {lost} times while it ran this (at most {limits.DISPATCHES_LOST_MAX} are allowed). "
-        "Look for a crash, an out-of-memory kill or a call of os._exit in the function."
-    )
-    if step is None:
-        plan.fail(WORKER_LOST, message, "", run.attempt)
-    else:
-        plan.fail_step(
-            StepFailed(
-                run.run, step.step, step.name, step.attempt, step.dispatch, WORKER_LOST, message, "", now_ms, False
-            )
-        )
-        plan.close_step()
-    return plan.facts
-
-
-def park(tables: Tables, command: ParkDispatch, now_ms: int) -> list[Fact]:
-    """No code for this here: the dispatch waits, and no attempt is used."""
-    found = _out(tables, command.run, command.step, command.dispatch)
-    if found is None:
-        return []
-    return [DispatchParked(command.run, command.step, found[0].function, command.dispatch)]
-
-
-def unpark(tables: Tables, command: Unpark, now_ms: int) -> list[Fact]:
-    """There is code now: hand out again."""
-    run = tables.runs.get(command.run)
-    if run is None:
-        return []
-    row = tables.parked.get((run.function, command.run, command.step))
-    if row is None or row.dispatch != command.dispatch:
-        return []
-    return [DispatchUnparked(command.run, command.step, run.function)]
-
-
-def _out(tables: Tables, run_id: str, step_id: str, dispatch: int) -> tuple[RunRow, StepRow | None] | None:
-    """The run and step that are out under this very dispatch."""
-    run = tables.runs.get(run_id)
-    if run is None:
-        return None
-    if not step_id:
-        return (run, None) if run.body == Hand.OUT and run.body_dispatch == dispatch else None
-    step = tables.steps.get((run_id, step_id))
-    if step is None or step.hand != Hand.OUT or step.dispatch != dispatch:
-        return None
-    return run, step
+HANDLES = Handles(commands={Report: Handler(report, refuse)})

@@ -1,35 +1,21 @@
-"""What each operation of a report leads to. One module a step kind; this table is all the engine asks.
+"""The step kinds of the product. Each module is one kind and exports one value, ``KIND`` (``core/step_kinds.py``).
 
-Add a step kind: its operation in ``model/operations.py``, a module here with a function ``(plan, operation) -> None``,
-one line in the table below, one method in ``sdk/steps.py``, its facts in ``schemas/journal``.
+Add a step kind: its operation in ``model/operations.py``; facts and their branches in ``model/facts.py`` and
+``schemas/journal``, where it has any of its own; a module here; one line below; a method of the tools in
+``sdk/steps.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from millstream.core.runs.plan import Plan
-from millstream.core.steps import body, publish, run, send_event, sleep
-from millstream.model.operations import (
-    BodyDone,
-    BodyErrored,
-    PublishFound,
-    SendFound,
-    SleepFound,
-    StepDone,
-    StepErrored,
-    StepFound,
-)
+from millstream.core import step_kinds
+from millstream.core.steps import publish, run, send_event, sleep
 
-# ``Any`` because each function takes its own operation; the keys say which.
-DECIDE: Final[dict[type, Callable[[Plan, Any], None]]] = {
-    StepDone: run.done,
-    StepErrored: run.errored,
-    StepFound: run.found,
-    SleepFound: sleep.found,
-    SendFound: send_event.found,
-    PublishFound: publish.found,
-    BodyDone: body.done,
-    BodyErrored: body.errored,
-}
+for _kind in (run.KIND, sleep.KIND, send_event.KIND, publish.KIND):
+    step_kinds.add(_kind)
+
+KINDS: Final = step_kinds.KINDS
+"""Every registered kind, by its name."""
+SHOWS: Final = step_kinds.SHOWS
+"""How the history shows the facts that only one kind makes, by their class."""

@@ -3,17 +3,27 @@ deduplicate."""
 
 from __future__ import annotations
 
-from millstream.core.runs.plan import Plan
+from millstream.core.publishes import queue_record
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.resolving import complete, is_completed
+from millstream.core.step_kinds import StepKind
 from millstream.model.event import ID_HEADER
 from millstream.model.facts import StepCompleted
 from millstream.model.operations import PublishFound
 
+NAME = "publish"
 
-def found(plan: Plan, op: PublishFound) -> None:
+
+def found(case: Case, draft: Draft, op: PublishFound) -> Decided:
     """The step is done with this decision; the record follows once it is durable, at least once."""
-    if not plan.is_new(op.step):
-        return
-    run = plan.run.run
+    run = case.run.run
+    completed = StepCompleted(run, op.step, op.name, NAME, 0, case.dispatch, b"null", case.now_ms, False)
+    decided = complete(case, draft, completed)
+    if not is_completed(decided):
+        return decided
     headers = (*op.headers, (ID_HEADER, f"{run}/{op.step}".encode()))
-    if plan.complete(StepCompleted(run, op.step, op.name, "publish", 0, plan.dispatch, b"null", plan.now_ms, False)):
-        plan.queue(op.topic, op.key, op.value, headers)
+    record = queue_record(case.tables, op.topic, op.key, op.value, headers=headers, queued=draft.queued)
+    return (*decided[0], record), decided[1].replace(queued=draft.queued + 1)
+
+
+KIND = StepKind(name=NAME, finds={PublishFound: found})

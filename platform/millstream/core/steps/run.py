@@ -1,72 +1,125 @@
 """``step.run``: user code with a remembered result, retried on its own.
 
-A step is either run at once while the body is out (then this is the first that is heard of it) or handed out on its
-own.
+A step is either run at once while the body is out (then its result is the first the run hears of it) or handed out on
+its own.
 """
 
 from __future__ import annotations
 
-from millstream.core.runs.plan import Plan
+from collections.abc import Sequence
+
+from millstream.core import timers
+from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
+from millstream.core.runs.hands import BACKOFF, OUT, add_step, answered, open_run, put_step
+from millstream.core.runs.resolving import complete, fail_step
+from millstream.core.runs.retry import next_attempt_at_ms
+from millstream.core.step_kinds import StepKind
+from millstream.core.tables import Tables
+from millstream.model import trail
+from millstream.model.effects import Effect, Execute
 from millstream.model.facts import StepAttemptFailed, StepCompleted, StepFailed, StepPlanned
 from millstream.model.operations import StepDone, StepErrored, StepFound
 from millstream.model.rows import Hand, StepRow
+from millstream.model.trail import Entry
+
+NAME = "run"
 
 
-def done(plan: Plan, op: StepDone) -> None:
+def done(case: Case, draft: Draft, op: StepDone, row: StepRow | None) -> Decided:
     """The step returned."""
-    row = plan.step(op.step)
-    if row is not None and row.hand == Hand.SLEEPING:
-        return  # Only its timer ends a sleep.
-    attempt = _attempt(plan, op.step, row)
-    if attempt is None:
-        return
-    plan.complete(
-        StepCompleted(plan.run.run, op.step, op.name, op.kind, attempt, plan.dispatch, op.data, op.started_at_ms, False)
+    if row is not None:
+        if row.hand == Hand.SLEEPING:
+            return (), draft  # What it waits for ends it, no executor.
+        if is_resolved(row):
+            return (), draft.replace(look_again=True)  # Its result is recorded and never changes.
+        if op.step in draft.spoken:
+            return (), draft
+        draft = draft.replace(spoken=(*draft.spoken, op.step))
+    attempt = row.attempt if row is not None else 0
+    fact = StepCompleted(
+        case.run.run, op.step, op.name, op.kind, attempt, case.dispatch, op.data, op.started_at_ms, False
     )
+    return complete(case, draft, fact)
 
 
-def errored(plan: Plan, op: StepErrored) -> None:
+def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> Decided:
     """An attempt raised: another one, or the step has failed for good."""
-    row = plan.step(op.step)
-    if row is not None and not is_resolved(row) and not (row.hand == Hand.OUT and row.dispatch == plan.dispatch):
-        return  # The step is in another hand: only the failure of that one counts.
-    attempt = _attempt(plan, op.step, row)
-    if attempt is None:
-        return
-    retry_at_ms = plan.retry_at_ms(op.step, attempt, op.retry_after_ms) if op.retriable else -1
+    if row is not None:
+        if is_resolved(row):
+            return (), draft.replace(look_again=True)  # Its result is recorded and never changes.
+        if row.hand != Hand.OUT or row.dispatch != case.dispatch:
+            return (), draft  # The step is in another hand: only the failure of that one counts.
+        if op.step in draft.spoken:
+            return (), draft
+        draft = draft.replace(spoken=(*draft.spoken, op.step))
+    attempt = row.attempt if row is not None else 0
+    retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms) if op.retriable else -1
     failure = op.failure
     if retry_at_ms < 0:
-        plan.fail_step(
-            StepFailed(
-                plan.run.run, op.step, op.name, attempt, plan.dispatch, failure.name, failure.message,
-                failure.stack, op.started_at_ms, False,
-            )
+        failed = StepFailed(
+            case.run.run, op.step, op.name, NAME, attempt, case.dispatch, failure.name, failure.message,
+            failure.stack, op.started_at_ms, False,
         )  # fmt: skip
-    else:
-        plan.facts.append(
-            StepAttemptFailed(
-                plan.run.run, op.step, op.name, attempt, plan.dispatch, failure.name, failure.message,
-                failure.stack, op.started_at_ms, retry_at_ms,
-            )
-        )  # fmt: skip
+        return fail_step(draft, failed)
+    again = StepAttemptFailed(
+        case.run.run, op.step, op.name, attempt, case.dispatch, failure.name, failure.message, failure.stack,
+        op.started_at_ms, retry_at_ms,
+    )  # fmt: skip
+    return (again,), draft
 
 
-def found(plan: Plan, op: StepFound) -> None:
+def found(case: Case, draft: Draft, op: StepFound) -> Decided:
     """The body wants the step, beside others: it is handed out on its own."""
-    if plan.is_new(op.step):
-        plan.facts.append(StepPlanned(plan.run.run, op.step, op.name, plan.dispatch))
+    return (StepPlanned(case.run.run, op.step, op.name, case.dispatch),), draft
 
 
-def _attempt(plan: Plan, step: str, row: StepRow | None) -> int | None:
-    """The attempt that an operation speaks of; None where it says nothing that counts."""
-    if row is None:
-        return 0 if plan.is_new(step) else None
-    if is_resolved(row):
-        plan.again = True
-        return None  # Its result is recorded and never changes.
-    return row.attempt if plan.is_first(step) else None
+# --- fold -----------------------------------------------------------------------------------------
 
 
-def is_resolved(row: StepRow) -> bool:
-    """Whether the step is done or failed for good."""
-    return row.hand == Hand.DONE or row.hand == Hand.FAILED
+def step_planned(tables: Tables, f: StepPlanned, at_ms: int) -> Sequence[Effect]:
+    """A step was found beside others: it goes out on its own."""
+    run = answered(open_run(tables, f.run), f.dispatch)
+    number = run.dispatch + 1
+    add_step(tables, run, StepRow(f.run, f.step, f.name, NAME, OUT, 0, number), dispatch=number)
+    return (Execute(f.run, run.function, f.step, 0, number),)
+
+
+def step_attempt_failed(tables: Tables, f: StepAttemptFailed, at_ms: int) -> Sequence[Effect]:
+    """The step waits for its next attempt."""
+    run = answered(open_run(tables, f.run), f.dispatch)
+    held = tables.steps.get((f.run, f.step)) if f.step in run.steps else None
+    if held is None:
+        row = StepRow(f.run, f.step, f.name, NAME, BACKOFF, f.attempt + 1, f.dispatch, wake_at_ms=f.retry_at_ms)
+        add_step(tables, run, row)
+    else:
+        put_step(
+            tables, held, name=f.name, hand=BACKOFF, attempt=f.attempt + 1, dispatch=f.dispatch, lost=0,
+            wake_at_ms=f.retry_at_ms,
+        )  # fmt: skip
+        tables.runs.put(f.run, run)
+    return (timers.arm(tables, f.retry_at_ms, timers.RETRY, f.run, f.step),)
+
+
+# --- history --------------------------------------------------------------------------------------
+
+
+def show_planned(f: StepPlanned, at_ms: int) -> Entry:
+    """Planned."""
+    return (trail.PLANNED, at_ms, f.step, f.name, NAME)
+
+
+def show_attempt_failed(f: StepAttemptFailed, at_ms: int) -> Entry:
+    """An attempt, with the error and the time of the next."""
+    error = (f.error_name, f.error_message, f.error_stack)
+    return (trail.ERRORED, at_ms, f.step, f.name, NAME, f.attempt, f.started_at_ms, f.retry_at_ms, *error)
+
+
+KIND = StepKind(
+    name=NAME,
+    finds={StepFound: found},
+    answers={StepDone: done, StepErrored: errored},
+    facts={StepPlanned: step_planned, StepAttemptFailed: step_attempt_failed},
+    hands={Hand.OUT: "", Hand.BACKOFF: timers.RETRY, Hand.PARKED: ""},
+    shows={StepPlanned: show_planned, StepAttemptFailed: show_attempt_failed},
+    quick_result=True,
+)

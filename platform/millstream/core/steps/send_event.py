@@ -5,29 +5,39 @@ from __future__ import annotations
 import json
 
 from millstream.core.catalogue import seen_upto
-from millstream.core.runs.plan import Plan
+from millstream.core.publishes import queue_event
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.resolving import complete, is_completed
+from millstream.core.step_kinds import StepKind
 from millstream.model.event import Envelope
-from millstream.model.facts import StepCompleted
+from millstream.model.facts import Fact, StepCompleted
 from millstream.model.ids import hash16, ulid
 from millstream.model.operations import SendFound
 
+NAME = "send_event"
 
-def found(plan: Plan, op: SendFound) -> None:
+
+def found(case: Case, draft: Draft, op: SendFound) -> Decided:
     """The step is done with this decision; the events follow once it is durable, at least once each."""
-    if not plan.is_new(op.step):
-        return
-    run = plan.run.run
+    run = case.run.run
     sent = []
     for index, event in enumerate(op.events):
-        internal_id = ulid(plan.now_ms, hash16(run, op.step, str(index))[:10])
+        internal_id = ulid(case.now_ms, hash16(run, op.step, str(index))[:10])
         id = event.id if event.id_is_clients else internal_id
         sent.append(
             Envelope(
-                internal_id, id, event.id_is_clients, event.name, event.data, event.ts_ms or plan.now_ms, plan.now_ms,
-                event.key, event.user, event.v, event.meta, max(event.catalogue, seen_upto(plan.tables)),
+                internal_id, id, event.id_is_clients, event.name, event.data, event.ts_ms or case.now_ms, case.now_ms,
+                event.key, event.user, event.v, event.meta, max(event.catalogue, seen_upto(case.tables)),
             )
         )  # fmt: skip
     data = json.dumps({"ids": [event.id for event in sent]}, separators=(",", ":")).encode()
-    if plan.complete(StepCompleted(run, op.step, op.name, "send_event", 0, plan.dispatch, data, plan.now_ms, False)):
-        for event in sent:
-            plan.send(event)
+    completed = StepCompleted(run, op.step, op.name, NAME, 0, case.dispatch, data, case.now_ms, False)
+    decided = complete(case, draft, completed)
+    if not is_completed(decided):
+        return decided
+    facts: list[Fact] = list(decided[0])
+    facts += [queue_event(case.tables, event, queued=draft.queued + n) for n, event in enumerate(sent)]
+    return facts, decided[1].replace(queued=draft.queued + len(sent))
+
+
+KIND = StepKind(name=NAME, finds={SendFound: found})

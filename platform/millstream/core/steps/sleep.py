@@ -1,26 +1,119 @@
-"""``step.sleep`` and ``step.sleep_until``: a timer, nothing held meanwhile."""
+"""``step.sleep`` and ``step.sleep_until``: a timer, nothing held meanwhile.
+
+SleepStarted ─> SLEEPING ──timer──> SleepEnded ─> DONE with null
+"""
 
 from __future__ import annotations
 
-from millstream.core.runs.plan import Plan
-from millstream.model import limits
-from millstream.model.facts import SleepStarted, StepFailed
+from collections.abc import Sequence
+from typing import Final
+
+from millstream.core import timers
+from millstream.core.handles import Handler
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.hands import (
+    DONE,
+    IDLE,
+    OUT,
+    SLEEPING,
+    add_step,
+    answered,
+    open_run,
+    open_step,
+    put_run,
+    put_step,
+)
+from millstream.core.runs.resolving import fail_step, resolve
+from millstream.core.runs.retry import refuse_timer
+from millstream.core.step_kinds import StepKind
+from millstream.core.tables import Tables
+from millstream.model import limits, trail
+from millstream.model.commands import FireTimer
+from millstream.model.effects import Effect, Execute
+from millstream.model.facts import Fact, SleepEnded, SleepStarted, StepFailed
 from millstream.model.operations import SleepFound
+from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.trail import Entry
+
+NAME: Final = "sleep"
+TIMER: Final = "sleep"
+SLEPT: Final = b"null"
+"""The result of every sleep."""
 
 
-def found(plan: Plan, op: SleepFound) -> None:
+def found(case: Case, draft: Draft, op: SleepFound) -> Decided:
     """The body wants to sleep. A time already past wakes at once."""
-    if not plan.is_new(op.step):
-        return
-    wake_at_ms = op.until_ms if op.until_ms >= 0 else plan.now_ms + max(op.length_ms, 0)
-    if wake_at_ms - plan.now_ms > limits.SLEEP_MS_MAX:
-        plan.fail_step(
-            StepFailed(
-                plan.run.run, op.step, op.name, 0, plan.dispatch, "InngestErrTimeoutTooLong",
-                f"sleep {op.step!r} was refused: at most {limits.SLEEP_MS_MAX // limits.DAY_MS} days, "
-                f"got {(wake_at_ms - plan.now_ms) // limits.DAY_MS}. Sleep in several steps.",
-                "", plan.now_ms, False,
-            )
+    wake_at_ms = op.until_ms if op.until_ms >= 0 else case.now_ms + max(op.length_ms, 0)
+    if wake_at_ms - case.now_ms > limits.SLEEP_MS_MAX:
+        fact = StepFailed(
+            case.run.run, op.step, op.name, NAME, 0, case.dispatch, "InngestErrTimeoutTooLong",
+            f"sleep {op.step!r} was refused: at most {limits.SLEEP_MS_MAX // limits.DAY_MS} days, "
+            f"got {(wake_at_ms - case.now_ms) // limits.DAY_MS}. Sleep in several steps.",
+            "", case.now_ms, False,
         )  # fmt: skip
-        return
-    plan.facts.append(SleepStarted(plan.run.run, op.step, op.name, plan.dispatch, wake_at_ms))
+        return fail_step(draft, fact)
+    return (SleepStarted(case.run.run, op.step, op.name, case.dispatch, wake_at_ms),), draft
+
+
+def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
+    """The time to wake has come."""
+    run = tables.runs.get(command.id)
+    assert run is not None, "a run's timers end with it"
+    return [SleepEnded(command.id, command.step, run.body == Hand.IDLE)]
+
+
+def quick_fire(tables: Tables, command: FireTimer, run: RunRow, step: StepRow) -> tuple[Fact, Sequence[Effect]] | None:
+    """The same where the body waits, folded at once."""
+    if run.body != IDLE or step.hand != SLEEPING or step.wake_at_ms != command.at_ms:
+        return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
+    number, order = run.dispatch + 1, run.resolved + 1
+    gone = timers.disarm(tables, command.at_ms, TIMER, run.run, command.step)
+    put_step(tables, step, hand=DONE, attempt=0, lost=0, order=order, data=SLEPT, wake_at_ms=0)
+    put_run(
+        tables, run, body=OUT, body_dispatch=number, dispatch=number, again=False, pending=run.pending - 1,
+        resolved=order, bytes=run.bytes + len(SLEPT),
+    )  # fmt: skip
+    return SleepEnded(run.run, command.step, True), (gone, Execute(run.run, run.function, "", run.attempt, number))
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def sleep_started(tables: Tables, f: SleepStarted, at_ms: int) -> Sequence[Effect]:
+    """A step that is nothing but a timer."""
+    run = answered(open_run(tables, f.run), f.dispatch)
+    row = StepRow(f.run, f.step, f.name, NAME, SLEEPING, dispatch=f.dispatch, wake_at_ms=f.wake_at_ms)
+    add_step(tables, run, row)
+    return (timers.arm(tables, f.wake_at_ms, TIMER, f.run, f.step),)
+
+
+def sleep_ended(tables: Tables, f: SleepEnded, at_ms: int) -> Sequence[Effect]:
+    """The timer has fired: the sleep is a resolved step."""
+    run, held = open_run(tables, f.run), open_step(tables, f.run, f.step)
+    assert held.hand == SLEEPING, f"step {f.step} of run {f.run} does not sleep"
+    row = held.replace(hand=DONE, attempt=0, lost=0, order=run.resolved + 1, data=SLEPT, wake_at_ms=0)
+    return resolve(tables, run, held, row, discover=f.discover)
+
+
+# --- history --------------------------------------------------------------------------------------
+
+
+def show_started(f: SleepStarted, at_ms: int) -> Entry:
+    """Asleep until a time."""
+    return (trail.SLEEPING, at_ms, f.step, f.name, NAME, f.wake_at_ms)
+
+
+def show_ended(f: SleepEnded, at_ms: int) -> Entry:
+    """Awake."""
+    return (trail.WOKE, at_ms, f.step, NAME)
+
+
+KIND = StepKind(
+    name=NAME,
+    finds={SleepFound: found},
+    facts={SleepStarted: sleep_started, SleepEnded: sleep_ended},
+    timers={TIMER: Handler(fire, refuse_timer)},
+    hands={Hand.SLEEPING: TIMER},
+    shows={SleepStarted: show_started, SleepEnded: show_ended},
+    quick_timer=quick_fire,
+)

@@ -21,7 +21,7 @@ from millstream.model.commands import (
     AcceptEvent,
     CancelRun,
     Command,
-    InvokeFunction,
+    LaneMessage,
     NoteGap,
     RefuseRecord,
     SeeCatalogue,
@@ -209,7 +209,7 @@ class Intake:
         message = found.message
         if isinstance(message, StillRunning):
             self._heard(message)
-        if found.from_lane >= 0 and isinstance(message, CancelRun | InvokeFunction):
+        if found.from_lane >= 0 and isinstance(message, LaneMessage):
             self._submit(Taken(TakeMessage(found.from_lane, found.seq, message), behind))
         else:
             self._submit(Taken(message, behind))

@@ -1,0 +1,17 @@
+"""Cleaning up: what is remembered for a time only, seen ids and answered requests, is forgotten."""
+
+from __future__ import annotations
+
+from millstream.core import requests, seen
+from millstream.core.handles import Handler, Handles
+from millstream.core.tables import Tables
+from millstream.model.commands import CleanUp
+from millstream.model.facts import Fact
+
+
+def clean_up(tables: Tables, command: CleanUp, now_ms: int) -> list[Fact]:
+    """Forget what is past its time; a limited number at once, the rest with the next call."""
+    return [*seen.expired(tables, now_ms), *requests.expired(tables, now_ms)]
+
+
+HANDLES = Handles(commands={CleanUp: Handler(clean_up)})

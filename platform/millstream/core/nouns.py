@@ -1,0 +1,75 @@
+"""Every module of the core that answers for commands, timers or facts, gathered into the tables of ``decide`` and
+``fold``.
+
+Add a noun: its module exports ``HANDLES``; one name in ``_NOUNS``. A message is one ``MessageKind`` and one name in
+``_MESSAGES``. Step kinds are listed in ``core/steps/__init__.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from millstream.core import (
+    apps,
+    cleaning,
+    crons,
+    dead_letters,
+    events,
+    handover,
+    messages,
+    publishes,
+    requests,
+    scans,
+    seen,
+    starting,
+    step_kinds,
+    steps,
+    topics,
+)
+from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
+from millstream.core.runs import bodies, dispatches, ending, invoking, reports, resolving, retry
+from millstream.core.step_kinds import StepKind
+
+DECIDE: Final[dict[type, Decide]] = {}
+"""Command → decision."""
+REFUSE: Final[dict[type, Refuse]] = {}
+"""Command → what remains of one that raised."""
+FIRE: Final[dict[str, Handler]] = {}
+"""Timer kind → what follows when it fires."""
+FOLD: Final[dict[type, FoldFact]] = {}
+"""Fact → fold."""
+
+_NOUNS: Final = (
+    apps, cleaning, crons, dead_letters, events, handover, messages, publishes, requests, scans, seen, starting, topics,
+    bodies, dispatches, ending, reports, resolving, retry,
+)  # fmt: skip
+_MESSAGES: Final = (ending.CANCEL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION, scans.CANCEL_SCAN)
+
+
+def add(handles: Handles) -> None:
+    """Add to the tables. Each command, timer and fact has one owner: a second one is refused."""
+    _add(DECIDE, {command: handler.decide for command, handler in handles.commands.items()})
+    _add(REFUSE, {command: handler.refuse for command, handler in handles.commands.items()})
+    _add(FIRE, handles.timers)
+    _add(FOLD, handles.facts)
+
+
+def add_step_kind(kind: StepKind) -> None:
+    """Register one more step kind."""
+    step_kinds.add(kind)
+    add(kind.handles)
+
+
+def _add(table: dict[Any, Any], more: Mapping[Any, Any]) -> None:
+    assert not table.keys() & more.keys(), f"two modules answer for {table.keys() & more.keys()}"
+    table.update(more)
+
+
+for _noun in _NOUNS:
+    add(_noun.HANDLES)
+for _message in _MESSAGES:
+    messages.add(_message)
+    add(_message.handles)
+for _kind in steps.KINDS.values():
+    add(_kind.handles)

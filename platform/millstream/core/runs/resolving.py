@@ -1,0 +1,122 @@
+"""A step is resolved: it has its result, or has failed for good. Recorded once, and never changed.
+
+StepCompleted, StepFailed ─> the step's row is DONE or FAILED, numbered in the order of resolution
+                             and the body is handed out again (``discover``), or looks again when it answers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from millstream.core.handles import Handles
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.ending import fail
+from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, leave_hand, open_run, put_run
+from millstream.core.tables import Tables
+from millstream.model import limits
+from millstream.model.effects import Effect, Execute
+from millstream.model.facts import Fact, StepCompleted, StepFailed, with_discovery
+from millstream.model.operations import failure_json
+from millstream.model.rows import RunRow, StepRow
+
+
+def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
+    """A step's result. Over a limit the step fails instead (``output_too_large``), or the run."""
+    size = len(fact.data)
+    if size > limits.STEP_OUTPUT_BYTES_MAX:
+        return fail_step(
+            draft,
+            StepFailed(
+                fact.run, fact.step, fact.name, fact.kind, fact.attempt, fact.dispatch, "output_too_large",
+                f"the result of step {fact.step!r} was refused: at most {limits.STEP_OUTPUT_BYTES_MAX} bytes, "
+                f"got {size}. Store it elsewhere and return a reference.",
+                "", fact.started_at_ms, False,
+            ),
+        )  # fmt: skip
+    held = draft.bytes + size
+    if held > limits.RUN_STATE_BYTES_MAX:
+        message = (
+            f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
+            f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
+        )
+        return fail(case, draft, "InngestErrStateOverflowed", message)
+    return (fact,), draft.replace(resolved=True, bytes=held)
+
+
+def is_completed(decided: Decided) -> bool:
+    """Whether ``complete`` recorded the result."""
+    facts, _ = decided
+    return isinstance(facts[0], StepCompleted)
+
+
+def fail_step(draft: Draft, fact: StepFailed) -> Decided:
+    """A step failed for good."""
+    return (fact,), draft.replace(resolved=True)
+
+
+def discovering(facts: Sequence[Fact]) -> list[Fact]:
+    """The decision with which the body is handed out again: its last resolved step says so."""
+    last = max(at for at, fact in enumerate(facts) if isinstance(fact, StepCompleted | StepFailed))
+    fact = facts[last]
+    assert isinstance(fact, StepCompleted | StepFailed)
+    return [*facts[:last], with_discovery(fact), *facts[last + 1 :]]
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def step_completed(tables: Tables, f: StepCompleted, at_ms: int) -> Sequence[Effect]:
+    """A step has its result."""
+    run = open_run(tables, f.run)
+    return _reported(tables, run, f, hand=DONE, data=f.data)
+
+
+def step_failed(tables: Tables, f: StepFailed, at_ms: int) -> Sequence[Effect]:
+    """A step failed for good."""
+    run = open_run(tables, f.run)
+    return _reported(tables, run, f, hand=FAILED, data=failure_json(f.error_name, f.error_message, f.error_stack))
+
+
+def _reported(
+    tables: Tables, run: RunRow, f: StepCompleted | StepFailed, *, hand: int, data: bytes
+) -> Sequence[Effect]:
+    held = tables.steps.get((f.run, f.step)) if f.step in run.steps else None
+    row = (held or StepRow(f.run, f.step, f.name, f.kind, hand)).replace(
+        name=f.name, kind=f.kind, hand=hand, attempt=f.attempt, dispatch=f.dispatch, lost=0, order=run.resolved + 1,
+        data=data, wake_at_ms=0,
+    )  # fmt: skip
+    return resolve(tables, run, held, row, discover=f.discover)
+
+
+def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, discover: bool) -> Sequence[Effect]:
+    """Store a step that is done or failed, and see to the body: answered, handed out again, or to look again.
+
+    ``held`` is the step's row before; None: the run did not know it.
+    """
+    key = (row.run, row.step)
+    effects: list[Effect] = []
+    steps, pending = run.steps, run.pending
+    if held is None:
+        steps = (*steps, row.step)
+        tables.steps.add(key, row)
+    else:
+        assert held.hand != DONE and held.hand != FAILED, f"step {row.step} of run {row.run} was resolved twice"
+        pending -= 1
+        if held.hand != OUT:
+            effects = leave_hand(tables, run, held)
+        tables.steps.put(key, row)
+    body, attempt, lost = run.body, run.attempt, run.lost
+    if body == OUT and row.dispatch == run.body_dispatch:
+        body, attempt, lost = IDLE, 0, 0
+    body_dispatch, dispatch = run.body_dispatch, run.dispatch
+    if discover:
+        body, body_dispatch, dispatch = OUT, dispatch + 1, dispatch + 1
+        effects.append(Execute(run.run, run.function, "", attempt, dispatch))
+    put_run(
+        tables, run, body=body, body_dispatch=body_dispatch, dispatch=dispatch, attempt=attempt, lost=lost,
+        again=not discover, pending=pending, resolved=row.order, steps=steps, bytes=run.bytes + len(row.data),
+    )  # fmt: skip
+    return effects
+
+
+HANDLES = Handles(facts={StepCompleted: step_completed, StepFailed: step_failed})

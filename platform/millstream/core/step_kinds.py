@@ -1,0 +1,97 @@
+"""Step kinds: what the engine knows of each, as one value a kind. ``core/steps/<kind>.py`` exports it.
+
+Everything that must treat kinds differently asks here: the decision about a report, the fold, timers, liveness, the
+quick path, the history. No list elsewhere names kinds. ``core/steps/__init__.py`` registers those of the product.
+
+An operation about a step either *finds* it (the body asks for it the first time) or *answers* it (an attempt ended).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from millstream.core.handles import FoldFact, Handler, Handles
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.tables import Tables
+from millstream.model.commands import FireTimer
+from millstream.model.effects import Effect
+from millstream.model.facts import Fact
+from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.trail import Entry
+
+# ``Any`` because each function takes its own operation or fact; the key in the mapping says which.
+Find = Callable[[Case, Draft, Any], Decided]
+"""(case, draft, operation) -> the facts of a step that the run did not know, and the next draft."""
+AnswerStep = Callable[[Case, Draft, Any, StepRow | None], Decided]
+"""(case, draft, operation, the step's row; None: this is the first the run hears of it)."""
+Show = Callable[[Any, int], Entry]
+"""(fact, at_ms) -> the fact's entry in the trail of its run."""
+QuickTimer = Callable[[Tables, FireTimer, RunRow, StepRow], tuple[Fact, Sequence[Effect]] | None]
+"""A due timer of a step that the body alone waits for, decided and folded at once; see ``runs/quick.py``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepKind:
+    """One kind of step.
+
+    ``name``           as it stands in ``StepRow.kind`` and in the history.
+    ``finds``          operation → decision, for operations with which a body finds such a step.
+    ``answers``        operation → decision, for operations that say how an attempt ended.
+    ``facts``          fact → fold, for facts that only this kind makes.
+    ``timers``         timer kind → handler, for timers of its own.
+    ``hands``          hand → timer kind: where a step of this kind may be while it is not resolved, and the timer that
+                       wakes it there; "" where something else brings it on (an executor, a parking place, a message).
+    ``shows``          fact → entry of the run's trail, for facts that only this kind makes.
+    ``quick_result``   whether the quick path may record a result of it.
+    ``quick_timer``    how the quick path wakes a step of it.
+    """
+
+    name: str
+    finds: Mapping[type, Find] = field(default_factory=dict)
+    answers: Mapping[type, AnswerStep] = field(default_factory=dict)
+    facts: Mapping[type, FoldFact] = field(default_factory=dict)
+    timers: Mapping[str, Handler] = field(default_factory=dict)
+    hands: Mapping[int, str] = field(default_factory=dict)
+    shows: Mapping[type, Show] = field(default_factory=dict)
+    quick_result: bool = False
+    quick_timer: QuickTimer | None = None
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether a step of it waits for something else than an execution."""
+        return Hand.SLEEPING in self.hands
+
+    @property
+    def handles(self) -> Handles:
+        """What this kind adds to the tables of ``decide`` and ``fold``."""
+        return Handles(timers=self.timers, facts=self.facts)
+
+
+KINDS: Final[dict[str, StepKind]] = {}
+FINDS: Final[dict[type, Find]] = {}
+ANSWERS: Final[dict[type, AnswerStep]] = {}
+SHOWS: Final[dict[type, Show]] = {}
+QUICK_TIMERS: Final[dict[str, QuickTimer]] = {}
+
+
+def add(kind: StepKind) -> None:
+    """Register a kind. Its name, operations, facts and timers are its own: a second owner is refused."""
+    assert kind.name not in KINDS, f"two step kinds are called {kind.name!r}"
+    tables: tuple[tuple[dict[Any, Any], Mapping[Any, Any]], ...] = (
+        (FINDS, kind.finds), (ANSWERS, kind.answers), (SHOWS, kind.shows),
+    )  # fmt: skip
+    for table, own in tables:
+        taken = table.keys() & own.keys()
+        assert not taken, f"step kind {kind.name!r} claims what another kind has: {taken}"
+        table.update(own)
+    if kind.quick_timer is not None:
+        (timer,) = kind.timers
+        QUICK_TIMERS[timer] = kind.quick_timer
+    KINDS[kind.name] = kind
+
+
+def timer_of_step(row: StepRow) -> str | None:
+    """The timer that wakes this step in the hand it is in; None where no timer does."""
+    return KINDS[row.kind].hands.get(row.hand) or None

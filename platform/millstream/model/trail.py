@@ -1,0 +1,22 @@
+"""The entries of a run's trail: what the history keeps of what happened inside a run. ``history/trail.py`` reads them.
+
+Entries are positional, ``(tag, at_ms, step, …)``, and only ever appended. Tags are stored: they never change their
+meaning. Add a kind of entry: a tag here, its case in ``history/trail.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+DONE: Final = 0  # at, step, name, kind, attempt, started_at, data
+PLANNED: Final = 1  # at, step, name, kind
+SLEEPING: Final = 2  # at, step, name, kind, wake_at
+WOKE: Final = 3  # at, step, kind
+ERRORED: Final = 4  # at, step, name, kind, attempt, started_at, retry_at, error name, message, stack
+FAILED: Final = 5  # the same with retry_at 0
+BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
+LOST: Final = 7  # at, step, how often by now, retry_at
+PARKED: Final = 8  # at, step, function
+UNPARKED: Final = 9  # at, step
+
+Entry = tuple[Any, ...]
