@@ -1,11 +1,12 @@
-"""Writes the pages of docs/reference that are made from the code: limits, metrics, settings, commands.
+"""Writes what is made from the code: the pages of docs/reference, and the drawings in ARCHITECTURE.md.
 
-Each page is a function from what the code says to Markdown, so that a test can compare it with the file. Run it after
-changing a limit, a metric, a setting or a command:
+Each is a function from what the code says to Markdown, so that a test can compare it with the file. Run it after
+changing a limit, a metric, a setting, a command or a transition:
 
     python docs/generate.py
 
-Add a page: a function, and a line in ``PAGES``.
+Add a page: a function, and a line in ``PAGES``. Add a drawing: a function, a line in ``DRAWINGS``, and its two markers
+in ARCHITECTURE.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from millstream import config, telemetry
+from millstream.core.runs import transitions
+from millstream.core.runs.moves import Move
 from millstream.model import limits
 
 FOLDER: Final = Path(__file__).resolve().parent / "reference"
@@ -137,12 +140,49 @@ def _value(name: str, value: int) -> str:
     return f"{value:,}"
 
 
+def bodies_drawing() -> str:
+    """How a body passes from hand to hand."""
+    return _drawing(transitions.transitions().body)
+
+
+def steps_drawing() -> str:
+    """How a step passes from hand to hand."""
+    return _drawing(transitions.transitions().step)
+
+
+def _drawing(moves: tuple[Move, ...]) -> str:
+    """A state diagram: one arrow for each (from, to), with the facts that go along it."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for move in moves:
+        key = (
+            move.before.name if move.before is not None else "[*]",
+            move.after.name if move.after is not None else "[*]",
+        )
+        arrows.setdefault(key, []).append(move.fact.__name__)
+    lines = [f"    {before} --> {after}: {', '.join(facts)}" for (before, after), facts in arrows.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"]) + "\n"
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "limits.md": limits_page,
     "metrics.md": metrics_page,
     "settings.md": settings_page,
     **({"cli.md": _cli} if importlib.util.find_spec("millstream.cli.commands") else {}),
 }
+
+
+DRAWINGS: Final[dict[str, Callable[[], str]]] = {"bodies": bodies_drawing, "steps": steps_drawing}
+ARCHITECTURE: Final = FOLDER.parent / "ARCHITECTURE.md"
+
+
+def drawn(text: str) -> str:
+    """ARCHITECTURE.md with its drawings as the code of today makes them."""
+    for name, draw in DRAWINGS.items():
+        begin, end = f"<!-- {name}: made by docs/generate.py -->\n", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        assert found and end in rest, f"ARCHITECTURE.md has no place for the drawing {name!r}: {begin.strip()} … {end}"
+        text = before + begin + draw() + end + rest.partition(end)[2]
+    return text
 
 
 def page(name: str) -> str:
@@ -157,6 +197,8 @@ def main() -> int:
     for name in PAGES:
         (FOLDER / name).write_text(page(name), encoding="utf-8")
         print(f"written docs/reference/{name}")
+    ARCHITECTURE.write_text(drawn(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
+    print("drawn docs/ARCHITECTURE.md")
     return 0
 
 

@@ -2,7 +2,8 @@
 
 *Effects released so far, minus those answered by later facts, equal ``owed(tables)``.* The left side is kept here;
 which fact answers which effect is the table in ``answered_by``. What must hold of the rows alone is in
-``tests/core/invariants.py``, what must hold of the facts in order is ``Story``.
+``tests/core/invariants.py``, what must hold of the facts in order is ``Story``, and how each fold may move a body or
+step from hand to hand is ``Watch``.
 
 The harness does what the lane does around the core: it moves the positions of sources, and nothing else.
 """
@@ -25,6 +26,7 @@ from millstream.model.rows import PositionRow, RunRow, StepRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core import invariants
+from tests.core.hands import Watch
 from tests.core.story import Story
 from tests.core.values import PLACE, START_MS
 
@@ -43,6 +45,7 @@ class Harness:
         self.journal: list[tuple[Fact | PositionRow, int]] = []
         self.commands: list[Command] = []
         self.story = Story()
+        self.hands = Watch()
         self.quick_ones = 0
         """How many commands took the short way, too."""
         self.may_raise = False
@@ -64,7 +67,9 @@ class Harness:
                     f"{command} raised: {fact.reason}"
                 )
             self.story.tell(fact, self.tables, self.now_ms)
+            before = self.hands.rows(self.tables, fact)
             released = fold(self.tables, fact, self.now_ms)
+            self.hands.check(fact, before, self.hands.rows(self.tables, fact))
             self._answer(fact)
             self._release(released)
             followed += released

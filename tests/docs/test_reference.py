@@ -37,6 +37,11 @@ def test_a_generated_page_is_current(name: str) -> None:
     )
 
 
+def test_the_drawings_of_the_architecture_are_current() -> None:
+    there = GENERATOR.ARCHITECTURE.read_text(encoding="utf-8")
+    assert there == GENERATOR.drawn(there), "the drawings are not what the code says: run python docs/generate.py"
+
+
 def test_every_route_is_on_the_page_of_the_http_api_and_none_besides() -> None:
     page = (ROOT / "docs" / "reference" / "http-api.md").read_text(encoding="utf-8")
     told = re.findall(r"^### (GET|POST|DELETE|PUT|PATCH|OPTIONS) (\S+)$", page, re.MULTILINE)

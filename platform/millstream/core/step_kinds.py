@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from millstream.core.handles import FoldFact, Handler, Handles
 from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.moves import Moves
 from millstream.core.tables import Tables
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
@@ -43,6 +44,7 @@ class StepKind:
     ``timers``         timer kind → handler, for timers of its own.
     ``hands``          hand → timer kind: where a step of this kind may be while it is not resolved, and the timer that
                        wakes it there; "" where something else brings it on (an executor, a parking place, a message).
+    ``moves``          how its facts move a body and a step from hand to hand (``runs/transitions.py``).
     ``shows``          fact → entry of the run's trail, for facts that only this kind makes.
     ``quick_result``   whether the quick path may record a result of it.
     ``quick_timer``    how the quick path wakes a step of it.
@@ -54,6 +56,7 @@ class StepKind:
     facts: Mapping[type, FoldFact] = field(default_factory=dict)
     timers: Mapping[str, Handler] = field(default_factory=dict)
     hands: Mapping[int, str] = field(default_factory=dict)
+    moves: Moves = field(default_factory=Moves)
     shows: Mapping[type, Show] = field(default_factory=dict)
     quick_result: bool = False
     quick_timer: QuickTimer | None = None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from millstream.core import timers
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
 from millstream.core.runs.hands import BACKOFF, OUT, add_step, answered, open_run, put_step
+from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.runs.retry import next_attempt_at_ms
 from millstream.core.step_kinds import StepKind
@@ -119,6 +120,16 @@ KIND = StepKind(
     finds={StepFound: found},
     answers={StepDone: done, StepErrored: errored},
     facts={StepPlanned: step_planned, StepAttemptFailed: step_attempt_failed},
+    moves=Moves(
+        body=(Move(Hand.OUT, StepPlanned, Hand.IDLE), Move(Hand.OUT, StepAttemptFailed, Hand.IDLE)),
+        step=(
+            Move(None, StepPlanned, Hand.OUT),
+            Move(None, StepAttemptFailed, Hand.BACKOFF),
+            Move(Hand.OUT, StepAttemptFailed, Hand.BACKOFF),
+        ),
+        run_fields={StepPlanned: ANSWERED | FOUND | {"dispatch"}, StepAttemptFailed: ANSWERED | FOUND},
+        step_fields={StepAttemptFailed: frozenset({"name", "hand", "attempt", "dispatch", "lost", "wake_at_ms"})},
+    ),
     hands={Hand.OUT: "", Hand.BACKOFF: timers.RETRY, Hand.PARKED: ""},
     shows={StepPlanned: show_planned, StepAttemptFailed: show_attempt_failed},
     quick_result=True,

@@ -23,6 +23,7 @@ from millstream.core.runs.hands import (
     put_run,
     put_step,
 )
+from millstream.core.runs.moves import ANSWERED, FOUND, HANDED_OUT, RESOLVED, STEP_RESOLVED, Move, Moves
 from millstream.core.runs.resolving import fail_step, resolve
 from millstream.core.runs.retry import refuse_timer
 from millstream.core.step_kinds import StepKind
@@ -113,6 +114,12 @@ KIND = StepKind(
     finds={SleepFound: found},
     facts={SleepStarted: sleep_started, SleepEnded: sleep_ended},
     timers={TIMER: Handler(fire, refuse_timer)},
+    moves=Moves(
+        body=(Move(Hand.OUT, SleepStarted, Hand.IDLE), Move(Hand.IDLE, SleepEnded, Hand.OUT)),
+        step=(Move(None, SleepStarted, Hand.SLEEPING), Move(Hand.SLEEPING, SleepEnded, Hand.DONE)),
+        run_fields={SleepStarted: ANSWERED | FOUND, SleepEnded: HANDED_OUT | RESOLVED},
+        step_fields={SleepEnded: STEP_RESOLVED},
+    ),
     hands={Hand.SLEEPING: TIMER},
     shows={SleepStarted: show_started, SleepEnded: show_ended},
     quick_timer=quick_fire,

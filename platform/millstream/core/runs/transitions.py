@@ -1,0 +1,91 @@
+"""Every way in which a body or a step passes from hand to hand: one table of (from, fact, to).
+
+The folds do it; this table says what they may do. The harness of the core's tests holds every fold against it, and
+``docs/generate.py`` draws it into ARCHITECTURE.md. Step kinds bring the moves of their own facts (``StepKind.moves``).
+
+A run may end in any hand. With its end no row of it remains, so ends are not listed one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from millstream.core.runs.moves import ANSWERED, HANDED_OUT, RESOLVED, STEP_RESOLVED, Move, Moves
+from millstream.core.steps import KINDS
+from millstream.model import facts as f
+from millstream.model.rows import Hand
+
+IDLE, OUT, BACKOFF, PARKED = Hand.IDLE, Hand.OUT, Hand.BACKOFF, Hand.PARKED
+DONE, FAILED, SCHEDULED = Hand.DONE, Hand.FAILED, Hand.SCHEDULED
+
+ENDS: Final = (f.RunCompleted, f.RunFailed, f.RunCancelled)
+"""The facts after which no row of a run remains."""
+
+_COMMON: Final = Moves(
+    body=(
+        Move(None, f.RunStarted, OUT),
+        Move(None, f.RunStarted, SCHEDULED),
+        Move(SCHEDULED, f.RunDue, OUT),
+        Move(OUT, f.StepCompleted, IDLE),  # It has answered, and another step of the same answer hands it out again.
+        Move(OUT, f.StepCompleted, OUT),  # It has answered, and goes out again with the result.
+        Move(IDLE, f.StepCompleted, OUT),
+        Move(OUT, f.StepFailed, IDLE),
+        Move(OUT, f.StepFailed, OUT),
+        Move(IDLE, f.StepFailed, OUT),
+        Move(OUT, f.DiscoveryAnswered, IDLE),
+        Move(OUT, f.DiscoveryAnswered, OUT),
+        Move(IDLE, f.DiscoveryAnswered, OUT),  # Behind a fact of the same answer that brought it back.
+        Move(OUT, f.BodyAttemptFailed, BACKOFF),
+        Move(IDLE, f.BodyAttemptFailed, BACKOFF),  # Likewise.
+        Move(BACKOFF, f.RetryDue, OUT),
+        Move(OUT, f.DispatchLost, OUT),
+        Move(OUT, f.DispatchLost, BACKOFF),
+        Move(OUT, f.DispatchParked, PARKED),
+        Move(PARKED, f.DispatchUnparked, OUT),
+    ),
+    step=(
+        Move(None, f.StepCompleted, DONE),
+        Move(OUT, f.StepCompleted, DONE),
+        Move(BACKOFF, f.StepCompleted, DONE),  # A late success of an attempt that is still awaited.
+        Move(PARKED, f.StepCompleted, DONE),  # Likewise.
+        Move(None, f.StepFailed, FAILED),
+        Move(OUT, f.StepFailed, FAILED),
+        Move(BACKOFF, f.StepFailed, FAILED),  # A late success whose result is too large.
+        Move(PARKED, f.StepFailed, FAILED),  # Likewise.
+        Move(BACKOFF, f.RetryDue, OUT),
+        Move(OUT, f.DispatchLost, OUT),
+        Move(OUT, f.DispatchLost, BACKOFF),
+        Move(OUT, f.DispatchParked, PARKED),
+        Move(PARKED, f.DispatchUnparked, OUT),
+    ),
+    run_fields={
+        f.RunDue: HANDED_OUT | {"attempt", "lost"},
+        f.StepCompleted: HANDED_OUT | ANSWERED | RESOLVED,
+        f.StepFailed: HANDED_OUT | ANSWERED | RESOLVED,
+        f.DiscoveryAnswered: HANDED_OUT | ANSWERED,
+        f.BodyAttemptFailed: ANSWERED | {"wake_at_ms"},
+        f.RetryDue: HANDED_OUT,
+        f.DispatchLost: HANDED_OUT | {"lost", "wake_at_ms"},
+        f.DispatchParked: frozenset({"body"}),
+        f.DispatchUnparked: HANDED_OUT,
+    },
+    step_fields={
+        f.StepCompleted: STEP_RESOLVED,
+        f.StepFailed: STEP_RESOLVED,
+        f.RetryDue: frozenset({"hand", "dispatch", "wake_at_ms"}),
+        f.DispatchLost: frozenset({"hand", "dispatch", "lost", "wake_at_ms"}),
+        f.DispatchParked: frozenset({"hand"}),
+        f.DispatchUnparked: frozenset({"hand", "dispatch", "wake_at_ms"}),
+    },
+)
+
+
+def transitions() -> Moves:
+    """The whole table, with the moves of every registered step kind."""
+    every = (_COMMON, *(kind.moves for kind in KINDS.values()))
+    return Moves(
+        body=tuple(move for moves in every for move in moves.body),
+        step=tuple(move for moves in every for move in moves.step),
+        run_fields={fact: fields for moves in every for fact, fields in moves.run_fields.items()},
+        step_fields={fact: fields for moves in every for fact, fields in moves.step_fields.items()},
+    )

@@ -1,0 +1,171 @@
+"""The table of transitions is the folds' own: nothing in it that never happens, and no field that a fold forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from millstream.core.nouns import FOLD
+from millstream.core.runs.moves import Move
+from millstream.core.runs.transitions import transitions
+from millstream.core.tables import Tables
+from millstream.model import limits
+from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
+from millstream.model.facts import Fact, SleepEnded, StepCompleted
+from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
+from millstream.state.memory import MemoryStore
+from millstream.state.tables import LaneTables
+from tests.core.harness import Harness
+from tests.core.moves import play
+from tests.core.test_mutants import sequence
+from tests.core.values import PLACE, accept, app, done, errored, event, found, function, report, see
+
+SEQUENCES: Final = 150
+RUN: Final = "01H"
+TOO_LARGE: Final = b"1" * (limits.STEP_OUTPUT_BYTES_MAX + 1)
+
+
+def seen_moves() -> tuple[set[Move], set[Move]]:
+    """The moves of random sequences and of the stories below."""
+    body: set[Move] = set()
+    step: set[Move] = set()
+    for seed in range(SEQUENCES):
+        harness = Harness()
+        play(harness, sequence(seed))
+        body |= harness.hands.body
+        step |= harness.hands.step
+    for story in (two_steps_fail_in_one_answer, late_results_that_are_too_large):
+        hands = story().hands
+        body |= hands.body
+        step |= hands.step
+    return body, step
+
+
+def started() -> Harness:
+    """A harness with one run whose body is out."""
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(accept(event()))
+    return harness
+
+
+def two_steps_fail_in_one_answer() -> Harness:
+    """The first failure answers the body, the second brings it back."""
+    harness = started()
+    harness.do(report(harness.run.run, 1, errored("a", retriable=False), errored("b", retriable=False)))
+    return harness
+
+
+def late_results_that_are_too_large() -> Harness:
+    """The worker was thought dead, or the hand-out was parked; its result comes all the same, and is refused."""
+    harness = started()
+    run = harness.run.run
+    harness.do(report(run, 1, found("a"), found("b")))
+    for _ in range(2):
+        harness.do(LoseDispatch(run, "a", harness.out("a").dispatch))
+    harness.do(ParkDispatch(run, "b", harness.out("b").dispatch))
+    assert (harness.step("a").hand, harness.step("b").hand) == (Hand.BACKOFF, Hand.PARKED)
+    harness.do(report(run, 2, done("a", TOO_LARGE), step="a"))
+    harness.do(report(run, 3, done("b", TOO_LARGE), step="b"))
+    return harness
+
+
+def test_every_move_of_the_table_happens() -> None:
+    body, step = seen_moves()
+    table = transitions()
+    assert set(table.body) - body == set(), "no body ever moves so: take the line out, or show how it happens"
+    assert set(table.step) - step == set(), "no step ever moves so: take the line out, or show how it happens"
+    assert len(set(table.body)) == len(table.body) and len(set(table.step)) == len(table.step), "a move stands twice"
+
+
+def test_an_unparked_step_goes_out_again() -> None:
+    harness = started()
+    run = harness.run.run
+    harness.do(report(run, 1, found("a"), found("b")))
+    harness.do(ParkDispatch(run, "a", harness.out("a").dispatch))
+    harness.do(Unpark(run, "a", harness.step("a").dispatch))
+    assert harness.step("a").hand == Hand.OUT
+
+
+# --- fields ---------------------------------------------------------------------------------------
+
+DISTINCT: Final[dict[type, Any]] = {int: 7, str: "kept", bytes: b"kept", bool: True, tuple: ("s",)}
+
+
+def distinct(row: type[RunRow] | type[StepRow], **given: Any) -> Any:
+    """A row in which every field has a value that is not its default, but for those given."""
+    fields = {}
+    for field in msgspec.structs.fields(row):
+        plain = getattr(field.type, "__origin__", field.type)
+        fields[field.name] = DISTINCT[plain] if plain in DISTINCT else DISTINCT[int]
+    return row(**fields | given)
+
+
+def facts_with_rows() -> Sequence[tuple[type[Fact], Hand | None, Hand | None]]:
+    """(fact, hand of the body before, hand of the step before) for each move of a row that was there."""
+    table = transitions()
+    bodies = [(move.fact, move.before, Hand.SLEEPING if move.fact is SleepEnded else None) for move in table.body]
+    bodies = [(fact, hand, of_step) for fact, hand, of_step in bodies if hand is not None]
+    steps = [(move.fact, Hand.IDLE, move.before) for move in table.step if move.before is not None]
+    return sorted({*bodies, *steps}, key=repr)
+
+
+def made(kind: type[Fact], step: str) -> Fact:
+    """A fact of this kind about the run and step of ``tables``."""
+    values: dict[str, Any] = {"run": RUN, "step": step, "dispatch": 5, "function": "kept", "kind": "run"}
+    plain = {str: "x", int: 9, bool: False, bytes: b"x"}
+    fields = {f.name: values.get(f.name, plain.get(f.type, 9)) for f in msgspec.structs.fields(kind)}
+    return kind(**fields)
+
+
+def tables(body: Hand, step: StepRow | None) -> LaneTables:
+    """Tables with one run, and with a timer and parking place for whatever may wait for one."""
+    made = LaneTables(PLACE, MemoryStore())
+    steps = (step.step,) if step is not None else ()
+    made.runs.put(RUN, distinct(RunRow, run=RUN, body=body, body_dispatch=5, dispatch=8, steps=steps, events=("kept",)))
+    if step is not None:
+        made.steps.put((RUN, step.step), step)
+    for id in ("", "s"):
+        made.parked.put(("kept", RUN, id), ParkedRow("kept", RUN, id, 5))
+        for kind in ("retry", "sleep", "due"):
+            made.timers.put((7, kind, RUN, id), TimerRow(7, kind, RUN, id))
+    return made
+
+
+@pytest.mark.parametrize(("kind", "body", "hand"), facts_with_rows(), ids=str)
+def test_each_field_that_a_fact_does_not_own_survives_it(kind: type[Fact], body: Hand, hand: Hand | None) -> None:
+    name = "sleep" if hand is Hand.SLEEPING else "run"
+    step = distinct(StepRow, run=RUN, step="s", kind=name, hand=hand, dispatch=5) if hand is not None else None
+    lane = tables(body, step)
+    before = lane.runs.get(RUN)
+    assert before is not None
+    table = transitions()
+    brings_a_step = any(move.fact is kind and move.before is None for move in table.step)
+    FOLD[kind](lane, made(kind, "s" if step is not None else "new" if brings_a_step else ""), 1)
+    assert_kept(before, lane.runs.get(RUN), table.run_fields.get(kind, frozenset()))
+    if step is not None:
+        assert_kept(step, lane.steps.get((RUN, "s")), table.step_fields.get(kind, frozenset()))
+
+
+def assert_kept(before: RunRow | StepRow, after: RunRow | StepRow | None, owned: frozenset[str]) -> None:
+    assert after is not None
+    for field in before.__struct_fields__:
+        if field not in owned:
+            assert getattr(after, field) == getattr(before, field), f"{field} was lost"
+
+
+def test_a_fold_that_makes_a_row_anew_is_caught() -> None:
+    def forgetful(lane: Tables, fact: StepCompleted, at_ms: int) -> tuple[()]:
+        lane.steps.put((fact.run, fact.step), StepRow(fact.run, fact.step, fact.name, fact.kind, Hand.DONE))
+        lane.runs.put(RUN, RunRow(RUN, "kept", ("kept",), "", 0))
+        return ()
+
+    lane = tables(Hand.IDLE, distinct(StepRow, run=RUN, step="s", kind="run", hand=Hand.OUT))
+    before = lane.runs.get(RUN)
+    assert before is not None
+    forgetful(lane, made(StepCompleted, "s"), 1)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="was lost"):
+        assert_kept(before, lane.runs.get(RUN), transitions().run_fields[StepCompleted])
