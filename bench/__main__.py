@@ -28,6 +28,7 @@ SHORT = {
     "executors": ["--runs", "5000", "--computing", "100"],
     "skipping": ["--events", "150000"],
     "producer": ["--events", "100000", "--rounds", "1"],
+    "kafka_checkpoint": ["--runs", "10000"],
     "kafka_idle": ["--runs", "100"],
     "kafka_restore": ["--runs", "10000", "--times", "1"],
     "kafka_takeover": ["--runs", "5000", "--times", "1"],

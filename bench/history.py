@@ -4,7 +4,7 @@
 
 Journals of three-step runs as lanes write them under load (each record a turn: some runs begin, others end, steps
 between) and the events topic beside them lie in memory, already read: what is measured is decoding, folding and the
-index's transactions, by the CPU time of this process. The last line says how often that is 12,000 runs a second.
+index's transactions, by the CPU time of this process. The last line says how many times 12,000 runs a second that is.
 
 Caveats: reading the log is not in it (a tenth more from the embedded log; librdkafka reads on threads of its own). The
 index grows from empty: with a day's runs in it an insertion costs more, by what its indexes cost in cache misses.

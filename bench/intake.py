@@ -28,7 +28,7 @@ DATA = {"order": 4711, "amount": 99.5, "customer": "c-1234567890"}
 
 
 class Load:
-    """Posts as fast as the door answers, on so many connections."""
+    """Posts as fast as the door answers, one under way on each connection."""
 
     def __init__(self, request: bytes) -> None:
         self.took_s: list[float] = []

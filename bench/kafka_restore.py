@@ -66,7 +66,7 @@ class Started:
 
 
 async def _fill(engine: Engine, started: Started, runs: int) -> None:
-    """Return once so many runs sleep and are checkpointed."""
+    """Return once ``runs`` runs sleep and are checkpointed."""
     lane = engine.worker.lanes[0]
     async with asyncio.timeout(WITHIN_S):
         for made in range(0, runs, BATCH):

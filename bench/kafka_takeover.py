@@ -1,4 +1,4 @@
-"""How long lanes are nobody's when their worker goes: killed, and told to leave; with a measured amount to restore.
+"""Seconds that lanes have no owner when their worker is killed or stopped, with a measured amount to restore.
 
     python -m bench.kafka_takeover [--runs 20000] [--times 3] [--lanes 8] [--copies 1] [--brokers HOST:PORT]
 
@@ -153,7 +153,7 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 async def _fill(servers: str, topic: str, worker: Role, given: argparse.Namespace) -> None:
-    """Return once so many runs sleep."""
+    """Return once all runs sleep."""
     producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True})
     now_ms = time.time_ns() // 1_000_000
     for number in range(given.runs):

@@ -3,9 +3,13 @@
     python -m bench.latency [--runs 300]
 
 An event, the run's start, three steps and the end are six syncs in a row. *Visible* is measured twice, in turns, so
-that neither disturbs the other: **durable**, when the journal record with the run's end is acknowledged (told through
-a pipe), and **read**, when ``GET /v1/events/{id}/runs`` first says Completed (asked again ``--poll-ms`` after each
-answer). Before each run one block is appended to a file in the same directory and synced: that is the disk's figure.
+that neither disturbs the other: **durable**, when the journal record with the run's end is acknowledged (the server
+reports it through a pipe), and **read**, when ``GET /v1/events/{id}/runs`` first says Completed (asked again
+``--poll-ms`` after each answer). Before each run one block is appended to a file in the same directory and synced: that
+is the disk's figure.
+
+``fdatasyncs`` is a time, not a count: the p50 of the run divided by the disk's p50. What it has beyond six is the work
+between the syncs (docs/performance.md, "A run alone").
 
 Caveats: an idle machine clocks down and a busy one queues; both show in the disk's own figure. The read way goes
 through the history's process, which polls the log, and its answers cost the server's loop time.

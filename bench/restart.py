@@ -74,7 +74,7 @@ async def _again(given: argparse.Namespace, server: Server, what: str) -> None:
 
 
 async def _fill(server: Server, runs: int) -> None:
-    """Return once so many runs sleep."""
+    """Return once all runs sleep."""
     caller = await Caller.open(server.url)
     event = {"name": NAP, "data": {"s": 36_000}}
     request = post(server.url, "/e/bench", json.dumps([event] * EVENTS_PER_POST).encode())

@@ -4,7 +4,7 @@
 
 The server is the dev composition in a process of its own, history beside it; the generator is this process. A closed
 loop: a post goes out whenever ``--events`` runs have ended, so that about ``--outstanding`` are open. (With fewer than
-``--events`` × 2 that means one post at a time.) Ends are told through a pipe, when their record is durable.
+``--events`` × 2 that means one post at a time.) The server reports ends through a pipe, when their record is durable.
 
 Caveats: generator, server and history share the cores: read ``generator_cores``. ``cpu_s_per_1000_runs`` is of
 server and history together, without the generator. Latencies are from the post to the end's record being durable.
@@ -48,7 +48,7 @@ class Poster:
         self._free = [await connect(url, self._answered) for _ in range(count)]
 
     async def run(self, runs: int, within_s: float = 300.0) -> None:
-        """Post until so many runs have ended."""
+        """Post until ``runs`` runs have ended."""
         self.latencies_s.clear()
         self._over.clear()
         self.ended, self._wanted, self._left = 0, runs, runs

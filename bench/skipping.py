@@ -1,4 +1,4 @@
-"""Events of the events topic that no function subscribes to, read and passed over by a lane.
+"""Events that no function subscribes to: how many a second a lane reads and passes over.
 
     python -m bench.skipping [--events 300000] [--bytes 1000]
     python -m bench.skipping --kafka                  on a broker that is started; --brokers HOST:PORT: on yours

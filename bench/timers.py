@@ -1,10 +1,10 @@
-"""Sleeping runs: how much memory so many take, and how late they wake at 5,000 wake-ups a second.
+"""Sleeping runs: the memory that a million take, and how late they wake at 5,000 wake-ups a second.
 
     python -m bench.timers [--n 1000000] [--wakes 50000] [--per-second 5000] [--durability fsync]
 
 ``--n`` runs go to sleep for an hour; then ``--wakes`` more for a while that ends spread evenly, ``--per-second`` a
-second. Lateness is from the time a sleep was to end, as recorded, to the record of its end being durable, in ms steps;
-all of it is in it: timer, decision, append. The run goes on and ends within the same load.
+second. Lateness is from the recorded time of a sleep's end to the record of its end being durable, in steps of 1 ms;
+timer, decision and append are within it. The run goes on and ends within the same load.
 
 Caveats: memory is that of the whole process, bench included, measured before the wakes begin and at its highest after;
 pages that RocksDB maps count. The sleepers were injected behind the door. A wake's time is in whole milliseconds.
@@ -43,7 +43,7 @@ class Sleepers:
         self._reached = asyncio.Event()
 
     async def asleep(self, count: int) -> None:
-        """Return once at least so many have fallen asleep."""
+        """Return once at least ``count`` have fallen asleep."""
         self._awaited = count
         self._reached.clear()
         if self.begun < count:

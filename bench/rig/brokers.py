@@ -15,7 +15,7 @@ from bench.rig.figures import ROOT
 
 @contextmanager
 def brokers(named: str, directory: Path, *, nodes: int = 1) -> Iterator[tuple[str, list[int]]]:
-    """(bootstrap servers, process ids): those that are named (no ids), or so many started in ``directory``."""
+    """(bootstrap servers, process ids): those that are named (no ids), or ``nodes`` started in ``directory``."""
     if named:
         yield named, []
         return

@@ -58,7 +58,7 @@ class Engine:
     ) -> None:
         """``executors``: child processes that run the functions; 0: this one does.
 
-        ``brokers``: on Kafka, each record in so many copies (all but one must acknowledge); empty: on the embedded log.
+        ``brokers``: the log is on Kafka, with ``copies`` of each record, all but one in sync; empty: the embedded log.
         ``group``: one that is there; empty: a new one of its own.
         """
         self.group = group or (f"bench-{os.urandom(4).hex()}" if brokers else app.id)
@@ -147,7 +147,7 @@ async def _leave_as_they_are(shape: GroupShape) -> None:
 
 
 class ClosedLoop:
-    """Keeps so many runs going: whenever some end, as many events follow, in the same turn of the loop.
+    """A load of ``outstanding`` open runs: whenever some end, as many events follow, in the same turn of the loop.
 
     Three-step runs, if not told otherwise.
     """
@@ -157,7 +157,7 @@ class ClosedLoop:
         self.latencies_s: list[float] = []
         self.failed = 0
         self.records = 0
-        """Durable journal records told of."""
+        """Durable journal records that the engine reported."""
         self._outstanding = outstanding
         self._loop = asyncio.get_running_loop()
         self._ended = self._owed = self._left = self._wanted = 0
@@ -193,7 +193,7 @@ class ClosedLoop:
         return self._ended
 
     async def run(self, runs: int, within_s: float = 600.0) -> None:
-        """Start and end so many runs."""
+        """Start ``runs`` runs and return once all have ended."""
         self.latencies_s.clear()
         self._watched.clear()
         self._over.clear()

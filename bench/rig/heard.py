@@ -1,4 +1,4 @@
-"""What the measured process says in its log: facts with their fields, kept instead of printed."""
+"""Log lines of the measured process, with their fields, kept instead of printed."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 
 class Connection(asyncio.Protocol):
-    """A kept-alive connection: ``send`` a request, be told ``answered(status, body, seconds)``."""
+    """A kept-alive connection: ``send`` a request; its answer calls ``answered(connection, status, body, seconds)``."""
 
     def __init__(self, answered: Callable[[Connection, int, bytes, float], None]) -> None:
         self._answered = answered
