@@ -49,7 +49,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "cel_expr_python": {"core.expressions"},
     "cronsim": {"core.cron"},
     "fastavro": {"wire"},
-    "msgspec": set(MAY_IMPORT) - {"core", "errors", "millstream"},
+    "msgspec": set(MAY_IMPORT) - {"errors", "millstream"},
     "prometheus_client": {"telemetry"},
     "pytest": {"testing"},
     "rich": {"cli"},

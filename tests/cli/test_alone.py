@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from millstream.cli.support.run_lines import LINES_PER_S, RunLines
 from millstream.config import SETTINGS, Settings, refuse_unknown
@@ -141,8 +142,8 @@ def test_a_run_in_nobodys_hand_is_found_and_so_is_a_timer_that_wakes_nobody() ->
     tables.events.put("e", EventRow(Envelope("e", "e", False, "a/b", b"{}", 0, 0), 1))
     run = RunRow(RUN, "shop-f", ("e",), "", 0, body=Hand.OUT)
     assert liveness(tables, run).problems == [] and liveness(tables, run).executing == 1
-    assert "stuck" in liveness(tables, run.replace(body=Hand.IDLE)).problems[0]
-    waiting = run.replace(body=Hand.BACKOFF, wake_at_ms=7)
+    assert "stuck" in liveness(tables, replace(run, body=Hand.IDLE)).problems[0]
+    waiting = replace(run, body=Hand.BACKOFF, wake_at_ms=7)
     assert "no timer" in liveness(tables, waiting).problems[0]
     timer = TimerRow(7, "retry", RUN, "")
     tables.timers.put((7, "retry", RUN, ""), timer)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from millstream.core import messages, publishes, seen, starting
 from millstream.core.nouns import DECIDE, FOLD
@@ -48,7 +49,7 @@ def accept_late_failures(patch: Patch) -> None:
 
     def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> Decided:
         if row is not None and not is_resolved(row):
-            row = row.replace(hand=Hand.OUT, dispatch=case.dispatch)
+            row = replace(row, hand=Hand.OUT, dispatch=case.dispatch)
         return real(case, draft, op, row)
 
     real = ANSWERS[StepErrored]
@@ -62,7 +63,7 @@ def forget_again(patch: Patch) -> None:
         effects = real(tables, fact, at_ms)
         run = tables.runs.get(fact.run)
         assert run is not None
-        tables.runs.put(fact.run, run.replace(again=False))
+        tables.runs.put(fact.run, replace(run, again=False))
         return effects
 
     real = FOLD[StepCompleted]
@@ -105,7 +106,7 @@ def reuse_dispatch_numbers(patch: Patch) -> None:
     """A body goes out again under the number it had."""
 
     def hand_out(tables: Tables, run: RunRow, *, attempt: int, lost: int) -> Sequence[Effect]:
-        return real(tables, run.replace(dispatch=max(run.dispatch - 1, 0)), attempt=attempt, lost=lost)
+        return real(tables, replace(run, dispatch=max(run.dispatch - 1, 0)), attempt=attempt, lost=lost)
 
     real = hands.hand_out_body
     for module in (bodies, dispatches, retry, starting):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from millstream.core.catalogue import Subscription, catalogue
 from millstream.core.dead_letters import Letter, set_aside
 from millstream.core.events import choose
@@ -128,7 +130,7 @@ def scan_advanced(tables: Tables, f: ScanAdvanced, at_ms: int) -> Sequence[Effec
     assert row is not None, f"scan {f.scan}/{f.partition} advanced, but it is over"
     tables.scans.put(
         (f.scan, f.partition),
-        row.replace(at=f.at, started=row.started + f.started),
+        replace(row, at=f.at, started=row.started + f.started),
     )
     return (Scan(f.scan, f.partition, f.at),)
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
 from millstream.core.runs.ending import refuse_about_run
@@ -97,7 +99,7 @@ def fold_run_started(tables: Tables, f: RunStarted, at_ms: int) -> Sequence[Effe
     for id in f.events:
         held = tables.events.get(id)
         assert held is not None, f"run {f.run} started on event {id}, which was not accepted"
-        tables.events.put(id, held.replace(runs=held.runs + 1))
+        tables.events.put(id, replace(held, runs=held.runs + 1))
     if f.start_at_ms:
         tables.runs.put(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, SCHEDULED, wake_at_ms=f.start_at_ms))
         return (timers.arm(tables, f.start_at_ms, timers.DUE, f.run, ""),)

@@ -7,10 +7,8 @@ keys.
 from __future__ import annotations
 
 import enum
-from typing import Self
 
 import msgspec
-from msgspec.structs import replace
 
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
@@ -36,15 +34,7 @@ class Hand(enum.IntEnum):
     SCHEDULED = 7
 
 
-class Changeable(msgspec.Struct, frozen=True, gc=False):
-    """A row that changes field by field: whatever a change does not name stays as it was."""
-
-    def replace(self, **changes: object) -> Self:
-        """The same row with some fields changed. Raises TypeError on a field there is not."""
-        return replace(self, **changes)
-
-
-class RunRow(Changeable, frozen=True, gc=False):
+class RunRow(msgspec.Struct, frozen=True, gc=False):
     """An open run. It is deleted when the run ends; what was is in the journal and the history.
 
     ``dispatch``  the last number handed out for this run; ``body_dispatch`` the one its body is out under.
@@ -73,7 +63,7 @@ class RunRow(Changeable, frozen=True, gc=False):
     wake_at_ms: int = 0
 
 
-class StepRow(Changeable, frozen=True, gc=False):
+class StepRow(msgspec.Struct, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED)."""
 
     run: str
@@ -89,7 +79,7 @@ class StepRow(Changeable, frozen=True, gc=False):
     wake_at_ms: int = 0
 
 
-class EventRow(Changeable, frozen=True, gc=False):
+class EventRow(msgspec.Struct, frozen=True, gc=False):
     """The payload of an event that ``runs`` open runs need."""
 
     event: Envelope
@@ -144,7 +134,7 @@ class SubscriptionRow(msgspec.Struct, frozen=True, gc=False):
     since_ms: int
 
 
-class ScanRow(Changeable, frozen=True, gc=False):
+class ScanRow(msgspec.Struct, frozen=True, gc=False):
     """A scan that goes on at ``at`` (−1: at the first offset of ``since_ms``) up to ``upto``; see ``ScanStarted``."""
 
     scan: str

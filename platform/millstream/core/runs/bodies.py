@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from millstream.core import timers
 from millstream.core.handles import Handles
 from millstream.core.runs.deciding import Case, Decided, Draft, Fate
@@ -39,7 +41,7 @@ def errored(case: Case, draft: Draft, op: BodyErrored) -> Decided:
     fact = BodyAttemptFailed(
         case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack, retry_at_ms
     )
-    return (fact,), draft.replace(fate=Fate.RESTARTED)
+    return (fact,), replace(draft, fate=Fate.RESTARTED)
 
 
 def nothing_reported(case: Case, draft: Draft) -> Decided:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+
+import msgspec
 
 from millstream.core.catalogue import catalogue
 from millstream.core.tables import Tables
@@ -20,8 +20,7 @@ from millstream.model.function import FunctionSpec
 from millstream.model.rows import Hand, RunRow, StepRow
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, frozen=True):
     """What a decision about a run may look at. ``dispatch`` is the hand-out that is answered; 0: none is."""
 
     tables: Tables
@@ -52,8 +51,7 @@ class Fate(enum.Enum):
     ENDED = "it is over: nothing may follow"
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """What the operations before have led to.
 
     ``look_again``   something is resolved that the body has not seen: it must be handed out again.
@@ -76,10 +74,6 @@ class Draft:
     def of(cls, run: RunRow) -> Draft:
         """Before the first operation."""
         return cls(run.again, run.bytes)
-
-    def replace(self, **changes: Any) -> Draft:
-        """The same with some fields changed. Raises TypeError on a field there is not."""
-        return replace(self, **changes)
 
 
 Decided = tuple[Sequence[Fact], Draft]

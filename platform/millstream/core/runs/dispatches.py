@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
 from millstream.core.runs.closing import close_step
@@ -109,7 +111,7 @@ def dispatch_lost(tables: Tables, f: DispatchLost, at_ms: int) -> Sequence[Effec
         return (timers.arm(tables, f.retry_at_ms, timers.RETRY, f.run, ""),)
     step = open_step(tables, f.run, f.step)
     if not f.retry_at_ms:
-        return hand_out_step(tables, run, step.replace(lost=f.lost))
+        return hand_out_step(tables, run, replace(step, lost=f.lost))
     put_step(tables, step, hand=BACKOFF, lost=f.lost, wake_at_ms=f.retry_at_ms)
     return (timers.arm(tables, f.retry_at_ms, timers.RETRY, f.run, f.step),)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec.structs import replace
+
 from millstream.core.catalogue import catalogue, seen_upto
 from millstream.core.handles import Handles
 from millstream.core.messages import MessageKind
@@ -32,7 +34,7 @@ def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
     for event in _announcements(case, fact):
         facts.append(queue_event(case.tables, event, queued=queued))
         queued += 1
-    return facts, draft.replace(fate=Fate.ENDED, queued=queued)
+    return facts, replace(draft, fate=Fate.ENDED, queued=queued)
 
 
 def fail(case: Case, draft: Draft, name: str, message: str, *, stack: str = "", attempt: int = 0) -> Decided:
@@ -122,7 +124,7 @@ def release_events(tables: Tables, run: RunRow) -> None:
             if held.runs <= 1:
                 tables.events.delete(event)
             else:
-                tables.events.put(event, held.replace(runs=held.runs - 1))
+                tables.events.put(event, replace(held, runs=held.runs - 1))
 
 
 HANDLES = Handles(facts={RunCompleted: run_ended, RunFailed: run_ended, RunCancelled: run_ended})

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from millstream.core import timers
 from millstream.core.step_kinds import timer_of_step
 from millstream.core.tables import Tables
@@ -39,12 +41,12 @@ def open_step(tables: Tables, run: str, step: str) -> StepRow:
 
 def put_run(tables: Tables, run: RunRow, **changes: object) -> None:
     """Store the run with some fields changed."""
-    tables.runs.put(run.run, run.replace(**changes))
+    tables.runs.put(run.run, replace(run, **changes))
 
 
 def put_step(tables: Tables, step: StepRow, **changes: object) -> None:
     """Store the step with some fields changed."""
-    tables.steps.put((step.run, step.step), step.replace(**changes))
+    tables.steps.put((step.run, step.step), replace(step, **changes))
 
 
 def add_step(tables: Tables, run: RunRow, step: StepRow, **changes: object) -> None:
@@ -72,7 +74,7 @@ def answered(run: RunRow, dispatch: int) -> RunRow:
     """The run with its body back in nobody's hand, if this is the dispatch it was out under."""
     if run.body != OUT or dispatch != run.body_dispatch:
         return run
-    return run.replace(body=IDLE, attempt=0, lost=0)
+    return replace(run, body=IDLE, attempt=0, lost=0)
 
 
 def leave_hand(tables: Tables, run: RunRow, step: StepRow | None) -> list[Effect]:

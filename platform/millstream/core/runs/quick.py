@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from millstream.core import events, seen
 from millstream.core.catalogue import catalogue
 from millstream.core.runs.ending import release_events
@@ -108,7 +110,7 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
     tables.steps.add((id, step), StepRow(id, step, name, kind, DONE, 0, dispatch, 0, order, data))
     tables.runs.put(
         id,
-        run.replace(
+        replace(run,
             body_dispatch=number, dispatch=number, attempt=0, lost=0, again=False, resolved=order, steps=(*steps, step),
             bytes=held,
         ),

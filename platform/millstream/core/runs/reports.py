@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from millstream.core.handles import Handler, Handles
 from millstream.core.runs import bodies
 from millstream.core.runs.closing import close_body, close_step
@@ -101,7 +103,7 @@ def decide_operation(case: Case, draft: Draft, operation: Operation) -> Decided:
     if row is None:
         if step in draft.spoken:
             return (), draft
-        draft = draft.replace(spoken=(*draft.spoken, step), found=draft.found + 1)
+        draft = replace(draft, spoken=(*draft.spoken, step), found=draft.found + 1)
         if len(case.run.steps) + draft.found > limits.STEPS_PER_RUN_MAX:
             return _too_many_steps(case, draft, step)
         if find is not None:

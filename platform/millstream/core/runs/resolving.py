@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from millstream.core.handles import Handles
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.ending import fail
-from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, leave_hand, open_run, put_run
+from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, leave_hand, open_run
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect, Execute
@@ -40,7 +42,7 @@ def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
             f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
         )
         return fail(case, draft, "InngestErrStateOverflowed", message)
-    return (fact,), draft.replace(resolved=True, bytes=held)
+    return (fact,), replace(draft, resolved=True, bytes=held)
 
 
 def is_completed(decided: Decided) -> bool:
@@ -51,15 +53,16 @@ def is_completed(decided: Decided) -> bool:
 
 def fail_step(draft: Draft, fact: StepFailed) -> Decided:
     """A step failed for good."""
-    return (fact,), draft.replace(resolved=True)
+    return (fact,), replace(draft, resolved=True)
 
 
 def discovering(facts: Sequence[Fact]) -> list[Fact]:
     """The decision with which the body is handed out again: its last resolved step says so."""
-    last = max(at for at, fact in enumerate(facts) if isinstance(fact, StepCompleted | StepFailed))
-    fact = facts[last]
-    assert isinstance(fact, StepCompleted | StepFailed)
-    return [*facts[:last], with_discovery(fact), *facts[last + 1 :]]
+    for at in range(len(facts) - 1, -1, -1):
+        fact = facts[at]
+        if isinstance(fact, StepCompleted | StepFailed):
+            return [*facts[:at], with_discovery(fact), *facts[at + 1 :]]
+    raise AssertionError("no step was resolved by this decision")
 
 
 # --- fold -----------------------------------------------------------------------------------------
@@ -81,7 +84,8 @@ def _reported(
     tables: Tables, run: RunRow, f: StepCompleted | StepFailed, *, hand: int, data: bytes
 ) -> Sequence[Effect]:
     held = tables.steps.get((f.run, f.step)) if f.step in run.steps else None
-    row = (held or StepRow(f.run, f.step, f.name, f.kind, hand)).replace(
+    row = replace(
+        held or StepRow(f.run, f.step, f.name, f.kind, hand),
         name=f.name, kind=f.kind, hand=hand, attempt=f.attempt, dispatch=f.dispatch, lost=0, order=run.resolved + 1,
         data=data, wake_at_ms=0,
     )  # fmt: skip
@@ -112,10 +116,11 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
     if discover:
         body, body_dispatch, dispatch = OUT, dispatch + 1, dispatch + 1
         effects.append(Execute(run.run, run.function, "", attempt, dispatch))
-    put_run(
-        tables, run, body=body, body_dispatch=body_dispatch, dispatch=dispatch, attempt=attempt, lost=lost,
+    changed = replace(
+        run, body=body, body_dispatch=body_dispatch, dispatch=dispatch, attempt=attempt, lost=lost,
         again=not discover, pending=pending, resolved=row.order, steps=steps, bytes=run.bytes + len(row.data),
     )  # fmt: skip
+    tables.runs.put(run.run, changed)
     return effects
 
 

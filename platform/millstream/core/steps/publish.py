@@ -3,6 +3,8 @@ deduplicate."""
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from millstream.core.publishes import queue_record
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.resolving import complete, is_completed
@@ -23,7 +25,7 @@ def found(case: Case, draft: Draft, op: PublishFound) -> Decided:
         return decided
     headers = (*op.headers, (ID_HEADER, f"{run}/{op.step}".encode()))
     record = queue_record(case.tables, op.topic, op.key, op.value, headers=headers, queued=draft.queued)
-    return (*decided[0], record), decided[1].replace(queued=draft.queued + 1)
+    return (*decided[0], record), replace(decided[1], queued=draft.queued + 1)
 
 
 KIND = StepKind(name=NAME, finds={PublishFound: found})

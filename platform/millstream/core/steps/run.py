@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from millstream.core import timers
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
 from millstream.core.runs.hands import BACKOFF, OUT, add_step, answered, open_run, put_step
@@ -32,10 +34,10 @@ def done(case: Case, draft: Draft, op: StepDone, row: StepRow | None) -> Decided
         if row.hand == Hand.SLEEPING:
             return (), draft  # What it waits for ends it, no executor.
         if is_resolved(row):
-            return (), draft.replace(look_again=True)  # Its result is recorded and never changes.
+            return (), replace(draft, look_again=True)  # Its result is recorded and never changes.
         if op.step in draft.spoken:
             return (), draft
-        draft = draft.replace(spoken=(*draft.spoken, op.step))
+        draft = replace(draft, spoken=(*draft.spoken, op.step))
     attempt = row.attempt if row is not None else 0
     fact = StepCompleted(
         case.run.run, op.step, op.name, op.kind, attempt, case.dispatch, op.data, op.started_at_ms, False
@@ -47,12 +49,12 @@ def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> D
     """An attempt raised: another one, or the step has failed for good."""
     if row is not None:
         if is_resolved(row):
-            return (), draft.replace(look_again=True)  # Its result is recorded and never changes.
+            return (), replace(draft, look_again=True)  # Its result is recorded and never changes.
         if row.hand != Hand.OUT or row.dispatch != case.dispatch:
             return (), draft  # The step is in another hand: only the failure of that one counts.
         if op.step in draft.spoken:
             return (), draft
-        draft = draft.replace(spoken=(*draft.spoken, op.step))
+        draft = replace(draft, spoken=(*draft.spoken, op.step))
     attempt = row.attempt if row is not None else 0
     retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms) if op.retriable else -1
     failure = op.failure

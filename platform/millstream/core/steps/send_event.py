@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from msgspec.structs import replace
+
 from millstream.core.catalogue import seen_upto
 from millstream.core.publishes import queue_event
 from millstream.core.runs.deciding import Case, Decided, Draft
@@ -37,7 +39,7 @@ def found(case: Case, draft: Draft, op: SendFound) -> Decided:
         return decided
     facts: list[Fact] = list(decided[0])
     facts += [queue_event(case.tables, event, queued=draft.queued + n) for n, event in enumerate(sent)]
-    return facts, decided[1].replace(queued=draft.queued + len(sent))
+    return facts, replace(decided[1], queued=draft.queued + len(sent))
 
 
 KIND = StepKind(name=NAME, finds={SendFound: found})

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from millstream.core import timers
 from millstream.core.handles import Handler
 from millstream.core.runs.deciding import Case, Decided, Draft
@@ -92,7 +94,7 @@ def sleep_ended(tables: Tables, f: SleepEnded, at_ms: int) -> Sequence[Effect]:
     """The timer has fired: the sleep is a resolved step."""
     run, held = open_run(tables, f.run), open_step(tables, f.run, f.step)
     assert held.hand == SLEEPING, f"step {f.step} of run {f.run} does not sleep"
-    row = held.replace(hand=DONE, attempt=0, lost=0, order=run.resolved + 1, data=SLEPT, wake_at_ms=0)
+    row = replace(held, hand=DONE, attempt=0, lost=0, order=run.resolved + 1, data=SLEPT, wake_at_ms=0)
     return resolve(tables, run, held, row, discover=f.discover)
 
 
