@@ -22,7 +22,7 @@ KEY = (1, "sleep", "run", "step")
 async def test_a_row_that_another_owner_checkpointed_is_deleted_in_the_topics_too() -> None:
     """Seeds 2, 17, 41: an old disk folds a row's coming and going; the topics, which had heard of it, kept it."""
     tables = LaneTables(PLACE, MemoryStore())
-    tables.fold_anothers()
+    tables.mark_history_unknown()
     tables.timers.put(KEY, TIMER)
     tables.promote()
     tables.timers.delete(KEY)

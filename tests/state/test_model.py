@@ -95,7 +95,7 @@ class World:
             self.tables = LaneTables(PLACE, self.store)
         done = self.tables.marker.offset if self.tables.marker is not None else 0
         for record in self.journal[done:]:
-            self.tables.fold_anothers()  # As a restore does: the topics may know more than an old disk.
+            self.tables.mark_history_unknown()  # As a restore does: the topics may know more than an old disk.
             self.fold(record)
             self.tables.promote()
 

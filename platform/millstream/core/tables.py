@@ -56,9 +56,9 @@ class Table(Protocol[K, R]):
 
     @property
     def version(self) -> int:
-        """Changes whenever a row of this table may have changed; for values derived from the whole table.
+        """Changes whenever a row of this table may have changed; for values derived from all its rows.
 
-        Between two records only where the key space says so (``whole`` in ``state/keyspace.py``).
+        Between two records only where the key space says so (``versioned`` in ``state/keyspace.py``).
         """
         ...
 

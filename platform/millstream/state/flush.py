@@ -2,7 +2,7 @@
 
 A flush must be all or nothing. The rows of a half-written one would be newer than the marker, and folding again from
 the marker over them is wrong: folds read other rows (a counter would count twice, a discovery would find its answer).
-Three ways were weighed:
+Three designs were weighed:
 
 * **One write.** RocksDB applies a batch as a whole. But the binding holds the interpreter's lock while it does:
   measured 2 ms for 2,000 changes, 95 ms for 50,000. Too long for a lane whose steps take half a millisecond.
@@ -15,15 +15,15 @@ So a flush of up to ``FLUSH_BATCH_CHANGES_MAX`` changes is one write and cannot 
 the process dies in its midst. Rows are encoded in slices with turns of the loop between them.
 
 **Dirty marks** (lanes.md rule 11). Every changed row of a checkpointed table leaves a mark in the same write: the
-epoch (which counts checkpoints begun) and whether the row was *born* in it, that is, no compacted topic has ever
-heard of it. A born row that is deleted in the same epoch takes its mark with it and never touches a topic. A
+epoch (which counts checkpoints begun) and whether the row was *born* in it, that is, no compacted topic has ever held
+it. A born row that is deleted in the same epoch takes its mark with it and never touches a topic. A
 committed checkpoint removes the marks that are still as it saw them (``state/checkpoint.py``).
 
 Rows that came and went since the last flush are not written at all.
 
-**Heard.** All that is true only of what this store alone has seen. Folding records of another owner (the lane was
-elsewhere, or the store is an old copy), a row may have come, been checkpointed there and gone: the topics have heard of
-it though this store has not. A flush of such rows marks every one of them, and none as born.
+**History unknown.** These savings need a store that has seen the row's whole history. Where records of another owner
+are folded (the lane was on another worker, or the store is an old copy), a row may have been made, checkpointed and
+deleted there: the topics hold a key that this store never held. A flush of such rows marks every one, and none as born.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ FLUSH_BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 SLICE_ROWS: Final = 100
 """Rows encoded in one turn of the loop: about a millisecond."""
 SLICE_GAIN: Final = 2
-"""A slice takes so many times the rows that came since the one before. Under load a turn brings more rows than a fixed
-slice takes away, and every flush would find more to write than the one before, without end; this way it finds half of
-it. Where few come, slices stay small, and nobody waits long for one."""
+"""A slice's size, as a multiple of the rows that came since the slice before. Under load a turn brings more rows than a
+slice of fixed size takes away, and each flush would be larger than the last, without end; with a gain of 2 each finds
+half. Where few rows come, slices stay small and block the loop only briefly."""
 SLICES_MAX: Final = 40
-"""A slice need not take more than this part of the flush: large slices keep turns waiting, which then bring more rows,
-which would make the next slice larger still."""
+"""A slice holds at most 1/40 of the flush: a large slice delays turns, which then bring more rows, which would make the
+next slice larger still."""
 FORGET_ROWS: Final = 5_000
 """Rows dropped from memory in one turn of the loop."""
 BUSY_WAIT_S: Final = 0.005
@@ -66,13 +66,22 @@ _NOTES: Final = 3  # marker, epoch, flush under way
 
 
 class Flush:
-    """A flush under way. Made in the turn whose state it writes."""
+    """A flush under way. Made in the turn whose state it writes.
+
+    ``history_unknown``: the overlay holds rows of records that another owner wrote; see the module.
+    """
 
     def __init__(
-        self, tables: Sequence[LayeredTable[Key, Row]], store: Store, marker: Marker, epoch: int, *, heard: bool = False
+        self,
+        tables: Sequence[LayeredTable[Key, Row]],
+        store: Store,
+        marker: Marker,
+        epoch: int,
+        *,
+        history_unknown: bool = False,
     ) -> None:
         self.marker = marker
-        self.heard = heard
+        self.history_unknown = history_unknown
         self._tables = tables
         self._store = store
         self._epoch = epoch
@@ -91,8 +100,10 @@ class Flush:
         pending = self._rows()
         largest = sum(len(table.frozen) for table in self._tables) // SLICES_MAX
         before = 0
-        while slice_ := list(islice(pending, max(SLICE_ROWS, min(largest, SLICE_GAIN * (self._come() - before))))):
-            before = self._come()
+        while slice_ := list(
+            islice(pending, max(SLICE_ROWS, min(largest, SLICE_GAIN * (self._rows_waiting() - before))))
+        ):
+            before = self._rows_waiting()
             for table, key, row in slice_:
                 if len(batch) > FLUSH_BATCH_CHANGES_MAX - _CHANGES_PER_ROW - _NOTES or size >= FLUSH_BATCH_BYTES_MAX:
                     await self._write_part(batch)
@@ -108,32 +119,32 @@ class Flush:
         await write(self._store, batch)
         self._written = True
         # In this very turn: from here on the store is what lies below the overlay.
-        self._forgotten = [(table, table.settle()) for table in self._tables]
+        self._forgotten = [(table, table.on_flushed()) for table in self._tables]
         return rows
 
-    async def settle(self) -> None:
-        """Let go of the rows that the store has now, some each turn."""
+    async def forget_flushed(self) -> None:
+        """Drop the flushed rows from memory, ``FORGET_ROWS`` a turn of the loop."""
         for table, keys in self._forgotten:
             for at in range(0, len(keys), FORGET_ROWS):
                 table.forget(keys[at : at + FORGET_ROWS])
                 await asyncio.sleep(0)
 
     def end(self) -> bool:
-        """The flush is over; whether it is in the store. One that did not come to its end is owed by the next."""
+        """End the flush; whether it is in the store. The next flush writes the rows of one that failed."""
         if not self._written:
             for table in self._tables:
                 table.thaw()
         return self._written
 
     def refused(self) -> InternalError:
-        """What a second flush meanwhile gets."""
+        """The error of a second flush while this one is under way."""
         return InternalError(
             f"a flush was begun while the one up to offset {self.marker.offset} was under way; "
             "expected its end to be awaited first"
         )
 
-    def _come(self) -> int:
-        """How many rows wait for the next flush already."""
+    def _rows_waiting(self) -> int:
+        """The number of rows that wait for the next flush."""
         return sum(len(table.overlay) for table in self._tables)
 
     def _rows(self) -> Iterator[tuple[LayeredTable[Key, Row], Key, Row | None]]:
@@ -142,7 +153,7 @@ class Flush:
                 yield table, key, row
 
     def _changes(self, table: LayeredTable[Key, Row], key: Key, row: Row | None) -> tuple[Change, ...]:
-        """What a row costs in the store: itself and its mark; nothing if it came and went."""
+        """A row's changes in the store: itself and its mark; none if it was made and deleted since the last flush."""
         stored = table.encode(key)
         absent = key in table.frozen_absent
         if row is None:
@@ -155,13 +166,13 @@ class Flush:
         held = self._store.get(MARKS + stored)
         # A row that the store has never had is born now; one that was born in this epoch stays so.
         born = held == self._born if held is not None else absent or self._store.get(stored) is None
-        born = born and not self.heard
+        born = born and not self.history_unknown
         return (stored, value), (MARKS + stored, self._born if born else self._changed)
 
     def _deletion(self, table: LayeredTable[Key, Row], stored: bytes, *, absent: bool) -> tuple[Change, ...]:
         if table.spec.derived:
             return () if absent else ((stored, None),)
-        if self.heard:
+        if self.history_unknown:
             return (stored, None), (MARKS + stored, self._changed)
         held = self._store.get(MARKS + stored)
         if held is None and (absent or self._store.get(stored) is None):

@@ -48,7 +48,7 @@ class TableSpec:
     ``topic``    the compacted topic of its checkpoint.
     ``derived``  rebuilt from another table at a restore, never checkpointed.
     ``payload``  the field of the row that can be large, and is read again then rather than kept; empty: rows are small.
-    ``whole``    values are derived from the whole table: its version changes with every write.
+    ``versioned``  its version changes with every write, since values are derived from all its rows.
     """
 
     name: str
@@ -59,7 +59,7 @@ class TableSpec:
     kinds: tuple[type, ...]
     derived: bool = False
     payload: str = ""
-    whole: bool = False
+    versioned: bool = False
 
     def __post_init__(self) -> None:
         if len(self.prefix) != 1 or not 0x10 <= self.prefix[0] < 0x80:
@@ -96,7 +96,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("events", rows.EventRow, b"\x12", STEPS, ("event.internal_id",), _S, payload="event.data"),
     TableSpec("timers", rows.TimerRow, b"\x20", TIMERS, ("at_ms", "kind", "id", "step"), (int, str, str, str)),
     TableSpec("crons", rows.CronRow, b"\x21", TIMERS, ("function", "cron"), (str, str)),
-    TableSpec("apps", rows.AppRow, b"\x30", KEYS, ("app",), _S, whole=True),
+    TableSpec("apps", rows.AppRow, b"\x30", KEYS, ("app",), _S, versioned=True),
     TableSpec("positions", rows.PositionRow, b"\x31", KEYS, ("topic", "partition"), (str, int)),
     TableSpec("seen", rows.SeenRow, b"\x32", KEYS, ("hash",), _B, derived=True),
     TableSpec("seen_buckets", rows.SeenBucketRow, b"\x33", KEYS, ("source", "clients", "bucket"), _SOURCE_KINDS),

@@ -9,7 +9,7 @@ that dictionary's ``__getitem__``, so that a row in memory costs one C call (0.0
 ``__missing__``, which looks into the store. The layers below only say which of its entries are in flight, which must be
 flushed, and which may be forgotten:
 
-    put ──> live + in flight ──promote──> overlay ──freeze──> frozen ──settle──> clean (in live and in the store)
+    put ──> live + in flight ──promote──> overlay ──freeze──> frozen ──on_flushed──> clean (in live and in the store)
                     └──drop──> live takes what the layers below hold
 
 Rules it keeps: a row is replaced, never changed. ``_live`` holds every key that any layer holds. ``_absent`` holds
@@ -74,7 +74,7 @@ class LayeredTable(Generic[K, R]):
         "frozen",
         "frozen_absent",
         "get",
-        "heard",
+        "history_unknown",
         "key_of",
         "overlay",
         "put",
@@ -95,9 +95,8 @@ class LayeredTable(Generic[K, R]):
     def __init__(self, spec: TableSpec, store: Store) -> None:
         self.spec = spec
         self.version = 0
-        self.heard = (
-            False  # The topics may know keys that this store never had (``state/flush.py``): forget no deletion.
-        )
+        # The topics may hold keys that this store never held (``state/flush.py``): then no deletion is forgotten.
+        self.history_unknown = False
         self.flight: dict[K, R | None] = {}
         self.overlay: dict[K, R | None] = {}
         self.frozen: dict[K, R | None] = {}
@@ -131,20 +130,20 @@ class LayeredTable(Generic[K, R]):
                 self._absent.add(key)
             live[key] = flight[key] = row
 
-        if not self.spec.whole:
+        if not self.spec.versioned:
             return put, add
 
-        def put_whole(key: K, row: R, /) -> None:
+        def put_versioned(key: K, row: R, /) -> None:
             put(key, row)
             self.version += 1
 
-        return put_whole, put_whole
+        return put_versioned, put_versioned
 
     def delete(self, key: K, /) -> None:
         """Remove the row of a key, in flight; nothing if there is none."""
         self._live[key] = self.flight[key] = None
         self._gone.append(key)
-        if self.spec.whole:
+        if self.spec.versioned:
             self.version += 1
 
     def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
@@ -175,7 +174,7 @@ class LayeredTable(Generic[K, R]):
         flight, overlay = self.flight, self.overlay
         overlay.update(flight)
         if self._gone:
-            if not self.heard:
+            if not self.history_unknown:
                 absent, frozen, live = self._absent, self.frozen, self._live
                 for key in absent.intersection(self._gone):
                     # Neither the store nor a flush under way holds it: forget that it ever was.
@@ -195,7 +194,7 @@ class LayeredTable(Generic[K, R]):
             elif key in self.frozen:
                 live[key] = self.frozen[key]
             else:
-                del live[key]  # The store has it, or nobody.
+                del live[key]  # The store has the row, or there is none.
         self.flight.clear()
         self._gone.clear()
         self.version += 1
@@ -207,13 +206,13 @@ class LayeredTable(Generic[K, R]):
         self.frozen_absent, self._absent = self._absent, set()
 
     def thaw(self) -> None:
-        """The flush failed: what it was to write is to be written again."""
+        """The flush failed: its rows return to the overlay, for the next flush."""
         self.frozen.update(self.overlay)
         self.overlay, self.frozen = self.frozen, {}
         self.frozen_absent = set()
 
-    def settle(self) -> list[K]:
-        """The flush is in the store. Returns the keys that are to be forgotten, see ``forget``."""
+    def on_flushed(self) -> list[K]:
+        """The flush is in the store: frozen rows become clean. Returns the keys to drop from memory, see ``forget``."""
         written, self.frozen = self.frozen, {}
         self.frozen_absent = set()
         keys = list(written)

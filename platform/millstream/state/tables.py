@@ -10,7 +10,7 @@ The life of a record, as the lane drives it:
 may turn out never to have happened.
 
 Opening wipes a store whose last flush was torn (``state/flush.py``): ``marker`` is None then, as in a new store, and
-the lane restores from the topics. Whoever finds that the marker does not match the journal calls ``store.wipe()`` and
+the lane restores from the topics. Where the marker does not match the journal, the restore calls ``store.wipe()`` and
 makes new tables.
 """
 
@@ -98,8 +98,8 @@ class LaneTables:
         """The checkpoints known to be committed when the store was opened, oldest first."""
         # A checkpoint may have been under way when the last owner ended: its epoch is not used again.
         self.epoch = int.from_bytes(store.get(EPOCH_KEY) or b"", "big") + 1
-        self.heard = False
-        """Whether records of another owner, who may have checkpointed them, lie in the overlay; see ``Flush``."""
+        self.history_unknown = False
+        """Whether the overlay holds rows of records that another owner wrote; see ``Flush``."""
         self._flush: Flush | None = None
         self._payload_bytes = self._frozen_payload_bytes = 0
         tables: list[LayeredTable[Key, Row]] = []
@@ -138,8 +138,8 @@ class LaneTables:
         """
         if self._flush is not None:
             raise self._flush.refused()
-        flush = self._flush = Flush(self.all, self.store, marker, self.epoch, heard=self.heard)
-        self._hear(False)
+        flush = self._flush = Flush(self.all, self.store, marker, self.epoch, history_unknown=self.history_unknown)
+        self._set_history_unknown(False)
         self._frozen_payload_bytes, self._payload_bytes = self._payload_bytes, 0
         return self._run(flush)
 
@@ -158,16 +158,16 @@ class LaneTables:
         """About how much memory they take; too high where payloads came and went. O(tables)."""
         return self.overlay_rows * ROW_BYTES + self._payload_bytes
 
-    def fold_anothers(self) -> None:
-        """What is folded next was recorded by another owner: the topics may know rows that the store never had."""
-        if not self.heard:
-            self._hear(True)
+    def mark_history_unknown(self) -> None:
+        """Called before a record of another owner is folded: the topics may hold rows that this store never held."""
+        if not self.history_unknown:
+            self._set_history_unknown(True)
             self.next_epoch()
 
-    def _hear(self, heard: bool) -> None:
-        self.heard = heard
+    def _set_history_unknown(self, history_unknown: bool) -> None:
+        self.history_unknown = history_unknown
         for table in self.all:
-            table.heard = heard
+            table.history_unknown = history_unknown
 
     def next_epoch(self) -> None:
         """A checkpoint has taken its snapshot: marks made from here on are newer than what it holds."""
@@ -177,12 +177,12 @@ class LaneTables:
         try:
             written = await flush.run()
             self.marker = flush.marker
-            await flush.settle()
+            await flush.forget_flushed()
         finally:
             if not flush.end():
                 self._payload_bytes += self._frozen_payload_bytes
-                if flush.heard:
-                    self._hear(True)
+                if flush.history_unknown:
+                    self._set_history_unknown(True)
             self._flush = None
         return written
 

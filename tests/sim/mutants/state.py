@@ -171,7 +171,7 @@ def _restore_without_positions(patch: Patch) -> None:
 
 
 def _forget_what_others_checkpointed(patch: Patch) -> None:
-    patch.set(tables.LaneTables, "fold_anothers", lambda self: None)
+    patch.set(tables.LaneTables, "mark_history_unknown", lambda self: None)
 
 
 def _lose_deletions(patch: Patch) -> None:

@@ -190,7 +190,7 @@ async def fold_upto(
                     yielded_s = time()
                 if record is None:
                     continue
-                tables.fold_anothers()
+                tables.mark_history_unknown()
                 apply(tables, record)
                 tables.promote(len(found.value or b""))
                 at_ms = max(at_ms, record.at_ms)
