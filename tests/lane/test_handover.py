@@ -12,7 +12,7 @@ from millstream import App, Context, current
 from millstream.execute.local.executor import LocalExecutor
 from millstream.execute.port import Executor, RunSource
 from millstream.lane.lane import Lane
-from millstream.lane.ownership.previous_owners import Elsewhere
+from millstream.lane.ownership.previous_owners import PreviousOwners
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import REFUSED, Verdict
 from millstream.log.memory.log import MemoryCluster, MemoryLog
@@ -203,7 +203,7 @@ async def test_a_former_owner_whose_words_lie_unread_is_not_taken_for_dead(shop:
 
 
 async def test_a_lane_that_goes_on_while_it_is_taken_over_runs_nothing_again(shop: Shop) -> None:
-    """Found in a review: its debts were still looked through when it was let go, and reports lay unread."""
+    """Found in a review: its owed work was still looked through when it was released, and reports lay unread."""
     shop.settings = LaneSettings(takeover_runs_per_turn=1)
     for name in "cd":
         await shop.start(name)
@@ -216,31 +216,31 @@ async def test_a_lane_that_goes_on_while_it_is_taken_over_runs_nothing_again(sho
     await shop.cluster.assign({"c": [], "d": []})
     await until(lambda: not shop.workers["c"].lanes)
     shop.may_end.set()
-    await until(lambda: not shop.workers["c"]._departed)
+    await until(lambda: not shop.workers["c"]._draining)
     gone: list[bool] = []
-    heard, start = Elsewhere.heard, Lane._start_intake
+    on_still_running, start = PreviousOwners.on_still_running, Lane._start_intake
 
     def start_with_a_record(self: Lane, tasks: asyncio.TaskGroup) -> None:
         start(self, tasks)
         self._record_due = True
         self.submit(CleanUp())
 
-    def heard_then_let_go(self: Elsewhere, message: StillRunning) -> None:
-        heard(self, message)
+    def tell_then_release(self: PreviousOwners, message: StillRunning) -> None:
+        on_still_running(self, message)
         lane = shop.workers["d"].lanes.get(0)
         if lane is not None and not gone and not message.left:
-            gone.append(lane._debts.settled)
-            asyncio.get_running_loop().call_soon(lane.let_go)
+            gone.append(lane._owed_work.idle)
+            asyncio.get_running_loop().call_soon(lane.begin_release)
 
     shop.faults.always[f"{GROUP}.journal"] = Verdict(answered_after_s=0.02)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Lane, "_start_intake", start_with_a_record)
-        patch.setattr(Elsewhere, "heard", heard_then_let_go)
+        patch.setattr(PreviousOwners, "on_still_running", tell_then_release)
         await shop.cluster.assign({"d": [0]})
         await until(lambda: gone and not shop.workers["d"].lanes)
     await shop.cluster.assign({"b": [0]})
     await until(lambda: len(shop.results) == 50)
-    assert gone == [False], "the debts were being looked through"
+    assert gone == [False], "the owed work was being looked through"
     assert len(shop.began) == 50
     assert shop.of(DispatchLost) == []
 

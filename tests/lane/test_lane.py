@@ -188,10 +188,10 @@ async def test_what_was_submitted_before_a_graceful_end_is_recorded(rig: Rig) ->
     await rig.send(event(1))
     await until(lambda: owner.desk.started)
     rig.faults.always[JOURNAL] = Verdict(written_after_s=0.5, answered_after_s=0.5)
-    owner.lane.take_nothing_new()
+    owner.lane.stop_intake()
     first = owner.desk.started[0]
     owner.lane.submit(report(first.run, first.dispatch, done("one")))
-    await owner.lane.recorded()
+    await owner.lane.wait_recorded()
     await rig.send(event(2))
     await rig.here.sleep(1)
     await owner.stop()

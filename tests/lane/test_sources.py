@@ -42,7 +42,7 @@ class Gate:
             schemas=EventSchemas(),
             room=self._room,
             space=self.space.wait,  # type: ignore[arg-type]
-            heard=lambda message: None,
+            on_still_running=lambda message: None,
         )
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -56,7 +56,7 @@ def live_tables(world: World) -> None:
 
 def executions(world: World, lane: Lane) -> None:
     """Every hand-out that the state owes is under way, when nothing waits to be decided."""
-    if lane._queue or not lane._debts.settled or lane._leaving or any(table.flight for table in lane.tables.all):
+    if lane._queue or not lane._owed_work.idle or lane._releasing or any(table.flight for table in lane.tables.all):
         return
     executor: Any = lane.executor
     if executor.source.delayed or executor._closing:
@@ -64,7 +64,7 @@ def executions(world: World, lane: Lane) -> None:
     for _, run in lane.tables.durable.runs.scan(limit=1_000):
         for effect in owed_by_run(lane.tables.durable, run):
             out = effect.run, effect.step, effect.dispatch
-            if not lane.executor.holds(*out) and not lane.elsewhere.runs(*out):
+            if not lane.executor.holds(*out) and not lane.previous_owners.runs(*out):
                 world.violate("effects outstanding = owed", f"lane {lane.place.lane}: {effect} is in nobody's hand")
 
 

@@ -41,7 +41,7 @@ async def test_a_worker_that_is_told_twice_of_a_lane_lives_it_once() -> None:
     worker = Worker(parts)
     await worker.start()
     life = worker._tasks[0]
-    await worker._assigned(frozenset({0}))
+    await worker._on_assigned(frozenset({0}))
     assert worker._tasks[0] is life
     await worker.stop()
     assert life.done() and not worker.lanes

@@ -5,8 +5,8 @@
       └── the same commands again <── drop ── refused, void, fenced
 
 One turn takes everything that waits: nothing is delayed to fill a batch, what arrives during an append is the next one.
-The loop knows no policy; it is the same for every command. Who may write is in ``ownership/``, what came of an
-append in ``journal.py``.
+The loop knows no policy; it is the same for every command. ``ownership/`` decides who may write, ``journal.py`` how an
+append ended.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.timers import Timers
 from millstream.lane.ownership.draining import Released
 from millstream.lane.ownership.fencing import NotOwned, take_over, wait_a_little
-from millstream.lane.ownership.previous_owners import Elsewhere
+from millstream.lane.ownership.previous_owners import PreviousOwners
 from millstream.lane.ownership.restore import Reached
-from millstream.lane.ownership.takeover import Debts
+from millstream.lane.ownership.takeover import OwedWork
 from millstream.lane.parts import LaneParts
 from millstream.lane.turn import Turn
 from millstream.model.commands import (
@@ -60,14 +60,14 @@ LOG: Final = logging.getLogger("millstream.lane")
 POSITIONS_AFTER_S: Final = 0.5
 RECORDED_LOOK_S: Final = 0.005
 CHANGE_SOURCES: Final = frozenset((CatalogueSeen, TopicSeen, SourceOpened))
-LAST_WORDS_S: Final = 0.3
-"""How long a lane that was let go still sends what it owes others; they get the rest from the next owner."""
-KEPT: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
-"""What of the queue is still recorded when the lane is let go; all else comes again to the next owner."""
+OUTBOX_DRAIN_S: Final = 0.3
+"""How long a released lane still sends its outbox; the next owner sends the rest."""
+KEPT_AT_RELEASE: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
+"""Commands of the queue that a lane still records when it is released; the next owner gets all others again."""
 
 
-class LetGo(Exception):
-    """The lane was let go in good order."""
+class LaneReleasedInOrder(Exception):
+    """The lane's last record is durable: its owner has released it in good order."""
 
 
 class Lane:
@@ -92,11 +92,11 @@ class Lane:
         self._record_due = False  # Even an empty one.
         self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
         self._at_ms = 0
-        self._leaving = False
+        self._releasing = False
         self.released: Released | None = None
-        """How the lane was let go in good order; None while it lives, and where it was lost."""
-        self.parting: Released | None = None
-        """The same from when its last record is under way, unless that certainly does not count."""
+        """How the lane was released in good order; None while it lives, and where it was lost."""
+        self.release_under_way: Released | None = None
+        """The same, from the append of the last record on, unless that record certainly does not count."""
         self._live = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._intaking: list[asyncio.Task[None]] = []
@@ -105,7 +105,7 @@ class Lane:
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
         self.upkeep.facts_since_checkpoint = reached.facts
-        self.elsewhere = Elsewhere(
+        self.previous_owners = PreviousOwners(
             tables.durable,
             self.submit,
             parts.settings.silence_ms,
@@ -122,14 +122,16 @@ class Lane:
             schemas=parts.event_schemas,
             room=self._wait_for_room,
             space=self._wait_for_space,
-            heard=self.elsewhere.heard,
+            on_still_running=self.previous_owners.on_still_running,
         )
         self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
         self.scanning = Scanning(parts, tables.durable, self.submit, self._wait_for_room)
         self.executor = parts.make_executor(tables.durable, self.submit)
         self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected - 1)
         self._effects.scan = self.scanning.go
-        self._debts = Debts(tables.durable, self.executor, self.elsewhere, self.submit, self._wait_for_room)
+        self._owed_work = OwedWork(
+            tables.durable, self.executor, self.previous_owners, self.submit, self._wait_for_room
+        )
 
     # --- from outside -------------------------------------------------------------------------
 
@@ -148,41 +150,41 @@ class Lane:
         self.taking.queued_bytes += queued_bytes(item)
         self.submit(item)
 
-    def take_nothing_new(self) -> None:
-        """Read no more and fire no more timers; what executes may still report. The first half of a graceful end."""
+    def stop_intake(self) -> None:
+        """Read no more and fire no more timers; running steps may still report. The first half of a graceful end."""
         for task in self._intaking:
             task.cancel()
         self.subscriptions.close()
         self.scanning.close()
         self.timers.close()
 
-    async def recorded(self) -> None:
-        """Return once all that was submitted is recorded, or the lane has ended. The other half."""
+    async def wait_recorded(self) -> None:
+        """Return once every submitted command is recorded, or the lane has ended. The other half."""
         while self.live and (self._queue or self._wake is None):  # noqa: ASYNC110 - once, when a worker ends
             await asyncio.sleep(RECORDED_LOOK_S)
 
-    def let_go(self) -> bool:
-        """Begin to let the lane go in good order (lanes.md rule 25); ``run`` returns when it is done.
+    def begin_release(self) -> bool:
+        """Begin to release the lane in good order (lanes.md rule 25); ``run`` returns when it is done.
 
-        Nothing new is begun, and what the last record says is still out goes on: see ``released``. False where the
-        lane is just being taken over: nothing is decided then, so there is nothing to let go of.
+        The lane starts nothing new; the hand-outs that its last record names go on: see ``released``. False during a
+        take-over: nothing was decided since, so there is nothing to release.
         """
         if self._taking_over or not self.live:
             return False
-        self.take_nothing_new()
-        kept = (item for item in self._queue if isinstance(item, KEPT))
-        self._queue = deque(self.elsewhere.takes_back(kept))
+        self.stop_intake()
+        kept = (item for item in self._queue if isinstance(item, KEPT_AT_RELEASE))
+        self._queue = deque(self.previous_owners.without_lost_dispatches(kept))
         self.taking.queued_bytes = 0
-        self.elsewhere.close()
-        self._debts.close()
+        self.previous_owners.close()
+        self._owed_work.close()
         self.executor.let_go()
-        self._leaving = True
+        self._releasing = True
         if self._wake is not None:
             self._awaken(self._wake)
         return True
 
-    def unrecorded(self) -> list[Command]:
-        """What was submitted and not recorded any more, once ``run`` has returned."""
+    def unrecorded_commands(self) -> list[Command]:
+        """The commands that were submitted and never recorded, once ``run`` has returned."""
         return [item for item in self._queue if not isinstance(item, Taken | Foreign)]
 
     async def wait_live(self) -> None:
@@ -196,12 +198,12 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, is being appended or is on its way out. What reads its topics is not looked at."""
-        return self._wake is not None and self.outbox.idle and self.scanning.idle and self._debts.settled
+        """Whether no command waits, is being appended or is on its way out. Readers of topics do not count."""
+        return self._wake is not None and self.outbox.idle and self.scanning.idle and self._owed_work.idle
 
     @property
     def catalogue_seen(self) -> int:
-        """How much of the functions topic this lane has taken, durably, with the sources it names; −1: not live."""
+        """The offset of the functions topic up to which this lane knows apps and reads their sources; −1: not live."""
         return self.subscriptions.seen if self.live else -1
 
     @property
@@ -222,7 +224,7 @@ class Lane:
                 self._start_intake(self._tasks)
                 self._live.set()
         except BaseExceptionGroup as group:
-            _, stopped = group.split((NotOwned, LetGo))
+            _, stopped = group.split((NotOwned, LaneReleasedInOrder))
             if stopped is not None:
                 raise _first(stopped) from stopped
             if self.released is None:
@@ -234,17 +236,17 @@ class Lane:
     # --- taking over --------------------------------------------------------------------------
 
     async def _take_over(self) -> None:
-        """Fence, fold what lies before the fence, and see to what is owed (lanes.md rules 3 to 5)."""
+        """Fence, fold the records before the fence, and start the owed work (lanes.md rules 3 to 5)."""
         self._taking_over = True
         self._reached = await take_over(self.parts, self.tables, self.journal, self._reached)
         self._taking_over = False
         self._at_ms = max(self._at_ms, self._reached.at_ms)
         self.parts.telemetry.count("millstream_fences_total")
         assert self._tasks is not None
-        self._debts.settle(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
+        self._owed_work.start(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
 
     async def _reopen(self, turn: Turn, why: Void | Fenced) -> None:
-        """An append went wrong: what it decided is void. Fence again and decide its commands again."""
+        """A failed append made the turn's decisions void: fence again and decide its commands again."""
         self._undo(turn)
         self._taking_over = True  # From here on the tables may be ahead of the journal object.
         say(LOG, "lane reopened", level=logging.WARNING, lane=self.place.lane, why=type(why).__name__)
@@ -278,8 +280,8 @@ class Lane:
     async def _turns(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if self._leaving and not self._queue:
-                await self._let_go()
+            if self._releasing and not self._queue:
+                await self._release()
             if not self._queue and not self._positions_due:
                 self._wake = loop.create_future()
                 await self._wake
@@ -290,24 +292,24 @@ class Lane:
                 continue
             await self._commit(turn)
 
-    async def _let_go(self) -> None:
-        """The last record: what is still out. Then nothing more is decided here. Raises LetGo, or NotOwned."""
+    async def _release(self) -> None:
+        """Append the last record: the hand-outs still out. Raises LaneReleasedInOrder, or NotOwned."""
         holder = f"{self.parts.worker}-{self.journal.owner.hex()}"
         out = self.executor.out()
         self.submit(ReleaseLane(self.parts.worker, holder, out))
         turn = self._decide()
-        assert turn is not None, "letting go is a fact"
-        self.parting = Released(holder, out)
+        assert turn is not None, "ReleaseLane decides a fact"
+        self.release_under_way = Released(holder, out)
         await self._commit(turn)
-        self.released = self.parting
+        self.released = self.release_under_way
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(OUTBOX_DRAIN_S):
                 while not self.outbox.idle:  # noqa: ASYNC110 - once, at the end
                     await asyncio.sleep(RECORDED_LOOK_S)
-        raise LetGo
+        raise LaneReleasedInOrder
 
     def _decide(self) -> Turn | None:
-        """Decide and fold what waits, in flight. None: nothing worth a record came of it."""
+        """Decide and fold the queued commands, in flight. None: they decided nothing worth a record."""
         turn = Turn(dict(self.taking.pending))
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
         turn.fill(self._queue, self.tables, self.taking, now_ms, self._settings)
@@ -319,7 +321,7 @@ class Lane:
         return turn
 
     async def _commit(self, turn: Turn) -> None:
-        """Append what a turn decided; only then does anything of it take effect."""
+        """Append a turn's facts; its effects follow only then."""
         positions = self.taking.recorded()
         facts = tuple(turn.facts)
         clock = asyncio.get_running_loop().time
@@ -328,18 +330,18 @@ class Lane:
         try:
             size = await self.journal.append(facts, positions, self._at_ms)
         except Refused as error:
-            if self._leaving:
-                self.parting = None
-                raise NotOwned(f"lane {self.place.lane} could not be let go in good order: {error}") from error
+            if self._releasing:
+                self.release_under_way = None
+                raise NotOwned(f"lane {self.place.lane} could not be released in good order: {error}") from error
             self._undo(turn)
             say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
             await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
             return
         except (Void, Fenced) as error:
-            if self._leaving:
+            if self._releasing:
                 if isinstance(error, Fenced):
-                    self.parting = None
-                raise NotOwned(f"lane {self.place.lane} could not be let go in good order.") from error
+                    self.release_under_way = None
+                raise NotOwned(f"lane {self.place.lane} could not be released in good order.") from error
             await self._reopen(turn, error)
             return
         self._appended_at_ms = appended_at_ms
@@ -373,7 +375,7 @@ class Lane:
             try:
                 await self.upkeep.tend()
                 self.outbox.check()
-                await self.elsewhere.tend()
+                await self.previous_owners.tend()
             except Corruption:
                 raise
             except OperatorError as error:
@@ -445,7 +447,7 @@ class Lane:
         telemetry.set("millstream_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
 
     async def _close(self) -> None:
-        self._debts.close()
+        self._owed_work.close()
         self.timers.close()
         try:
             await self.outbox.close()

@@ -21,7 +21,7 @@ from millstream.execute.local.executor import LocalExecutor
 from millstream.execute.port import Executor
 from millstream.lane.lane import Lane
 from millstream.lane.metrics import Progress
-from millstream.lane.ownership.draining import Departed, Released
+from millstream.lane.ownership.draining import DrainingLane, Released
 from millstream.lane.ownership.restore import restore
 from millstream.lane.parts import LaneParts
 from millstream.log.group_topics import topics_of
@@ -37,7 +37,7 @@ from millstream.worker.run_source import LaneRunSource
 LOG: Final = logging.getLogger("millstream.worker")
 LIVE_LOOK_S: Final = 0.005
 REVOKE_S: Final = 1.5
-"""How long letting go of lanes may take: the group waits for it, and so do their next owners."""
+"""How long releasing lanes may take: the group waits for it, and so do their next owners."""
 LAST_REPORTS_S: Final = 5.0
 AGAIN_S: Final = 0.2
 AGAIN_S_MAX: Final = 5.0
@@ -50,13 +50,13 @@ class Worker:
         self.parts = parts
         self.lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._lives: dict[int, asyncio.Task[None]] = {}  # The last life of each lane here, ended or not.
-        self._held: set[int] = set()  # What the group says is ours.
-        self._departed: dict[asyncio.Task[None], Departed] = {}
+        self._last_lives: dict[int, asyncio.Task[None]] = {}  # The last life of each lane here, ended or not.
+        self._assigned_lanes: set[int] = set()  # By the group.
+        self._draining: dict[asyncio.Task[None], DrainingLane] = {}
         self._stores: dict[int, Store] = {}
         self._executors: dict[int, Executor] = {}
         self._sources: dict[int, LaneRunSource] = {}
-        self._catalogue = 0  # How much of the functions topic our own apps need.
+        self._catalogue_needed = 0  # How much of the functions topic our own apps need.
         self._membership: Membership | None = None
         self._joined = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,7 +70,8 @@ class Worker:
     def ready(self) -> bool:
         """Whether every lane that the group has given is live, and knows the apps of this worker."""
         return self._joined and all(
-            lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue for lane in self._held
+            lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue_needed
+            for lane in self._assigned_lanes
         )
 
     async def start(self) -> None:
@@ -83,10 +84,12 @@ class Worker:
             await parts.make_topics(parts.shape)
         else:
             await parts.log.create_topics(topics_of(parts.shape))
-        self._catalogue = await register(parts.log, parts.group, [app.spec() for app in parts.apps], parts.register)
+        self._catalogue_needed = await register(
+            parts.log, parts.group, [app.spec() for app in parts.apps], parts.register
+        )
         membership = parts.log.membership(parts.group, parts.lanes)
         self._membership = membership
-        await membership.join(on_assigned=self._assigned, on_revoked=self._revoked)
+        await membership.join(on_assigned=self._on_assigned, on_revoked=self._on_revoked)
         self._joined = True
         while not self._failed.done() and not self.ready:  # noqa: ASYNC110 - once, when a worker starts
             await asyncio.sleep(LIVE_LOOK_S)
@@ -101,11 +104,11 @@ class Worker:
         """Take nothing new, let running steps end for so long and be recorded: where nobody else may have the lanes."""
         lanes = tuple(self.lanes.values())
         for lane in lanes:
-            lane.take_nothing_new()
+            lane.stop_intake()
         await asyncio.gather(*(executor.close(grace_s) for executor in self._executors.values()))
         with suppress(TimeoutError):  # A log that takes nothing now: what was reported is executed again.
             async with asyncio.timeout(grace_s):
-                await asyncio.gather(*(lane.recorded() for lane in lanes))
+                await asyncio.gather(*(lane.wait_recorded() for lane in lanes))
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """Leave the group at once, so that others have the lanes; live on for so long, until what runs is reported.
@@ -114,42 +117,42 @@ class Worker:
         """
         if self._membership is not None:
             await self._membership.leave()
-        await self._revoked(frozenset(self._tasks))
-        if self._departed:
-            await asyncio.wait(tuple(self._departed), timeout=grace_s)
-        for departed in self._departed.values():
-            departed.end()
-        if self._departed:
-            _, stuck = await asyncio.wait(tuple(self._departed), timeout=LAST_REPORTS_S)
+        await self._on_revoked(frozenset(self._tasks))
+        if self._draining:
+            await asyncio.wait(tuple(self._draining), timeout=grace_s)
+        for draining in self._draining.values():
+            draining.give_back()
+        if self._draining:
+            _, stuck = await asyncio.wait(tuple(self._draining), timeout=LAST_REPORTS_S)
             for task in stuck:  # A log that takes nothing now: the new owner hears nothing, and hands out again.
                 task.cancel()
             await asyncio.gather(*stuck, return_exceptions=True)
         if not self._failed.done():
             self._failed.set_result(None)
 
-    async def _assigned(self, lanes: frozenset[int]) -> None:
+    async def _on_assigned(self, lanes: frozenset[int]) -> None:
         loop = asyncio.get_running_loop()
-        self._held |= lanes
+        self._assigned_lanes |= lanes
         for lane in sorted(lanes):
             held = self._tasks.get(lane)
             if held is not None and not held.done():
-                continue  # Told twice: a second life of it would never be told of the end.
-            owning = self._own(lane, self._lives.get(lane))
-            self._tasks[lane] = self._lives[lane] = loop.create_task(owning, name=f"lane {lane}")
+                continue  # Assigned twice: nothing would ever revoke a second life of it.
+            owning = self._own_lane(lane, self._last_lives.get(lane))
+            self._tasks[lane] = self._last_lives[lane] = loop.create_task(owning, name=f"lane {lane}")
 
-    async def _revoked(self, lanes: frozenset[int]) -> None:
-        """Let go of lanes: in good order where the log still takes their last record in time, else at once.
+    async def _on_revoked(self, lanes: frozenset[int]) -> None:
+        """Release lanes: in good order where the log takes their last record in time, else at once.
 
-        Whether the lane was still ours is the log's to say: the record counts only if nobody has fenced before it.
+        The log decides whether the lane was still ours: the record counts only if no fence lies before it.
         """
-        self._held -= lanes
-        # A lane that asks the group whether it is still owned may be told here: it ends by itself, or goes on.
+        self._assigned_lanes -= lanes
+        # The answer to a lane's own question "still owned?" may arrive here: that lane ends by itself, or goes on.
         asking = asyncio.current_task()
         ending = [lane for lane in sorted(lanes) if lane in self._tasks and self._tasks[lane] is not asking]
         tasks = []
         for number in ending:
             task, lane = self._tasks.pop(number), self.lanes.get(number)
-            if lane is None or not lane.let_go():
+            if lane is None or not lane.begin_release():
                 task.cancel()
             tasks.append(task)
         if not tasks:
@@ -159,11 +162,11 @@ class Worker:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
-    async def _own(self, number: int, before: asyncio.Task[None] | None) -> None:
+    async def _own_lane(self, number: int, before: asyncio.Task[None] | None) -> None:
         """One lane, from when the group gave it until it takes it; begins when the time before has ended.
 
         Every way in which a life of the lane ends, and what comes next:
-            let go in good order, or the group has taken it ──> the end
+            released in good order, or the group has taken it ──> the end
             not owned, says the group's coordinator, but not to us ──> wait a little, live again (lanes.md rule 4)
             the log gave out ──> wait a little longer each time, live again
             anything else ──> the worker stops with it
@@ -171,9 +174,9 @@ class Worker:
         if before is not None:
             await asyncio.wait([before])
         failures = 0
-        while number in self._held and self._tasks.get(number) is asyncio.current_task():
+        while number in self._assigned_lanes and self._tasks.get(number) is asyncio.current_task():
             try:
-                if await self._live(number):
+                if await self._live_once(number):
                     return
                 failures = 0
             except (LogUnavailable, OffsetOutOfRange, StoreBusy) as error:
@@ -182,26 +185,26 @@ class Worker:
             except asyncio.CancelledError:
                 raise
             except BaseException as raised:
-                error_ = _alone(raised)
+                error_ = _only_error(raised)
                 say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error_))
                 if not self._failed.done():
                     self._failed.set_exception(error_)
                 return
             await self.parts.surroundings.sleep(min(AGAIN_S * 2**failures, AGAIN_S_MAX))
 
-    async def _live(self, number: int) -> bool:
-        """One life of a lane. Whether it was let go in good order."""
+    async def _live_once(self, number: int) -> bool:
+        """One life of a lane. Whether it was released in good order."""
         lane: Lane | None = None
         try:
-            lane = self.lanes[number] = await self._restored(number)
+            lane = self.lanes[number] = await self._restore_lane(number)
             await lane.run()
         finally:
             self.lanes.pop(number, None)
             executor = self._executors.pop(number, None)
             try:
                 if executor is not None:
-                    if lane is not None and lane.parting is not None:
-                        self._depart(lane, lane.parting, executor)
+                    if lane is not None and lane.release_under_way is not None:
+                        self._drain(lane, lane.release_under_way, executor)
                     else:
                         await executor.close(0)
             finally:  # Also where that is cancelled, for having taken too long: the lane may come back any moment.
@@ -210,25 +213,25 @@ class Worker:
                     store.close()
         return lane.released is not None
 
-    def _depart(self, lane: Lane, released: Released, executor: Executor) -> None:
+    def _drain(self, lane: Lane, released: Released, executor: Executor) -> None:
         parts, place = self.parts, lane.place
-        departed = Departed(parts.log, place, released, executor, parts.surroundings)
-        if lane.released is None:  # Nobody knows whether the new owner waits for us: it need not.
-            departed.end()
-        for command in lane.unrecorded():
-            departed.submit(command)
-        self._sources[place.lane].leave(departed.submit)
-        work = departed.run(parts.settings.heartbeat_ms) if released.out else executor.close(0)
+        draining = DrainingLane(parts.log, place, released, executor, parts.surroundings)
+        if lane.released is None:  # It is unknown whether the new owner waits for us: it need not.
+            draining.give_back()
+        for command in lane.unrecorded_commands():
+            draining.submit(command)
+        self._sources[place.lane].leave(draining.submit)
+        work = draining.run(parts.settings.heartbeat_ms) if released.out else executor.close(0)
         task = asyncio.get_running_loop().create_task(work, name=f"former lane {place.lane}")
-        self._departed[task] = departed
-        task.add_done_callback(self._reported)
+        self._draining[task] = draining
+        task.add_done_callback(self._on_drained)
 
-    def _reported(self, task: asyncio.Task[None]) -> None:
-        del self._departed[task]
+    def _on_drained(self, task: asyncio.Task[None]) -> None:
+        del self._draining[task]
         if not task.cancelled() and (error := task.exception()) is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    async def _restored(self, number: int) -> Lane:
+    async def _restore_lane(self, number: int) -> Lane:
         """A lane with its tables as its journal says they are."""
         parts = self.parts
         place = Place(parts.group, number, parts.lanes, parts.events_topic, parts.retry_interval_ms)
@@ -275,8 +278,8 @@ class Worker:
         say(LOG, "topic created", topic=topic)
 
 
-def _alone(error: BaseException) -> BaseException:
-    """What a TaskGroup's error is about, where it is about one thing."""
+def _only_error(error: BaseException) -> BaseException:
+    """The one error inside a TaskGroup's error, or the group where there are several."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

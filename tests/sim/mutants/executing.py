@@ -109,77 +109,77 @@ def _lose_a_timer(patch: Patch) -> None:
 
 
 def _take_over_what_others_still_run(patch: Patch) -> None:
-    patch.set(previous_owners.Elsewhere, "load", lambda self: None)
+    patch.set(previous_owners.PreviousOwners, "load", lambda self: None)
 
 
 def _drop_the_last_reports(patch: Patch) -> None:
-    patch.set(draining.Departed, "submit", lambda self, command: None)
+    patch.set(draining.DrainingLane, "submit", lambda self, command: None)
 
 
 def _keep_quiet_about_what_is_lost(patch: Patch) -> None:
-    patch.set(draining.Departed, "_miss", lambda self: None)
+    patch.set(draining.DrainingLane, "_report_lost", lambda self: None)
 
 
 def _fall_silent(patch: Patch) -> None:
-    patch.set(draining.Departed, "_heartbeat", lambda self: self._wake.set())
+    patch.set(draining.DrainingLane, "_heartbeat", lambda self: self._wake.set())
 
 
 def _wait_for_the_dead(patch: Patch) -> None:
     async def tend(self: Any) -> None:
         """Nobody is ever taken for dead."""
 
-    patch.set(previous_owners.Elsewhere, "tend", tend)
+    patch.set(previous_owners.PreviousOwners, "tend", tend)
 
 
-def _go_on_with_debts_while_leaving(patch: Patch) -> None:
-    real = lane_lane.Lane.let_go
+def _go_on_with_owed_work_while_releasing(patch: Patch) -> None:
+    real = lane_lane.Lane.begin_release
 
-    def let_go(self: Any) -> bool:
-        close, self._debts.close = self._debts.close, lambda: None
+    def begin_release(self: Any) -> bool:
+        close, self._owed_work.close = self._owed_work.close, lambda: None
         try:
             return real(self)
         finally:
-            self._debts.close = close
+            self._owed_work.close = close
 
-    patch.set(lane_lane.Lane, "let_go", let_go)
+    patch.set(lane_lane.Lane, "begin_release", begin_release)
 
 
 def _take_the_unread_for_silent(patch: Patch) -> None:
-    real = previous_owners.Elsewhere.__init__
+    real = previous_owners.PreviousOwners.__init__
 
     def begin(self: Any, *args: Any, **named: Any) -> None:
         real(self, *args, **{**named, "inbox_read": lambda: 2**62})
 
-    patch.set(previous_owners.Elsewhere, "__init__", begin)
+    patch.set(previous_owners.PreviousOwners, "__init__", begin)
 
 
 def _stop_what_runs_when_a_lane_goes(patch: Patch) -> None:
     """A hand-over is a crash: what runs is cancelled, and said to be still out."""
-    real = Worker._depart
+    real = Worker._drain
 
-    def depart(self: Any, lane: Any, released: Any, executor: Any) -> None:
+    def drain(self: Any, lane: Any, released: Any, executor: Any) -> None:
         for body in tuple(executor._bodies.values()):
             executor.abandon(body.run_id)
         real(self, lane, released, executor)
 
-    patch.set(Worker, "_depart", depart)
+    patch.set(Worker, "_drain", drain)
 
 
 def _let_attempts_take_for_ever(patch: Patch) -> None:
     patch.set(Body, "watch", lambda self, now_ms: None)
 
 
-def _release_all_debts_at_once(patch: Patch) -> None:
-    real = takeover.Debts.settle
+def _release_all_owed_work_at_once(patch: Patch) -> None:
+    real = takeover.OwedWork.start
 
-    def settle(self: Any, tasks: Any, release: Any, runs_per_turn: int) -> None:
+    def start(self: Any, tasks: Any, release: Any, runs_per_turn: int) -> None:
         async def no_wait() -> None:
             """There is always room."""
 
         self._room = no_wait
         real(self, tasks, release, runs_per_turn)
 
-    patch.set(takeover.Debts, "settle", settle)
+    patch.set(takeover.OwedWork, "start", start)
 
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -191,10 +191,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("fall silent about what still runs", "25", _fall_silent, LONG_STEP),
     Mutant("wait for a dead former owner for ever", "25", _wait_for_the_dead, DEAD_HOLDER),
     Mutant("take the unread for silent", "25", _take_the_unread_for_silent, UNREAD),
-    Mutant("go on with debts while leaving", "25", _go_on_with_debts_while_leaving, MOVED_ON),
+    Mutant("go on with owed work while releasing", "25", _go_on_with_owed_work_while_releasing, MOVED_ON),
     Mutant("stop what runs when a lane goes", "25", _stop_what_runs_when_a_lane_goes),
     Mutant("let attempts take for ever", "26", _let_attempts_take_for_ever, TOO_LONG),
-    Mutant("release all debts at once", "27", _release_all_debts_at_once, NO_ROOM),
+    Mutant("release all owed work at once", "27", _release_all_owed_work_at_once, NO_ROOM),
     Mutant("keep quiet about a lost hand-out", "32", _keep_quiet_about_what_is_lost, LOST_HAND_OUT),
     Mutant("forget timers at a restart", "32", _forget_timers_at_restart),
     Mutant("lose a timer", "32", _lose_a_timer),

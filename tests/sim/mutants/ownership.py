@@ -121,7 +121,7 @@ def _keep_revoked_lanes(patch: Patch) -> None:
     async def revoked(self: Any, lanes: Any) -> None:
         """Nobody needs to know."""
 
-    patch.set(Worker, "_revoked", revoked)
+    patch.set(Worker, "_on_revoked", revoked)
 
 
 def _follow_the_clock(patch: Patch) -> None:

@@ -76,9 +76,9 @@ class Intake:
         schemas: EventSchemas,
         room: Callable[[], Awaitable[None]],
         space: Callable[[], Awaitable[None]],
-        heard: Callable[[StillRunning], None],
+        on_still_running: Callable[[StillRunning], None],
     ) -> None:
-        self._heard = heard
+        self._on_still_running = on_still_running
         self._log = log
         self._membership = membership
         self._functions = group_topic(place.group, "functions")
@@ -208,7 +208,7 @@ class Intake:
             return
         message = found.message
         if isinstance(message, StillRunning):
-            self._heard(message)
+            self._on_still_running(message)
         if found.from_lane >= 0 and isinstance(message, LaneMessage):
             self._submit(Taken(TakeMessage(found.from_lane, found.seq, message), behind))
         else:

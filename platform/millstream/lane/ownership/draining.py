@@ -1,13 +1,14 @@
-"""What a worker still runs of a lane that it has let go: it is reported through the lane's inbox (lanes.md rule 25).
+"""A draining lane: its worker has released it and reports the hand-outs it still runs to the lane's inbox (lanes.md
+rule 25).
 
-    lane ──LaneReleased(out)──> let go        executor ──Report, ParkDispatch──┐
+    lane ──LaneReleased(out)──> released      executor ──Report, ParkDispatch──┐
                                                  (every few seconds) StillRunning ─┴─> <group>.inbox[lane] ─> new owner
 
-One writer, in order: what was reported is in the inbox before the word that nothing is left. Everything is sent until
-it is there; what comes twice is known by its dispatch number. A hand-out that the executor has lost without a word is
-noticed with the next heartbeat and said to be lost: the others may run for hours. Dies the process, the new owner hears
-nothing more and hands out again. Where it is not known whether LaneReleased counts, nothing runs on: it is given back
-at once, and a new owner that has read that record need not wait for a silence.
+One writer sends in order, so all reports are in the inbox before the final StillRunning that says nothing is left. Each
+message is sent until it is there; the dispatch number identifies repetitions. The next heartbeat notices a hand-out
+that the executor has lost without a report, and reports it lost: the others may run for hours. If the process dies, its
+messages stop and the new owner hands out again. Where it is unknown whether LaneReleased counts, everything is given
+back at once; a new owner that has read that record then need not wait for a silence.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ FROM_WORKER: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """How a lane was let go: under which name its worker speaks from now on, and what it still runs."""
+    """How a lane was released: the name its former worker reports under (``holder``), and the hand-outs still out."""
 
     holder: str
     out: tuple[HandOut, ...]
 
 
-class Departed:
-    """The executor of a lane that was let go, until nothing of it is left. ``submit`` takes its reports."""
+class DrainingLane:
+    """The executor of a released lane, until all its hand-outs are reported. ``submit`` takes the reports."""
 
     def __init__(
         self, log: Log, place: Place, released: Released, executor: Executor, surroundings: Surroundings
@@ -57,26 +58,26 @@ class Departed:
         self._waiting: deque[Message] = deque()
         self._unreported = set(released.out)
         self._wake = asyncio.Event()
-        self._ending = False
+        self._giving_back = False
 
     def submit(self, command: Command) -> None:
-        """Queue what the executor has to say."""
+        """Queue a report of the executor."""
         if isinstance(command, Report | ParkDispatch | LoseDispatch):
             self._unreported.discard(HandOut(command.run, command.step, command.dispatch))
             self._waiting.append(command)
             self._wake.set()
 
-    def end(self) -> None:
-        """Stop what still runs, and give it back."""
-        self._ending = True
+    def give_back(self) -> None:
+        """Stop the running hand-outs, and give them back."""
+        self._giving_back = True
         self._wake.set()
 
     async def run(self, heartbeat_ms: int) -> None:
-        """Return once everything is reported or given back, and the new owner is told so."""
+        """Return once every hand-out is reported or given back, and the inbox says so."""
         lane, holder = self.place.lane, self._released.holder
         say(LOG, "lane let go", lane=lane, holder=holder, running=len(self._released.out))
         try:
-            while self._executor.executing and not self._ending:
+            while self._executor.executing and not self._giving_back:
                 await self._send()
                 self._wake.clear()
                 alarm = self._surroundings.call_later(heartbeat_ms / 1000, self._heartbeat)
@@ -92,14 +93,14 @@ class Departed:
                 await self._writer.close()
 
     def _heartbeat(self) -> None:
-        self._miss()
+        self._report_lost()
         left = self._executor.executing
         if left:
             self._waiting.append(StillRunning(self._released.holder, left))
         self._wake.set()
 
-    def _miss(self) -> None:
-        """Say which hand-outs are neither reported nor under way here: the new owner trusts that we run them."""
+    def _report_lost(self) -> None:
+        """Report hand-outs lost that are neither reported nor under way here: the new owner trusts that we run them."""
         for out in tuple(self._unreported):
             if not self._executor.holds(out.run, out.step, out.dispatch):
                 say(LOG, "hand-out lost", level=logging.WARNING, lane=self.place.lane, run=out.run, step=out.step)

@@ -1,12 +1,12 @@
-"""What former owners of a lane still run: the new owner waits for them while they live (lanes.md rule 25).
+"""Previous owners: workers that released this lane and still run hand-outs of it (lanes.md rule 25).
 
-A lane that was let go in good order says in its last record what was still out: rows of ``holders``. Those hand-outs
-are not lost at the take-over. Their holder reports them through the inbox, and says there every few seconds that it
-lives; when it says that it runs nothing more, or is silent for ``silence_ms``, what it has not reported is lost in the
-usual way. A silence counts from what the lane has read: one that is kept from reading, by appends that take long, reads
-what lay in the inbox then before it takes anybody for dead.
+The last record of a lane that is released in good order names the hand-outs still out: rows of ``holders``. The
+take-over does not lose them. Their holder reports them through the inbox, and sends StillRunning there every few
+seconds. Once it says that it runs nothing more, or is silent for ``silence_ms``, its unreported hand-outs are lost in
+the usual way. A silence is judged by what the lane has read: a lane that long appends keep from reading first reads
+what the inbox held when the silence was noticed.
 
-When a holder was last heard is known to this process only: a new owner gives everybody the whole time again.
+The time of a holder's last message is known to this process only: a new owner gives each holder the full time again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LOG: Final = logging.getLogger("millstream.lane")
 HOLDERS_MAX: Final = 10_000
 
 
-class Elsewhere:
-    """Sees to the holders of one lane. ``submit`` queues what becomes of their hand-outs.
+class PreviousOwners:
+    """The holders of one lane, and the hand-outs they run. ``submit`` queues the loss of a hand-out.
 
-    ``inbox_end`` asks for the end of the lane's inbox; ``inbox_read`` says up to where it is read and queued.
+    ``inbox_end`` asks for the end offset of the lane's inbox; ``inbox_read`` is the offset up to which it is queued.
     """
 
     def __init__(
@@ -45,37 +45,37 @@ class Elsewhere:
         self._inbox_end = inbox_end
         self._inbox_read = inbox_read
         self._time = asyncio.get_running_loop().time
-        self._heard_s: dict[str, float] = {}
-        self._silent_upto: dict[str, int] = {}  # holder → the end of the inbox when its silence was noticed
-        self._covered: dict[tuple[str, str, int], str] = {}
+        self._last_alive_s: dict[str, float] = {}
+        self._inbox_end_at_silence: dict[str, int] = {}  # holder → the end of the inbox when its silence was noticed
+        self._holders: dict[tuple[str, str, int], str] = {}
 
     def load(self) -> None:
-        """Look at the rows: the tables were folded by somebody else, or are new."""
+        """Read the holders' rows: the tables are new, or records of another owner were folded."""
         rows = dict(self._durable.holders.scan(limit=HOLDERS_MAX))
-        self._silent_upto.clear()
+        self._inbox_end_at_silence.clear()
         now_s = self._time()
-        self._heard_s = {holder: self._heard_s.get(holder, now_s) for holder in rows}
-        self._covered = {(h.run, h.step, h.dispatch): holder for holder, row in rows.items() for h in row.out}
+        self._last_alive_s = {holder: self._last_alive_s.get(holder, now_s) for holder in rows}
+        self._holders = {(h.run, h.step, h.dispatch): holder for holder, row in rows.items() for h in row.out}
 
     def runs(self, run: str, step: str, dispatch: int) -> bool:
-        """Whether a former owner runs this hand-out, as far as is known."""
-        return (run, step, dispatch) in self._covered
+        """Whether a previous owner runs this hand-out, as far as is known."""
+        return (run, step, dispatch) in self._holders
 
-    def heard(self, message: StillRunning) -> None:
-        """A holder has spoken. Called when the message is queued; what it reported before is queued already."""
-        if message.holder not in self._heard_s:
-            return  # It was taken for dead before. What it still reports counts as any late report does.
-        self._silent_upto.pop(message.holder, None)
+    def on_still_running(self, message: StillRunning) -> None:
+        """A holder says how many hand-outs it still runs. Called as the message is queued, after its reports."""
+        if message.holder not in self._last_alive_s:
+            return  # It is dead by an earlier decision; its reports count as late reports do.
+        self._inbox_end_at_silence.pop(message.holder, None)
         if message.left:
-            self._heard_s[message.holder] = self._time()
+            self._last_alive_s[message.holder] = self._time()
         else:
-            self._lose(message.holder)
+            self._lose_holder(message.holder)
 
-    def takes_back(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items without what has become of former owners' hand-outs: for a lane that is let go.
+    def without_lost_dispatches(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items without LoseDispatch for holders' hand-outs: for a lane that is being released.
 
-        It takes in nothing more of its inbox, where the reports of those hand-outs stand, before the word that nothing
-        is left: the next owner reads both again, and losing a hand-out without its report would run its step twice.
+        The lane reads no more of its inbox, where the reports of those hand-outs stand before the final StillRunning.
+        The next owner reads both again; a hand-out lost without its report would run its step twice.
         """
         rows = self._durable.holders.scan(limit=HOLDERS_MAX)
         theirs = {(out.run, out.step, out.dispatch) for _, row in rows for out in row.out}
@@ -84,31 +84,31 @@ class Elsewhere:
                 yield item
 
     def close(self) -> None:
-        """Take nobody's end for known any more: what they reported may stand in the inbox, and is not read here."""
-        self._heard_s.clear()
-        self._silent_upto.clear()
+        """Stop declaring holders dead: their reports may stand in the inbox, which is no longer read here."""
+        self._last_alive_s.clear()
+        self._inbox_end_at_silence.clear()
 
     async def tend(self) -> None:
-        """Take a long silence for the end of a holder. Raises LogUnavailable."""
-        for holder in tuple(self._heard_s):
-            if self._is_silent(holder) and holder not in self._silent_upto:
-                self._silent_upto[holder] = await self._inbox_end()
-        for holder, upto in tuple(self._silent_upto.items()):
+        """Lose the hand-outs of holders that were silent for too long. Raises LogUnavailable."""
+        for holder in tuple(self._last_alive_s):
+            if self._is_silent(holder) and holder not in self._inbox_end_at_silence:
+                self._inbox_end_at_silence[holder] = await self._inbox_end()
+        for holder, upto in tuple(self._inbox_end_at_silence.items()):
             if self._inbox_read() >= upto and self._is_silent(holder):
                 lane = self._durable.place.lane
                 say(LOG, "former owner silent", level=logging.WARNING, lane=lane, holder=holder)
-                del self._silent_upto[holder]
-                self._lose(holder)
+                del self._inbox_end_at_silence[holder]
+                self._lose_holder(holder)
                 self._submit(StillRunning(holder, 0))
 
     def _is_silent(self, holder: str) -> bool:
-        heard_s = self._heard_s.get(holder)
-        return heard_s is not None and self._time() - heard_s >= self._silence_s
+        last_alive_s = self._last_alive_s.get(holder)
+        return last_alive_s is not None and self._time() - last_alive_s >= self._silence_s
 
-    def _lose(self, holder: str) -> None:
-        """What it has reported is no longer out, and losing that changes nothing."""
-        del self._heard_s[holder]
-        for (run, step, dispatch), by in tuple(self._covered.items()):
+    def _lose_holder(self, holder: str) -> None:
+        """Lose all its hand-outs; for those already reported that changes nothing."""
+        del self._last_alive_s[holder]
+        for (run, step, dispatch), by in tuple(self._holders.items()):
             if by == holder:
-                del self._covered[run, step, dispatch]
+                del self._holders[run, step, dispatch]
                 self._submit(LoseDispatch(run, step, dispatch))

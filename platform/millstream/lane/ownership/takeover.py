@@ -1,7 +1,7 @@
-"""What a lane owes at its take-over: messages, records, and hand-outs that nobody carries out (lanes.md rule 27).
+"""The work that a lane owes at its take-over: messages, records, and hand-outs that no executor has (lanes.md rule 27).
 
-The oldest runs come first, a page a turn of the loop, and each page waits until the lane has room: a million runs that
-were out when their worker died come back as fast as this worker can take them, while other lanes go on.
+The oldest runs come first, a page a turn of the loop, and each page waits until the lane can accept work: a million
+runs that were out when their worker died come back as fast as this worker can take them, while other lanes go on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from millstream.core.owed import PAGE_ROWS, owed_by_run, owed_messages
 from millstream.core.tables import Tables
-from millstream.lane.ownership.previous_owners import Elsewhere
+from millstream.lane.ownership.previous_owners import PreviousOwners
 from millstream.lane.port import Executor
 from millstream.model.commands import Command, LoseDispatch
 from millstream.model.effects import Effect
@@ -19,41 +19,41 @@ from millstream.model.effects import Effect
 RUNS_PER_TURN_MAX = PAGE_ROWS
 
 
-class Debts:
-    """Settles what the durable tables say is owed; see the module."""
+class OwedWork:
+    """Releases what the durable tables say is owed; see the module."""
 
     def __init__(
         self,
         durable: Tables,
         executor: Executor,
-        elsewhere: Elsewhere,
+        previous_owners: PreviousOwners,
         submit: Callable[[Command], None],
         room: Callable[[], Awaitable[None]],
     ) -> None:
         self._durable = durable
         self._executor = executor
-        self._elsewhere = elsewhere
+        self._previous_owners = previous_owners
         self._submit = submit
         self._room = room
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing of it is under way."""
+    def idle(self) -> bool:
+        """Whether all owed work is released, or none was started."""
         return self._task is None or self._task.done()
 
-    def settle(self, tasks: asyncio.TaskGroup, release: Callable[[Effect], None], runs_per_turn: int) -> None:
-        """Begin, from the start where it was under way: the tables were folded by somebody else."""
+    def start(self, tasks: asyncio.TaskGroup, release: Callable[[Effect], None], runs_per_turn: int) -> None:
+        """Release the owed work, anew where that was under way: records of another owner were folded meanwhile."""
         self.close()
-        self._elsewhere.load()
-        self._task = tasks.create_task(self._settle(release, min(runs_per_turn, RUNS_PER_TURN_MAX)))
+        self._previous_owners.load()
+        self._task = tasks.create_task(self._release_all(release, min(runs_per_turn, RUNS_PER_TURN_MAX)))
 
     def close(self) -> None:
-        """Stop; what was not seen to is still owed."""
+        """Stop; the rest is still owed by the state."""
         if self._task is not None:
             self._task.cancel()
 
-    async def _settle(self, release: Callable[[Effect], None], runs_per_turn: int) -> None:
+    async def _release_all(self, release: Callable[[Effect], None], runs_per_turn: int) -> None:
         for n, message in enumerate(owed_messages(self._durable)):
             release(message)
             if n % PAGE_ROWS == PAGE_ROWS - 1:
@@ -63,7 +63,7 @@ class Debts:
             for _, run in page:
                 for effect in owed_by_run(self._durable, run):
                     out = effect.run, effect.step, effect.dispatch
-                    if not self._executor.holds(*out) and not self._elsewhere.runs(*out):
+                    if not self._executor.holds(*out) and not self._previous_owners.runs(*out):
                         self._submit(LoseDispatch(*out))
             start = page[-1][0] + "\x00"
             await self._room()
