@@ -190,13 +190,13 @@ async def test_a_former_owner_whose_words_lie_unread_is_not_taken_for_dead(shop:
     await shop.live_at("b")
     await asyncio.sleep(2)
     lane = shop.workers["b"].lanes[0]
-    lane._has_space = lambda: False  # type: ignore[method-assign]
+    lane._queue_has_capacity = lambda: False  # type: ignore[method-assign]
     await asyncio.sleep(LaneSettings().silence_ms / 1000 + 10)
     shop.may_end.set()
     await asyncio.sleep(5)
     assert shop.of(DispatchLost) == []
-    del lane._has_space
-    lane._room.set()
+    del lane._queue_has_capacity
+    lane._capacity_freed.set()
     await until(lambda: shop.results)
     assert shop.results == [b'"a 0, then b"']
     assert shop.began == ["a"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millstream.lane.input.foreign import ForeignReader
-from millstream.lane.input.sources import Intake, Item, Taken
+from millstream.lane.input.sources import Intake, Item, PositionedCommand
 from millstream.lane.output.outbox import message_key
 from millstream.log.port import Produced
 from millstream.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
@@ -24,36 +24,36 @@ SHOP = app(function("ship", "order/placed"))
 
 
 class Gate:
-    """An intake whose room the test opens and shuts."""
+    """An intake whose capacity the test gives and takes."""
 
     def __init__(self, rig: Rig) -> None:
         self.items: list[Item] = []
-        self.room = asyncio.Event()
-        self.room.set()
-        self.space = asyncio.Event()
-        self.space.set()
+        self.can_accept_work = asyncio.Event()
+        self.can_accept_work.set()
+        self.queue_has_capacity = asyncio.Event()
+        self.queue_has_capacity.set()
         self.intake = Intake(
             rig.logs["a"],
             rig.membership("a"),
             PLACE,
             self.items.append,
-            known=lambda: None,
+            current_catalogue=lambda: None,
             foreign=ForeignReader(FileSchemas()),
             schemas=EventSchemas(),
-            room=self._room,
-            space=self.space.wait,  # type: ignore[arg-type]
+            wait_to_accept_work=self._wait_to_accept_work,
+            wait_for_queue_capacity=self.queue_has_capacity.wait,  # type: ignore[arg-type]
             on_still_running=lambda message: None,
         )
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def _room(self) -> None:
-        await self.room.wait()
+    async def _wait_to_accept_work(self) -> None:
+        await self.can_accept_work.wait()
 
     def begin(self, *works: Any) -> None:
         self.tasks += [asyncio.get_running_loop().create_task(work) for work in works]
 
     def commands(self) -> list[Any]:
-        return [item.command if isinstance(item, Taken) else item for item in self.items]
+        return [item.command if isinstance(item, PositionedCommand) else item for item in self.items]
 
 
 async def test_a_poison_record_is_refused_and_the_source_goes_on(rig: Rig) -> None:
@@ -71,14 +71,14 @@ async def test_a_poison_record_is_refused_and_the_source_goes_on(rig: Rig) -> No
 
 async def test_an_event_waits_until_the_catalogue_it_was_stamped_with_is_queued(rig: Rig) -> None:
     gate = Gate(rig)
-    gate.space.clear()
+    gate.queue_has_capacity.clear()
     await rig.register(SHOP)
     stamped = event(1)
     await rig.send(type(stamped)(**{**{f: getattr(stamped, f) for f in stamped.__struct_fields__}, "catalogue": 1}))
     gate.begin(gate.intake.run_source(*EVENTS, 0), gate.intake.run_catalogue(0))
     await rig.here.sleep(1)
     assert gate.items == []
-    gate.space.set()
+    gate.queue_has_capacity.set()
     await until(lambda: len(gate.items) == 2)
     assert [type(c) for c in gate.commands()] == [SeeCatalogue, AcceptEvent]
 
@@ -118,13 +118,13 @@ async def test_a_position_that_was_trimmed_away_is_a_fact_that_names_what_was_lo
 
 async def test_a_source_pauses_without_room_and_the_inbox_only_without_space(rig: Rig) -> None:
     gate = Gate(rig)
-    gate.room.clear()
+    gate.can_accept_work.clear()
     await rig.send(event(1))
     await rig.put(INBOX, Produced(encode_inbox(InboxRecord(-1, 0, CancelRun("x", "y", "r", 0)))))
     gate.begin(gate.intake.run_source(*EVENTS, 0), gate.intake.run_inbox(0))
     await rig.here.sleep(1)
     assert [type(c) for c in gate.commands()] == [CancelRun]
-    gate.room.set()
+    gate.can_accept_work.set()
     await until(lambda: len(gate.items) == 2)
 
 

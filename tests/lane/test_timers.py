@@ -26,8 +26,8 @@ class Bench:
         self.fired: list[FireTimer] = []
         self.at_ms: list[int] = []
         self.late_s: list[float] = []
-        self.room = True
-        self.timers = Timers(self.tables, self.here, self.fire, self.late_s.append, lambda: self.room)
+        self.can_accept_work = True
+        self.timers = Timers(self.tables, self.here, self.fire, self.late_s.append, lambda: self.can_accept_work)
         self.task: asyncio.Task[None] | None = None
 
     def fire(self, command: FireTimer) -> None:
@@ -140,12 +140,12 @@ async def test_nothing_fires_while_paused_and_all_of_it_afterwards(bench: Bench)
 
 
 async def test_what_is_due_waits_in_the_table_until_the_lane_has_room(bench: Bench) -> None:
-    bench.room = False
+    bench.can_accept_work = False
     bench.arm(0)
     bench.run()
     await bench.here.sleep(1)
     assert bench.fired == []
-    bench.room = True
+    bench.can_accept_work = True
     await until(lambda: bench.fired)
 
 
@@ -166,11 +166,11 @@ async def test_many_that_are_overdue_are_not_all_in_memory(bench: Bench, monkeyp
     monkeypatch.setattr(module, "HEAP_MAX", 50)
     for n in range(500):
         bench.arm(-(n % 7), str(n))
-    bench.room = False
+    bench.can_accept_work = False
     bench.run()
     await bench.here.sleep(1)
     assert bench.timers.pending <= 60
-    bench.room = True
+    bench.can_accept_work = True
     bench.arm(30_000, "later")
     await until(lambda: len({f.id for f in bench.fired}) == 501)
     assert bench.at_ms[499] < 30_000

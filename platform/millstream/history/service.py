@@ -121,8 +121,8 @@ class History:
         self._make_store = make_store
         self._waiting: list[tuple[_Source, Sequence[Record]]] = []
         self._arrived = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._capacity_freed = asyncio.Event()
+        self._capacity_freed.set()
         self._storing = asyncio.Lock()
         self._rebuilding = asyncio.Lock()  # One scratch store at a time.
         self._sources: dict[tuple[str, int], _Source] = {}
@@ -250,7 +250,7 @@ class History:
             reader = self._log.reader(source.folded.topic, source.folded.partition, source.folded.position)
             try:
                 while await self._read_once(source, reader, wait_s=READ_WAIT_S):
-                    await self._room.wait()
+                    await self._capacity_freed.wait()
             finally:
                 await reader.close()
 
@@ -276,7 +276,7 @@ class History:
             self._waiting.append((source, records))
             self._arrived.set()
             if len(self._waiting) >= WAITING_READS_MAX:
-                self._room.clear()
+                self._capacity_freed.clear()
         return True
 
     async def _store(self) -> None:
@@ -289,7 +289,7 @@ class History:
         async with self._storing:
             self._arrived.clear()
             batch, self._waiting = self._waiting, []
-            self._room.set()
+            self._capacity_freed.set()
             if not batch:
                 return
             changes = Changes(frozenset(self._follows.events))

@@ -20,9 +20,9 @@ from typing import Final
 
 from millstream.errors import Corruption, OperatorError
 from millstream.lane.input.foreign import Foreign, ForeignReader
-from millstream.lane.input.positions import Taking, queued_bytes
-from millstream.lane.input.scan_reader import Scanning
-from millstream.lane.input.sources import Intake, Item, Taken
+from millstream.lane.input.positions import PendingPositions, queued_bytes
+from millstream.lane.input.scan_reader import ScanReader
+from millstream.lane.input.sources import Intake, Item, PositionedCommand
 from millstream.lane.input.subscriptions import Subscriptions
 from millstream.lane.journal import Fenced, Journal, Refused, Void
 from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
@@ -85,9 +85,9 @@ class Lane:
         self._reached = reached
         self._queue: deque[Item] = deque()
         self._wake: asyncio.Future[None] | None = None
-        self._room = asyncio.Event()
+        self._capacity_freed = asyncio.Event()
         foreign = ForeignReader(parts.schemas)
-        self.taking = Taking(tables, foreign)
+        self.pending_positions = PendingPositions(tables, foreign)
         self._positions_due = False
         self._record_due = False  # Even an empty one.
         self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
@@ -99,9 +99,9 @@ class Lane:
         """The same, from the append of the last record on, unless that record certainly does not count."""
         self._live = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        self._intaking: list[asyncio.Task[None]] = []
+        self._intake_tasks: list[asyncio.Task[None]] = []
         self._taking_over = True
-        self.timers = Timers(tables, parts.surroundings, self.submit, self._late, self._has_room)
+        self.timers = Timers(tables, parts.surroundings, self.submit, self._observe_lateness, self._can_accept_work)
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
         self.upkeep.facts_since_checkpoint = reached.facts
@@ -117,26 +117,26 @@ class Lane:
             parts.membership,
             self.place,
             self._take_in,
-            known=lambda: self.taking.known(self._intake.catalogue),
+            current_catalogue=lambda: self.pending_positions.current_catalogue(self._intake.catalogue_offset),
             foreign=foreign,
             schemas=parts.event_schemas,
-            room=self._wait_for_room,
-            space=self._wait_for_space,
+            wait_to_accept_work=self._wait_to_accept_work,
+            wait_for_queue_capacity=self._wait_for_queue_capacity,
             on_still_running=self.previous_owners.on_still_running,
         )
         self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
-        self.scanning = Scanning(parts, tables.durable, self.submit, self._wait_for_room)
+        self.scan_reader = ScanReader(parts, tables.durable, self.submit, self._wait_to_accept_work)
         self.executor = parts.make_executor(tables.durable, self.submit)
         self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected - 1)
-        self._effects.scan = self.scanning.go
+        self._effects.scan = self.scan_reader.read_on
         self._owed_work = OwedWork(
-            tables.durable, self.executor, self.previous_owners, self.submit, self._wait_for_room
+            tables.durable, self.executor, self.previous_owners, self.submit, self._wait_to_accept_work
         )
 
     # --- from outside -------------------------------------------------------------------------
 
     def submit(self, command: Item) -> None:
-        """Queue a command. Never blocks; sources that bring many wait for room first."""
+        """Queue a command. Never blocks; sources that bring many wait for capacity first."""
         self._queue.append(command)
         if self._wake is not None:
             self._awaken(self._wake)
@@ -147,15 +147,15 @@ class Lane:
             wake.set_result(None)
 
     def _take_in(self, item: Item) -> None:
-        self.taking.queued_bytes += queued_bytes(item)
+        self.pending_positions.queued_bytes += queued_bytes(item)
         self.submit(item)
 
     def stop_intake(self) -> None:
         """Read no more and fire no more timers; running steps may still report. The first half of a graceful end."""
-        for task in self._intaking:
+        for task in self._intake_tasks:
             task.cancel()
         self.subscriptions.close()
-        self.scanning.close()
+        self.scan_reader.close()
         self.timers.close()
 
     async def wait_recorded(self) -> None:
@@ -174,7 +174,7 @@ class Lane:
         self.stop_intake()
         kept = (item for item in self._queue if isinstance(item, KEPT_AT_RELEASE))
         self._queue = deque(self.previous_owners.without_lost_dispatches(kept))
-        self.taking.queued_bytes = 0
+        self.pending_positions.queued_bytes = 0
         self.previous_owners.close()
         self._owed_work.close()
         self.executor.let_go()
@@ -185,7 +185,7 @@ class Lane:
 
     def unrecorded_commands(self) -> list[Command]:
         """The commands that were submitted and never recorded, once ``run`` has returned."""
-        return [item for item in self._queue if not isinstance(item, Taken | Foreign)]
+        return [item for item in self._queue if not isinstance(item, PositionedCommand | Foreign)]
 
     async def wait_live(self) -> None:
         """Return once the lane is restored, fenced and takes commands."""
@@ -199,7 +199,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether no command waits, is being appended or is on its way out. Readers of topics do not count."""
-        return self._wake is not None and self.outbox.idle and self.scanning.idle and self._owed_work.idle
+        return self._wake is not None and self.outbox.idle and self.scan_reader.idle and self._owed_work.idle
 
     @property
     def catalogue_seen(self) -> int:
@@ -215,7 +215,7 @@ class Lane:
         """Take over and live. Returns when the lane is no longer owned; raises what stops it."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self.scanning.begin(self._tasks)
+                self.scan_reader.start(self._tasks)
                 await self._take_over()
                 self._tasks.create_task(self._turns())
                 self._tasks.create_task(self.timers.run())
@@ -258,18 +258,18 @@ class Lane:
 
     def _undo(self, turn: Turn) -> None:
         self.tables.drop()
-        self.taking.pending = turn.before
+        self.pending_positions.offsets = turn.before
         self._queue.extendleft(reversed(turn.items))
-        self.taking.queued_bytes += turn.queued_bytes
+        self.pending_positions.queued_bytes += turn.queued_bytes
 
     def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
         group = self.place.group
-        works = (
+        coroutines = (
             self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)),
             self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)),
             self.subscriptions.run(tasks),
         )
-        self._intaking = [tasks.create_task(work) for work in works]
+        self._intake_tasks = [tasks.create_task(coroutine) for coroutine in coroutines]
 
     def _position(self, topic: str, partition: int) -> int:
         row = self.tables.durable.positions.get((topic, partition))
@@ -287,7 +287,7 @@ class Lane:
                 await self._wake
             turn = self._decide()
             if turn is None:
-                self._tell_room()
+                self._signal_capacity()
                 await asyncio.sleep(0)
                 continue
             await self._commit(turn)
@@ -310,19 +310,19 @@ class Lane:
 
     def _decide(self) -> Turn | None:
         """Decide and fold the queued commands, in flight. None: they decided nothing worth a record."""
-        turn = Turn(dict(self.taking.pending))
+        turn = Turn(dict(self.pending_positions.offsets))
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
-        turn.fill(self._queue, self.tables, self.taking, now_ms, self._settings)
-        if not turn.facts and not (self._positions_due and self.taking.pending) and not self._record_due:
+        turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)
+        if not turn.facts and not (self._positions_due and self.pending_positions.offsets) and not self._record_due:
             self._positions_due = False
             return None
         self._positions_due = self._record_due = False
-        self.taking.move()
+        self.pending_positions.apply()
         return turn
 
     async def _commit(self, turn: Turn) -> None:
         """Append a turn's facts; its effects follow only then."""
-        positions = self.taking.recorded()
+        positions = self.pending_positions.for_record()
         facts = tuple(turn.facts)
         clock = asyncio.get_running_loop().time
         began_s = clock()
@@ -346,11 +346,11 @@ class Lane:
             return
         self._appended_at_ms = appended_at_ms
         self.tables.promote(size)
-        self.taking.pending.clear()
+        self.pending_positions.offsets.clear()
         if any(type(fact) in CHANGE_SOURCES for fact in facts):
             self.subscriptions.moved()
         self._effects.release(turn.effects)
-        self._tell_room()
+        self._signal_capacity()
         self.upkeep.facts_since_checkpoint += len(facts)
         self._count(facts, size, clock() - began_s)
 
@@ -362,9 +362,9 @@ class Lane:
         while True:
             await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
             rounds += 1
-            if rounds % 4 == 0 and self._has_space():
+            if rounds % 4 == 0 and self._queue_has_capacity():
                 self.submit(CleanUp())
-            if self.taking.pending and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
+            if self.pending_positions.offsets and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
                 rounds = 0
                 self._positions_due = True
                 self.submit(CleanUp())
@@ -395,29 +395,32 @@ class Lane:
             self._record_due = True
             self.submit(CleanUp())
 
-    def _has_room(self) -> bool:
-        """Whether new work may come in: the queue is not full, nor the executor, nor the memory of unflushed rows."""
+    def _can_accept_work(self) -> bool:
+        """Whether queue, executor and the memory of unflushed rows all have capacity for new work."""
         flushed = self.tables.overlay_bytes < self._settings.overlay_bytes_max
-        return self._has_space() and flushed and not self.executor.full
+        return self._queue_has_capacity() and flushed and not self.executor.full
 
-    def _has_space(self) -> bool:
+    def _queue_has_capacity(self) -> bool:
         settings = self._settings
-        return len(self._queue) < settings.queue_max and self.taking.queued_bytes < settings.queue_bytes_max
+        return len(self._queue) < settings.queue_max and self.pending_positions.queued_bytes < settings.queue_bytes_max
 
-    async def _wait_for_room(self) -> None:
-        while not self._has_room():
-            self._room.clear()
-            await self._room.wait()
+    async def _wait_to_accept_work(self) -> None:
+        while not self._can_accept_work():
+            self._capacity_freed.clear()
+            await self._capacity_freed.wait()
 
-    async def _wait_for_space(self) -> None:
-        while not self._has_space():
-            self._room.clear()
-            await self._room.wait()
+    async def _wait_for_queue_capacity(self) -> None:
+        while not self._queue_has_capacity():
+            self._capacity_freed.clear()
+            await self._capacity_freed.wait()
 
-    def _tell_room(self) -> None:
+    def _signal_capacity(self) -> None:
         settings = self._settings
-        if len(self._queue) < settings.queue_max // 2 and self.taking.queued_bytes < settings.queue_bytes_max:
-            self._room.set()
+        if (
+            len(self._queue) < settings.queue_max // 2
+            and self.pending_positions.queued_bytes < settings.queue_bytes_max
+        ):
+            self._capacity_freed.set()
 
     def _marker(self) -> Marker | None:
         journal = self.journal
@@ -425,7 +428,7 @@ class Lane:
             return None  # The tables may be ahead of what the journal object knows.
         return Marker(self._journal_topic, journal.expected - 1, journal.owner, journal.seq)
 
-    def _late(self, seconds: float) -> None:
+    def _observe_lateness(self, seconds: float) -> None:
         self.parts.telemetry.observe("millstream_timer_lateness_seconds", seconds)
 
     def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
@@ -441,8 +444,8 @@ class Lane:
     def _gauge(self) -> None:
         telemetry, lane = self.parts.telemetry, str(self.place.lane)
         telemetry.set("millstream_lane_lag", len(self._queue), lane)
-        telemetry.set("millstream_scans_open", self.scanning.open, lane)
-        telemetry.set("millstream_scan_records_left", self.scanning.left, lane)
+        telemetry.set("millstream_scans_open", self.scan_reader.open_scans, lane)
+        telemetry.set("millstream_scan_records_left", self.scan_reader.records_left, lane)
         telemetry.set("millstream_timers_pending", self.timers.pending, lane)
         telemetry.set("millstream_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
 

@@ -1,7 +1,7 @@
-"""What one turn of a lane decides: everything that waits, command by command, each seeing what those before it changed.
+"""One turn of a lane: it decides the queued commands in order, each seeing what those before it changed.
 
 A turn becomes one journal record, so it ends where that would become too large. Nothing here waits or knows the log;
-``Turn`` keeps what is needed to take it all back (``lane.py``).
+``Turn`` keeps what is needed to undo it (``lane.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from millstream.core.decide import decide
 from millstream.core.fold import fold
 from millstream.core.runs.quick import QUICK
-from millstream.lane.input.positions import Taking, queued_bytes
+from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.sources import Item
 from millstream.lane.ownership.restore import cannot_fold
 from millstream.lane.parts import Source
@@ -36,11 +36,13 @@ class Turn:
 
     @property
     def queued_bytes(self) -> int:
-        """What the items it took held in the queue."""
+        """The bytes that its items held in the queue."""
         return sum(map(queued_bytes, self.items))
 
-    def fill(self, queue: deque[Item], tables: LaneTables, taking: Taking, now_ms: int, settings: LaneSettings) -> None:
-        """Decide and fold what waits in ``queue``, in flight; ``taking`` notes how far that has read.
+    def fill(
+        self, queue: deque[Item], tables: LaneTables, positions: PendingPositions, now_ms: int, settings: LaneSettings
+    ) -> None:
+        """Decide and fold the commands of ``queue``, in flight; ``positions`` notes the position of each item.
 
         Raises InternalError on a fact that cannot be folded.
         """
@@ -52,7 +54,7 @@ class Turn:
             item: Any = queue.popleft()  # ``Any``: its class is looked at here.
             items.append(item)
             if type(item) is not Report:  # By far the most are reports.
-                item = taking.command(item)
+                item = positions.take(item)
                 if item is None:
                     continue
             way = QUICK.get(type(item))

@@ -176,7 +176,7 @@ def _release_all_owed_work_at_once(patch: Patch) -> None:
         async def no_wait() -> None:
             """There is always room."""
 
-        self._room = no_wait
+        self._wait_to_accept_work = no_wait
         real(self, tasks, release, runs_per_turn)
 
     patch.set(takeover.OwedWork, "start", start)

@@ -52,7 +52,7 @@ def _ignore_the_catalogue_stamp(patch: Patch) -> None:
     async def at(self: Any, offset: int) -> None:
         """Nobody waits."""
 
-    patch.set(sources.Intake, "_catalogue_at", at)
+    patch.set(sources.Intake, "_wait_for_catalogue", at)
 
 
 def _lose_what_has_no_code(patch: Patch) -> None:

@@ -14,7 +14,7 @@ from tests.sim.mutants.mutant import Mutant, Patch
 
 def _forget_the_position(patch: Patch) -> None:
     """Every page is the first one."""
-    real = scan_reader.Scanning._page
+    real = scan_reader.ScanReader._page
 
     async def page(self: Any, row: Any, reading: Any) -> Any:
         if row.at <= max(row.from_offset, 0):
@@ -24,7 +24,7 @@ def _forget_the_position(patch: Patch) -> None:
             return None
         return AdvanceScan(row.scan, row.partition, row.at, max(first.to_offset, row.at + 1), first.reads)
 
-    patch.set(scan_reader.Scanning, "_page", page)
+    patch.set(scan_reader.ScanReader, "_page", page)
 
 
 def _border(by: int) -> Any:

@@ -1,7 +1,7 @@
-"""Records of foreign topics as commands: read as events in the moment they are decided about, each way that is asked.
+"""Records of foreign topics as commands: read as events when they are decided, once for each format asked for.
 
-Reading needs no waiting, with one exception: a schema that only a registry has. ``learn`` fetches what is wanted before
-a record is queued, so that deciding never has to.
+Reading needs no waiting, with one exception: a schema that only a registry has. ``learn`` fetches such schemas before a
+record is queued, so that deciding never waits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ForeignReader:
         self._schemas = schemas
 
     def command(self, tables: Tables, item: Foreign) -> AcceptRecord | None:
-        """The record read in each way that its functions ask for; None where that makes no event."""
+        """The record read in each format that its functions ask for; None where that makes no event."""
         reads = (self.read(reader.reading, item) for reader in catalogue(tables).readers(item.topic))
         found = tuple(read for read in reads if read is not None)
         return AcceptRecord(item.topic, item.partition, item.record.offset, found) if found else None
@@ -48,7 +48,7 @@ class ForeignReader:
         """The event of a record, or why there is none; None for a tombstone."""
         record = item.record
         try:
-            event = read_record(reading, _whole(item), self._schemas.known)
+            event = read_record(reading, _foreign_record(item), self._schemas.known)
         except (Corruption, SchemaWanted) as error:
             reason = f"topic {item.topic!r}: {error}"
             return ReadRecord(record.offset, reading, None, reason, record.key, record.value, record.headers)
@@ -57,13 +57,13 @@ class ForeignReader:
         return ReadRecord(record.offset, reading, event, "", record.key, record.value, record.headers)
 
     async def learn(self, readings: Iterable[Reading], item: Foreign) -> None:
-        """Fetch the schemas that reading the record wants; for as long as it takes."""
+        """Fetch the schemas that the record needs; waits for as long as it takes."""
         if not self._schemas.known.has_registry:
             return
         for reading in readings:
             for _ in range(SCHEMAS_OF_A_RECORD_MAX):
                 try:
-                    read_record(reading, _whole(item), self._schemas.known)
+                    read_record(reading, _foreign_record(item), self._schemas.known)
                 except SchemaWanted as wanted:
                     await self._fetch(wanted)
                 except Corruption:
@@ -81,7 +81,7 @@ class ForeignReader:
                 return
 
 
-def _whole(item: Foreign) -> ForeignRecord:
+def _foreign_record(item: Foreign) -> ForeignRecord:
     record = item.record
     return ForeignRecord(
         item.topic, item.partition, record.offset, record.at_ms, record.key, record.value, record.headers

@@ -1,6 +1,6 @@
-"""Reading for scans: a page, the command that moves the scan on, and the next page once that is durable.
+"""The scan reader: a page, the command that moves the scan on, and the next page once that is durable.
 
-A scan has a reader of its own, waits for room like any source, reads at most ``scan_records_per_s`` of a lane's records
+A scan has its own reader, waits for capacity like any source, reads at most ``scan_records_per_s`` of a lane's records
 a second, and ``SCANS_AT_ONCE_MAX`` scans of a lane read at a time: the live sources go first. Nothing here is
 remembered: ``core/scans.py`` owes the next page as an effect, and the row says where it begins.
 """
@@ -32,19 +32,19 @@ PAGE_BYTES_MAX: Final = 256 * 1024
 READ_WAIT_S: Final = 1.0
 RETRY_S: Final = 1.0
 LOST_AFTER_S: Final = 5.0
-"""An advance that led to nothing for so long is read again: its function has gone, or its record was void."""
+"""Time after which a page without effect is read again: its function is gone, or its record was void."""
 SCANS_AT_ONCE_MAX: Final = 2
 
 
-class Scanning:
-    """Reads for the scans of one lane. ``submit`` queues a command, ``room`` waits until new work may come in."""
+class ScanReader:
+    """Reads for the scans of one lane. ``submit`` queues a command."""
 
     def __init__(
         self,
         parts: LaneParts,
         tables: Tables,
         submit: Callable[[AdvanceScan], None],
-        room: Callable[[], Awaitable[None]],
+        wait_to_accept_work: Callable[[], Awaitable[None]],
     ) -> None:
         self._log = parts.log
         self._foreign = ForeignReader(parts.schemas)
@@ -53,8 +53,8 @@ class Scanning:
         self._sleep = parts.surroundings.sleep
         self._durable = tables
         self._submit = submit
-        self._room = room
-        self._turn = asyncio.Semaphore(SCANS_AT_ONCE_MAX)
+        self._wait_to_accept_work = wait_to_accept_work
+        self._slots = asyncio.Semaphore(SCANS_AT_ONCE_MAX)
         self._tasks: dict[ScanKey, asyncio.Task[None]] = {}
         self._moved: dict[ScanKey, asyncio.Event] = {}
         self._event_schemas = parts.event_schemas
@@ -62,33 +62,33 @@ class Scanning:
         self._waiting: set[ScanKey] = set()
 
     @property
-    def open(self) -> int:
-        """How many scans there are."""
+    def open_scans(self) -> int:
+        """The number of open scans."""
         return len(self._tasks)
 
     @property
-    def left(self) -> int:
-        """About how many records they have yet to read."""
+    def records_left(self) -> int:
+        """The number of records they have yet to read, estimated."""
         rows = (self._durable.scans.get(key) for key in self._tasks)
         return sum(row.upto - max(row.at, 0) for row in rows if row is not None)
 
     @property
     def idle(self) -> bool:
-        """Whether every scan there is waits for its function to be deployed."""
+        """Whether every open scan waits for its function to be deployed."""
         return self._tasks.keys() <= self._waiting
 
-    def begin(self, tasks: asyncio.TaskGroup) -> None:
-        """From now on scans are read, as tasks of the group."""
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Start reading scans, as tasks of the group."""
         self._group = tasks
 
     def close(self) -> None:
-        """Read no more. What is open goes on with the next owner."""
+        """Read no more. Open scans go on with the next owner."""
         self._group = None
         for task in self._tasks.values():
             task.cancel()
 
-    def go(self, effect: Scan) -> None:
-        """A scan has begun, or its position is durable: read on. Told twice does no harm."""
+    def read_on(self, effect: Scan) -> None:
+        """Read on: the scan is new, or its position is durable now. A second call does no harm."""
         if self._group is None:
             return
         key = (effect.scan, effect.partition)
@@ -109,8 +109,8 @@ class Scanning:
                     await self._sleep(RETRY_S)
                     continue
                 self._waiting.discard(key)
-                async with self._turn:
-                    await self._room()
+                async with self._slots:
+                    await self._wait_to_accept_work()
                     command = await self._next(row, reading)
                     if command is None:
                         await self._sleep(RETRY_S)
@@ -119,12 +119,12 @@ class Scanning:
                     if self._records_per_s and command.reads:
                         await self._sleep(len(command.reads) / self._records_per_s)
                 if self._durable.scans.get(key) == row:
-                    await self._until(moved)
+                    await self._wait_moved(moved)
         finally:
             del self._tasks[key], self._moved[key]
             self._waiting.discard(key)
 
-    async def _until(self, moved: asyncio.Event) -> None:
+    async def _wait_moved(self, moved: asyncio.Event) -> None:
         timeout = asyncio.ensure_future(self._sleep(LOST_AFTER_S))
         waiting = asyncio.ensure_future(moved.wait())
         try:

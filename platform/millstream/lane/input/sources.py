@@ -1,7 +1,7 @@
-"""What comes into a lane: records of its sources, of its inbox, of the catalogue; each read by a task of its own.
+"""The intake of a lane: records of its sources, its inbox and the catalogue, each read by a task of its own.
 
-Every record becomes an item of the lane's queue together with the position behind it, so that the journal record that
-holds what came of it also holds the position: a restart goes on exactly there. A source pauses while the queue is full.
+Every record becomes an item of the lane's queue together with the position behind it, so that one journal record holds
+both the facts it led to and the position: a restart goes on exactly there. A source pauses while the queue is full.
 """
 
 from __future__ import annotations
@@ -44,24 +44,24 @@ READ_WAIT_S: Final = 5.0
 RETRY_S: Final = 0.2
 
 
-class Taken(NamedTuple):
-    """An item of the lane's queue: a command (or none) that came from a topic, and the position behind it."""
+class PositionedCommand(NamedTuple):
+    """An item of the queue: a command from a topic, and the position behind it. None: only the position moves."""
 
     command: Command | None
     position: Position
 
 
-Item = Command | Taken | Foreign
+Item = Command | PositionedCommand | Foreign
 
 
 class Intake:
     """Reads everything a lane takes in. ``submit`` queues an item.
 
-    ``known`` is the catalogue that what is queued now will be decided with; None while it is about to change.
+    ``current_catalogue`` gives the catalogue that decides an item queued now; None while that is about to change.
 
-    Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue belongs to
-    nobody. ``room`` waits until new work may come in, ``space`` only until the queue has room: cancelling a run must
-    be possible while as many run as can.
+    Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue has no owner.
+    ``wait_to_accept_work`` waits until the lane can accept new work, ``wait_for_queue_capacity`` only for the queue:
+    a run must be cancellable while as many run as can.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Intake:
         place: Place,
         submit: Callable[[Item], None],
         *,
-        known: Callable[[], Catalogue | None],
+        current_catalogue: Callable[[], Catalogue | None],
         foreign: ForeignReader,
         schemas: EventSchemas,
-        room: Callable[[], Awaitable[None]],
-        space: Callable[[], Awaitable[None]],
+        wait_to_accept_work: Callable[[], Awaitable[None]],
+        wait_for_queue_capacity: Callable[[], Awaitable[None]],
         on_still_running: Callable[[StillRunning], None],
     ) -> None:
         self._on_still_running = on_still_running
@@ -85,16 +85,16 @@ class Intake:
         self._inbox = group_topic(place.group, "inbox")
         self._lane = place.lane
         self._events_topic = place.events_topic
-        self._known = known
+        self._current_catalogue = current_catalogue
         self._foreign = foreign
         self._schemas = schemas
         self.reading: set[tuple[str, int]] = set()
         self.inbox_read = 0
         """The offset up to which the lane's inbox is queued."""
         self._submit = submit
-        self._room = room
-        self._space = space
-        self.catalogue = 0  # How much of the functions topic has been queued.
+        self._wait_to_accept_work = wait_to_accept_work
+        self._wait_for_queue_capacity = wait_for_queue_capacity
+        self.catalogue_offset = 0  # The functions topic is queued up to here.
         self._catalogue_moved = asyncio.Event()
 
     async def run_source(self, topic: str, partition: int, offset: int) -> None:
@@ -102,7 +102,7 @@ class Intake:
         if topic == self._events_topic:
             await self._run_events(partition, offset)
             return
-        async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
+        async with aclosing(self._member_pages(topic, partition, offset, self._wait_to_accept_work)) as pages:
             async for page, _ in pages:
                 for record in page:
                     item = Foreign(topic, partition, record)
@@ -110,21 +110,21 @@ class Intake:
                     self._submit(item)
 
     def _readings(self, topic: str) -> list[Reading]:
-        known = self._known()
-        return [reader.reading for reader in known.readers(topic)] if known is not None else []
+        catalogue = self._current_catalogue()
+        return [reader.reading for reader in catalogue.readers(topic)] if catalogue is not None else []
 
     async def _run_events(self, partition: int, offset: int) -> None:
-        """The events topic. An event that nobody hears costs a look at its name, and one position for all of a page."""
+        """Read the events topic. An event without subscribers costs a look at its name, a page of them one position."""
         topic, submit = self._events_topic, self._submit
-        async with aclosing(self._member_pages(topic, partition, offset, self._room)) as pages:
+        async with aclosing(self._member_pages(topic, partition, offset, self._wait_to_accept_work)) as pages:
             async for page, _ in pages:
-                known = self._known()
+                catalogue = self._current_catalogue()
                 skipped = 0
                 for record in page:
                     value = record.value
-                    if known is not None and value is not None:
+                    if catalogue is not None and value is not None:
                         peeked = peek_event(value)
-                        if peeked and peeked[1] <= self.catalogue and not known.subscriptions(peeked[0]):
+                        if peeked and peeked[1] <= self.catalogue_offset and not catalogue.subscriptions(peeked[0]):
                             skipped = record.offset + 1
                             continue
                     try:
@@ -135,30 +135,30 @@ class Intake:
                         submit(_refused((topic, partition), record, reason))
                         skipped = 0
                         continue
-                    if event.catalogue > self.catalogue:
-                        await self._catalogue_at(event.catalogue)
-                        known = self._known()
-                    if known is not None and not known.subscriptions(event.name):
+                    if event.catalogue > self.catalogue_offset:
+                        await self._wait_for_catalogue(event.catalogue)
+                        catalogue = self._current_catalogue()
+                    if catalogue is not None and not catalogue.subscriptions(event.name):
                         skipped = record.offset + 1
                         continue
                     submit(AcceptEvent(event, topic, partition, record.offset))
                     skipped = 0
                 if skipped:
-                    submit(Taken(None, Position(topic, partition, skipped)))
+                    submit(PositionedCommand(None, Position(topic, partition, skipped)))
 
     async def run_catalogue(self, offset: int) -> None:
         """Read the functions topic for ever. An app that can't be read is refused, and stays as it was before."""
-        self.catalogue = offset
+        self.catalogue_offset = offset
         async with aclosing(
-            self._pages(self._log.reader(self._functions, 0, offset), self._functions, 0, self._space)
+            self._pages(self._log.reader(self._functions, 0, offset), self._functions, 0, self._wait_for_queue_capacity)
         ) as pages:
             async for page, behind in pages:
                 for record in page:
-                    self._submit(Taken(self._app(record), Position(self._functions, 0, record.offset + 1)))
-                if behind > (page[-1].offset + 1 if page else self.catalogue):
+                    self._submit(PositionedCommand(self._app(record), Position(self._functions, 0, record.offset + 1)))
+                if behind > (page[-1].offset + 1 if page else self.catalogue_offset):
                     # Compaction left nothing in between, and no more will come: a door may have seen that far.
-                    self._submit(Taken(None, Position(self._functions, 0, behind)))
-                self.catalogue = max(behind, self.catalogue)
+                    self._submit(PositionedCommand(None, Position(self._functions, 0, behind)))
+                self.catalogue_offset = max(behind, self.catalogue_offset)
                 self._catalogue_moved.set()
                 self._catalogue_moved = asyncio.Event()
 
@@ -169,24 +169,26 @@ class Intake:
             return _refused((self._functions, 0), record, f"the record is no app: {error}")
         return SeeCatalogue((record.key or b"").decode("utf-8", "replace"), app, record.offset)
 
-    async def _catalogue_at(self, offset: int) -> None:
-        """Wait until everything a door had seen when it stamped an event is queued before that event.
+    async def _wait_for_catalogue(self, offset: int) -> None:
+        """Wait until the catalogue is queued up to the offset that a door stamped on an event.
 
-        No door can have seen what is not there: a stamp beyond the topic's end is taken for its end.
+        A stamp beyond the topic's end counts as its end: no door can have seen more.
         """
-        while self.catalogue < offset:
+        while self.catalogue_offset < offset:
             moved = self._catalogue_moved
             try:
                 offset = min(offset, await self._log.end_offset(self._functions, 0))
             except LogUnavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
-            if self.catalogue < offset:
+            if self.catalogue_offset < offset:
                 await moved.wait()
 
     async def run_inbox(self, offset: int) -> None:
         """Read the lane's inbox for ever."""
-        async with aclosing(self._member_pages(self._inbox, self._lane, offset, self._space)) as pages:
+        async with aclosing(
+            self._member_pages(self._inbox, self._lane, offset, self._wait_for_queue_capacity)
+        ) as pages:
             async for page, behind in pages:
                 for record in page:
                     self._message(record)
@@ -202,33 +204,33 @@ class Intake:
                 # Its sender knows it to be delivered, and will not send it again: count it as taken, or those behind
                 # it would wait for ever. What it was is in the dead letters.
                 nothing = TakeMessage(*sender, CancelRun("", "the message could not be read"))
-                self._submit(Taken(nothing, Position(self._inbox, self._lane, record.offset)))
+                self._submit(PositionedCommand(nothing, Position(self._inbox, self._lane, record.offset)))
             refused = _refused((self._inbox, self._lane), record, f"the record is no message: {error}")
-            self._submit(Taken(refused, behind))
+            self._submit(PositionedCommand(refused, behind))
             return
         message = found.message
         if isinstance(message, StillRunning):
             self._on_still_running(message)
         if found.from_lane >= 0 and isinstance(message, LaneMessage):
-            self._submit(Taken(TakeMessage(found.from_lane, found.seq, message), behind))
+            self._submit(PositionedCommand(TakeMessage(found.from_lane, found.seq, message), behind))
         else:
-            self._submit(Taken(message, behind))
+            self._submit(PositionedCommand(message, behind))
 
     async def _member_pages(
-        self, topic: str, partition: int, offset: int, room: Callable[[], Awaitable[None]]
+        self, topic: str, partition: int, offset: int, wait: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
         """The pages of a partition that this lane's owner reads as the group's member."""
         reader = self._membership.reader(topic, partition, offset)
         self.reading.add((topic, partition))
         try:
-            async with aclosing(self._pages(reader, topic, partition, room)) as pages:
+            async with aclosing(self._pages(reader, topic, partition, wait)) as pages:
                 async for page in pages:
                     yield page
         finally:
             self.reading.discard((topic, partition))
 
     async def _pages(
-        self, reader: Reader, topic: str, partition: int, room: Callable[[], Awaitable[None]]
+        self, reader: Reader, topic: str, partition: int, wait: Callable[[], Awaitable[None]]
     ) -> AsyncGenerator[tuple[Sequence[Record], int], None]:
         """Every record from a reader's position on, in pages with the position behind each; goes on after a failure.
 
@@ -236,7 +238,7 @@ class Intake:
         """
         try:
             while True:
-                await room()
+                await wait()
                 try:
                     page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
                 except OffsetOutOfRange as error:

@@ -1,10 +1,10 @@
-"""Which topics a lane reads: the events topic and whatever its functions subscribe to, as many partitions as there are.
+"""The sources of a lane: the events topic and the topics its functions subscribe to, with all their partitions.
 
     look (every few seconds, and when the catalogue has moved) ─> SeeTopic ─durable─> positions ─> one reader each
 
-A source is read only once its position is durable (lanes.md rule 18), and from there; so looking does no harm however
-often it happens, and a look that came to nothing is made up for by the next. A topic that is missing is said once, and
-looked for again. One that nobody subscribes to any more is not read on; its position stays.
+A source is read only once its position is durable (lanes.md rule 18), and from there; so looking often does no harm,
+and the next look makes up for a failed one. A missing topic is logged once, and looked for again. A topic without
+subscribers is not read on; its position stays.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Subscriptions:
         self._missing: set[str] = set()
         self._moved = asyncio.Event()
         self.seen = -1
-        """Up to where in the functions topic all that is subscribed to is being read, or is missing."""
+        """The functions-topic offset up to which every topic subscribed to is being read, or is missing."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -89,17 +89,17 @@ class Subscriptions:
         topics = {self._place.events_topic, *known.topics}
         for source in [source for source in self._readers if source[0] not in topics]:
             self._readers.pop(source).cancel()
-        whole = True
+        complete = True
         for topic in sorted(topics):
             if topic in {group_topic(self._place.group, which) for which in OWN_TOPICS}:
                 self._alarm(topic, "it is one of the group's own topics, which nobody may subscribe to", CORRECT)
                 continue
             try:
-                whole = await self._look_at(topic, known, tasks) and whole
+                complete = await self._look_at(topic, known, tasks) and complete
             except MillstreamError as error:
-                whole = False
+                complete = False
                 self._alarm(topic, str(error), AGAIN)
-        if whole:
+        if complete:
             self.seen = upto
         self._telemetry.set("millstream_topics_missing", len(self._missing), str(self._place.lane))
 

@@ -28,7 +28,7 @@ HEAP_MAX: Final = 50_000
 class Timers:
     """Fires ``FireTimer`` commands when their time has come.
 
-    ``submit`` queues the command; ``lateness_s`` is told how late it was; ``room`` says whether the lane can take more.
+    ``submit`` queues the command; ``lateness_s`` receives how late it was; ``can_accept_work`` asks the lane.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Timers:
         surroundings: Surroundings,
         submit: Callable[[FireTimer], None],
         lateness_s: Callable[[float], None],
-        room: Callable[[], bool],
+        can_accept_work: Callable[[], bool],
     ) -> None:
         self._tables = tables
         self._now_ms = surroundings.now_ms
         self._call_later = surroundings.call_later
         self._submit = submit
         self._lateness_s = lateness_s
-        self._room = room
+        self._can_accept_work = can_accept_work
         self._heap: list[TimerKey] = []
         self._horizon_ms = 0
         self._handle: Alarm | None = None
@@ -60,7 +60,7 @@ class Timers:
         return len(self._heap)
 
     def reload(self) -> None:
-        """Read the heap's stretch of time again: the tables were folded by somebody else."""
+        """Read the heap's stretch of time again: records of another owner were folded."""
         self._heap.clear()
         self._horizon_ms = 0
         self._reload.set()
@@ -124,7 +124,7 @@ class Timers:
         if self.paused:
             self._handle = self._call_later(RELOAD_MS / 1000, self._fire)
             return
-        if not self._room():
+        if not self._can_accept_work():
             # Everything that is due would start at once: the world's queue is the table, not our memory.
             self._handle = self._call_later(FULL_WAIT_S, self._fire)
             return

@@ -28,13 +28,13 @@ class OwedWork:
         executor: Executor,
         previous_owners: PreviousOwners,
         submit: Callable[[Command], None],
-        room: Callable[[], Awaitable[None]],
+        wait_to_accept_work: Callable[[], Awaitable[None]],
     ) -> None:
         self._durable = durable
         self._executor = executor
         self._previous_owners = previous_owners
         self._submit = submit
-        self._room = room
+        self._wait_to_accept_work = wait_to_accept_work
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -66,5 +66,5 @@ class OwedWork:
                     if not self._executor.holds(*out) and not self._previous_owners.runs(*out):
                         self._submit(LoseDispatch(*out))
             start = page[-1][0] + "\x00"
-            await self._room()
+            await self._wait_to_accept_work()
             await asyncio.sleep(0)
