@@ -112,9 +112,9 @@ def _fold(index: Index, made: list[tuple[list[bytes], list[bytes]]]) -> None:
             for offset, value in enumerate(events[number * share : (number + 1) * share], number * share):
                 changes.add_event(decode_envelope(value), "events", lane, offset)
             for value in records[at : at + RECORDS_A_BATCH]:
-                whole = validities[lane].take(decode_record(value))
-                if whole is not None:
-                    changes.fold(whole)
+                complete = validities[lane].take(decode_record(value))
+                if complete is not None:
+                    changes.fold(complete)
             positions.append(Folded("bench.journal", lane, at, validities[lane].owner, validities[lane].seq))
         index.apply(changes, positions)
 

@@ -184,8 +184,8 @@ async def _facts_of(log: KafkaLog, topic: str, lane: int) -> list[Fact]:
     reader = log.reader(topic, lane, await log.start_offset(topic, lane))
     while reader.position < end:
         for record in await reader.read(max_records=10_000, max_bytes=1 << 26, wait_s=5):
-            whole = validity.take(decode_record(record.value or b""))
-            facts += whole.facts if whole is not None else ()
+            complete = validity.take(decode_record(record.value or b""))
+            facts += complete.facts if complete is not None else ()
     await reader.close()
     return facts
 

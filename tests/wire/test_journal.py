@@ -35,7 +35,7 @@ def fence(owner: bytes = OURS) -> JournalRecord:
 
 def taken(validity: Validity, *records: JournalRecord) -> list[int]:
     """The seqs of the records that counted."""
-    return [whole.seq for r in records if (whole := validity.take(r)) is not None]
+    return [complete.seq for r in records if (complete := validity.take(r)) is not None]
 
 
 # --- bytes ---
@@ -61,10 +61,10 @@ def test_a_record_comes_back_as_it_was_written(
 
 @given(st.lists(FACT, max_size=4), st.data())
 def test_a_truncated_record_is_corruption(facts: list[Fact], data: st.DataObject) -> None:
-    whole = encode_record(record(1, *facts))
-    cut = data.draw(st.integers(0, len(whole) - 1))
+    complete = encode_record(record(1, *facts))
+    cut = data.draw(st.integers(0, len(complete) - 1))
     with pytest.raises(Corruption, match="journal record cannot be read"):
-        decode_record(whole[:cut])
+        decode_record(complete[:cut])
 
 
 def test_bytes_after_the_record_are_corruption() -> None:
@@ -97,8 +97,8 @@ def test_a_format_of_a_newer_version_is_refused() -> None:
 
 
 def test_a_small_decision_is_one_record() -> None:
-    whole = record(4)
-    assert encode_parts(whole) == [encode_record(whole)]
+    complete = record(4)
+    assert encode_parts(complete) == [encode_record(complete)]
 
 
 @given(st.lists(st.integers(0, 300), max_size=40), st.integers(100, 2_000), st.sampled_from([0, 63, 8_190, 2**40]))
@@ -107,8 +107,8 @@ def test_the_parts_of_a_decision_join_to_what_was_decided(sizes: list[int], byte
         StepCompleted("run", f"step-{n}", "name", "run", 0, n, b"x" * size, 5, True) for n, size in enumerate(sizes)
     )
     positions = (Position("events", 1, 99),)
-    whole = JournalRecord(OURS, seq, 5, facts, positions)
-    encoded = encode_parts(whole, bytes_target)
+    complete = JournalRecord(OURS, seq, 5, facts, positions)
+    encoded = encode_parts(complete, bytes_target)
     parts = [decode_record(part) for part in encoded]
     assert [part.seq for part in parts] == list(range(seq, seq + len(parts)))
     assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
@@ -117,7 +117,7 @@ def test_the_parts_of_a_decision_join_to_what_was_decided(sizes: list[int], byte
     validity = Validity(OURS, seq - 1)
     *held, joined = [validity.take(part) for part in parts]
     assert held == [None] * len(held)
-    assert joined == msgspec.structs.replace(whole, seq=parts[-1].seq)
+    assert joined == msgspec.structs.replace(complete, seq=parts[-1].seq)
 
 
 def test_a_decision_of_too_many_facts_is_cut() -> None:
@@ -182,9 +182,9 @@ def test_parts_without_their_last_are_void_when_a_fence_comes() -> None:
     assert validity.parts_held == 2
     assert taken(validity, fence(THEIRS), record(3)) == [0]
     assert validity.parts_held == 0
-    whole = validity.take(record(1, RetryDue("only", ""), owner=THEIRS))
-    assert whole is not None
-    assert whole.facts == (RetryDue("only", ""),)
+    complete = validity.take(record(1, RetryDue("only", ""), owner=THEIRS))
+    assert complete is not None
+    assert complete.facts == (RetryDue("only", ""),)
 
 
 def test_parts_with_one_missing_are_void() -> None:
@@ -208,11 +208,11 @@ def test_a_joined_record_has_all_facts_and_the_last_parts_seq_and_positions() ->
 @given(st.lists(st.tuples(st.sampled_from([OURS, THEIRS]), st.integers(0, 4), st.booleans()), max_size=30))
 def test_going_on_from_any_whole_record_gives_what_reading_on_gives(shape: list[tuple[bytes, int, bool]]) -> None:
     records = [fence(owner) if seq == 0 else record(seq, owner=owner, more=more) for owner, seq, more in shape]
-    whole = Validity()
+    complete = Validity()
     for n, r in enumerate(records):
-        if whole.take(r) is None:
+        if complete.take(r) is None:
             continue
-        resumed, going_on = Validity(whole.owner, whole.seq), Validity()
+        resumed, going_on = Validity(complete.owner, complete.seq), Validity()
         for earlier in records[: n + 1]:
             going_on.take(earlier)
         assert [resumed.take(later) for later in records[n + 1 :]] == [going_on.take(x) for x in records[n + 1 :]]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-_PLAIN: Final = {
+_PYTHON_TYPES: Final = {
     "null": "None",
     "boolean": "bool",
     "int": "int",
@@ -44,7 +44,7 @@ def _type(schema: Any, classes: dict[str, str]) -> str:
         parts = [_type(branch, classes) for branch in schema]
         return " | ".join(sorted(dict.fromkeys(parts), key=lambda part: part == "None"))
     if isinstance(schema, str):
-        return _PLAIN.get(schema, _short(schema))
+        return _PYTHON_TYPES.get(schema, _short(schema))
     kind, logical = schema["type"], schema.get("logicalType", "")
     match kind:
         case "record" | "error":
@@ -57,10 +57,10 @@ def _type(schema: Any, classes: dict[str, str]) -> str:
             return f"dict[str, {_type(schema['values'], classes)}]"
         case "fixed":
             return "str"
-    plain = _type(kind, classes)
+    python_type = _type(kind, classes)
     if logical == "decimal":
         return "str | int"
-    return f"{plain} | str" if logical.startswith(_TIMES) else plain
+    return f"{python_type} | str" if logical.startswith(_TIMES) else python_type
 
 
 def _record(schema: Mapping[str, Any], classes: dict[str, str]) -> str:

@@ -24,7 +24,7 @@ from millstream.sdk.context import declared_context
 from millstream.sdk.schema_of import schema_of
 from millstream.wire.compatibility import Named, backward
 from millstream.wire.formats.framing import fingerprint
-from millstream.wire.schema_files import SUFFIX, plain_text, same_schema
+from millstream.wire.schema_files import SUFFIX, same_schema, schema_json
 from millstream.wire.schemas import EventSchema, EventSchemas
 
 LISTED: Final = ("event", "version", "file", "fingerprint", "registered", "in_registry")
@@ -52,7 +52,7 @@ def check(settings: Settings, against: Sequence[str]) -> int:
         found = []
         for schema in schemas:
             old = await _earlier(schema, registry, earlier)
-            new: Named = (f"{schema.name} ({schema.file})", plain_text(schema.avro))
+            new: Named = (f"{schema.name} ({schema.file})", schema_json(schema.avro))
             found += [
                 {"event": schema.name, "earlier": problem.writer, "problem": problem.reason}
                 for problem in backward(new, old)
@@ -86,7 +86,7 @@ async def _push(settings: Settings, registry: SchemaRegistry, wanted: Sequence[E
         held = await registry.versions(schema.name)
         if held and _same(held[-1].text, schema):
             continue
-        new: Named = (f"{schema.name} ({schema.file})", plain_text(schema.avro))
+        new: Named = (f"{schema.name} ({schema.file})", schema_json(schema.avro))
         problems += backward(new, [_named(one) for one in held])
         changed.append((schema, not held))
     if problems:
@@ -97,7 +97,7 @@ async def _push(settings: Settings, registry: SchemaRegistry, wanted: Sequence[E
     for schema, is_new in changed:
         version: int | None = None
         if really:
-            version = (await registry.register(schema.name, plain_text(schema.avro))).version
+            version = (await registry.register(schema.name, schema_json(schema.avro))).version
             if is_new:
                 await registry.require_backward(schema.name)
         rows.append({"event": schema.name, "file": schema.file, "version": version, "new": is_new})
@@ -118,7 +118,7 @@ def generate(settings: Settings, target: str, out: str) -> int:
         )
     from millstream.cli.schema_types import python_of
 
-    text = python_of(json.loads(plain_text(schema.avro)), schema.file)
+    text = python_of(json.loads(schema_json(schema.avro)), schema.file)
     _write(text, Path(out) if out else None)
     return OK
 
@@ -187,7 +187,7 @@ async def _earlier(schema: EventSchema, registry: SchemaRegistry | None, earlier
     old: list[Named] = []
     before = earlier.get(schema.name)
     if before is not None:
-        old.append((f"{before.name} of --against", plain_text(before.avro)))
+        old.append((f"{before.name} of --against", schema_json(before.avro)))
     if registry is not None:
         old += [_named(one) for one in await registry.versions(schema.name)]
     return old
@@ -198,4 +198,4 @@ def _named(one: Registered) -> Named:
 
 
 def _same(text: str, schema: EventSchema) -> bool:
-    return same_schema(text, plain_text(schema.avro))
+    return same_schema(text, schema_json(schema.avro))

@@ -30,7 +30,7 @@ from millstream.errors import LogUnavailable
 from millstream.history.fold import QUEUED, RUNNING, Changes, RunChange
 from millstream.history.index import Folded, Index
 from millstream.log.port import Log
-from millstream.log.read_all import rest
+from millstream.log.read_all import read_rest
 from millstream.model import trail
 from millstream.model.function import decode_app_spec
 from millstream.model.ids import is_ulid, lane_of
@@ -71,7 +71,7 @@ async def load(log: Log, group: str, lane: int, store: Store) -> Base | None:
     try:
         for _ in range(TRIES_MAX):
             for which, topic in topics.items():
-                async for page in rest(log, topic, lane, readers[which]):
+                async for page in read_rest(log, topic, lane, readers[which]):
                     await rows.take(which, [(record.key or b"", record.value) for record in page])
             marker = rows.marker()
             start = await log.start_offset(group_topic(group, "journal"), lane)

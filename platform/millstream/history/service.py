@@ -100,9 +100,9 @@ class _Source:
         validity = self.validity
         for record in records:
             if record.value is not None:
-                whole = validity.take(decode_record(record.value))
-                if whole is not None:
-                    changes.fold(whole)
+                complete = validity.take(decode_record(record.value))
+                if complete is not None:
+                    changes.fold(complete)
             if not validity.parts_held:
                 place = (self.folded.topic, self.folded.partition, record.offset + 1)
                 self.folded = Folded(*place, validity.owner, validity.seq)
@@ -150,9 +150,9 @@ class History:
         reader = self._log.reader(at.topic, at.partition, at.position)
         try:
             while reader.position < end:
-                whole = await self._read_once(source, reader, wait_s=0)
+                reading_on = await self._read_once(source, reader, wait_s=0)
                 await self._store_waiting()
-                if not whole:
+                if not reading_on:
                     return False
         finally:
             await reader.close()

@@ -1,4 +1,4 @@
-"""Reading a topic partition as a whole: from its start to the end it has at that moment."""
+"""Reading all records of a topic partition: from its start to the end it has at that moment."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ READ_BYTES_MAX: Final = 16 * 1024 * 1024
 HOLES_WAIT_S: Final = 0.05
 
 
-async def whole(log: Log, topic: str, partition: int) -> AsyncIterator[Sequence[Record]]:
-    """What a partition holds now, in order, in pages. Raises LogUnavailable, and OffsetOutOfRange when it is trimmed
-    meanwhile."""
+async def read_all(log: Log, topic: str, partition: int) -> AsyncIterator[Sequence[Record]]:
+    """The records of a partition now, in order, in pages.
+
+    Raises LogUnavailable, and OffsetOutOfRange when it is trimmed meanwhile.
+    """
     reader = log.reader(topic, partition, await log.start_offset(topic, partition))
     try:
-        async for page in rest(log, topic, partition, reader):
+        async for page in read_rest(log, topic, partition, reader):
             yield page
     finally:
         await reader.close()
 
 
-async def rest(log: Log, topic: str, partition: int, reader: Reader) -> AsyncIterator[Sequence[Record]]:
-    """What there is now behind a reader's position, alike. The reader stays open: what comes later can follow."""
+async def read_rest(log: Log, topic: str, partition: int, reader: Reader) -> AsyncIterator[Sequence[Record]]:
+    """The records behind a reader's position now, alike. The reader stays open, to read later ones."""
     end = await log.end_offset(topic, partition)
     while reader.position < end:
         page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=HOLES_WAIT_S)

@@ -27,7 +27,7 @@ from millstream.errors import FunctionError
 Avro = dict[str, Any] | list[Any] | str
 DEPTH_MAX: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN: Final[dict[type, Avro]] = {
+_LEAVES: Final[dict[type, Avro]] = {
     kinds.StrType: "string",
     kinds.IntType: "long",
     kinds.FloatType: "double",
@@ -48,19 +48,19 @@ def schema_of(wanted: object, *, namespace: str = "") -> dict[str, Any]:
     """The schema of a structured type, as JSON. Raises FunctionError naming the path of what has no Avro form."""
     fields = getattr(wanted, "model_fields", None)
     if fields is not None:  # A pydantic model: a plain class with the same annotations stands for it.
-        wanted = _plain_class(wanted)
+        wanted = _class_of_model(wanted)
     try:
         kind = kinds.type_info(wanted)
     except (TypeError, NameError) as error:
         raise FunctionError(f"no schema for {wanted!r}: expected a class of typed fields, got {error}.") from error
     if not isinstance(kind, _RECORDS):
         raise FunctionError(f"no schema for {wanted!r}: expected a dataclass, TypedDict, Struct or pydantic model.")
-    schema = _Making(namespace).of(kind, "", 1)
+    schema = _SchemaBuilder(namespace).of(kind, "", 1)
     assert isinstance(schema, dict)
     return schema
 
 
-class _Making:
+class _SchemaBuilder:
     """One schema under way: a record is written out where it is met first, and named after that."""
 
     def __init__(self, namespace: str) -> None:
@@ -71,9 +71,9 @@ class _Making:
     def of(self, kind: kinds.Type, path: str, depth: int) -> Avro:
         if depth > DEPTH_MAX:
             raise FunctionError(f"no schema at {path}: expected types inside each other at most {DEPTH_MAX} deep.")
-        plain = _PLAIN.get(type(kind))
-        if plain is not None:
-            return plain
+        leaf = _LEAVES.get(type(kind))
+        if leaf is not None:
+            return leaf
         if isinstance(kind, _RECORDS):
             return self._record(kind, path, depth)
         if isinstance(kind, _ARRAYS):
@@ -153,9 +153,9 @@ def _default(field: Any, avro: Avro) -> dict[str, Any]:
         return {"default": None} if not field.required and _takes_null(avro) else {}
     if default is None:
         return {"default": None} if _takes_null(avro) else {}
-    plain = msgspec.to_builtins(default)
-    fits = isinstance(plain, (str, int, float, bool)) or plain in ([], {})
-    return {"default": plain} if fits and not isinstance(avro, list) else {}
+    json_default = msgspec.to_builtins(default)
+    fits = isinstance(json_default, (str, int, float, bool)) or json_default in ([], {})
+    return {"default": json_default} if fits and not isinstance(avro, list) else {}
 
 
 def _takes_null(avro: Avro) -> bool:
@@ -168,7 +168,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _plain_class(model: Any) -> object:
+def _class_of_model(model: Any) -> object:
     hints: Mapping[str, Any] = {name: field.annotation for name, field in model.model_fields.items()}
     fields: list[Any] = []
     for name, field in model.model_fields.items():

@@ -201,8 +201,10 @@ class TestApp:
         now_ms, catalogue = self._clock.now_ms(), await self._rig.catalogue_end()
         envelopes = []
         for event in (events,) if isinstance(events, Event) else tuple(events):
-            plain, id = envelope_of(event, now_ms), self._new_id()
-            envelopes.append(msgspec.structs.replace(plain, internal_id=id, id=plain.id or id, catalogue=catalogue))
+            envelope, id = envelope_of(event, now_ms), self._new_id()
+            envelopes.append(
+                msgspec.structs.replace(envelope, internal_id=id, id=envelope.id or id, catalogue=catalogue)
+            )
         records = [Produced(encode_envelope(envelope)) for envelope in envelopes for _ in range(copies)]
         if records:
             await self._rig.append(EVENTS, records)

@@ -93,11 +93,11 @@ class Record:
             page, self._position = partition.read(self._position, READ_RECORDS_MAX, READ_BYTES_MAX)
             for record in page:
                 assert record.value is not None, "a journal record has a value"
-                whole = self._validity.take(decode_record(record.value))
-                if whole is None:
+                complete = self._validity.take(decode_record(record.value))
+                if complete is None:
                     continue
-                self._changes.fold(whole)
-                for fact in whole.facts:
+                self._changes.fold(complete)
+                for fact in complete.facts:
                     if isinstance(fact, PublishQueued):
                         self._queued(fact)
 

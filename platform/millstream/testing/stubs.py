@@ -152,11 +152,11 @@ def _stubbed(function: Function, stubs: Stubs) -> Handler:
         return body
 
     @functools.wraps(handler)
-    def plain_body(ctx: SyncContext[Any]) -> object:
+    def sync_body(ctx: SyncContext[Any]) -> object:
         ctx.step = SyncStepTools(_Stubbed(ctx._driver, slug, stubs))
         return handler(ctx)
 
-    return plain_body
+    return sync_body
 
 
 class _Stubbed:

@@ -1,7 +1,7 @@
 """The journal's records as bytes, and which of them count.
 
 ``encode_record``/``decode_record`` are ``schemas/journal/record.avsc``. They are on the path of every decision
-(about 0.7 µs a fact written, 1.5 read), so they are the generated lines of ``straight.py``; a fact's class is the
+(about 0.7 µs a fact written, 1.5 read), so they are the compiled codecs of ``compiled_avro.py``; a fact's class is the
 number of its branch in the schema.
 
 ``encode_parts`` cuts a decision that is too large for one append; ``Validity`` puts the parts together
@@ -24,15 +24,15 @@ from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.facts import FACTS, Fact, LaneFenced
 from millstream.model.journal import JournalRecord, Position
-from millstream.wire.plain import corrupt
+from millstream.wire.compiled_avro import CompiledCodec
+from millstream.wire.reference_avro import corrupt
 from millstream.wire.schemas import load_schema
-from millstream.wire.straight import Straight
 
 _CLASSES: Final[dict[str, type[Any]]] = {
     "Header": tuple,
     **{kind.__name__: kind for kind in (JournalRecord, Position, Envelope, HandOut, *get_args(LaneMessage), *FACTS)},
 }
-_RECORD: Final = Straight[JournalRecord](load_schema("journal/record"), _CLASSES)
+_RECORD: Final = CompiledCodec[JournalRecord](load_schema("journal/record"), _CLASSES)
 FORMAT_MAX: Final = 1
 """The highest record format that this version reads."""
 PARTS_MAX: Final = 1_000
@@ -63,9 +63,9 @@ def encode_parts(record: JournalRecord, bytes_target: int = limits.RECORD_BYTES_
     """
     assert not record.more, "only whole decisions are cut into parts"
     if len(record.facts) <= limits.RECORD_FACTS_MAX:
-        whole = encode_record(record)
-        if len(whole) <= bytes_target or len(record.facts) <= 1:
-            return [whole]
+        encoded = encode_record(record)
+        if len(encoded) <= bytes_target or len(record.facts) <= 1:
+            return [encoded]
     groups = _groups(record, bytes_target)
     parts = []
     for n, facts in enumerate(groups):
@@ -125,7 +125,7 @@ class Validity:
         return len(self._parts)
 
     def take(self, record: JournalRecord) -> JournalRecord | None:
-        """The whole record that this one completes, or None where it is void, repeated or a part.
+        """The complete record that ends with this one, or None where it is void, repeated or a part.
 
         A record joined of parts has all their facts, and seq, time and positions of the last. Raises Corruption where
         a decision has more than PARTS_MAX parts.

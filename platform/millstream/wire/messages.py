@@ -1,8 +1,8 @@
 """Events, inbox records, replies and apps as bytes: the values of every topic but the journal and the tables.
 
 One schema under ``schemas/messages/`` each. ``encode_envelope`` runs once per event at the door and ``decode_envelope``
-once per event in a lane, so both are the generated lines of ``straight.py``; so are inbox records and replies. An app
-is JSON inside and rare: fastavro writes and reads it.
+once per event in a lane, so both are compiled codecs (``compiled_avro.py``); so are those of inbox records and replies.
+An app is JSON inside and rare: fastavro writes and reads it.
 
 The rule: what is read equals what was written; other bytes are Corruption. For the events topic, which others may
 write to, a lane turns that into a dead letter (``RefuseRecord``); for our own topics it stops.
@@ -24,9 +24,9 @@ from millstream.model.event import Envelope
 from millstream.model.function import AppSpec
 from millstream.model.messages import InboxRecord, Message, Reply
 from millstream.model.operations import Failure, Operation
-from millstream.wire.plain import corrupt, read_datum
+from millstream.wire.compiled_avro import CompiledCodec
+from millstream.wire.reference_avro import corrupt, read_datum
 from millstream.wire.schemas import load_schema
-from millstream.wire.straight import Straight
 
 _KINDS: Final[tuple[type[Any], ...]] = (
     *(Envelope, InboxRecord, Reply, ScanRange, Failure),
@@ -34,9 +34,9 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     *get_args(Operation),
 )
 _CLASSES: Final[dict[str, type[Any]]] = {"Header": tuple, **{kind.__name__: kind for kind in _KINDS}}
-_EVENT: Final = Straight[Envelope](load_schema("messages/event"), _CLASSES)
-_INBOX: Final = Straight[InboxRecord](load_schema("messages/inbox"), _CLASSES)
-_REPLY: Final = Straight[Reply](load_schema("messages/reply"), _CLASSES)
+_EVENT: Final = CompiledCodec[Envelope](load_schema("messages/event"), _CLASSES)
+_INBOX: Final = CompiledCodec[InboxRecord](load_schema("messages/inbox"), _CLASSES)
+_REPLY: Final = CompiledCodec[Reply](load_schema("messages/reply"), _CLASSES)
 _APP: Final = load_schema("messages/app")
 
 
@@ -75,8 +75,8 @@ def encode_app(app: AppSpec, replaced: Sequence[str] = ()) -> bytes:
 
     ``replaced`` are fingerprints of what it was before, the latest first.
     """
-    plain = {"id": app.id, "version": app.version, "endpoint": app.endpoint, "spec": msgspec.json.encode(app)}
-    return _written(_APP, plain | {"replaced": list(replaced)})
+    datum = {"id": app.id, "version": app.version, "endpoint": app.endpoint, "spec": msgspec.json.encode(app)}
+    return _written(_APP, datum | {"replaced": list(replaced)})
 
 
 def replaced_by(data: bytes) -> tuple[str, ...]:
@@ -91,18 +91,18 @@ def fingerprint(app: AppSpec) -> str:
 
 def decode_app(data: bytes) -> AppSpec:
     """The app of a value of the functions topic. Raises Corruption on other bytes, or a spec that is no valid app."""
-    plain = read_datum(_APP, data, "app")
+    datum = read_datum(_APP, data, "app")
     try:
-        app = msgspec.json.decode(plain["spec"], type=AppSpec)
+        app = msgspec.json.decode(datum["spec"], type=AppSpec)
     except (msgspec.MsgspecError, FunctionError, UnicodeDecodeError) as broken:
         raise corrupt("app", data, f"a spec that is not one: {broken}") from broken
-    outside, inside = (plain["id"], plain["version"], plain["endpoint"]), (app.id, app.version, app.endpoint)
+    outside, inside = (datum["id"], datum["version"], datum["endpoint"]), (app.id, app.version, app.endpoint)
     if outside != inside:
         raise corrupt("app", data, f"id, version and endpoint {outside!r} around the spec of {inside!r}")
     return app
 
 
-def _written(schema: Any, plain: dict[str, Any]) -> bytes:
+def _written(schema: Any, datum: dict[str, Any]) -> bytes:
     target = BytesIO()
-    fastavro.schemaless_writer(target, schema, plain)
+    fastavro.schemaless_writer(target, schema, datum)
     return target.getvalue()

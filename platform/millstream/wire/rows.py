@@ -7,7 +7,7 @@ a run that sleeps for a year), so each says by which schemas it was written. Lev
 
 Change a row: the new schemas become level 2, the old files move to ``schemas/state/1/``, and ``decode_row`` reads
 level 1 with them; a new field has a default, in the schema and in the class. Add a row: a class in ``model/rows.py``,
-and its schema. The bytes themselves: the generated lines of ``straight.py``.
+and its schema. The bytes themselves: the compiled codecs of ``compiled_avro.py``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Final, TypeVar, cast, get_args
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.rows import Row
-from millstream.wire.plain import corrupt
+from millstream.wire.compiled_avro import CompiledCodec
+from millstream.wire.reference_avro import corrupt
 from millstream.wire.schemas import load_schema
-from millstream.wire.straight import Straight
 
 LEVEL: Final = b"\x01"
 """The first byte of every row that this version writes."""
@@ -30,7 +30,7 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 def encode_row(row: Row) -> bytes:
     """The bytes of a row, without its key. Deterministic: equal rows have equal bytes."""
-    return LEVEL + _STRAIGHT[type(row)].encode(row)
+    return LEVEL + _CODECS[type(row)].encode(row)
 
 
 def decode_row(row_type: type[AnyRow], data: bytes) -> AnyRow:
@@ -41,7 +41,7 @@ def decode_row(row_type: type[AnyRow], data: bytes) -> AnyRow:
     """
     if data[:1] != LEVEL:
         raise corrupt(row_type.__name__, data, f"level {data[:1].hex() or 'nothing'} (this version knows 01)")
-    return cast("AnyRow", _STRAIGHT[row_type].decode(data, row_type.__name__, len(LEVEL)))
+    return cast("AnyRow", _CODECS[row_type].decode(data, row_type.__name__, len(LEVEL)))
 
 
 def schema_name(row_type: type[Row]) -> str:
@@ -56,6 +56,6 @@ _CLASSES: Final[dict[str, type[Any]]] = {
     "Header": tuple,
     **{kind.__name__: kind for kind in (Envelope, HandOut, *get_args(LaneMessage), *ROWS)},
 }
-_STRAIGHT: Final[dict[type[Any], Straight[Any]]] = {
-    kind: Straight(load_schema(schema_name(kind)), _CLASSES) for kind in ROWS
+_CODECS: Final[dict[type[Any], CompiledCodec[Any]]] = {
+    kind: CompiledCodec(load_schema(schema_name(kind)), _CLASSES) for kind in ROWS
 }

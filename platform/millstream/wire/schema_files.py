@@ -77,8 +77,8 @@ def bad_schema(path: Path, reason: str) -> ConfigError:
     )
 
 
-def plain_text(schema: Any) -> str:
-    """A parsed schema as the JSON that it was made of, without what fastavro has noted in it."""
+def schema_json(schema: Any) -> str:
+    """A parsed schema as its original JSON, without fastavro's marks."""
     return json.dumps(_unmarked(schema))
 
 
@@ -92,8 +92,8 @@ def parse_text(text: str) -> Any:
 
 def same_schema(one: str, other: str) -> bool:
     """Whether two JSON texts are the same schema, however their names are spelled out. Raises what fastavro does."""
-    whole = (plain_text(fastavro.parse_schema(json.loads(text))) for text in (one, other))
-    first, second = (json.loads(text) for text in whole)
+    texts = (schema_json(fastavro.parse_schema(json.loads(text))) for text in (one, other))
+    first, second = (json.loads(text) for text in texts)
     return bool(first == second)
 
 

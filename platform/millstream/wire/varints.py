@@ -4,7 +4,7 @@
 
 Nearly every number of ours was written a moment ago: lengths, lanes, attempts and offsets that are small, and the time,
 which stays for a millisecond. So the bytes are kept in a dict that makes what is missing (``numbers``), and a time once
-read is known by its six bytes. The lines of ``straight.py`` read a number of one byte themselves and call the
+read is known by its six bytes. The code that ``compiled_avro.py`` generates reads a number of one byte itself and calls
 functions here for the rest.
 
 The rule: what is remembered never changes a result, only its cost, and is at most NUMBERS_REMEMBERED_MAX numbers.

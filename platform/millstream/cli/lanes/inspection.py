@@ -148,15 +148,15 @@ async def _fold(log: Log, made: Made, seen: Walked) -> int:
 async def _compare(log: Log, made: Made, seen: Walked, restored: tuple[LaneTables, Reached]) -> None:
     """lanes.md rule 15: the tables of the checkpoint and its suffix are those of the whole journal."""
     tables, reached = restored
-    whole = LaneTables(place_of(made, seen.lane), MemoryStore())
+    from_journal = LaneTables(place_of(made, seen.lane), MemoryStore())
     try:
-        await fold_upto(log, whole, Reached(0, Validity(), 0, 0), reached.offset, lambda facts, left: None)
+        await fold_upto(log, from_journal, Reached(0, Validity(), 0, 0), reached.offset, lambda facts, left: None)
     except OperatorError:
         return  # Its beginning was trimmed meanwhile.
     except Exception as error:
         seen.find(-1, f"the journal cannot be folded from its beginning: {type(error).__name__}: {error}")
         return
-    if fingerprint(whole) != fingerprint(tables):
+    if fingerprint(from_journal) != fingerprint(tables):
         seen.find(-1, "the tables restored from the last checkpoint are not those of the whole journal")
 
 

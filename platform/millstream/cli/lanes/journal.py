@@ -105,16 +105,16 @@ def _take(seen: Walked, found: Record, validity: Validity | None) -> Validity | 
         validity = Validity() if fresh or seen.start == 0 else Validity(record.owner, record.seq - 1)
     before = validity.parts_held
     try:
-        whole = validity.take(record)
+        complete = validity.take(record)
     except Corruption as error:
         seen.find(found.offset, str(error))
         return validity
-    if whole is None:
+    if complete is None:
         seen.void += validity.parts_held <= before
         return validity
-    seen.facts += len(whole.facts)
-    seen.at_ms = whole.at_ms
-    for fact in whole.facts:
+    seen.facts += len(complete.facts)
+    seen.at_ms = complete.at_ms
+    for fact in complete.facts:
         if isinstance(fact, LaneFenced):
             seen.fences += 1
             seen.worker = fact.worker

@@ -15,7 +15,7 @@ from millstream.core.fold import fold
 from millstream.core.tables import Tables
 from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, Record
-from millstream.log.read_all import whole
+from millstream.log.read_all import read_all
 from millstream.model.facts import Fact
 from millstream.model.journal import JournalRecord
 from millstream.model.messages import group_topic
@@ -130,7 +130,7 @@ async def _take_all(log: Log, place: Place, rows: Restore, progress: Callable[[i
     writing = asyncio.Lock()
 
     async def take(which: str) -> None:
-        async for page in whole(log, group_topic(place.group, which), place.lane):
+        async for page in read_all(log, group_topic(place.group, which), place.lane):
             async with writing:
                 await rows.take(which, [(record.key or b"", record.value) for record in page])
             progress(rows.rows, UNKNOWN)

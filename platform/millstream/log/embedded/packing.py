@@ -4,7 +4,7 @@ One append is one row, so that it is there whole or not at all. Nearly all of th
 a hundred events without keys and headers: those two forms cost a join, no per-record Python.
 
     00  one value           the rest of the blob
-    01  plain values        u32 count, u32 length of each, then the values
+    01  values only         u32 count, u32 length of each, then the values
     02  anything            u32 count, then per record: i32 value length, i32 key length (-1: None),
                             u16 headers, value, key, then per header: u16 length, u32 length, name, value
 
@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from millstream.log.port import Produced, Record
 
 _ONE = b"\x00"
-_PLAIN = 1
+_VALUES_ONLY = 1
 _ANY = 2
-_PLAIN_HEAD = struct.Struct("<BI")
+_FORM_HEAD = struct.Struct("<BI")
 _RECORD_HEAD = struct.Struct("<iiH")
 _HEADER_HEAD = struct.Struct("<HI")
 _CHECKED_HEAD = struct.Struct("<qiq")
@@ -35,12 +35,12 @@ def pack(records: Sequence[Produced]) -> bytes:
         only = records[0]
         if only.key is None and not only.headers and only.value is not None:
             return _ONE + only.value
-    values = [record.value for record in records if record.key is None and not record.headers]
-    plain = [value for value in values if value is not None]
-    if len(plain) == len(records):
-        lengths = struct.pack(f"<{len(plain)}I", *map(len, plain))
-        return b"".join((_PLAIN_HEAD.pack(_PLAIN, len(plain)), lengths, *plain))
-    parts = [_PLAIN_HEAD.pack(_ANY, len(records))]
+    contents = [record.value for record in records if record.key is None and not record.headers]
+    values = [value for value in contents if value is not None]
+    if len(values) == len(records):
+        lengths = struct.pack(f"<{len(values)}I", *map(len, values))
+        return b"".join((_FORM_HEAD.pack(_VALUES_ONLY, len(values)), lengths, *values))
+    parts = [_FORM_HEAD.pack(_ANY, len(records))]
     for record in records:
         value_len = -1 if record.value is None else len(record.value)
         key_len = -1 if record.key is None else len(record.key)
@@ -58,9 +58,9 @@ def unpack(blob: bytes, first_offset: int, at_ms: int) -> list[Record]:
     form = blob[0]
     if form == 0:
         return [Record(first_offset, at_ms, blob[1:])]
-    count = _PLAIN_HEAD.unpack_from(blob)[1]
-    at = _PLAIN_HEAD.size
-    if form == _PLAIN:
+    count = _FORM_HEAD.unpack_from(blob)[1]
+    at = _FORM_HEAD.size
+    if form == _VALUES_ONLY:
         lengths = struct.unpack_from(f"<{count}I", blob, at)
         at += 4 * count
         records = []

@@ -91,8 +91,8 @@ class Append:
         if self.future.done():
             return
         if self.error is None:
-            whole = not self.odd and self.first is not None and self.last - self.first == self.count - 1
-            self.future.set_result(self.first if whole else None)
+            contiguous = not self.odd and self.first is not None and self.last - self.first == self.count - 1
+            self.future.set_result(self.first if contiguous else None)
         elif self.error.code() in NOT_WRITTEN and self.first is None and not self.odd:
             self.future.set_exception(
                 mapped(self.error, f"an append to {self.writer.place} was refused; nothing was written")

@@ -53,16 +53,16 @@ def value_reader(text: str) -> ValueReader:
         left = len(data) - source.tell()
         if left:
             raise Corruption(f"the value does not fit its schema: {left} bytes are left over behind it")
-        return _plain(value, 1)
+        return _json_value(value, 1)
 
     return read
 
 
 def json_object(value: object) -> bytes:
     """A value as an event's data, which is an object: what is none stands under ``"value"``."""
-    whole = value if isinstance(value, Mapping) else {"value": value}
+    data = value if isinstance(value, Mapping) else {"value": value}
     try:
-        return msgspec.json.encode(whole)
+        return msgspec.json.encode(data)
     except (TypeError, ValueError, UnicodeEncodeError, RecursionError) as error:
         raise Corruption(f"the value has no JSON form: {error}") from error
 
@@ -87,14 +87,14 @@ def _bare(schema: Any, depth: int) -> Any:
     return bare
 
 
-def _plain(value: object, depth: int) -> object:
+def _json_value(value: object, depth: int) -> object:
     """The value with JSON's types only."""
     if depth > DEPTH_MAX:
         raise Corruption(f"the value was refused: objects and arrays inside each other more than {DEPTH_MAX} deep")
     if isinstance(value, dict):
-        return {str(name): _plain(part, depth + 1) for name, part in value.items()}
+        return {str(name): _json_value(part, depth + 1) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part, depth + 1) for part in value]
+        return [_json_value(part, depth + 1) for part in value]
     if isinstance(value, (bytes, bytearray)):
         return value.decode("latin-1")
     if isinstance(value, Decimal):

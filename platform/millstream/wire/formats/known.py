@@ -18,7 +18,7 @@ from millstream.errors import ConfigError, Corruption
 from millstream.wire.formats.avro_value import ValueReader, value_reader
 from millstream.wire.formats.content import SchemaWanted
 from millstream.wire.formats.framing import SchemaRef, fingerprint
-from millstream.wire.schema_files import SUFFIX, SchemaFiles, plain_text
+from millstream.wire.schema_files import SUFFIX, SchemaFiles, schema_json
 
 SCHEMAS_MAX: Final = 10_000
 """Fetched schemas kept at once; beyond it the oldest go, and are fetched again when they are met again."""
@@ -85,7 +85,7 @@ class KnownSchemas:
     def _read(self, files: SchemaFiles) -> None:
         for name in files.names:
             schema = files.parse(name)
-            reader = value_reader(plain_text(schema))
+            reader = value_reader(schema_json(schema))
             self._files[SchemaRef("fingerprint", fingerprint(schema))] = reader
             for each in {name, _record_name(schema)} - {""}:
                 ref = SchemaRef(BY_NAME, each)

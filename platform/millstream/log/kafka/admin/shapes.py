@@ -191,11 +191,11 @@ class Shapes:
                 within_s *= LONGER
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 1.0)
-            await self._forget_leaders(topics, wholly=wait_s >= 1.0)
+            await self._forget_leaders(topics, from_scratch=wait_s >= 1.0)
 
-    async def _forget_leaders(self, topics: Collection[str], *, wholly: bool) -> None:
-        """Have the admin client learn anew who leads these topics; ``wholly``: by beginning with nothing."""
-        if wholly:
+    async def _forget_leaders(self, topics: Collection[str], *, from_scratch: bool) -> None:
+        """Have the admin client look up the leaders of these topics again; ``from_scratch``: with a new client."""
+        if from_scratch:
             self.admin = AdminClient(self._settings.admin())
             return
         for topic in topics:

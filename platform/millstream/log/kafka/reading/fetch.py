@@ -212,7 +212,7 @@ class Fetcher:
                 message.timestamp()[1],
                 value,
                 name,
-                _plain(headers) if headers else (),
+                _headers(headers) if headers else (),
             )
             size += (len(value) if value is not None else 0) + (len(name) if name is not None else 0)
             records.append(record)
@@ -394,7 +394,7 @@ class Pool:
         return fetchers
 
 
-def _plain(
+def _headers(
     headers: Iterable[tuple[str, bytes | str | None]] | dict[str, bytes | str | None],
 ) -> tuple[tuple[str, bytes], ...]:
     pairs = headers.items() if isinstance(headers, dict) else headers

@@ -1,7 +1,7 @@
-"""Avro read by fastavro, which is the reference, and the error for bytes that are not what they should be.
+"""The reference reader: Avro read by fastavro, and the error for bytes that are no record.
 
-The frequent records have their own lines (``straight.py``); here is what everything else and every error goes through.
-The rule: bytes that are not a whole record are Corruption, never a guess.
+Frequent records have compiled codecs (``compiled_avro.py``); all other records, and every error, go through here. The
+rule: bytes that are not exactly one record are Corruption, never a guess.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Do the generated lines write what fastavro writes and read what fastavro reads, for every class they are for?"""
+"""Do compiled codecs write what fastavro writes and read what fastavro reads, for every class they are for?"""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from millstream.model.journal import JournalRecord, Position
 from millstream.model.messages import InboxRecord, Reply
 from millstream.model.rows import Hand
 from millstream.wire import journal, messages, rows, varints
+from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.schemas import load_schema
-from millstream.wire.straight import Straight
 from millstream.wire.varints import NUMBERS_REMEMBERED_MAX
 from tests.wire.drawn import LONG, structs
 
 RECORD = load_schema("journal/record")
 FIELDS = {field["name"]: field["type"] for field in RECORD["fields"]}
-ROWS = [(rows._STRAIGHT[kind], load_schema(rows.schema_name(kind)), kind) for kind in rows.ROWS]
-MESSAGES: list[tuple[Straight[Any], Any, type[Any]]] = [
+ROWS = [(rows._CODECS[kind], load_schema(rows.schema_name(kind)), kind) for kind in rows.ROWS]
+MESSAGES: list[tuple[CompiledCodec[Any], Any, type[Any]]] = [
     (messages._EVENT, load_schema("messages/event"), Envelope),
     (messages._INBOX, load_schema("messages/inbox"), InboxRecord),
     (messages._REPLY, load_schema("messages/reply"), Reply),
@@ -62,24 +62,26 @@ def array(items: Any) -> Any:
 
 PAIR_SCHEMA = record_of(Pair, "string", "long")
 LISTS_SCHEMA = record_of(Lists, array("string"), array("long"), array(array("bytes")), array([PAIR_SCHEMA, "null"]))
-PAIR = Straight[Pair](PAIR_SCHEMA, {"Pair": Pair})
-LISTS = Straight[Lists](LISTS_SCHEMA, {"Pair": Pair, "Lists": Lists})
+PAIR = CompiledCodec[Pair](PAIR_SCHEMA, {"Pair": Pair})
+LISTS = CompiledCodec[Lists](LISTS_SCHEMA, {"Pair": Pair, "Lists": Lists})
 
 
-def plain(value: Any, avro: Any) -> Any:
+def as_datum(value: Any, avro: Any) -> Any:
     """A value as fastavro takes it and gives it: dicts, lists and the branch of a union by its name."""
     avro = NAMED.get(avro, avro) if isinstance(avro, str) else avro
     if isinstance(avro, list):
         if value is None:
             return None
         branch = next(a for a in avro if a != "null" and short_name(a) == type(value).__name__)
-        return (branch if isinstance(branch, str) else branch["name"], plain(value, branch))
+        return (branch if isinstance(branch, str) else branch["name"], as_datum(value, branch))
     if isinstance(avro, str):
         return value
     if avro["type"] == "array":
-        return [plain(item, avro["items"]) for item in value]
+        return [as_datum(item, avro["items"]) for item in value]
     values = value if isinstance(value, tuple) else [getattr(value, field["name"]) for field in avro["fields"]]
-    return {field["name"]: plain(inside, field["type"]) for field, inside in zip(avro["fields"], values, strict=True)}
+    return {
+        field["name"]: as_datum(inside, field["type"]) for field, inside in zip(avro["fields"], values, strict=True)
+    }
 
 
 def short_name(branch: Any) -> str:
@@ -89,7 +91,7 @@ def short_name(branch: Any) -> str:
 
 def reference_bytes(value: Any, avro: Any) -> bytes:
     target = BytesIO()
-    fastavro.schemaless_writer(target, avro, plain(value, avro))
+    fastavro.schemaless_writer(target, avro, as_datum(value, avro))
     return target.getvalue()
 
 
@@ -100,22 +102,22 @@ def reference_reading(data: bytes, avro: Any) -> Any:
     return read
 
 
-def agree(codec: Straight[Any], avro: Any, value: Any) -> None:
+def agree(codec: CompiledCodec[Any], avro: Any, value: Any) -> None:
     data = codec.encode(value)
     assert data == reference_bytes(value, avro)
     read = codec.decode(data, "value")
     assert read == value
     assert type(read) is type(value)
-    assert plain(read, avro) == reference_reading(data, avro)
+    assert as_datum(read, avro) == reference_reading(data, avro)
 
 
-def agree_on_any_bytes(codec: Straight[Any], avro: Any, data: bytes) -> None:
-    """What the lines read, fastavro reads as the same; what it refuses, they refuse as Corruption."""
+def agree_on_any_bytes(codec: CompiledCodec[Any], avro: Any, data: bytes) -> None:
+    """fastavro reads the same value as the codec; bytes that it refuses, the codec refuses as Corruption."""
     try:
         read = codec.decode(data, "value")
     except Corruption:
         return
-    assert plain(read, avro) == reference_reading(data, avro)
+    assert as_datum(read, avro) == reference_reading(data, avro)
 
 
 # --- the same as the reference ---
@@ -213,7 +215,7 @@ def test_bytes_that_are_no_record_are_corruption_that_says_why(data: bytes, got:
 
 def test_bytes_that_end_inside_the_last_field_are_corruption() -> None:
     schema = fastavro.parse_schema({"type": "record", "name": "One", "fields": [{"name": "data", "type": "bytes"}]})
-    one = Straight[Any](schema, {"One": tuple})
+    one = CompiledCodec[Any](schema, {"One": tuple})
     assert one.decode(b"\x04ab", "one") == (b"ab",)
     with pytest.raises(Corruption, match="EOF: a field that goes on to byte 3"):
         one.decode(b"\x04a", "one")
@@ -273,17 +275,17 @@ def test_no_more_numbers_are_remembered_than_the_limit() -> None:
 @pytest.mark.parametrize("avro", ["double", {"type": "map", "values": "long"}, ["null", "long"], "Pair", "null"])
 def test_a_type_that_there_are_no_lines_for_is_refused_at_once(avro: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a record, an array or a primitive type"):
-        Straight(record_of(Pair, "string", avro), {"Pair": Pair})
+        CompiledCodec(record_of(Pair, "string", avro), {"Pair": Pair})
 
 
 def test_a_class_whose_fields_are_not_the_schemas_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match=r"the record Pair a class with the fields \('name', 'count'\)"):
-        Straight(PAIR_SCHEMA, {"Pair": Position})
+        CompiledCodec(PAIR_SCHEMA, {"Pair": Position})
     with pytest.raises(ValueError, match="got None"):
-        Straight(PAIR_SCHEMA, {})
+        CompiledCodec(PAIR_SCHEMA, {})
 
 
 def test_a_union_of_more_branches_than_a_byte_can_tell_is_refused() -> None:
     branches = [{"type": "record", "name": f"R{n}", "fields": [{"name": "a", "type": "int"}]} for n in range(65)]
     with pytest.raises(ValueError, match="at most 64 branches, got 65"):
-        Straight(record_of(Pair, "string", branches), {"Pair": Pair})
+        CompiledCodec(record_of(Pair, "string", branches), {"Pair": Pair})

@@ -1,8 +1,8 @@
-"""Our own records as Avro, fast: each schema becomes straight lines of Python, once, when it is first used.
+"""Compiled Avro codecs for our own records: each schema becomes straight-line Python once, when it is first used.
 
-fastavro finds out anew for every value of what type it is: about 3 µs a fact, a sixth of a lane's time, though the
-types of our records never change while a process lives. So from the same parsed schema this file *writes the source*
-that a patient person would have written by hand, one function per record, and executes it:
+fastavro determines the type of every value anew: about 3 µs a fact, a sixth of a lane's time, though the types of our
+records never change while a process lives. So this file *generates source* from the same parsed schema, one function
+per record, and executes it:
 
     def write_RetryDue_16(value):                    def read_RetryDue(data, at):
         t0 = encode(value.run)                           end = data[at]
@@ -18,9 +18,9 @@ StepCompleted in a large journal record): fastavro writes 3.4 and reads 3.5, thi
 a tuple: 0.49, against 0.51 for one list, 0.59 for a bytearray, 0.70 for ``+``; ``numbers`` that remembers: 0.49 against
 0.66 for a table with a range check and 0.89 for one that forgets times.
 
-The rule: **fastavro is the reference**. Whatever this writes are the bytes fastavro writes, and whatever this reads
-fastavro reads as the same value; ``tests/wire/test_straight.py`` draws values of every class and holds both against
-each other. A type that is not here is refused at import, never guessed. Add one: a case in ``_part`` and in ``_read``.
+The rule: **fastavro is the reference**. The codec writes the bytes that fastavro writes, and fastavro reads the same
+value from them; ``tests/wire/test_compiled_avro.py`` compares both on values of every class. An unsupported type is
+refused at import, never guessed. Add one: a case in ``_part`` and in ``_read``.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ import linecache
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
-from millstream.wire.plain import corrupt
+from millstream.wire.reference_avro import corrupt
 from millstream.wire.varints import block, number, numbers, span
 
 BRANCHES_MAX: Final = 64
 """Branches of a union: as many as one byte can tell."""
-# What the lines raise on bytes that are no record: cut short, no UTF-8, no such branch, an absurd length.
+# Raised by generated code on bytes that are no record: cut short, no UTF-8, no such branch, an absurd length.
 _BROKEN: Final = (LookupError, ValueError, OverflowError, MemoryError)
 
 Value = TypeVar("Value")
 
 
-class Straight(Generic[Value]):
-    """The writer and the reader of one schema.
+class CompiledCodec(Generic[Value]):
+    """The compiled codec of one schema: ``encode`` and ``decode``.
 
     ``classes`` names the class of every record in it by the last part of the record's name: a Struct with the same
     fields in the same order, or ``tuple`` for a record that is a plain tuple of its fields. ``schema`` is parsed by
@@ -75,7 +75,7 @@ class Straight(Generic[Value]):
         return value
 
 
-# --- what the lines call ---
+# --- called by generated code ---
 
 
 class _Writers(dict[type[Any], Callable[[Any], bytes]]):
@@ -106,7 +106,7 @@ def _nothing(_data: bytes, at: int) -> tuple[None, int]:
     return None, at
 
 
-# --- the lines ---
+# --- generated code ---
 
 _NUMBER_LINES: Final = (
     "{to} = data[at]",
@@ -137,7 +137,7 @@ _PARTS: Final = {
 
 
 class _Source:
-    """Writes and executes the functions of one schema; ``functions`` is what they see and where they are."""
+    """Generates and executes the functions of one schema; ``functions`` is their namespace."""
 
     def __init__(self, classes: Mapping[str, type[Any]]) -> None:
         self._classes = classes
@@ -159,7 +159,9 @@ class _Source:
         if isinstance(schema, str) and schema in self._schemas:
             schema = self._schemas[schema]
         if not isinstance(schema, dict) or schema["type"] != "record":
-            raise ValueError(f"expected a record, an array or a primitive type that straight.py knows, got {schema!r}")
+            raise ValueError(
+                f"expected a record, an array or a primitive type that compiled_avro.py knows, got {schema!r}"
+            )
         name: str = schema["name"].rpartition(".")[2]
         names = tuple(field["name"] for field in schema["fields"])
         kind = self._classes.get(name)
@@ -179,7 +181,7 @@ class _Source:
     def _execute(self, function: str, lines: list[str]) -> None:
         source = "\n".join(lines)
         # With the lines in this cache a traceback shows the one that raised, and with it the field.
-        file = f"<straight {function} {id(self):x}>"
+        file = f"<compiled avro {function} {id(self):x}>"
         linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
         exec(compile(source, file, "exec"), self.functions)
 
