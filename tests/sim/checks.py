@@ -196,7 +196,7 @@ def ownership(world: World) -> None:
     """Every lane lives in one process: the one that the group names."""
     for machine in world.machines:
         member = machine.client._membership
-        told = set(member.member.told) if member is not None and member.member is not None else set()
+        told = set(member.member.known_epochs) if member is not None and member.member is not None else set()
         held = set(machine.worker.lanes) if machine.worker is not None else set()
         if machine.up and told != held:
             world.violate("a lane lives where the group says (rule 6)", f"{machine.name}: told {told}, has {held}")

@@ -33,7 +33,7 @@ class Grouped(Protocol):
 
     def reader(self, topic: str, partition: int, offset: int) -> Reader: ...
 
-    async def settle(self, job: Job) -> object: ...
+    async def run_job(self, job: Job) -> object: ...
 
     def partition_for(self, topic: str, partition: int, records: Sequence[Produced]) -> Partition: ...
 
@@ -129,7 +129,7 @@ class EmbeddedTransaction:
         self._records = []
         self._rows = self._bytes = 0
         try:
-            await self._log.settle(job)
+            await self._log.run_job(job)
         except BaseException:  # Where this is cancelled too: nobody would go on.
             self._over = True
             raise

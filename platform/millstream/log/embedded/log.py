@@ -213,7 +213,7 @@ class EmbeddedLog:
             self._writer.put(item)
             return future
         done: asyncio.Future[object] = self._loop.create_future()
-        done.add_done_callback(lambda settled: self._settle_staged(item, settled))
+        done.add_done_callback(lambda future: self._on_staged(item, future))
         self._writer.put(Stage([(partition, records)], None, done, permitted=_refuse_if_closed(owner)))
         return future
 
@@ -229,21 +229,21 @@ class EmbeddedLog:
         check_shape(records, partition.place.kind)
         return size
 
-    def _settle_staged(self, item: Append, settled: asyncio.Future[object]) -> None:
+    def _on_staged(self, item: Append, future: asyncio.Future[object]) -> None:
         self._waiting_bytes -= item.size
-        item.owner.settled()
-        error = settled.exception()
+        item.owner.on_append_done()
+        error = future.exception()
         if item.future.done():
             return
         if error is not None:
             item.future.set_exception(error)
         else:
-            first = settled.result()
+            first = future.result()
             assert isinstance(first, int)
             item.future.set_result(first)
 
     def _apply(self, report: Report) -> None:
-        """On the loop, once per commit: what was written is now true for everybody."""
+        """On the loop, once per commit: make the commit visible to readers, and resolve its futures."""
         woken: set[Partition] = set()
         for append in report.appended:
             partition = append.partition
@@ -252,17 +252,17 @@ class EmbeddedLog:
                 partition.tail.add(append.first, append.at_ms, append.records, append.size)
                 woken.add(partition)
             self._waiting_bytes -= append.size
-            append.owner.settled()
+            append.owner.on_append_done()
             if not append.future.done():
                 append.future.set_result(append.first)
         for append, error in report.refused:
             self._waiting_bytes -= append.size
-            append.owner.settled()
+            append.owner.on_append_done()
             if not append.future.done():
                 append.future.set_exception(error)
         for partition, start, end in report.moved:
             partition.moved(start, end)
-        for future, result in report.settled:
+        for future, result in report.answers:
             if not future.done():
                 if isinstance(result, BaseException):
                     future.set_exception(result)
@@ -316,7 +316,7 @@ class EmbeddedLog:
         if found.place.kind is not TopicKind.STREAM:
             raise ValueError(f"topic {topic!r} is compacted: write tombstones instead of trimming it")
         if before_offset > found.start:
-            await self.settle(Trim(found, before_offset, self._loop.create_future()))
+            await self.run_job(Trim(found, before_offset, self._loop.create_future()))
 
     async def retain(self) -> None:
         """Apply the topics' retentions now instead of at the next pass (every 10 s)."""
@@ -326,7 +326,7 @@ class EmbeddedLog:
         # The trims found stand in the queue of jobs; one more per partition ends behind them.
         for partition in list(self._topics.partitions.values()):
             if partition.retention_ms >= 0 and partition.place.kind is TopicKind.STREAM:
-                await self.settle(Trim(partition, 0, self._loop.create_future()))
+                await self.run_job(Trim(partition, 0, self._loop.create_future()))
 
     async def transaction(self, name: str) -> EmbeddedTransaction:
         """See the port."""
@@ -353,14 +353,14 @@ class EmbeddedLog:
         check_shape(records, found.place.kind)
         return found
 
-    async def settle(self, job: Job) -> object:
-        """Hand a job over and wait for its answer."""
+    async def run_job(self, job: Job) -> object:
+        """Run a job on the writer thread; return its answer."""
         self._must_be_alive()
         assert self._writer is not None
         future = job.future
         assert future is not None
         self._writer.put(job)
-        return await future  # The job may be done, and have let go of it, before we look again.
+        return await future  # Not ``job.future``: a job that is done may have dropped it.
 
     async def close(self) -> None:
         """Commit what was handed over, then give the directory back. Waiting readers get LogUnavailable."""
@@ -392,7 +392,7 @@ class EmbeddedLog:
 
     async def _once(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
         done: asyncio.Future[object] = self._loop.create_future()
-        return await self.settle(Once(action, done))  # type: ignore[return-value]  # What the action returned.
+        return await self.run_job(Once(action, done))  # type: ignore[return-value]  # What the action returned.
 
 
 def _refuse_if_closed(owner: AppendOwner) -> Callable[[], Exception | None]:

@@ -49,7 +49,7 @@ _PAGE_BYTES = 4096
 
 
 class AppendOwner:
-    """What the writer thread needs to know of a port Writer: whether it was closed meanwhile."""
+    """A port Writer as the writer thread sees it: whether it was closed meanwhile."""
 
     __slots__ = ("closed", "idle", "pending")
 
@@ -58,7 +58,7 @@ class AppendOwner:
         self.pending = 0  # The loop's, and so is ``idle``: done when nothing is pending any more.
         self.idle: asyncio.Future[None] | None = None
 
-    def settled(self) -> None:
+    def on_append_done(self) -> None:
         """On the loop: one append of this writer has its outcome."""
         self.pending -= 1
         if self.pending == 0 and self.idle is not None and not self.idle.done():
@@ -89,12 +89,12 @@ class Append:
 
 @dataclass(slots=True)
 class Report:
-    """What one commit means for the loop, in the order it is to be applied."""
+    """The outcome of one commit, for the loop to apply in this order."""
 
     appended: Sequence[Append]
     refused: Sequence[tuple[Append, Exception]]
     moved: Sequence[tuple[Partition, int, int]]
-    settled: Sequence[tuple[asyncio.Future[object], object]]
+    answers: Sequence[tuple[asyncio.Future[object], object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class SqliteWriter:
                 self._refuse(appends, [*once, *([job] if job else [])], OutcomeUnknown(str(self._dead)))
                 self._settings.on_fatal(str(self._dead))
         gone = LogUnavailable("the log was closed before this was done; nothing of it is visible")
-        self._tell(Report((), (), (), [(job.future, gone) for job in self._jobs if job.future is not None]))
+        self._send_report(Report((), (), (), [(job.future, gone) for job in self._jobs if job.future is not None]))
         if self._write_back is not None:
             self._write_back.exception()
         if self._dead is None:
@@ -225,7 +225,7 @@ class SqliteWriter:
             self._refuse(appends, [*once, *([job] if job else [])], self._dead)
             return
         given, refused = self._give_offsets(appends)
-        settled: list[tuple[asyncio.Future[object], object]] = []
+        answers: list[tuple[asyncio.Future[object], object]] = []
         connection = self._connection
         finished = True
         failed_job: MillstreamError | None = None
@@ -235,7 +235,7 @@ class SqliteWriter:
             else:
                 connection.execute("BEGIN IMMEDIATE")
                 self._insert(given)
-                settled = [(one.future, self._act(one)) for one in once if one.future is not None]
+                answers = [(one.future, self._act(one)) for one in once if one.future is not None]
                 if job is not None:
                     try:
                         finished = job.step(connection, self._settings.now_ms())
@@ -249,30 +249,30 @@ class SqliteWriter:
         self._wal_pages += sum(2 + append.size // _PAGE_BYTES for append in given) + (64 if job else 4)
         moved = [change for one in once for change in one.moved]
         if job is not None:
-            moved += self._after_step(job, finished, failed_job, settled)
-        self._tell(Report(given, refused, moved, settled))
+            moved += self._after_step(job, finished, failed_job, answers)
+        self._send_report(Report(given, refused, moved, answers))
 
     def _after_step(
         self,
         job: Job,
         finished: bool,
         failed: MillstreamError | None,
-        settled: list[tuple[asyncio.Future[object], object]],
+        answers: list[tuple[asyncio.Future[object], object]],
     ) -> list[tuple[Partition, int, int]]:
         """The job's next turn, its answer, and what it moved."""
         moved, job.moved = job.moved, []
         if failed is not None:
             if job.future is not None:
-                settled.append((job.future, failed))
+                answers.append((job.future, failed))
             return []
         if isinstance(job, Stage) and moved:
             job.committed()
             if job.future is not None:  # Visible is done; the sweep that follows is nobody's wait.
-                settled.append((job.future, job.result()))
+                answers.append((job.future, job.result()))
                 job.future = None
         if finished:
             if job.future is not None:
-                settled.append((job.future, job.result()))
+                answers.append((job.future, job.result()))
         else:
             # Behind the others, so that two checkpoints share the thread, but before jobs that wait for its partitions.
             at = next(
@@ -335,8 +335,8 @@ class SqliteWriter:
         self._refuse(appends, jobs, reason)
 
     def _refuse(self, appends: Sequence[Append], jobs: Sequence[Job], reason: Exception) -> None:
-        settled = [(job.future, reason) for job in jobs if job.future is not None]
-        self._tell(Report((), [(append, reason) for append in appends], (), settled))
+        answers = [(job.future, reason) for job in jobs if job.future is not None]
+        self._send_report(Report((), [(append, reason) for append in appends], (), answers))
 
     def _broken(self, error: sqlite3.Error) -> None:
         """A failed read, write or sync ends the log; other errors of the upkeep are tried again later."""
@@ -349,8 +349,8 @@ class SqliteWriter:
         self._dead = LogUnavailable(text)
         self._settings.on_fatal(text)
 
-    def _tell(self, report: Report) -> None:
-        if not (report.appended or report.refused or report.moved or report.settled):
+    def _send_report(self, report: Report) -> None:
+        if not (report.appended or report.refused or report.moved or report.answers):
             return
         with suppress(RuntimeError):  # The loop is closed: nobody is left to tell.
             self._loop.call_soon_threadsafe(self._report, report)

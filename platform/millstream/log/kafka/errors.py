@@ -95,8 +95,8 @@ def error_of(raised: KafkaException | KafkaError) -> KafkaError:
     return found
 
 
-def told(raised: KafkaException | KafkaError, what: str) -> str:
-    """``what`` happened, why, and what to do: a message."""
+def message_of(raised: KafkaException | KafkaError, what: str) -> str:
+    """The message of an error: ``what`` happened, why, and what to do."""
     error = error_of(raised)
     advice = ADVICE.get(error.code(), "It is tried again as long as it makes sense; look at the brokers' logs.")
     return f"{what}: {error.str()} ({error.name()}). {advice}"
@@ -106,7 +106,7 @@ def mapped(raised: KafkaException | KafkaError, what: str) -> MillstreamError:
     """The port's error for one of librdkafka's: Corruption, LimitExceeded, else LogUnavailable."""
     code = error_of(raised).code()
     if code in CORRUPT:
-        return Corruption(told(raised, what))
+        return Corruption(message_of(raised, what))
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
-        return LimitExceeded(told(raised, what))
-    return LogUnavailable(told(raised, what))
+        return LimitExceeded(message_of(raised, what))
+    return LogUnavailable(message_of(raised, what))

@@ -30,7 +30,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from millstream.errors import ConfigError, LogUnavailable
 from millstream.log.kafka.admin.shapes import PartitionKey, Shape
-from millstream.log.kafka.errors import NO_MEMBER, error_of, told
+from millstream.log.kafka.errors import NO_MEMBER, error_of, message_of
 from millstream.log.kafka.reading.fetch import CLOSED_WITHIN_S, Fetcher
 from millstream.log.kafka.reading.readers import Bounds, KafkaReader
 from millstream.log.port import LanesChanged
@@ -182,7 +182,7 @@ class KafkaMembership:
                 await self._heard.wait()
         if self._why is not None and not self._held:
             await self.leave()
-            raise LogUnavailable(told(self._why, f"this worker could not join group {self.group!r}"))
+            raise LogUnavailable(message_of(self._why, f"this worker could not join group {self.group!r}"))
 
     async def still_owns(self, lane: int, *, inbox_position: int) -> bool:
         """See the port. Raises LogUnavailable when the group cannot be asked now."""
@@ -203,7 +203,7 @@ class KafkaMembership:
         except KafkaException as error:
             if error_of(error).code() in NO_MEMBER and await self._gone(lane, time):
                 return False
-            raise LogUnavailable(told(error, f"the group did not confirm that lane {lane} is ours")) from error
+            raise LogUnavailable(message_of(error, f"the group did not confirm that lane {lane} is ours")) from error
 
     def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
         """See the port."""
@@ -308,7 +308,7 @@ class KafkaMembership:
         try:
             await self._ask(lambda consumer: _commit(consumer, offsets), fetcher.post)
         except KafkaException as error:
-            raise LogUnavailable(told(error, "positions were not committed")) from error
+            raise LogUnavailable(message_of(error, "positions were not committed")) from error
 
     async def _tell(self, callback: LanesChanged | None, lanes: frozenset[int]) -> None:
         async with self._telling:

@@ -34,7 +34,7 @@ from millstream.log.kafka.reading.fetch import CLOSED_WITHIN_S, Pool
 from millstream.log.kafka.reading.readers import KafkaReader
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.kafka.transactions import KafkaTransaction, Transactions
-from millstream.log.kafka.writers import KafkaWriter, Line, Lines
+from millstream.log.kafka.writers import KafkaWriter, SharedProducer, SharedProducers
 from millstream.log.port import Produced, TopicKind, TopicSpec
 from millstream.log.records import size_of
 
@@ -73,11 +73,11 @@ class KafkaLog:
         self._waiting_bytes = 0
         self._closed = False
 
-        def line(config: dict[str, Any]) -> Line:
-            return Line({**config, "error_cb": Complaints("a producer").take}, loop, options.watchdog_s)
+        def shared_producer(config: dict[str, Any]) -> SharedProducer:
+            return SharedProducer({**config, "error_cb": Complaints("a producer").take}, loop, options.watchdog_s)
 
-        self._lane_lines = Lines(lambda: line(settings.lane_producer()), options.producers)
-        self._stream_lines = Lines(lambda: line(settings.stream_producer()), 1)
+        self._lane_producers = SharedProducers(lambda: shared_producer(settings.lane_producer()), options.producers)
+        self._stream_producers = SharedProducers(lambda: shared_producer(settings.stream_producer()), 1)
         self._transactions = Transactions(
             self,
             f"{settings.client_id}-{options.name}",
@@ -119,7 +119,7 @@ class KafkaLog:
         """See the port."""
         shape = self.find(topic, partition)
         many = shape.spec.kind is TopicKind.STREAM and shape.spec.retention_ms >= 0
-        return KafkaWriter(self, self._stream_lines if many else self._lane_lines, shape, partition)
+        return KafkaWriter(self, self._stream_producers if many else self._lane_producers, shape, partition)
 
     def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
         """See the port."""
@@ -173,15 +173,15 @@ class KafkaLog:
         if self.member is not None:
             await self.member.leave()
         await self._transactions.close()
-        lines = [*self._lane_lines.all(), *self._stream_lines.all()]
-        await asyncio.gather(*(line.drain(self._options.watchdog_s) for line in lines))
+        producers = [*self._lane_producers.all(), *self._stream_producers.all()]
+        await asyncio.gather(*(producer.drain(self._options.watchdog_s) for producer in producers))
         self._closed = True
-        for line in lines:
-            line.end()
+        for producer in producers:
+            producer.give_up()
         fetchers = [fetcher for pool in self._pools.values() for fetcher in pool.stop()]
         for reader in self._readers:
             reader.wake()
-        threads = [*(fetcher.thread for fetcher in fetchers), *(line.thread for line in lines)]
+        threads = [*(fetcher.thread for fetcher in fetchers), *(producer.thread for producer in producers)]
         await self._loop.run_in_executor(self.blocking, partial(_wait_for, threads, CLOSED_WITHIN_S))
         self.blocking.shutdown(wait=False)
 

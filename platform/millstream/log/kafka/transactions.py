@@ -23,7 +23,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from millstream.errors import LogUnavailable
 from millstream.log.kafka.admin.shapes import PartitionKey, Shape, Shapes
-from millstream.log.kafka.errors import NO_MEMBER, error_of, mapped, told
+from millstream.log.kafka.errors import NO_MEMBER, error_of, mapped, message_of
 from millstream.log.kafka.group import KafkaMembership
 from millstream.log.kafka.settings import REQUEST_S
 from millstream.log.port import OutcomeUnknown, Produced, TopicKind, TransactionRefused
@@ -213,7 +213,7 @@ class KafkaTransaction:
             self._undo()
             if error.code() in NO_MEMBER:
                 raise TransactionRefused(
-                    told(raised, "the group refused a checkpoint, nothing of it is visible")
+                    message_of(raised, "the group refused a checkpoint, nothing of it is visible")
                 ) from raised
             if error.code() in ENDED_ELSEWHERE:
                 raise LogUnavailable(
@@ -221,8 +221,10 @@ class KafkaTransaction:
                     "worker a name of its own (--name)."
                 ) from raised
             if asked and not error.txn_requires_abort():
-                raise OutcomeUnknown(told(raised, "a checkpoint was not confirmed, and may be visible")) from raised
-            raise LogUnavailable(told(raised, "a checkpoint failed, nothing of it is visible")) from raised
+                raise OutcomeUnknown(
+                    message_of(raised, "a checkpoint was not confirmed, and may be visible")
+                ) from raised
+            raise LogUnavailable(message_of(raised, "a checkpoint failed, nothing of it is visible")) from raised
 
     def _commit(self, producer: Producer) -> None:
         try:

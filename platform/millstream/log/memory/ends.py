@@ -220,7 +220,7 @@ class MemoryTransaction:
         self._name = name
         self._membership = membership
         self._member = None if membership is None else membership.member
-        self._held: Held = {} if self._member is None else dict(self._member.told)
+        self._held: Held = {} if self._member is None else dict(self._member.known_epochs)
         self._records: list[tuple[MemoryPartition, Sequence[Produced]]] = []
 
     async def send(self, topic: str, partition: int, records: Sequence[Produced]) -> None:

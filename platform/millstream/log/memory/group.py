@@ -25,7 +25,7 @@ class GroupMember:
 
     def __init__(self, group: MemoryGroup, client: str, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         self.client = client
-        self.told: dict[int, int] = {}
+        self.known_epochs: dict[int, int] = {}
         self.gone = False
         self._group = group
         self._on_assigned = on_assigned
@@ -36,22 +36,22 @@ class GroupMember:
         if self.gone:
             return
         truth = self._group.held_by(self)
-        lost = frozenset(lane for lane, epoch in self.told.items() if truth.get(lane) != epoch)
+        lost = frozenset(lane for lane, epoch in self.known_epochs.items() if truth.get(lane) != epoch)
         await self.revoke(lost)
-        new = {lane: epoch for lane, epoch in truth.items() if self.told.get(lane) != epoch}
-        self.told |= new
+        new = {lane: epoch for lane, epoch in truth.items() if self.known_epochs.get(lane) != epoch}
+        self.known_epochs |= new
         if new:
             await self._on_assigned(frozenset(new))
 
     async def revoke(self, lanes: frozenset[int]) -> None:
         """Tell the process that these are no longer (or, with notice, soon no longer) its own."""
-        lost = lanes & self.told.keys()
+        lost = lanes & self.known_epochs.keys()
         if not lost:
             return
         if not self.gone:
             await self._on_revoked(lost)
         for lane in lost:
-            self.told.pop(lane, None)
+            self.known_epochs.pop(lane, None)
 
 
 class MemoryGroup:
@@ -94,7 +94,7 @@ class MemoryGroup:
         """A member goes and says so: it lets go of its lanes, then others may have them."""
         if member.gone:
             return
-        await member.revoke(frozenset(member.told))
+        await member.revoke(frozenset(member.known_epochs))
         self.drop(member)
         await self._spread()
 
@@ -166,7 +166,7 @@ class MemoryMembership:
         if self.member is None:
             return False
         await self.member.poll()
-        if not self.group.still_held(self.member, self.member.told, (lane,)):
+        if not self.group.still_held(self.member, self.member.known_epochs, (lane,)):
             return False
         self.group.positions[lane] = inbox_position
         return True

@@ -33,7 +33,7 @@ from millstream.log.kafka.settings import KafkaSettings
 
 ANSWER_S: Final = 10.0
 POLL_S: Final = 0.05
-FINAL_WHEN_TOLD: Final = 2
+FINAL_ERRORS_MIN: Final = 2
 """So often a login or a handshake must fail: one broker of several may be just starting."""
 LOGIN_REFUSED: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
 NOT_REACHED: Final = frozenset(
@@ -104,13 +104,13 @@ class Complaints:
 
     def explained(self, error: KafkaError, doing: str) -> MillstreamError:
         """The error in words; of what was complained about before, what matters most."""
-        told = next((one for one in reversed(self.last) if _is_final(one)), error)
-        return explained(told, doing, self.brokers)
+        final_error = next((one for one in reversed(self.last) if _is_final(one)), error)
+        return explained(final_error, doing, self.brokers)
 
     @property
     def are_final(self) -> bool:
         """Whether trying again cannot help."""
-        return sum(map(_is_final, self.last)) >= FINAL_WHEN_TOLD
+        return sum(map(_is_final, self.last)) >= FINAL_ERRORS_MIN
 
 
 class Admin:
@@ -273,36 +273,36 @@ class Admin:
 
 def explained(error: KafkaError, doing: str, brokers: str) -> MillstreamError:
     """An error of Kafka's as one of ours: what happened while doing what, and what to do."""
-    said = re.sub(r"\s+", " ", error.str()).strip().rstrip(".")
+    text = re.sub(r"\s+", " ", error.str()).strip().rstrip(".")
     if _is_login(error):
         return ConfigError(
-            f"the login was refused by Kafka at {brokers}: {said}. Check --sasl-mechanism, --sasl-username and the "
+            f"the login was refused by Kafka at {brokers}: {text}. Check --sasl-mechanism, --sasl-username and the "
             "password (--sasl-password-file), and that the broker knows this user."
         )
     if _is_tls(error):
         return ConfigError(
-            f"no secure connection to Kafka at {brokers}: {said}. Check --ca-file (the authority that signed the "
+            f"no secure connection to Kafka at {brokers}: {text}. Check --ca-file (the authority that signed the "
             "broker's certificate), --cert-file and --key-file (what the broker asks of clients), and that this port "
             "speaks TLS."
         )
     if error.code() in ABSENT:
-        return Absent(f"{doing}: Kafka said {said}.")
+        return Absent(f"{doing}: Kafka said {text}.")
     if error.code() in FORBIDDEN:
         return NotAllowed(
-            f"{doing} is not allowed: Kafka said {said}. Give this user the access that "
+            f"{doing} is not allowed: Kafka said {text}. Give this user the access that "
             "`millstream topics plan --acls` lists."
         )
     if error.code() in NOT_REACHED:
         return BrokersUnreachable(
-            f"{doing}: no answer from Kafka at {brokers} ({said}). Check --brokers, that they run, and that "
+            f"{doing}: no answer from Kafka at {brokers} ({text}). Check --brokers, that they run, and that "
             "--security-protocol is what this port speaks."
         )
     if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
         return ConfigError(
-            f"{doing} was refused: {said}. There must be as many brokers as copies: start more, or give "
+            f"{doing} was refused: {text}. There must be as many brokers as copies: start more, or give "
             "--replication-factor and --min-insync (1 and 1 for a broker alone)."
         )
-    return OperatorError(f"{doing} failed: Kafka said {error.name()}: {said}.")
+    return OperatorError(f"{doing} failed: Kafka said {error.name()}: {text}.")
 
 
 def _is_final(error: KafkaError) -> bool:
@@ -314,5 +314,5 @@ def _is_login(error: KafkaError) -> bool:
 
 
 def _is_tls(error: KafkaError) -> bool:
-    said = error.str().lower()  # A broker that refuses our certificate only closes the connection, with an alert.
-    return error.code() == KafkaError._SSL or ("ssl" in said and ("handshake" in said or "alert" in said))
+    text = error.str().lower()  # A broker that refuses our certificate only closes the connection, with an alert.
+    return error.code() == KafkaError._SSL or ("ssl" in text and ("handshake" in text or "alert" in text))

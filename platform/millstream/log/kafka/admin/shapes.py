@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 
 from millstream.errors import ConfigError, LogUnavailable
 from millstream.log.kafka.admin.wants import Safety, made_with
-from millstream.log.kafka.errors import error_of, mapped, told
+from millstream.log.kafka.errors import error_of, mapped, message_of
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import TopicKind, TopicSpec
 
@@ -121,7 +121,7 @@ class Shapes:
             except KafkaException as error:
                 if error_of(error).code() == KafkaError.TOPIC_ALREADY_EXISTS:
                     continue  # Another process was quicker.
-                raise ConfigError(told(error, f"topic {name!r} could not be made")) from error
+                raise ConfigError(message_of(error, f"topic {name!r} could not be made")) from error
         async with asyncio.timeout(MADE_WITHIN_S):
             for spec in missing:
                 while await self.look(spec.name) is None:  # noqa: ASYNC110 - all brokers have to hear of it
