@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from millstream.cli.support.run_lines import LINES_PER_S, RunLines
+from millstream.cli.support.run_printer import LINES_PER_S, RunPrinter
 from millstream.config import SETTINGS, Settings, refuse_unknown
 from millstream.core.liveness import liveness, timer_problem
 from millstream.errors import ConfigError
@@ -125,16 +125,16 @@ def test_a_module_that_raises_is_named_with_its_line(tmp_path: Path) -> None:
 def test_lines_are_limited_a_second_and_the_rest_is_counted_but_failures_have_room() -> None:
     written: list[str] = []
     now = [100.0]
-    lines = RunLines(written.append, lambda: now[0])
-    lines.take([RunStarted(RUN, "shop-f", (), "", 0)], 1)
-    lines.take([RunCompleted(RUN, "shop-f", 1, b"1")] * 1_000, 2)
-    lines.take([RunFailed(RUN, "shop-f", 0, "ValueError", "it burst", "")], 3)
+    printer = RunPrinter(written.append, lambda: now[0])
+    printer.on_facts([RunStarted(RUN, "shop-f", (), "", 0)], 1)
+    printer.on_facts([RunCompleted(RUN, "shop-f", 1, b"1")] * 1_000, 2)
+    printer.on_facts([RunFailed(RUN, "shop-f", 0, "ValueError", "it burst", "")], 3)
     now[0] += 2
-    lines.tick()
-    lines.close()
+    printer.tick()
+    printer.close()
     assert len(written) < LINES_PER_S
     assert "it burst" in written[-2] and "more runs" in written[-1]
-    assert lines.counts["shop-f", "completed"] == 1_000
+    assert printer.counts["shop-f", "completed"] == 1_000
 
 
 def test_a_run_in_nobodys_hand_is_found_and_so_is_a_timer_that_wakes_nobody() -> None:

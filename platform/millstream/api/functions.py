@@ -49,12 +49,12 @@ async def post_invoke(request: web.Request) -> web.Response:
     lane = home_of(request_id, door.config.lanes)  # Any lane may start it: spread them.
     message = InvokeFunction(slug, event, request_id, door.config.reply_partition)
     reply = await door.requests.ask(lane, request_id, message)
-    said = msgspec.json.decode(reply.reply)
-    if said.get("status") != "started":
+    outcome = msgspec.json.decode(reply.reply)
+    if outcome.get("status") != "started":
         known = ", ".join(sorted(fn.slug for app in door.catalogue.apps.values() for fn in app.functions)[:20])
         raise NotFound(f"function {slug[:255]!r} not found. Known functions: {known or 'none'}.")
     await shown(door, reply)
-    return named(answer({"id": event.internal_id, "run_id": said["run"], "status": 200}, content_type=TEXT), reply)
+    return named(answer({"id": event.internal_id, "run_id": outcome["run"], "status": 200}, content_type=TEXT), reply)
 
 
 async def get_dev(request: web.Request) -> web.Response:

@@ -51,11 +51,11 @@ async def get_event(request: web.Request) -> web.Response:
     event = await reads.ask(lambda queries: queries.event(event_id))
     if event is None:
         raise NotFound("Event not found")
-    notices = await reads.ask(lambda queries: queries.notices(event.internal_id))
-    told = [
-        {"kind": n.kind, "function_id": n.function or None, "reason": n.reason, "at": iso(n.at_ms)} for n in notices
+    rows = await reads.ask(lambda queries: queries.notices(event.internal_id))
+    notices = [
+        {"kind": n.kind, "function_id": n.function or None, "reason": n.reason, "at": iso(n.at_ms)} for n in rows
     ]
-    return found(_event(event) | {"notices": told})
+    return found(_event(event) | {"notices": notices})
 
 
 async def get_event_runs(request: web.Request) -> web.Response:

@@ -71,9 +71,9 @@ async def post_backfill(request: web.Request) -> web.Response:
         request_id = _request_id(scan, lane)
         message = BackfillFunction(slug, topic, tuple(mine), scan, request_id, door.config.reply_partition)
         reply = await door.requests.ask(lane, request_id, message)
-        said = msgspec.json.decode(reply.reply)
-        if said.get("status") != "started":
-            raise BadRequest(f"backfill refused: lane {lane} answered {said}.")
+        outcome = msgspec.json.decode(reply.reply)
+        if outcome.get("status") != "started":
+            raise BadRequest(f"backfill refused: lane {lane} answered {outcome}.")
         await positions.shown(door, reply)
     return answer({"data": shown, "status": 200})
 

@@ -22,8 +22,8 @@ from millstream.cli.support.exits import INTERRUPTED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
-from millstream.cli.support.run_lines import RunLines
-from millstream.cli.support.serving import on_signals, unless
+from millstream.cli.support.run_printer import RunPrinter
+from millstream.cli.support.serving import on_signals, started_before
 from millstream.config import BY_NAME, Settings
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import ConfigError
@@ -106,26 +106,26 @@ class _Dev:
 
     async def run(self) -> int:
         """Start, serve, stop."""
-        told = asyncio.Event()
-        on_signals(told, GRACE_S)
-        lines = RunLines()
-        server = DevServer(self.apps, self.settings, on_facts=lines.take)
+        stop_requested = asyncio.Event()
+        on_signals(stop_requested, GRACE_S)
+        printer = RunPrinter()
+        server = DevServer(self.apps, self.settings, on_facts=printer.on_facts)
         try:
-            if not await unless(told, server.start()):
+            if not await started_before(stop_requested, server.start()):
                 return INTERRUPTED
             self._greet(server)
-            return await self._serve(server, lines, told)
+            return await self._serve(server, printer, stop_requested)
         finally:
             await server.stop(GRACE_S)
-            lines.close()
+            printer.close()
 
-    async def _serve(self, server: DevServer, lines: RunLines, told: asyncio.Event) -> int:
+    async def _serve(self, server: DevServer, printer: RunPrinter, stop_requested: asyncio.Event) -> int:
         """Until a signal, the end of a smoke run, or what stopped a lane, which is raised."""
         loop = asyncio.get_running_loop()
         serving = loop.create_task(server.wait())
-        stopping = loop.create_task(told.wait())
-        ticking = loop.create_task(_tick(lines))
-        working = loop.create_task(self._work(server, lines)) if self.feed else None
+        stopping = loop.create_task(stop_requested.wait())
+        ticking = loop.create_task(_tick(printer))
+        working = loop.create_task(self._work(server, printer)) if self.feed else None
         ends: set[asyncio.Task[Any]] = {serving, stopping} | ({working} if working is not None else set())
         try:
             while True:
@@ -145,12 +145,12 @@ class _Dev:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self, server: DevServer, lines: RunLines) -> int:
+    async def _work(self, server: DevServer, printer: RunPrinter) -> int:
         assert server.served is not None, "the server has started"
         key = min(self.settings.event_keys, default=None)
         async with Client(_reached_at(server), key) as client:
             await send_feed(self.feed, client)
-        return await smoke(server, lines) if self.smoke else OK
+        return await smoke(server, printer) if self.smoke else OK
 
     def _greet(self, server: DevServer) -> None:
         url = _reached_at(server)
@@ -175,7 +175,7 @@ def _reached_at(server: DevServer) -> str:
     return f"http://{host}:{server.served.port}"
 
 
-async def _tick(lines: RunLines) -> None:
+async def _tick(printer: RunPrinter) -> None:
     while True:
         await asyncio.sleep(TICK_S)
-        lines.tick()
+        printer.tick()

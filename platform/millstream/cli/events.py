@@ -19,7 +19,7 @@ import msgspec
 
 from millstream.cli.support.api_client import PartlyRefused, Server
 from millstream.cli.support.exits import FAILED, OK, note
-from millstream.cli.support.jsonl import STDIN, Lines, decoded, opened, payload
+from millstream.cli.support.jsonl import STDIN, JsonLines, decoded, opened, payload
 from millstream.cli.support.output import chosen, show_document, show_line
 from millstream.config import Settings
 from millstream.errors import BadRequest, ConfigError
@@ -72,7 +72,7 @@ def batches(events: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def _send_all(settings: Settings, lines: Lines | None, events: Iterable[dict[str, Any]]) -> int:
+def _send_all(settings: Settings, lines: JsonLines | None, events: Iterable[dict[str, Any]]) -> int:
     form, sent, code = chosen(settings), 0, OK
     collected: list[dict[str, str]] = []
     progress = Progress(lines)
@@ -115,7 +115,7 @@ def _show(form: str, id: str, name: str, collected: list[dict[str, str]]) -> Non
             show_line({"id": id, "name": name})
 
 
-def _named(lines: Lines) -> Iterator[dict[str, Any]]:
+def _named(lines: JsonLines) -> Iterator[dict[str, Any]]:
     for event in lines:
         if not isinstance(event.get("name"), str) or not event["name"]:
             raise BadRequest(f'{lines.where()}: expected an event, {{"name": …, "data": {{…}}}}, got no name')
@@ -140,7 +140,7 @@ def _data(raw: bytes, where: str) -> list[dict[str, Any]]:
 class Progress:
     """A bar on stderr for long work, only on a terminal; without a known size, a count."""
 
-    def __init__(self, lines: Lines | None) -> None:
+    def __init__(self, lines: JsonLines | None) -> None:
         self._lines = lines
         self._active = lines is not None and sys.stderr.isatty()
         self._begun = self._shown = time.monotonic()

@@ -20,7 +20,7 @@ from millstream.cli.events import batches
 from millstream.cli.support.exits import FAILED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.output import show_table
-from millstream.cli.support.run_lines import RunLines
+from millstream.cli.support.run_printer import RunPrinter
 from millstream.core.liveness import Liveness, liveness, open_runs
 from millstream.dev import DevServer
 from millstream.errors import BadRequest
@@ -47,39 +47,39 @@ async def send_feed(file: str, client: Client) -> int:
     return sent
 
 
-async def smoke(server: DevServer, lines: RunLines) -> int:
+async def smoke(server: DevServer, printer: RunPrinter) -> int:
     """Wait until everything has ended or settled, print the summary; 0 or 1."""
     began = time.monotonic()
     left = await _settled(server, began + SMOKE_S_MAX)
-    shown = await asyncio.to_thread(_shown_by_history, server.settings.data / "history.db", lines)
-    lines.close()
-    functions = sorted({function for function, _ in lines.counts})
+    shown = await asyncio.to_thread(_shown_by_history, server.settings.data / "history.db", printer)
+    printer.close()
+    functions = sorted({function for function, _ in printer.counts})
     rows = [
-        {"function": function} | {status: lines.counts[function, status] for status in COLUMNS[1:]}
+        {"function": function} | {status: printer.counts[function, status] for status in COLUMNS[1:]}
         for function in functions
     ]
     if rows:
         show_table(rows, COLUMNS)
-    ended = sum(lines.counts.values())
+    ended = sum(printer.counts.values())
     print(
-        f"{lines.started} runs started, {ended} ended, {left.open} settled or open, {shown} in the history, "
+        f"{printer.started} runs started, {ended} ended, {left.open} settled or open, {shown} in the history, "
         f"{time.monotonic() - began:.1f} s"
     )
     problems = left.problems()
-    if not any(status == "completed" for _, status in lines.counts):
+    if not any(status == "completed" for _, status in printer.counts):
         problems.append("no run completed")
-    if lines.bugs:
-        problems.append(f"{lines.bugs} runs failed for a fault of millstream (InternalError); please report them")
-    if shown < lines.started:
-        problems.append(f"the history shows {shown} of {lines.started} runs after {HISTORY_S_MAX:.0f} s")
+    if printer.bugs:
+        problems.append(f"{printer.bugs} runs failed for a fault of millstream (InternalError); please report them")
+    if shown < printer.started:
+        problems.append(f"the history shows {shown} of {printer.started} runs after {HISTORY_S_MAX:.0f} s")
     for problem in problems:
         note(f"error: {problem}")
     return FAILED if problems else OK
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What had not ended at the last look."""
+class OpenWork:
+    """The work that had not ended at the last look."""
 
     open: int
     unread: int
@@ -88,7 +88,7 @@ class Left:
     busy: bool
 
     def problems(self) -> list[str]:
-        """Why this is no good end."""
+        """The reasons why the run of the feed failed."""
         if not self.busy:
             return self.liveness.problems
         return [
@@ -98,17 +98,17 @@ class Left:
         ]
 
 
-async def _settled(server: DevServer, deadline: float) -> Left:
+async def _settled(server: DevServer, deadline: float) -> OpenWork:
     quiet = 0
     while True:
-        left = await _left(server)
+        left = await _open_work(server)
         quiet = 0 if left.busy else quiet + 1
         if quiet == QUIET_LOOKS or time.monotonic() > deadline:
             return left
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _left(server: DevServer) -> Left:
+async def _open_work(server: DevServer) -> OpenWork:
     worker, log = server.worker, server.log
     assert worker is not None and log is not None, "the server has started"
     open_, unread, unsent, total = 0, 0, 0, Liveness()
@@ -123,15 +123,15 @@ async def _left(server: DevServer) -> Left:
             unread += await log.end_offset(topic, partition) - (row.offset if row is not None else 0)
     soon_ms = time.time_ns() // 1_000_000 + SETTLED_AFTER_MS
     busy = bool(unread or unsent or total.executing or any(at_ms < soon_ms for at_ms, *_ in total.timers))
-    return Left(open_, unread, unsent, total, busy)
+    return OpenWork(open_, unread, unsent, total, busy)
 
 
-def _shown_by_history(index: Path, lines: RunLines) -> int:
+def _shown_by_history(index: Path, printer: RunPrinter) -> int:
     """How many runs the history shows once it has caught up; waits for it."""
     queries = Queries(index)
     deadline = time.monotonic() + HISTORY_S_MAX
     try:
-        while (shown := queries.tally()["started"]) < lines.started and time.monotonic() < deadline:
+        while (shown := queries.tally()["started"]) < printer.started and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
         return shown
     finally:

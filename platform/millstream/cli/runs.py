@@ -65,12 +65,12 @@ def cancel(settings: Settings, run_ids: Sequence[str], *, yes: bool, dry_run: bo
     with Server(settings) as server:
         for run_id in run_ids:
             try:
-                told = server.run(run_id) if dry_run else server.cancel(run_id)
+                answer = server.run(run_id) if dry_run else server.cancel(run_id)
             except NotFound as error:
                 complain(error)
                 code = NOT_FOUND
                 continue
-            status = str(told["status"])
+            status = str(answer["status"])
             rows.append({"run_id": run_id, "status": status})
             if dry_run:
                 note(f"{run_id} {'would be cancelled' if status not in OVER else f'is over: {status}'}")

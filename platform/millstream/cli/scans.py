@@ -16,12 +16,12 @@ RANGE_COLUMNS: Final = ("partition", "from", "to", "records")
 def backfill(settings: Settings, function: str, wanted: dict[str, Any], *, yes: bool) -> int:
     """Say which records a backfill would read, and with ``yes`` begin it. The ranges are fixed at that moment."""
     with Server(settings) as server:
-        told = server.backfill(function, wanted | {"dry_run": not yes})
-    rows = [one | {"records": one["to"] - one["from"]} for one in told["ranges"]]
+        answer = server.backfill(function, wanted | {"dry_run": not yes})
+    rows = [one | {"records": one["to"] - one["from"]} for one in answer["ranges"]]
     show_rows(settings, rows, RANGE_COLUMNS)
-    records = f"{told['records']} record(s) of topic {told['topic']} for function {function}"
+    records = f"{answer['records']} record(s) of topic {answer['topic']} for function {function}"
     if yes:
-        note(f"scan {told['scan']} reads {records}. See how far it is: millstream scans list")
+        note(f"scan {answer['scan']} reads {records}. See how far it is: millstream scans list")
         return OK
     if wanted.get("dry_run"):
         note(f"would read {records}")
@@ -40,6 +40,6 @@ def list_scans(settings: Settings) -> int:
 def cancel(settings: Settings, scan: str) -> int:
     """End a scan; the runs it has started go on."""
     with Server(settings) as server:
-        told = server.cancel_scan(scan)
-    show_rows(settings, [told], ("scan", "status"))
+        answer = server.cancel_scan(scan)
+    show_rows(settings, [answer], ("scan", "status"))
     return OK

@@ -80,10 +80,10 @@ def carry_out(settings: Settings, *, yes: bool, dry_run: bool) -> int:
 
 def _verdict(left: Sequence[Step]) -> int:
     """6 when a worker would refuse to start on what is left."""
-    told = problems(left)
-    for problem in told:
+    remaining = problems(left)
+    for problem in remaining:
         note(problem)
-    return CHECK_FAILED if told else OK
+    return CHECK_FAILED if remaining else OK
 
 
 def _row(step: Step) -> dict[str, Any]:

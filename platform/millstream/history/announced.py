@@ -75,8 +75,8 @@ def _made(db: sqlite3.Connection, row: tuple[Any, ...]) -> Envelope:
 
 def _end(run: str, function: str, status: int, result: bytes, error: bytes) -> RunEnd:
     if status == FAILED:
-        told = _error.decode(error)
-        return RunFailed(run, function, 0, told.name, told.message, told.stack)
+        failure = _error.decode(error)
+        return RunFailed(run, function, 0, failure.name, failure.message, failure.stack)
     if status == CANCELLED:
         return RunCancelled(run, function, _error.decode(error).message)
     return RunCompleted(run, function, 0, result or b"null")

@@ -104,10 +104,10 @@ async def _follow_until_parent_ends(options: Options) -> None:
     parent, transport = await _standard_input()
     try:
         if options.log_dir is None:
-            told = await parent.readline()
-            if not told:
+            line = await parent.readline()
+            if not line:
                 return  # The parent ended before it said anything.
-            options = replace(options, kafka=msgspec.json.decode(told, type=KafkaSettings))
+            options = replace(options, kafka=msgspec.json.decode(line, type=KafkaSettings))
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(_follow(options))
             while await parent.read(1024):

@@ -81,18 +81,18 @@ def read(chunks: Iterable[bytes]) -> list[StepSeen]:
                 reading.take(entry)
             else:
                 timeless.append(entry)
-    told = {step: seen.status for step, seen in reading.steps.items()}
+    statuses = {step: seen.status for step, seen in reading.steps.items()}
     for entry in timeless:
-        if _fills_in(entry, told.get(entry[2])):
+        if _fills_in(entry, statuses.get(entry[2])):
             reading.take(entry)
     return list(reading.steps.values())
 
 
-def _fills_in(entry: list[Any], told: str | None) -> bool:
+def _fills_in(entry: list[Any], status: str | None) -> bool:
     """Whether a checkpoint's entry says more than what is known of its step (None: nothing)."""
-    if told in ("completed", "failed"):
+    if status in ("completed", "failed"):
         return False
-    return told is None or entry[0] in (DONE, WOKE, FAILED)
+    return status is None or entry[0] in (DONE, WOKE, FAILED)
 
 
 class _Reading:

@@ -178,8 +178,8 @@ class Sent:
             raise NotAsExpected(
                 f"{len(runs)} runs were started, and which one is meant is not clear: {runs}. Choose one of `.runs`."
             )
-        told = [n for n in self._record.notices if n.subject in self.events]
-        reasons = "; ".join(f"{n.function} {n.kind}: {n.reason}".strip() for n in told)
+        notices = [n for n in self._record.notices if n.subject in self.events]
+        reasons = "; ".join(f"{n.function} {n.kind}: {n.reason}".strip() for n in notices)
         raise NotAsExpected(f"no run was started: {reasons or 'no function has a trigger that fits'}.")
 
     @property

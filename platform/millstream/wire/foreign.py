@@ -113,8 +113,8 @@ def _meta(record: ForeignRecord, content: Content) -> bytes:
     }  # fmt: skip
     if record.headers:
         kafka["headers"] = {name: _shown(text) for name, text in record.headers}
-    told = msgspec.json.decode(content.meta) if content.meta else {}
-    return _encode({**(told if isinstance(told, dict) else {}), "kafka": kafka})
+    meta = msgspec.json.decode(content.meta) if content.meta else {}
+    return _encode({**(meta if isinstance(meta, dict) else {}), "kafka": kafka})
 
 
 def _shown(text: bytes | None) -> object:

@@ -1,10 +1,10 @@
-"""Where a command looks at lanes from: a data directory (`--data`), or a group on Kafka (`--brokers`).
+"""Read access to the lanes of a data directory (`--data`), or of a group on Kafka (`--brokers`).
 
-    async with looking(settings) as at:     at.log, at.made        nothing is ever changed
-    await at.positions(lane)                how far the lane's inbox and sources are read
+    async with lane_access(settings) as access:     access.log, access.made        nothing is ever changed
+    await access.positions(lane)                    how far the lane's inbox and sources are read
 
-On Kafka positions are those that the group has committed, about a second old; of a data directory they are folded from
-the lane's journal.
+On Kafka, positions are those that the group has committed, about a second old; those of a data directory are folded
+from the lane's journal.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ROWS_MAX: Final = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
-class Standpoint:
-    """A log to read, and what its group was made with. ``files``: its data directory; None: it is on Kafka."""
+class LaneAccess:
+    """A log to read, and the settings of its group. ``files``: its data directory; None: it is on Kafka."""
 
     log: Log
     made: Made
@@ -43,11 +43,11 @@ class Standpoint:
 
 
 @contextlib.asynccontextmanager
-async def looking(settings: Settings) -> AsyncIterator[Standpoint]:
+async def lane_access(settings: Settings) -> AsyncIterator[LaneAccess]:
     """Open it to read. Raises ConfigError where there is none."""
     if not settings.is_default("brokers"):
-        async with _on_kafka(settings) as standpoint:
-            yield standpoint
+        async with _on_kafka(settings) as access:
+            yield access
         return
     data = Path(settings.text("data"))
     made = made_with(data)
@@ -62,13 +62,13 @@ async def looking(settings: Settings) -> AsyncIterator[Standpoint]:
         return {key: row.offset for key, row in tables.positions.scan(limit=ROWS_MAX)}
 
     try:
-        yield Standpoint(log, made, data, positions)
+        yield LaneAccess(log, made, data, positions)
     finally:
         await log.close()
 
 
 @contextlib.asynccontextmanager
-async def _on_kafka(settings: Settings) -> AsyncIterator[Standpoint]:
+async def _on_kafka(settings: Settings) -> AsyncIterator[LaneAccess]:
     kafka, shape = kafka_of(settings), shape_of(settings)
     log = await KafkaLog.open(kafka)
     try:
@@ -89,6 +89,6 @@ async def _on_kafka(settings: Settings) -> AsyncIterator[Standpoint]:
                 if (partition if topic == inbox else lane_of_source(topic, partition, made.lanes)) == lane
             }
 
-        yield Standpoint(log, made, None, positions)
+        yield LaneAccess(log, made, None, positions)
     finally:
         await log.close()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from millstream.cli.lanes.access import looking
+from millstream.cli.lanes.access import lane_access
 from millstream.cli.lanes.journal import Walked, place_of, tables_of, walk
 from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.output import show_rows
@@ -45,7 +45,7 @@ def inspect(settings: Settings) -> int:
 
 def verify(settings: Settings) -> int:
     """Check everything; 0, or 6 with the findings."""
-    findings, told, where = asyncio.run(_verify(settings))
+    findings, summary, where = asyncio.run(_verify(settings))
     if findings:
         shown = (
             {"topic": f.topic, "partition": f.partition, "offset": f.offset, "problem": f.problem} for f in findings
@@ -53,13 +53,13 @@ def verify(settings: Settings) -> int:
         show_rows(settings, shown, FINDING_COLUMNS)
         note(f"{len(findings)} problem{'s' if len(findings) > 1 else ''} found in {where}")
         return CHECK_FAILED
-    note(f"{told}: no problems")
+    note(f"{summary}: no problems")
     return OK
 
 
 async def _inspect(settings: Settings) -> list[dict[str, Any]]:
-    async with looking(settings) as at:
-        return [await _row(at.log, at.made, lane) for lane in range(at.made.lanes)]
+    async with lane_access(settings) as access:
+        return [await _row(access.log, access.made, lane) for lane in range(access.made.lanes)]
 
 
 async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
@@ -107,8 +107,8 @@ async def _verify(settings: Settings) -> tuple[list[Finding], str, str]:
     if settings.is_default("brokers") and made_with(Path(where)) is not None:
         findings += await asyncio.to_thread(verify_file, Path(where) / "log")
     try:
-        async with looking(settings) as at:
-            log, made = at.log, at.made
+        async with lane_access(settings) as access:
+            log, made = access.log, access.made
             for lane in range(made.lanes):
                 seen = await walk(log, made.group, lane)
                 records, facts = records + seen.records, facts + seen.facts

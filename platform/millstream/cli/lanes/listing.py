@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from millstream.cli.lanes.access import Standpoint, looking
+from millstream.cli.lanes.access import LaneAccess, lane_access
 from millstream.cli.lanes.inspection import time_text
 from millstream.cli.support.exits import OK
 from millstream.cli.support.output import show_rows
@@ -51,17 +51,17 @@ def list_lanes(settings: Settings) -> int:
 
 
 async def _rows(settings: Settings) -> list[dict[str, Any]]:
-    async with looking(settings) as at:
-        return [await _row(at, lane) for lane in range(at.made.lanes)]
+    async with lane_access(settings) as access:
+        return [await _row(access, lane) for lane in range(access.made.lanes)]
 
 
-async def _row(at: Standpoint, lane: int) -> dict[str, Any]:
-    log, group = at.log, at.made.group
+async def _row(access: LaneAccess, lane: int) -> dict[str, Any]:
+    log, group = access.log, access.made.group
     journal = group_topic(group, "journal")
     start, end = await log.start_offset(journal, lane), await log.end_offset(journal, lane)
     fence = await last_fence(log, journal, lane)
     marked, marked_at_ms = await last_checkpoint(log, group_topic(group, TIMERS), lane)
-    positions = await at.positions(lane)
+    positions = await access.positions(lane)
     lags = {
         f"{topic}/{partition}": max(0, await log.end_offset(topic, partition) - offset)
         for (topic, partition), offset in sorted(positions.items())

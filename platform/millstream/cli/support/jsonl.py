@@ -21,7 +21,7 @@ LINE_BYTES_MAX: Final = limits.EVENT_BYTES_MAX + 64 * 1024
 STDIN: Final = "-"
 
 
-class Lines:
+class JsonLines:
     """The objects of a jsonl source, with what is needed for errors and for a progress bar."""
 
     def __init__(self, source: BinaryIO, name: str, size: int) -> None:
@@ -56,10 +56,10 @@ class Lines:
 
 
 @contextlib.contextmanager
-def opened(text: str) -> Iterator[Lines]:
+def opened(text: str) -> Iterator[JsonLines]:
     """The jsonl behind ``-``, ``@file`` or a file's name. Raises ConfigError where there is none."""
     if text == STDIN:
-        yield Lines(sys.stdin.buffer, "standard input", 0)
+        yield JsonLines(sys.stdin.buffer, "standard input", 0)
         return
     path = Path(text.removeprefix("@"))
     try:
@@ -69,7 +69,7 @@ def opened(text: str) -> Iterator[Lines]:
             f"cannot read {path}: {error.strerror or error}. Name a file of events, one a line."
         ) from error
     with file:
-        yield Lines(file, str(path), path.stat().st_size)
+        yield JsonLines(file, str(path), path.stat().st_size)
 
 
 def payload(text: str) -> bytes:

@@ -27,15 +27,15 @@ class Role(Protocol):
 
 async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, greeting: str) -> int:
     """Start, then serve until a signal or until ``until`` ends (it raises what went wrong); stop in good order."""
-    told = asyncio.Event()
-    on_signals(told, grace_s)
+    stop_requested = asyncio.Event()
+    on_signals(stop_requested, grace_s)
     loop = asyncio.get_running_loop()
     ending: asyncio.Task[None] | None = None
     try:
-        if not await unless(told, role.start()):
-            return OK  # Told to stop before it had begun to serve: it did as it was told.
+        if not await started_before(stop_requested, role.start()):
+            return OK  # The signal came before it had begun to serve: stopping is what was asked.
         note(f"{greeting}, process {os.getpid()}. Ctrl-C stops.")
-        ending, stopping = loop.create_task(until), loop.create_task(told.wait())
+        ending, stopping = loop.create_task(until), loop.create_task(stop_requested.wait())
         await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if ending.done():
@@ -49,10 +49,10 @@ async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, gr
         await role.stop(grace_s)
 
 
-async def unless(told: asyncio.Event, start: Coroutine[Any, Any, None]) -> bool:
-    """Run the start to its end; False where a signal came first."""
+async def started_before(stop_requested: asyncio.Event, start: Coroutine[Any, Any, None]) -> bool:
+    """Run ``start`` to its end; False where a signal came first."""
     loop = asyncio.get_running_loop()
-    starting, stopping = loop.create_task(start), loop.create_task(told.wait())
+    starting, stopping = loop.create_task(start), loop.create_task(stop_requested.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -65,21 +65,21 @@ async def unless(told: asyncio.Event, start: Coroutine[Any, Any, None]) -> bool:
         await asyncio.gather(starting, stopping, return_exceptions=True)
 
 
-def on_signals(told: asyncio.Event, grace_s: float) -> None:
+def on_signals(stop_requested: asyncio.Event, grace_s: float) -> None:
     """Set the event at the first signal; end the process at the second."""
     loop = asyncio.get_running_loop()
     first_s = 0.0
 
-    def heard() -> None:
+    def on_signal() -> None:
         nonlocal first_s
-        if told.is_set():
+        if stop_requested.is_set():
             if loop.time() - first_s < ONE_SIGNAL_S:
                 return
             note("stopped at once; nothing is lost, the next start goes on")
             os._exit(INTERRUPTED)
-        told.set()
+        stop_requested.set()
         first_s = loop.time()
         note(f"stopping: steps under way have {grace_s:.0f} s to end. Again: stop at once.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, heard)
+        loop.add_signal_handler(number, on_signal)

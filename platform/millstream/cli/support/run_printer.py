@@ -1,11 +1,11 @@
-"""One line a run, as it happens: what ``millstream dev`` prints.
+"""The run printer of ``millstream dev``: one line a run, as it happens.
 
     01:12:43.120  completed  webhooks-tally  01KB…  github/push  3 steps  12ms
 
-A run gets a line when it ends, and one when it begins to wait. The lane tells facts on its own loop, thousands a second
-under load, so the work per fact is a few dictionary lookups, lines are limited to LINES_PER_S (then one line says how
-many more there were; some are kept for failures, which are what one looks for), and a thread of its own writes: a
-terminal that stands still must not stop the engine.
+A run gets a line when it ends, and one when it begins to wait. The lane hands over facts on its own loop, thousands a
+second under load. So the work per fact is a few dictionary lookups, lines are limited to LINES_PER_S (one line counts
+the rest; KEPT_FOR_FAILURES of them are for failures), and a thread of its own writes: a terminal that blocks must not
+stop the engine.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CLOSE_S: Final = 1.0
 
 
 class _Known(msgspec.Struct, gc=False):
-    """What is remembered of an open run for its line."""
+    """An open run, as far as its line needs it."""
 
     function: str
     event: str
@@ -55,8 +55,8 @@ class _Known(msgspec.Struct, gc=False):
     waits: bool = False
 
 
-class RunLines:
-    """Prints runs; ``take`` is the lane's ``on_facts``. ``counts`` has (function, status) of all runs that ended."""
+class RunPrinter:
+    """Prints runs; ``on_facts`` takes the lane's facts. ``counts`` has (function, status) of all runs that ended."""
 
     def __init__(self, write: Callable[[str], None] | None = None, now_s: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -70,20 +70,20 @@ class RunLines:
         self._printed = 0
         self._more = 0
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUED_LINES_MAX)
-        self._thread = threading.Thread(target=self._print_lines, name="run-lines", daemon=True)
+        self._thread = threading.Thread(target=self._print_lines, name="run-printer", daemon=True)
         self._thread.start()
 
-    def take(self, facts: Sequence[Fact], at_ms: int) -> None:
+    def on_facts(self, facts: Sequence[Fact], at_ms: int) -> None:
         """The facts of a durable record."""
-        takes = _TAKES
+        handlers = _HANDLERS
         for fact in facts:
-            take = takes.get(type(fact))
-            if take is not None:
-                take(self, fact, at_ms)
+            handler = handlers.get(type(fact))
+            if handler is not None:
+                handler(self, fact, at_ms)
         self._names.clear()  # An event and the runs it starts are in one record.
 
     def tick(self) -> None:
-        """Called now and then: says how many lines were left out, once there is room."""
+        """Called now and then: print how many lines were left out, once a line may be printed."""
         if self._more and self._now_s() - self._second >= 1.0:
             self._say_more()
 
@@ -171,7 +171,7 @@ class RunLines:
             try:
                 self._write(line)
             except (OSError, ValueError):
-                return  # Whoever read them has gone; runs go on.
+                return  # Their reader has gone; runs go on.
 
 
 def _print(line: str) -> None:
@@ -184,21 +184,21 @@ def _error(name: str, message: str) -> str:
     return text if len(text) <= ERROR_CHARS_MAX else text[: ERROR_CHARS_MAX - 1] + "…"
 
 
-def _event_accepted(lines: RunLines, fact: EventAccepted, at_ms: int) -> None:
-    lines._names[fact.internal_id] = fact.name
+def _event_accepted(printer: RunPrinter, fact: EventAccepted, at_ms: int) -> None:
+    printer._names[fact.internal_id] = fact.name
 
 
 _STATUS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
 # ``Any`` because each function takes its own fact; the keys say which.
-_TAKES: Final[dict[type, Callable[[RunLines, Any, int], None]]] = {
+_HANDLERS: Final[dict[type, Callable[[RunPrinter, Any, int], None]]] = {
     EventAccepted: _event_accepted,
-    RunStarted: RunLines.run_started,
-    StepCompleted: RunLines.step_ended,
-    StepFailed: RunLines.step_ended,
-    SleepStarted: RunLines.waits,
-    StepAttemptFailed: RunLines.waits,
-    BodyAttemptFailed: RunLines.waits,
-    RunCompleted: RunLines.run_ended,
-    RunFailed: RunLines.run_ended,
-    RunCancelled: RunLines.run_ended,
+    RunStarted: RunPrinter.run_started,
+    StepCompleted: RunPrinter.step_ended,
+    StepFailed: RunPrinter.step_ended,
+    SleepStarted: RunPrinter.waits,
+    StepAttemptFailed: RunPrinter.waits,
+    BodyAttemptFailed: RunPrinter.waits,
+    RunCompleted: RunPrinter.run_ended,
+    RunFailed: RunPrinter.run_ended,
+    RunCancelled: RunPrinter.run_ended,
 }
