@@ -84,13 +84,13 @@ async def _restored(given: argparse.Namespace, engine: Engine, directory: Path) 
     store = RocksStore(directory, RocksBudget())
     rows, late_s = 0, list[float]()
 
-    def told(done: int, left: int) -> None:
+    def progress(done: int, left: int) -> None:
         nonlocal rows
         rows = done if left < 0 else rows
 
     ticking = asyncio.create_task(_tick(late_s))
     watch = Stopwatch([os.getpid()])
-    _, reached = await restore(engine.log, engine.worker.lanes[0].place, store, told)
+    _, reached = await restore(engine.log, engine.worker.lanes[0].place, store, progress)
     lap = watch.stop()
     ticking.cancel()
     store.close()

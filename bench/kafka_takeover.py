@@ -32,7 +32,7 @@ from bench.rig.brokers import brokers
 from bench.rig.engine import Engine
 from bench.rig.figures import Stopwatch, emit
 from bench.rig.functions import NAP, THREE
-from bench.rig.heard import Heard
+from bench.rig.log_lines import LogLines
 from bench.rig.loop import LOOP, parser, run
 from bench.rig.posting import Caller, post
 from bench.rig.roles import SESSION_S, Group, Role
@@ -81,7 +81,7 @@ async def _once(given: argparse.Namespace, group: Group, engine: Engine, roles: 
         await _until(lambda: _live(engine) == given.lanes // 2)
         await asyncio.sleep(REST_S)
         door = Door(api)
-        with Heard() as heard:
+        with LogLines() as log_lines:
             watch, begun_s = Stopwatch([os.getpid()]), time.perf_counter()
             if how == KILLED:
                 goer.kill()
@@ -94,7 +94,7 @@ async def _once(given: argparse.Namespace, group: Group, engine: Engine, roles: 
             door.over = True
             await posting
         session_s = SESSION_S if how == KILLED else 0
-        facts, rows = heard.total("lane restored", "facts"), heard.total("lane restored", "rows")
+        facts, rows = log_lines.total("lane restored", "facts"), log_lines.total("lane restored", "rows")
         emit(
             f"lanes live elsewhere after their worker {how}, Kafka",
             took_s,

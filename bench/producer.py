@@ -98,7 +98,7 @@ class Load:
         for n, value in enumerate(values):
             while True:
                 try:
-                    producer.produce(TOPIC, value, keys[n % CUSTOMERS], on_delivery=self._told)
+                    producer.produce(TOPIC, value, keys[n % CUSTOMERS], on_delivery=self._on_delivery)
                     break
                 except BufferError:
                     producer.poll(0.01)  # Full: wait for reports.
@@ -106,7 +106,7 @@ class Load:
                 producer.poll(0)
         producer.flush()
 
-    def _told(self, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self.acknowledged += 1
         else:

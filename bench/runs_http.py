@@ -40,7 +40,7 @@ class Poster:
         self._over = asyncio.Event()
         self._free: list[Connection] = []
         self._request = post(server.url, "/e/bench", json.dumps([{"name": THREE, "data": {"n": 1}}] * events).encode())
-        server.watch_ends(self._told)
+        server.watch_ends(self._on_ends)
 
     async def open(self, url: str) -> None:
         """Connect as often as posts can be under way."""
@@ -74,7 +74,7 @@ class Poster:
         self.refused += status != 200
         self._more()
 
-    def _told(self, count: int, at_s: float) -> None:
+    def _on_ends(self, count: int, at_s: float) -> None:
         self.ended += count
         self._open -= count
         while count and self._begun:

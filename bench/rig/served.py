@@ -86,13 +86,13 @@ class Server:
         os.close(theirs)
         return process
 
-    def watch_ends(self, told: Callable[[int, float], None]) -> None:
+    def watch_ends(self, on_ends: Callable[[int, float], None]) -> None:
         """Call back with (runs ended, the time their record was durable on perf_counter's clock)."""
 
         def readable() -> None:
             data = os.read(self._ends, PIPE_BYTES)
             for count, at_s in END.iter_unpack(data[: len(data) // END.size * END.size]):
-                told(count, at_s)
+                on_ends(count, at_s)
             if not data:
                 asyncio.get_running_loop().remove_reader(self._ends)
 

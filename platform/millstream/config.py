@@ -415,7 +415,7 @@ class Settings:
         return value
 
     def is_default(self, name: str) -> bool:
-        """Whether nobody set it."""
+        """Whether it has its default value."""
         return self.origins[name] == "default"
 
 

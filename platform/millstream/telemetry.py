@@ -87,7 +87,7 @@ _BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
 
 class Telemetry:
-    """The metrics of one process. Made by the composition root and handed to whoever counts.
+    """The metrics of one process. The composition root makes it and hands it to all parts that count.
 
     ``count``, ``set`` and ``observe`` raise KeyError for a name that is not in ``METRICS``. Past
     ``CHILDREN_PER_METRIC_MAX`` combinations of labels a metric counts the rest under ``(other)``.

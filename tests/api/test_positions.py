@@ -70,6 +70,6 @@ async def test_many_who_wait_cost_one_question_at_a_time(tmp_path: Path) -> None
         asking = [asyncio.ensure_future(world.call("GET", "/api/runs?after=0:41")) for _ in range(300)]
         await asyncio.sleep(0.2)
         index = Index(world.index)
-        index.stand(Folded("shop.journal", 0, 42), (), upto=0)
+        index.go_on_from(Folded("shop.journal", 0, 42), (), upto=0)
         index.close()
         assert {status for status, _, _ in await asyncio.gather(*asking)} == {200}

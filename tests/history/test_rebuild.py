@@ -104,16 +104,16 @@ async def test_a_rebuild_that_dies_anywhere_is_done_again(tmp_path: Path, monkey
         event = await world.send("order/placed", 7)
         run = await world.run_of("first.db", event, _sleeps)
         await world.until_trimmed_past(await world.ends())
-        stand = Index.stand
+        real = Index.go_on_from
 
         def dies(*_: object, **__: object) -> None:
             raise RuntimeError("power cut")
 
-        monkeypatch.setattr(Index, "stand", dies)
+        monkeypatch.setattr(Index, "go_on_from", dies)
         for _ in range(2):
             with pytest.raises(RuntimeError):
                 await world.fold("new.db")
-        monkeypatch.setattr(Index, "stand", stand)
+        monkeypatch.setattr(Index, "go_on_from", real)
         queries = await world.fold("new.db")
         found = queries.run(run)
         assert found is not None and _steps(found) == SLEEPING

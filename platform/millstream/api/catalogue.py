@@ -44,7 +44,7 @@ class Catalogue:
             await self._read(reader)
         self.end = reader.position
         self._task = asyncio.create_task(self._follow(reader))
-        self._task.add_done_callback(tell_of_failure)
+        self._task.add_done_callback(log_failure)
 
     async def close(self) -> None:
         """Stop following."""
@@ -78,7 +78,7 @@ class Catalogue:
         self.end = reader.position
 
 
-def tell_of_failure(follower: asyncio.Task[None]) -> None:
+def log_failure(follower: asyncio.Task[None]) -> None:
     """Log at once why a task that follows a topic ended (it should not); ``close`` raises it again."""
     if not follower.cancelled() and (error := follower.exception()) is not None:
         _log.critical("the door stopped following a topic: %s", error)

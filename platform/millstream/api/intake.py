@@ -33,14 +33,14 @@ class Intake:
         self.partitions = partitions
         self._log = log
         self._topic = topic
-        self._ways: list[_Way | None] = [None] * partitions
+        self._queues: list[_PartitionQueue | None] = [None] * partitions
 
     async def store(self, batches: Mapping[int, Sequence[Produced]]) -> None:
         """Return when all records are durable in their partitions.
 
         Raises what the log raised if some are not: DiskFull, LogUnavailable, Busy. Others may be stored then.
         """
-        done = [self._way(partition).add(records) for partition, records in batches.items()]
+        done = [self._queue(partition).add(records) for partition, records in batches.items()]
         if len(done) == 1:
             await done[0]
             return
@@ -50,15 +50,15 @@ class Intake:
 
     async def close(self) -> None:
         """Forget what is under way."""
-        for way in self._ways:
-            if way is not None:
-                await way.close()
+        for queue in self._queues:
+            if queue is not None:
+                await queue.close()
 
-    def _way(self, partition: int) -> _Way:
-        way = self._ways[partition]
-        if way is None:
-            way = self._ways[partition] = _Way(self._log, self._topic, partition)
-        return way
+    def _queue(self, partition: int) -> _PartitionQueue:
+        queue = self._queues[partition]
+        if queue is None:
+            queue = self._queues[partition] = _PartitionQueue(self._log, self._topic, partition)
+        return queue
 
 
 class _Waiting:
@@ -72,8 +72,8 @@ class _Waiting:
         self.size = sum([len(record.value or b"") for record in records])
 
 
-class _Way:
-    """One partition."""
+class _PartitionQueue:
+    """The posts that wait for one partition, and its writer."""
 
     def __init__(self, log: Log, topic: str, partition: int) -> None:
         self._log = log

@@ -179,13 +179,13 @@ def _error(error: Error) -> str:
 
 def _end(run: RunSeen) -> str:
     if run.error:
-        return f'<p class="{run.status}">{run.status}</p><pre>{_short(_told(run.error))}</pre>'
+        return f'<p class="{run.status}">{run.status}</p><pre>{_short(_error_text(run.error))}</pre>'
     if run.result:
         return f"<p>Result</p><pre>{_short(run.result.decode(errors='replace'))}</pre>"
     return ""
 
 
-def _told(error: bytes) -> str:
+def _error_text(error: bytes) -> str:
     read = msgspec.json.decode(error, type=Error)
     return f"{read.name}: {read.message}" + (f"\n{read.stack}" if read.stack else "")
 

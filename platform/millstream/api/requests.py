@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from millstream.api.catalogue import tell_of_failure
+from millstream.api.catalogue import log_failure
 from millstream.errors import Busy, Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, OutcomeUnknown, Produced, Reader, Writer
 from millstream.model.ids import ulid
@@ -71,7 +71,7 @@ class Requests:
         log, partition = self._setting.log, self._setting.reply_partition
         reader = log.reader(self._replies, partition, await log.end_offset(self._replies, partition))
         self._task = asyncio.create_task(self._listen(reader))
-        self._task.add_done_callback(tell_of_failure)
+        self._task.add_done_callback(log_failure)
 
     async def close(self) -> None:
         """Stop listening; who still waits is cancelled."""

@@ -165,7 +165,7 @@ async def serve_on(app: web.Application, host: str, port: int) -> Served:
 
 
 def port_taken(host: str, port: int, error: OSError) -> ConfigError:
-    """What is said where somebody else listens already."""
+    """The error for a port on which another process listens already."""
     return ConfigError(
         f"cannot listen on {host}:{port}: {error.strerror or error}. Stop what listens there, or choose another port."
     )

@@ -191,7 +191,7 @@ class Index:
                 yield from (run for _, run in page)
                 at = page[-1][0]
 
-    def stand(self, at: Folded, doubted: Sequence[str], *, upto: int) -> None:
+    def go_on_from(self, at: Folded, doubted: Sequence[str], *, upto: int) -> None:
         """Go on from another place of a journal. ``doubted`` are open runs that go once it is folded past ``upto``."""
         with self._transaction():
             self._db.executemany(

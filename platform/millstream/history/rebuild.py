@@ -77,7 +77,7 @@ async def load(log: Log, group: str, lane: int, store: Store) -> Base | None:
             start = await log.start_offset(group_topic(group, "journal"), lane)
             if marker is not None and marker.offset + 1 >= start:
                 await rows.finish()
-                return Base(marker, _begin(rows.checkpointed, marker, start))
+                return Base(marker, _oldest_usable(rows.checkpointed, marker, start))
             if rows.empty:
                 return None
             await asyncio.sleep(TRY_AGAIN_S)
@@ -90,7 +90,7 @@ async def load(log: Log, group: str, lane: int, store: Store) -> Base | None:
     )
 
 
-def _begin(done: tuple[Checkpointed, ...], last: Marker, start: int) -> Marker:
+def _oldest_usable(done: tuple[Checkpointed, ...], last: Marker, start: int) -> Marker:
     """The oldest checkpoint behind which the journal is whole."""
     return next((one.marker for one in done if one.offset + 1 >= start), last)
 
@@ -110,7 +110,7 @@ async def merge(index: Index, base: Base, store: Store, folded: Folded, lanes: i
         for run in index.open_runs()
         if is_ulid(run) and lane_of(run, lanes) == folded.partition and store.get(encode(run)) is None
     ]
-    index.stand(reached, doubted, upto=base.marker.offset)
+    index.go_on_from(reached, doubted, upto=base.marker.offset)
     lost = (folded.partition, runs, len(doubted), base.begin.offset, base.marker.offset)
     _log.warning("history began again from a checkpoint lane=%d runs=%d doubted=%d journal_from=%d rows_at=%d", *lost)
     return reached

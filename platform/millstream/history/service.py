@@ -144,7 +144,7 @@ class History:
                 pass  # It fell off the journal's start while it was read: begin again from the checkpoint.
 
     async def _caught_up(self, source: _Source) -> bool:
-        await self._stand(source)
+        await self._ensure_readable(source)
         at = source.folded
         end = await self._log.end_offset(at.topic, at.partition)
         reader = self._log.reader(at.topic, at.partition, at.position)
@@ -204,7 +204,7 @@ class History:
                 _log.info("partition found topic=%s partition=%d", *place)
                 tasks.create_task(self._read(source))
 
-    async def _stand(self, source: _Source) -> None:
+    async def _ensure_readable(self, source: _Source) -> None:
         """Make sure that the journal holds what comes next; else begin again from the lane's checkpoint."""
         at = source.folded
         if not source.is_journal or at.position >= await self._log.start_offset(at.topic, at.partition):
@@ -240,7 +240,7 @@ class History:
     async def _read(self, source: _Source) -> None:
         while True:
             try:
-                await self._stand(source)
+                await self._ensure_readable(source)
             except Corruption:
                 raise
             except LogUnavailable as passing:

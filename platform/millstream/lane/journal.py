@@ -133,7 +133,7 @@ class Journal:
         raise Void
 
     async def is_fenced(self) -> bool:
-        """Whether somebody has fenced behind our last record. Raises LogUnavailable."""
+        """Whether a fence lies behind our last record. Raises LogUnavailable."""
         validity, owner, start = Validity(self.owner, self.seq), self.owner, self.expected
         end = await self._log.end_offset(self._topic, self._lane)
         try:
@@ -176,7 +176,7 @@ class Journal:
         return records
 
     async def close(self) -> None:
-        """Let go of the writer; nothing of it turns up afterwards."""
+        """Close the writer; nothing of it turns up in the journal afterwards."""
         await self._writer.close()
 
 

@@ -25,7 +25,7 @@ from millstream.model.facts import (
 from millstream.telemetry import Telemetry, say
 
 LOG: Final = logging.getLogger("millstream.lane")
-TELL_EVERY_S: Final = 2.0
+LOG_EVERY_S: Final = 2.0
 _ENDS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
 
 
@@ -56,18 +56,18 @@ class Progress:
     def __init__(self, telemetry: Telemetry, lane: int) -> None:
         self._telemetry = telemetry
         self._lane = lane
-        self._began_s = self._told_s = time.monotonic()
+        self._began_s = self._logged_s = time.monotonic()
         self._rows = 0
         self._rows_s = 0.0
 
     def at(self, done: int, left: int) -> None:
-        """So many rows of a checkpoint were taken; or so many facts folded, with records of the journal left."""
+        """Called with (rows restored, UNKNOWN), then with (facts folded, records of the journal left)."""
         now_s = time.monotonic()
         if left < 0:
             self._rows, self._rows_s = done, now_s - self._began_s
-        if now_s - self._told_s < TELL_EVERY_S:
+        if now_s - self._logged_s < LOG_EVERY_S:
             return
-        self._told_s = now_s
+        self._logged_s = now_s
         self._telemetry.set("millstream_restore_records_left", max(left, 0), str(self._lane))
         what = {"rows": done} if left < 0 else {"facts": done, "records_left": left}
         say(LOG, "lane restoring", lane=self._lane, **what, per_s=round(done / (now_s - self._began_s)))

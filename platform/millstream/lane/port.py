@@ -1,4 +1,4 @@
-"""What a lane needs from its surroundings besides a log and tables: somebody to execute, a clock, chance."""
+"""The ports of a lane besides a log and tables: an executor, a clock, chance, schemas."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from millstream.telemetry import Telemetry, watch_loop
 SWITCH_INTERVAL_S: Final = 0.0005
 YOUNG_OBJECTS: Final = 10_000
 YOUNG_COLLECTIONS: Final = 5
-"""After so many the survivors of all of them are looked through at once: 50,000 objects, some 15 ms."""
+"""Young collections before the middle generation is collected: 50,000 objects, some 15 ms."""
 OLDER_COLLECTIONS: Final = 80
-"""After so many of those everything may be looked through."""
+"""Collections of the middle generation before a full one may run."""
 OPEN_FILES: Final = (65_536, 10_240)
 """As far as the system lets us: each lane's store keeps up to some hundred files open, and the usual limit is 1,024."""
 

@@ -106,7 +106,7 @@ class WorkerRole:
         await self.worker.wait()
 
     async def stop(self, grace_s: float) -> None:
-        """Leave the group at once; live on until what runs is reported, for so long at most."""
+        """Leave the group at once; live on until running steps are reported, at most ``grace_s``."""
         if self._watches is not None:
             self._watches.stop()
         if self._looking is not None:

@@ -158,7 +158,7 @@ class SchemaRegistry:
         try:
             return await asyncio.to_thread(call)
         except SchemaRegistryError as error:
-            raise self._told(error.http_status_code, str(error)) from error
+            raise self._error(error.http_status_code, str(error)) from error
         except (NotFound, AssertionError):
             raise
         except Exception as error:  # Whatever its HTTP library raises, which changes with releases, is no answer.
@@ -167,7 +167,7 @@ class SchemaRegistry:
                 "Nothing is lost: what waits for a schema goes on when it does."
             ) from error
 
-    def _told(self, status: int, text: str) -> Exception:
+    def _error(self, status: int, text: str) -> Exception:
         if status == 404:
             return NotFound(f"registry {self.url} has none: {text}")
         if status in _REFUSED:

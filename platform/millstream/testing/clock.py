@@ -74,7 +74,7 @@ class VirtualClock:
         return self._now_ms
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> _Alarm:
-        """Call back in so many virtual seconds; without a delay, in the next turn of the loop."""
+        """Call back after ``delay_s`` virtual seconds; without a delay, in the next turn of the loop."""
         self._count += 1
         alarm = _Alarm(self._now_ms + round(delay_s * 1_000), self._count, callback)
         if alarm.at_ms > self._now_ms:
@@ -85,7 +85,7 @@ class VirtualClock:
         return alarm
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait so many virtual seconds."""
+        """Wait for ``delay_s`` virtual seconds."""
         done = asyncio.get_running_loop().create_future()
         alarm = self.call_later(delay_s, lambda: None if done.done() else done.set_result(None))
         try:

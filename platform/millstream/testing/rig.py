@@ -135,17 +135,17 @@ class Rig:
             await asyncio.sleep(0 if spins < SPINS_MAX else LOOK_EVERY_S)
             if self._crashed:
                 await self._restart()
-            quiet = quiet + 1 if self._at_rest() else 0
+            quiet = quiet + 1 if self._is_quiescent() else 0
             spins += 1
             if self.record.end != seen:
                 seen, spins = self.record.end, 0
                 deadline_s = loop.time() + self._patience_s
                 if seen - first > RECORDS_AT_ONE_TIME_MAX:
-                    raise NotAsExpected(self._restless())
+                    raise NotAsExpected(self._endless_records())
             elif not quiet and loop.time() > deadline_s:
-                raise NotAsExpected(self._endless())
+                raise NotAsExpected(self._endless_function())
 
-    def _at_rest(self) -> bool:
+    def _is_quiescent(self) -> bool:
         if self._watch is not None and self._watch.done():
             self._watch.result()  # What stopped the lane.
         lane = self._lane
@@ -155,7 +155,7 @@ class Rig:
     def _lane(self) -> Lane | None:
         return self._worker.lanes.get(0) if self._worker is not None and not self._crashed else None
 
-    def _endless(self) -> str:
+    def _endless_function(self) -> str:
         lane = self._lane
         under_way = _executor(lane).under_way() if lane is not None else []
         runs = self.record.runs
@@ -171,7 +171,7 @@ class Rig:
             "(t.stub(id, result)), sleep with ctx.step.sleep, or allow more: TestApp(app, patience_s=…)."
         )
 
-    def _restless(self) -> str:
+    def _endless_records(self) -> str:
         runs = [change.function for change in list(self.record.runs.values())[-3:]]
         return (
             f"more than {RECORDS_AT_ONE_TIME_MAX} journal records were written at one virtual time, and it goes on; "

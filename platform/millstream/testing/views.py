@@ -1,4 +1,4 @@
-"""What a test looks at: ``Run``, its ``Step``s, and ``Sent``, what came of sending. Each shows the present, not a copy.
+"""The views of a test: ``Run``, its ``Step``s, and ``Sent``, the result of sending. Each shows the present, not a copy.
 
 Statuses are those of the API: a run is Queued, Running, Completed, Failed or Cancelled; a step is planned, sleeping,
 retrying, parked, completed or failed.
@@ -53,7 +53,7 @@ class Step:
     def result(self) -> Any:
         """What it returned. Raises NotAsExpected, with the error or the status, where it has not."""
         if self.status != "completed":
-            why = f": {_told(self.error)}" if self.error is not None else ""
+            why = f": {_error_text(self.error)}" if self.error is not None else ""
             raise NotAsExpected(f"step {self.id!r} of {self._run!r} has no result: it is {self.status}{why}.")
         return msgspec.json.decode(self._seen.output) if self._seen.output else None
 
@@ -122,7 +122,7 @@ class Run:
         if change.status in (FAILED, CANCELLED):
             error = self.error
             assert error is not None
-            raise NotAsExpected(f"{self!r} has no result: {_told(error)}\n{error.stack}".rstrip())
+            raise NotAsExpected(f"{self!r} has no result: {_error_text(error)}\n{error.stack}".rstrip())
         steps = ", ".join(map(repr, self.steps.values())) or "none yet"
         raise NotAsExpected(
             f"{self!r} has no result yet. Its steps: {steps}. Where it waits for a time, move it: await t.advance(…)."
@@ -155,7 +155,7 @@ class Run:
 
 
 class Sent:
-    """What came of sending (or invoking): the runs it started; where that is one, the run itself."""
+    """The result of sending or invoking: the runs it started; where that is one, the run itself."""
 
     def __init__(self, record: Record, events: tuple[str, ...]) -> None:
         self.events = events
@@ -216,7 +216,7 @@ class Sent:
         return f"<Sent {self.runs}>"
 
 
-def _told(error: Failed) -> str:
+def _error_text(error: Failed) -> str:
     return f"{error.name}: {error.message}"
 
 
@@ -225,8 +225,8 @@ def report(runs: list[Run]) -> str:
     lines: list[str] = []
     for run in runs:
         error = run.error
-        lines.append(f"{run!r}{f' {_told(error)}' if error is not None else ''}")
+        lines.append(f"{run!r}{f' {_error_text(error)}' if error is not None else ''}")
         for step in run.steps.values():
             error = step.error
-            lines.append(f"    {step!r}{f' {_told(error)}' if error is not None else ''}")
+            lines.append(f"    {step!r}{f' {_error_text(error)}' if error is not None else ''}")
     return "\n".join(lines)

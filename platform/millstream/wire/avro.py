@@ -42,16 +42,16 @@ class Problem:
     """Why a value does not fit: where (field names, map keys and array places) and what is wrong there."""
 
     path: tuple[str | int, ...]
-    says: str
+    message: str
 
     def under(self, segment: str | int) -> Problem:
         """The same problem, seen from one level up."""
-        return Problem((segment, *self.path), self.says)
+        return Problem((segment, *self.path), self.message)
 
     def __str__(self) -> str:
         if not self.path:
-            return f"the data {self.says}"
-        return f"field {path_text(self.path)!r} {self.says}"
+            return f"the data {self.message}"
+        return f"field {path_text(self.path)!r} {self.message}"
 
 
 Check = Callable[[Any, int, list[int]], Problem | None]
@@ -165,7 +165,7 @@ class _Compiler:
             problem = check(default, 1, [UNION_TRIES_MAX])
             if problem is not None:
                 at = f" at {path_text(problem.path)!r}" if problem.path else ""
-                raise ValueError(f"the default of {where}{at} {problem.says}")
+                raise ValueError(f"the default of {where}{at} {problem.message}")
 
     def _record(self, schema: Mapping[str, Any]) -> _Node:
         name = _avro_name(schema["name"])

@@ -1,4 +1,4 @@
-"""A record of the events topic as the event it means, whoever wrote it.
+"""A record of the events topic as an event, from the door or a direct producer.
 
 The door checks an event and gives it its ``internal_id``. A program that writes to the topic itself (any language,
 docs/how-to/produce-events.md) leaves that empty, and gets one made of where the record lies: the same whenever the

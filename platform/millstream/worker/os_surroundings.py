@@ -17,11 +17,11 @@ class OsSurroundings:
         return time.time_ns() // 1_000_000
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """Call back in so many seconds."""
+        """Call back after ``delay_s`` seconds."""
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait so many seconds."""
+        """Wait for ``delay_s`` seconds."""
         await asyncio.sleep(delay_s)
 
     def entropy(self, size: int) -> bytes:

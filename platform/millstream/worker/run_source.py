@@ -43,6 +43,6 @@ class LaneRunSource:
         return self._tables.steps.get((run, step)) if self._tables is not None else None
 
     def leave(self, submit: Callable[[Command], None]) -> None:
-        """The lane is another worker's: its tables are closed, and reports go this way from now on."""
+        """The lane is another worker's: its tables are closed, and reports go to ``submit`` from now on."""
         self._tables = None
         self.report = self.park = self.lose = self.unpark = submit

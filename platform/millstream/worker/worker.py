@@ -101,7 +101,7 @@ class Worker:
         await asyncio.shield(self._failed)
 
     async def finish(self, grace_s: float) -> None:
-        """Take nothing new, let running steps end for so long and be recorded: where nobody else may have the lanes."""
+        """Stop the intake; let running steps end within ``grace_s`` and be recorded. For a worker without successor."""
         lanes = tuple(self.lanes.values())
         for lane in lanes:
             lane.stop_intake()
@@ -111,9 +111,9 @@ class Worker:
                 await asyncio.gather(*(lane.wait_recorded() for lane in lanes))
 
     async def stop(self, grace_s: float = 10.0) -> None:
-        """Leave the group at once, so that others have the lanes; live on for so long, until what runs is reported.
+        """Leave the group at once, so that others have the lanes; live on until running steps are reported.
 
-        What has not ended by then is given back (lanes.md rule 25).
+        Steps that have not ended after ``grace_s`` are given back (lanes.md rule 25).
         """
         if self._membership is not None:
             await self._membership.leave()
@@ -124,7 +124,7 @@ class Worker:
             draining.give_back()
         if self._draining:
             _, stuck = await asyncio.wait(tuple(self._draining), timeout=LAST_REPORTS_S)
-            for task in stuck:  # A log that takes nothing now: the new owner hears nothing, and hands out again.
+            for task in stuck:  # A log that takes nothing now: the new owner gets no report, and hands out again.
                 task.cancel()
             await asyncio.gather(*stuck, return_exceptions=True)
         if not self._failed.done():

@@ -45,7 +45,7 @@ class Walked:
     findings: list[Finding] = field(default_factory=list)
 
     def find(self, offset: int, problem: str) -> None:
-        """Note something wrong; after so many, the first ones tell enough."""
+        """Note a finding; at most ``FINDINGS_PER_LANE_MAX`` are kept."""
         if len(self.findings) < FINDINGS_PER_LANE_MAX:
             self.findings.append(Finding(self.topic, self.lane, offset, problem))
 

@@ -88,7 +88,7 @@ class Server:
         if status == 400:
             ids = [id for id in answer.get("ids") or () if id]
             raise PartlyRefused(str(answer.get("error") or "no reason was given"), ids)
-        self._must_be_fine(status, answer, "POST /e/…")
+        self._raise_if_refused(status, answer, "POST /e/…")
         return [str(id) for id in answer["ids"]]
 
     def run(self, id: str) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Server:
     def scans(self) -> list[dict[str, Any]]:
         """The scans there are, and were, by partition."""
         status, answer = self._call("GET", "/api/scans")
-        self._must_be_fine(status, answer, "GET /api/scans")
+        self._raise_if_refused(status, answer, "GET /api/scans")
         return list(answer["data"])
 
     def cancel_scan(self, scan: str) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Server:
             page = [*query, ("limit", str(min(limit, PAGE_ROWS_MAX)))] + ([("cursor", cursor)] if cursor else [])
             path = f"/api/runs?{urlencode(page)}"
             status, answer = self._call("GET", path)
-            self._must_be_fine(status, answer, "GET /api/runs")
+            self._raise_if_refused(status, answer, "GET /api/runs")
             yield from answer["data"]
             limit -= len(answer["data"])
             cursor = answer["metadata"].get("cursor")
@@ -132,7 +132,7 @@ class Server:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> dict[str, Any]:
         status, answer = self._call(method, path, body, headers)
-        self._must_be_fine(status, answer, f"{method} {path}")
+        self._raise_if_refused(status, answer, f"{method} {path}")
         data = answer["data"]
         assert isinstance(data, dict), "these paths answer with one object"
         return data
@@ -175,7 +175,7 @@ class Server:
             f"cannot reach the server at {self.url}: {reason}. Start it with: millstream dev, or name it with --url."
         )
 
-    def _must_be_fine(self, status: int, answer: Mapping[str, Any], call: str) -> None:
+    def _raise_if_refused(self, status: int, answer: Mapping[str, Any], call: str) -> None:
         if status < 400:
             return
         reason = answer.get("error") or answer.get("message") or "no reason was given"

@@ -62,7 +62,7 @@ def show_rows(settings: Settings, rows: Iterable[Row], columns: Sequence[str]) -
 
 
 def show_line(row: Row) -> None:
-    """Print one row as a line of JSON, at once: whoever reads the pipe may be waiting for it."""
+    """Print one row as a line of JSON, at once: the reader of the pipe may be waiting for it."""
     print(msgspec.json.encode(row).decode(), flush=True)
 
 

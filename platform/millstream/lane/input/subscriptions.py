@@ -32,7 +32,7 @@ CREATE: Final = "create it, or correct its name in the function; it is looked fo
 CORRECT: Final = "subscribe the function to another topic"
 AGAIN: Final = "nothing, if the brokers answer again soon: it is tried again and again"
 OWN_TOPICS: Final = ("journal", "inbox", "steps", "timers", "keys", "functions", "replies")
-"""Topics of the group that nobody may subscribe to: each record read would write another one."""
+"""Topics of the group that no function may subscribe to: each record read would write another one."""
 
 
 class Subscriptions:
@@ -129,7 +129,7 @@ class Subscriptions:
         return True
 
     async def _opening(self, topic: str, partition: int, known: Catalogue, held: TopicRow | None) -> Opening:
-        """Where a partition is opened: a new one at its beginning, else at the latest that somebody asks for."""
+        """Where a partition is opened: a new one at its beginning, else at the latest a function asks for."""
         if held is not None or topic == self._place.events_topic:
             return Opening(partition, await self._log.start_offset(topic, partition))
         subscribers = known.subscribers(topic)

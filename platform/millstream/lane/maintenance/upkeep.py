@@ -1,4 +1,4 @@
-"""Upkeep of a lane beside its turns: flush to the local store, checkpoint to the topics, trim what nobody needs.
+"""Upkeep of a lane beside its turns: flush to the local store, checkpoint to the topics, trim what no restore needs.
 
 Each works on what is acknowledged only; the turns go on meanwhile. None of it is needed for correctness at any one
 moment: a crash anywhere in here costs time at the next restore, never data (lanes.md rules 10 to 14).

@@ -36,7 +36,7 @@ SENT_BYTES_MAX: Final = 4 * 1024 * 1024
 PUBLISHES_HELD_MAX: Final = 100_000
 """Records for topics that may wait to be sent, as numbers; later ones are remembered by their rows alone."""
 ANSWERS_HELD_MAX: Final = 10_000
-"""Of one api. More are not sent: whoever asks again gets the same answer."""
+"""Answers kept for one api. More are not sent: a repeated request gets the same answer."""
 ANSWER_TRIES_MAX: Final = 10
 """Some seconds: about as long as an api waits before it asks again."""
 RETRY_S: Final = 0.2

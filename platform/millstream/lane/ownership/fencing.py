@@ -1,4 +1,4 @@
-"""Who may write a lane's journal: checked with the group, then said with a fence (lanes.md rules 3 to 6).
+"""Fencing: a worker makes itself the owner of a lane's journal, with the group's consent (lanes.md rules 3 to 6).
 
     the group says the lane is ours, and takes a commit in our name
       ─> append a fence with a fresh random owner
@@ -19,7 +19,7 @@ from millstream.state.tables import LaneTables
 
 
 class NotOwned(MillstreamError):
-    """The group gave the lane to somebody else."""
+    """The group gave the lane to another worker."""
 
 
 async def take_over(parts: LaneParts, tables: LaneTables, journal: Journal, reached: Reached) -> Reached:

@@ -41,8 +41,7 @@ UNKNOWN: Final = -1
 
 
 class Reached(NamedTuple):
-    """How far a lane's tables are: the offset that is folded next, whose records count there, the last record's
-    time."""
+    """How far a lane is folded: the next offset, whose records count there, the last record's time."""
 
     offset: int
     validity: Validity
@@ -51,7 +50,7 @@ class Reached(NamedTuple):
 
 
 def apply(tables: Tables, record: JournalRecord) -> None:
-    """Fold a record that counts. Its effects are not released: whatever is still owed is in the tables."""
+    """Fold a valid record. Its effects are not released: the tables say what is still owed."""
     for fact in record.facts:
         try:
             fold(tables, fact, record.at_ms)
@@ -62,7 +61,7 @@ def apply(tables: Tables, record: JournalRecord) -> None:
 
 
 def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
-    """What stops a lane whose fact can't be applied."""
+    """The error that stops a lane whose fact can't be applied."""
     return InternalError(
         f"lane {tables.place.lane} of group {tables.place.group!r} stopped: a fact {type(fact).__name__} could not be "
         f"applied: expected every recorded fact to fold, got {type(error).__name__}: {error}. Nothing of it has taken "
@@ -80,15 +79,15 @@ async def restore(
     Raises Corruption when the topics can't be what this lane wrote.
     """
     for n in range(TRIES_MAX):
-        found = await _begin(log, place, store, progress)
+        found = await _restored_to_marker(log, place, store, progress)
         if found is None:
-            # A checkpoint is being written, or trimmed to, at this moment; or whoever wrote one has died.
+            # A checkpoint is being written, or trimmed to, at this moment; or its writer has died.
             await asyncio.sleep(min(RETRY_S * 2**n, RETRY_S_MAX))
             continue
-        tables, begin = found
+        tables, reached = found
         try:
             end = await log.end_offset(_journal(place), place.lane)
-            return tables, await fold_upto(log, tables, begin, end, progress)
+            return tables, await fold_upto(log, tables, reached, end, progress)
         except OffsetOutOfRange:
             store.wipe()
     raise Corruption(
@@ -98,18 +97,18 @@ async def restore(
     )
 
 
-async def _begin(
+async def _restored_to_marker(
     log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
 ) -> tuple[LaneTables, Reached] | None:
     """Tables, and where to fold on from; None: the topics are not at rest, look again."""
     topic = _journal(place)
     tables = LaneTables(place, store)
     if tables.marker is not None:
-        reached = await _behind(log, topic, place.lane, tables.marker)
+        reached = await _reached_marker(log, topic, place.lane, tables.marker)
         if reached is not None:
             return tables, reached
     rows = Restore(store)  # Empties it: rows are never layered over others of an unknown past.
-    await _take_all(log, place, rows, progress)
+    await _read_checkpoint(log, place, rows, progress)
     marker = rows.marker()
     start = await log.start_offset(topic, place.lane)
     if marker is None and not (rows.empty and start == 0):
@@ -118,14 +117,14 @@ async def _begin(
     tables = LaneTables(place, store)
     if marker is None:
         return tables, Reached(0, Validity(), 0, 0)
-    reached = await _behind(log, topic, place.lane, marker)
+    reached = await _reached_marker(log, topic, place.lane, marker)
     if reached is None and marker.offset + 1 == start:
         # The checkpoint's own record was trimmed, all behind it is there.
         reached = Reached(start, Validity(marker.owner, marker.seq), 0, 0)
     return None if reached is None else (tables, reached)
 
 
-async def _take_all(log: Log, place: Place, rows: Restore, progress: Callable[[int, int], None]) -> None:
+async def _read_checkpoint(log: Log, place: Place, rows: Restore, progress: Callable[[int, int], None]) -> None:
     """All rows of the compacted topics. They are fetched side by side: a broker's first answer takes its time."""
     writing = asyncio.Lock()
 
@@ -144,8 +143,8 @@ async def _take_all(log: Log, place: Place, rows: Restore, progress: Callable[[i
         await asyncio.gather(*taking, return_exceptions=True)
 
 
-async def _behind(log: Log, topic: str, lane: int, marker: Marker) -> Reached | None:
-    """The place behind a marker, if the journal's record there is the one the marker speaks of."""
+async def _reached_marker(log: Log, topic: str, lane: int, marker: Marker) -> Reached | None:
+    """The place behind a marker, if the journal still has the marker's record there."""
     start, end = await log.start_offset(topic, lane), await log.end_offset(topic, lane)
     if not start <= marker.offset < end:
         return None
@@ -165,11 +164,11 @@ async def _behind(log: Log, topic: str, lane: int, marker: Marker) -> Reached | 
 
 
 async def fold_upto(
-    log: Log, tables: LaneTables, begin: Reached, end: int, progress: Callable[[int, int], None]
+    log: Log, tables: LaneTables, reached: Reached, end: int, progress: Callable[[int, int], None]
 ) -> Reached:
     """Fold every valid record in [begin.offset, end). Raises OffsetOutOfRange when they were trimmed meanwhile."""
     topic, lane = _journal(tables.place), tables.place.lane
-    offset, validity, at_ms, facts = begin
+    offset, validity, at_ms, facts = reached
     reader = log.reader(topic, lane, offset)
     time = asyncio.get_running_loop().time
     yielded_s = time()

@@ -18,7 +18,7 @@ from millstream.log.port import LanesChanged, Produced, Reader, TransactionRefus
 
 PART_ROWS: Final = 2_000
 PART_BYTES: Final = 4 << 20
-"""What a transaction keeps in memory before it writes it down, where nobody sees it yet."""
+"""Bytes that a transaction keeps in memory before it writes them, invisible, to the file."""
 
 
 class Grouped(Protocol):
@@ -74,7 +74,7 @@ class EmbeddedMembership:
         return self._log.reader(topic, partition, offset)
 
     async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """See the port. Nothing is stored: nobody watches this group from outside, and the journal has it all."""
+        """See the port. Nothing is stored: no tool watches this group from outside, and the journal has it all."""
         if self._log.member is not self or not self._log.alive:
             raise LogUnavailable("positions were not committed: this process is no member of the group. Join it first.")
 

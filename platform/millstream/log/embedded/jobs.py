@@ -337,7 +337,7 @@ def _insert(into: str, columns: int, rows: int) -> str:
 
 
 def is_wasteful(connection: sqlite3.Connection) -> bool:
-    """Whether so many pages are free that the file should shrink; a steady load reuses them instead."""
+    """Whether enough pages are free for the file to shrink; a steady load reuses them instead."""
     free = connection.execute("PRAGMA freelist_count").fetchone()[0]
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     return bool(free > FREE_PAGES_MIN and free * 4 > pages)

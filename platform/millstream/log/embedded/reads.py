@@ -70,7 +70,7 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
 
     def wait(self) -> None:
-        """Somebody waits: watch until nobody does."""
+        """Watch the file while a reader waits."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._watch(), name="millstream-log-follow")
 

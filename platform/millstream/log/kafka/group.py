@@ -1,15 +1,15 @@
-"""Membership of a Kafka consumer group: whose lanes are ours, and reading what they take in.
+"""Membership of a Kafka consumer group: which lanes are ours, and the readers of their inboxes and sources.
 
     the member's thread                                  the loop
     poll ─ on_assign: attach the inbox, paused ────────> on_assigned(lanes)
-         ─ on_revoke: not ours from here on ───────────> on_revoked(lanes): the lanes let go
-           wait for that (at most ``LET_GO_S``) <────────┘
-           let go of all that belongs to the lanes
+         ─ on_revoke: not ours from here on ───────────> on_revoked(lanes): the lanes are released
+           wait for that (at most ``RELEASE_S``) <────────┘
+           stop reading for the lanes
          ─ on_lost: the same, after the fact
          ─ records of inboxes and sources ─────────────> buffers of the readers
 
 The group knows ``<group>.inbox`` only; a lane's sources are attached beside it when the lane reads them, with both
-group protocols. Nothing of a user's runs in the thread; while lanes let go it does not fetch.
+group protocols. No user code runs in the thread; it does not fetch while lanes are being released.
 
 ``still_owns`` is the check before a fence (lanes.md rule 3). A worker that was stopped for long is refused a commit
 until it polls, and is accepted for any lane once it has silently joined again; so all three are asked: the thread has
@@ -39,20 +39,20 @@ from millstream.model.messages import group_topic
 from millstream.telemetry import say
 
 LOG: Final = logging.getLogger("millstream.log.kafka.group")
-LET_GO_S: Final = 30.0
-"""How long lanes may take to let go; the group evicts a member only after ``max.poll.interval.ms``, four times that."""
+RELEASE_S: Final = 30.0
+"""The time that releasing lanes may take; the group evicts a member after ``max.poll.interval.ms``, four times that."""
 JOIN_WAIT_S: Final = 15.0
 """``join`` returns without a lane after that: others may have them all."""
 TOGETHER_S: Final = 0.02
 """How long a commit waits for those of other lanes."""
 REFUSED_WAIT_S: Final = 3.0
-"""How long a refused commit waits to hear that the lane is gone, before it is only a failed try."""
+"""How long a refused commit waits for the news that the lane is gone; after that it is a failed try."""
 
 T = TypeVar("T")
 
 
 class Grouping(Bounds, Protocol):
-    """What membership needs of its log."""
+    """The part of the log that a membership uses."""
 
     def find(self, topic: str, partition: int) -> Shape: ...
 
@@ -92,12 +92,12 @@ class _Fetcher(Fetcher):
 
     def __init__(self, make: Callable[[], Consumer], loop: asyncio.AbstractEventLoop, member: KafkaMembership) -> None:
         super().__init__(make, loop, _Attached(member.inbox))
-        self._after: deque[Callable[[Consumer], None]] = deque()
+        self._after_poll: deque[Callable[[Consumer], None]] = deque()
         self._member = member
 
     def after_poll(self, command: Callable[[Consumer], None]) -> None:
         """Have the thread do something once it has polled from beginning to end."""
-        self._after.append(command)
+        self._after_poll.append(command)
 
     def _run(self) -> None:
         consumer = self._make()
@@ -110,35 +110,35 @@ class _Fetcher(Fetcher):
                 self._obey(consumer)
                 self._look(consumer)
         except KafkaException as error:
-            self.call(member.refused, error)
+            self.call(member.on_error, error)
         finally:
             consumer.close()  # Calls on_revoke for what is still held.
-            self.call(member.ended)
+            self.call(member.on_thread_ended)
 
     def _look(self, consumer: Consumer) -> None:
-        waiting = len(self._after)
+        waiting = len(self._after_poll)
         self.take(consumer)
         for _ in range(waiting):
-            self._after.popleft()(consumer)
+            self._after_poll.popleft()(consumer)
 
     def _note(self, key: PartitionKey, message: Message, error: KafkaError) -> None:
         if key not in self.feeds and error.code() != KafkaError._PARTITION_EOF:
-            self.call(self._member.refused, error)
+            self.call(self._member.on_error, error)
         super()._note(key, message, error)
 
     def release(self, consumer: Consumer, keys: Sequence[PartitionKey], feeds: Sequence[PartitionKey]) -> None:
-        """In the thread, in a rebalance: stop feeding and let go of all of these."""
+        """In the thread, in a rebalance: stop feeding the readers of ``feeds``, and unassign all of these."""
         for key in feeds:
             for reader in self.feeds.pop(key).places:
                 self.call(reader.refuse, LogUnavailable(f"{key[0]}/{key[1]} went to another worker with its lane."))
         held = {(one.topic, one.partition) for one in consumer.assignment()}
         going = [TopicPartition(*key) for key in {*keys, *feeds} if key in held]
-        with suppress(KafkaException):  # Lost is lost: the library has let go of them itself.
+        with suppress(KafkaException):  # Lost partitions: the library has unassigned them itself.
             consumer.incremental_unassign(going)
 
 
 class KafkaMembership:
-    """See the port's ``Membership``. What is called ``on_…`` runs in the member's thread."""
+    """See the port's ``Membership``. The section "in the thread" runs in the member's thread."""
 
     def __init__(self, log: Grouping, group: str, lanes: int) -> None:
         self.group = group
@@ -148,16 +148,16 @@ class KafkaMembership:
         self._lanes = lanes
         self._loop = asyncio.get_running_loop()
         self._fetcher: _Fetcher | None = None
-        self._held: dict[int, int] = {}  # lane → which time it was assigned; written by the thread only
-        self._times = 0
-        self._assigned: LanesChanged | None = None
-        self._revoked: LanesChanged | None = None
-        self._telling = asyncio.Lock()
-        self._heard = asyncio.Event()
+        self._assignment_of: dict[int, int] = {}  # lane → which time it was assigned; written by the thread only
+        self._assignments = 0
+        self._on_assigned: LanesChanged | None = None
+        self._on_revoked: LanesChanged | None = None
+        self._callback_lock = asyncio.Lock()
+        self._join_answered = asyncio.Event()
         self._ended = asyncio.Event()
-        self._why: KafkaException | KafkaError | None = None
+        self._refusal: KafkaException | KafkaError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asking: set[asyncio.Future[Any]] = set()
+        self._questions: set[asyncio.Future[Any]] = set()
         self._to_commit: dict[tuple[str, int], int] = {}
         self._committing: asyncio.Task[None] | None = None
 
@@ -173,16 +173,16 @@ class KafkaMembership:
                 f"topic {self.inbox!r} has {shape.spec.partitions} partitions, expected one for each of {self._lanes} "
                 "lanes. Start with the number of lanes the group was made with."
             )
-        self._assigned, self._revoked = on_assigned, on_revoked
+        self._on_assigned, self._on_revoked = on_assigned, on_revoked
         self._fetcher = _Fetcher(lambda: self._log.member_consumer(self.group), self._loop, self)
         self.live = True
         self._fetcher.start()
         with suppress(TimeoutError):
             async with asyncio.timeout(JOIN_WAIT_S):
-                await self._heard.wait()
-        if self._why is not None and not self._held:
+                await self._join_answered.wait()
+        if self._refusal is not None and not self._assignment_of:
             await self.leave()
-            raise LogUnavailable(message_of(self._why, f"this worker could not join group {self.group!r}"))
+            raise LogUnavailable(message_of(self._refusal, f"this worker could not join group {self.group!r}"))
 
     async def still_owns(self, lane: int, *, inbox_position: int) -> bool:
         """See the port. Raises LogUnavailable when the group cannot be asked now."""
@@ -192,16 +192,16 @@ class KafkaMembership:
         place = [TopicPartition(self.inbox, lane, inbox_position)]
 
         def check(consumer: Consumer) -> bool:
-            if lane not in self._held:
+            if lane not in self._assignment_of:
                 return False
             _commit(consumer, place)
             return True
 
-        time = self._held.get(lane)
+        assignment = self._assignment_of.get(lane)
         try:
             return await self._ask(check, fetcher.after_poll)
         except KafkaException as error:
-            if error_of(error).code() in NO_MEMBER and await self._gone(lane, time):
+            if error_of(error).code() in NO_MEMBER and await self._assignment_ended(lane, assignment):
                 return False
             raise LogUnavailable(message_of(error, f"the group did not confirm that lane {lane} is ours")) from error
 
@@ -212,10 +212,10 @@ class KafkaMembership:
         lane = self._lane_of(topic, partition)
         if self._fetcher is None or not self.live:
             reader.refuse(LogUnavailable("this process is no member of the group. Join it first."))
-        elif lane not in self._held:
+        elif lane not in self._assignment_of:
             reader.refuse(LogUnavailable(f"{topic}/{partition} belongs to lane {lane}, which another worker has."))
         else:
-            self._fetcher.post(lambda consumer: self._take_from_others(topic, partition))
+            self._fetcher.post(lambda consumer: self._replace_readers(topic, partition))
             self._fetcher.open(reader, offset, 0)
         return reader
 
@@ -226,7 +226,7 @@ class KafkaMembership:
         self._to_commit |= positions
         if self._committing is None:
             self._committing = self._loop.create_task(self._commit_all())
-            self._committing.add_done_callback(_looked_at)
+            self._committing.add_done_callback(_retrieve_error)
         await asyncio.shield(self._committing)
 
     async def leave(self) -> None:
@@ -241,7 +241,7 @@ class KafkaMembership:
         self.live = False
 
     async def metadata(self) -> object:
-        """What a transaction shows to the group: who this member is now. None: it is no member."""
+        """The member's identity, as a transaction shows it to the group. None: it is no member."""
         fetcher = self._fetcher
         if fetcher is None or not self.live:
             return None
@@ -252,24 +252,24 @@ class KafkaMembership:
 
     # --- on the loop ----------------------------------------------------------------------------
 
-    def refused(self, why: KafkaException | KafkaError) -> None:
-        """The group's side has something to say that is about no partition."""
+    def on_error(self, why: KafkaException | KafkaError) -> None:
+        """An error of the group that is about no partition."""
         if isinstance(why, KafkaException) or why.fatal() or why.code() in _NOT_LET_IN:
-            self._why = why
-            self._heard.set()
+            self._refusal = why
+            self._join_answered.set()
         say(LOG, "group answered with an error", level=logging.WARNING, group=self.group, why=str(why))
 
-    def ended(self) -> None:
+    def on_thread_ended(self) -> None:
         """The thread is over: left, or refused."""
         self.live = False
         self._ended.set()
-        for future in tuple(self._asking):
+        for future in tuple(self._questions):
             _fail(future, LogUnavailable("this process has left the group"))
 
     async def _ask(
         self, question: Callable[[Consumer], T], hand_over: Callable[[Callable[[Consumer], None]], None]
     ) -> T:
-        """Have the thread answer: elsewhere the library hardly gets to it while the thread polls."""
+        """Have the thread answer: in another thread the library hardly gets to it while this one polls."""
         future: asyncio.Future[T] = self._loop.create_future()
         fetcher = self._fetcher
         assert fetcher is not None
@@ -280,26 +280,26 @@ class KafkaMembership:
             except KafkaException as error:
                 fetcher.call(_fail, future, error)
 
-        self._asking.add(future)
+        self._questions.add(future)
         try:
             hand_over(answer)
             if self._ended.is_set():
                 raise LogUnavailable("this process has left the group")
             return await future
         finally:
-            self._asking.discard(future)
+            self._questions.discard(future)
 
-    async def _gone(self, lane: int, time: int | None) -> bool:
-        """Whether it is heard before long that a lane is not ours as it was."""
+    async def _assignment_ended(self, lane: int, assignment: int | None) -> bool:
+        """Wait up to ``REFUSED_WAIT_S``; whether the lane's assignment has ended by then."""
         fetcher = self._fetcher
         assert fetcher is not None
         until = self._loop.time() + REFUSED_WAIT_S
-        while self.live and self._held.get(lane) == time and self._loop.time() < until:
+        while self.live and self._assignment_of.get(lane) == assignment and self._loop.time() < until:
             await self._ask(lambda consumer: None, fetcher.after_poll)
-        return not self.live or self._held.get(lane) != time
+        return not self.live or self._assignment_of.get(lane) != assignment
 
     async def _commit_all(self) -> None:
-        """Commit what several lanes want committed, at once."""
+        """Commit the positions of several lanes in one call."""
         await asyncio.sleep(TOGETHER_S)
         offsets = [TopicPartition(*source, offset) for source, offset in self._to_commit.items()]
         self._to_commit, self._committing = {}, None
@@ -310,19 +310,19 @@ class KafkaMembership:
         except KafkaException as error:
             raise LogUnavailable(message_of(error, "positions were not committed")) from error
 
-    async def _tell(self, callback: LanesChanged | None, lanes: frozenset[int]) -> None:
-        async with self._telling:
+    async def _run_callback(self, callback: LanesChanged | None, lanes: frozenset[int]) -> None:
+        async with self._callback_lock:
             if callback is not None:
                 await callback(lanes)
 
-    def _tell_assigned(self, lanes: frozenset[int]) -> None:
-        task = self._loop.create_task(self._tell(self._assigned, lanes))
+    def _notify_assigned(self, lanes: frozenset[int]) -> None:
+        task = self._loop.create_task(self._run_callback(self._on_assigned, lanes))
         self._tasks.add(task)
-        task.add_done_callback(self._told)
+        task.add_done_callback(self._on_notified)
 
-    def _told(self, task: asyncio.Task[None]) -> None:
+    def _on_notified(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._heard.set()
+        self._join_answered.set()
         task.result()
 
     def _lane_of(self, topic: str, partition: int) -> int:
@@ -337,12 +337,12 @@ class KafkaMembership:
         consumer.incremental_assign(places)
         if places:
             consumer.pause(places)  # Until the lane says from where.
-        self._times += 1
+        self._assignments += 1
         for lane in lanes:
-            self._held[lane] = self._times
+            self._assignment_of[lane] = self._assignments
         say(LOG, "lanes assigned", group=self.group, lanes=sorted(lanes))
         assert self._fetcher is not None
-        self._fetcher.call(self._tell_assigned, lanes)
+        self._fetcher.call(self._notify_assigned, lanes)
 
     def on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Lanes are to be given up, and others get them when this returns."""
@@ -353,25 +353,25 @@ class KafkaMembership:
         self._give_up(consumer, partitions, "lanes lost")
 
     def _give_up(self, consumer: Consumer, partitions: list[TopicPartition], what: str) -> None:
-        lanes = frozenset(one.partition for one in partitions) & self._held.keys()
+        lanes = frozenset(one.partition for one in partitions) & self._assignment_of.keys()
         for lane in lanes:
-            del self._held[lane]
+            del self._assignment_of[lane]
         say(LOG, what, group=self.group, lanes=sorted(lanes))
         if lanes:
             try:
-                telling = asyncio.run_coroutine_threadsafe(self._tell(self._revoked, lanes), self._loop)
-                telling.result(LET_GO_S)
+                released = asyncio.run_coroutine_threadsafe(self._run_callback(self._on_revoked, lanes), self._loop)
+                released.result(RELEASE_S)
             except TooLate:
-                say(LOG, "lanes did not let go", level=logging.ERROR, lanes=sorted(lanes), waited_s=LET_GO_S)
+                say(LOG, "lanes did not let go", level=logging.ERROR, lanes=sorted(lanes), waited_s=RELEASE_S)
             except RuntimeError:
-                pass  # The loop is closed: nobody holds anything any more.
+                pass  # The loop is closed: no lane is left.
         fetcher = self._fetcher
         assert fetcher is not None
         feeds = [key for key in fetcher.feeds if self._lane_of(*key) in lanes]
         fetcher.release(consumer, [(one.topic, one.partition) for one in partitions], feeds)
 
-    def _take_from_others(self, topic: str, partition: int) -> None:
-        """One reader of a partition: an older one is told that it is over."""
+    def _replace_readers(self, topic: str, partition: int) -> None:
+        """Refuse older readers of a partition: it has one reader at a time."""
         fetcher = self._fetcher
         feed = fetcher.feeds.get((topic, partition)) if fetcher is not None else None
         for reader in tuple(feed.places) if feed is not None else ():
@@ -400,8 +400,8 @@ def _commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:
             raise KafkaException(one.error)
 
 
-def _looked_at(task: asyncio.Task[None]) -> None:
-    """Whoever wanted the commit may be gone with its lane; then nobody else asks how it went."""
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    """Retrieve the error of a commit whose lane may be gone: no other code awaits it then."""
     if not task.cancelled():
         task.exception()
 

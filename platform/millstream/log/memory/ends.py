@@ -147,7 +147,7 @@ class MemoryWriter:
                 append.future.set_exception(gone)
 
     def crash(self) -> None:
-        """The process dies: what is under way is written or lost as the faults decide; nobody is answered."""
+        """The process dies: appends under way are written or lost as the faults decide, and never answered."""
         self._closed = True
         faults, spec = self._log.faults, self._partition.spec
         while self._unwritten:

@@ -1,12 +1,12 @@
-"""The group of a memory cluster: who owns which lane, who knows it, and transactions fenced by it.
+"""The group of a memory cluster: the owner of each lane, what each member knows of it, and transactions fenced by it.
 
-The group knows the truth; a member knows what it was told at its last **poll**. Between the two lies every zombie.
+The group knows the truth; a member knows its assignment as of its last **poll**. Between the two lies every zombie.
 Each lane has an **epoch** that changes whenever it moves, so a lane that went away and came back is another one: a
 transaction begun before is refused (kafka.md: metadata taken when the checkpoint began).
 
     spread       until the first ``assign``: lanes go evenly to the members, by name, at every join and leave
-    assign       hand over with notice: losers hear it first and still own, then the lanes move, then winners hear it
-    steal        without notice: the lane moves, the winner hears it, the loser finds out at its next poll
+    assign       hand over with notice: losers are revoked first and still own, then the lanes move to the winners
+    steal        without notice: the lane moves, the winner is assigned, the loser finds out at its next poll
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from millstream.errors import LogUnavailable
 from millstream.log.port import LanesChanged, Reader
 
 Held = Mapping[int, int]
-"""Lane → epoch, as somebody knew it at some moment."""
+"""Lane → epoch, as a member knew it at some moment."""
 
 
 class GroupMember:
@@ -105,7 +105,7 @@ class MemoryGroup:
             del self._members[member.client]
 
     async def assign(self, lanes_by_client: Mapping[str, Iterable[int]]) -> None:
-        """Hand lanes over with notice. Lanes not named belong to nobody; a client may join later."""
+        """Hand lanes over with notice. Lanes not named have no owner; a client may join later."""
         self._by_hand = True
         await self._move({lane: client for client, lanes in lanes_by_client.items() for lane in lanes})
 
@@ -172,7 +172,7 @@ class MemoryMembership:
         return True
 
     async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """See the port. Refused to whoever is no member any more, whether it has heard of it or not."""
+        """See the port. Refused once the process is no member any more, whether it knows that or not."""
         if self.member is None or not self.group.has(self.member):
             raise LogUnavailable("positions were not committed: this process is no member of the group. Join it first.")
         self.group.committed |= positions

@@ -35,7 +35,7 @@ class MemoryPartition:
                 self._newest[one.key] = self.end
             self.end += 1
         if self._newest and len(self._records) > 2 * len(self._newest) + _SUPERSEDED_KEPT:
-            self._records = [record for record in self._records if self._stands(record)]
+            self._records = [record for record in self._records if self._is_newest(record)]
         self.wake()
         return first
 
@@ -59,7 +59,7 @@ class MemoryPartition:
         size = 0
         for at in range(self._index(position), len(self._records)):
             record = self._records[at]
-            if not self._stands(record):
+            if not self._is_newest(record):
                 continue
             found.append(record)
             size += len(record.value or b"")
@@ -86,8 +86,8 @@ class MemoryPartition:
                 self.trim(self.offset_at(now_ms - self.spec.retention_ms))
             return
         cut_ms = now_ms - TOMBSTONE_KEPT_MS
-        gone = {r.offset for r in self._records if r.value is None and r.at_ms < cut_ms and self._stands(r)}
-        self._records = [r for r in self._records if r.offset not in gone and self._stands(r)]
+        gone = {r.offset for r in self._records if r.value is None and r.at_ms < cut_ms and self._is_newest(r)}
+        self._records = [r for r in self._records if r.offset not in gone and self._is_newest(r)]
         self._newest = {key: offset for key, offset in self._newest.items() if offset not in gone}
 
     def offset_at(self, at_ms: int) -> int:
@@ -98,6 +98,6 @@ class MemoryPartition:
     def _index(self, offset: int) -> int:
         return bisect_left(self._records, offset, key=lambda record: record.offset)
 
-    def _stands(self, record: Record) -> bool:
+    def _is_newest(self, record: Record) -> bool:
         compacted = self.spec.kind is TopicKind.COMPACTED
         return not compacted or record.key is None or self._newest.get(record.key) == record.offset

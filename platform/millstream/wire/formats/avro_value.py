@@ -1,4 +1,4 @@
-"""An Avro value of somebody else's topic as JSON, in the forms that ``schemas/README.md`` gives to each type.
+"""An Avro value of a foreign topic as JSON, in the forms that ``schemas/README.md`` gives to each type.
 
 Whoever subscribes to a topic gets what the door would have taken: a time is a number, a decimal is text, bytes are text
 with one character a byte. So an event is the same whether its producer wrote Avro to a topic or posted JSON.

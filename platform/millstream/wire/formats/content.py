@@ -63,7 +63,7 @@ class SchemaSource(Protocol):
         ...
 
     def reader(self, ref: SchemaRef) -> ValueReader:
-        """The reader of a schema by mark. Raises SchemaWanted (fetch it first), Corruption (nobody has it)."""
+        """The reader of a schema by mark. Raises SchemaWanted (fetch it first), Corruption (there is none)."""
         ...
 
     def named(self, name: str) -> ValueReader:

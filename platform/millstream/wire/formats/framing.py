@@ -29,7 +29,7 @@ GUID_BYTES: Final = 17
 
 @dataclass(frozen=True, slots=True)
 class SchemaRef:
-    """A schema that somebody else knows: ``kind`` is "id" or "guid" (a registry's), or "fingerprint" (of a file)."""
+    """A reference to a schema: ``kind`` is "id" or "guid" (a registry's), or "fingerprint" (of a file)."""
 
     kind: str
     value: str

@@ -205,7 +205,7 @@ class Admin:
         }
 
     def group(self, group: str) -> GroupFound | None:
-        """Who is in the group; None for one that nobody ever joined."""
+        """The members of a group; None for a group that never had one."""
         asked = self._client.describe_consumer_groups(
             [group], include_authorized_operations=True, request_timeout=ANSWER_S
         )

@@ -89,7 +89,7 @@ def _topics(admin: Admin, shape: GroupShape, role: str) -> Iterator[str]:
     visible = [name for name in names if _operations(admin, name) != NOTHING]
     for step in topic_steps(admin, shape, visible) if visible else ():
         if step.action != LEAVE:
-            yield _told(step)
+            yield _finding(step)
 
 
 def _operations(admin: Admin, topic: str) -> frozenset[str] | None:
@@ -110,10 +110,10 @@ def _group(admin: Admin, shape: GroupShape, role: str) -> Iterator[str]:
             if step.setting == SESSION
             else f"lanes that move may belong to nobody for up to {step.found} ms"
         )
-        yield f"{_told(step)} Until then {meanwhile}."
+        yield f"{_finding(step)} Until then {meanwhile}."
 
 
-def _told(step: Step) -> str:
+def _finding(step: Step) -> str:
     return f"{step}. {step.todo or 'Run: millstream topics apply --yes.'}"
 
 

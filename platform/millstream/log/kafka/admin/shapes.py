@@ -76,7 +76,7 @@ class Shapes:
         self._known: dict[str, Shape] = {}
 
     def find(self, topic: str, partition: int) -> Shape:
-        """The topic of a partition that there is. Raises ConfigError, or LogUnavailable when nobody can say."""
+        """The topic of an existing partition. Raises ConfigError, or LogUnavailable when no broker answers."""
         shape = self._known.get(topic)
         if shape is None or partition >= shape.spec.partitions:
             described, configured = self._ask(topic)

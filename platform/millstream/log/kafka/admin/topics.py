@@ -1,4 +1,4 @@
-"""The topics of a group against those that are there: what to create, what to change, what nobody can change.
+"""The plan of a group's topics against those that are there: to create, to change, and what cannot be changed.
 
     plan(admin, shape)    a line for each topic and setting that is not as it must be
     apply(admin, steps)   do what is safe: create, add partitions where that is harmless, alter settings

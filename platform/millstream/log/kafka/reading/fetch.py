@@ -36,7 +36,7 @@ LOOK_RECORDS_MAX: Final = 2_000
 FULL_LOOK_S: Final = 0.002
 ALONE_MAX: Final = 3
 FOLLOWS_AFTER_S: Final = 0.3
-"""A reader that has been at the end for so long follows; before, it may be about to be closed."""
+"""Time at the end of its partition after which a reader follows; before, it may be about to be closed."""
 CLOSED_WITHIN_S: Final = 30.0
 
 
@@ -49,7 +49,7 @@ class Holding(Protocol):
 
 
 class Assigning:
-    """Told what to read, by nobody but us."""
+    """Partitions that we assign ourselves, without a group."""
 
     def attach(self, consumer: Consumer, key: PartitionKey, offset: int) -> None:
         """Begin to fetch a partition."""
@@ -114,7 +114,7 @@ class Fetcher:
         self._commands: deque[Callable[[Consumer], None]] = deque()
         self._asked = threading.Event()
         self._touched: dict[KafkaReader, None] = {}
-        self._news: deque[KafkaReader] = deque()
+        self._to_wake: deque[KafkaReader] = deque()
         self._stopping = False
         self.thread = threading.Thread(target=self._run, name="millstream-fetch", daemon=True)
 
@@ -140,7 +140,7 @@ class Fetcher:
         self.post(lambda consumer: self._seek(consumer, reader, offset, generation))
 
     def drained(self, reader: KafkaReader) -> None:
-        """Its buffer has room again."""
+        """Its buffer has capacity again."""
         self.post(lambda consumer: self._drained(consumer, reader))
 
     def close(self, reader: KafkaReader) -> None:
@@ -218,7 +218,7 @@ class Fetcher:
             records.append(record)
         if records and key is not None:
             self._deliver(consumer, key, records, size)
-        self._tell()
+        self._schedule_wake()
 
     def _deliver(self, consumer: Consumer, key: PartitionKey, records: list[Record], size: int) -> None:
         feed = self.feeds.get(key)
@@ -240,7 +240,7 @@ class Fetcher:
             feed.paused = True
 
     def _note(self, key: PartitionKey, message: Message, error: KafkaError) -> None:
-        """The end of a partition, or an error; one that is about no partition concerns nobody here."""
+        """The end of a partition, or an error; one that is about no partition is ignored here."""
         feed = self.feeds.get(key)
         if feed is None:
             return
@@ -257,16 +257,16 @@ class Fetcher:
             place.reader.runs.append(Run(place.generation, [], 0, place.need, error))
             self._touched[place.reader] = None
 
-    def _tell(self) -> None:
+    def _schedule_wake(self) -> None:
         if self._touched:
-            self._news.extend(self._touched)
+            self._to_wake.extend(self._touched)
             self._touched.clear()
             self.call(self._wake)
 
     def _wake(self) -> None:
         """On the loop."""
-        while self._news:
-            self._news.popleft().wake()
+        while self._to_wake:
+            self._to_wake.popleft().wake()
 
     def call(self, callback: Callable[..., None], *arguments: object) -> None:
         """Call back on the loop, from the thread."""
@@ -312,7 +312,7 @@ class Fetcher:
                 self._holding.detach(consumer, key)
 
     def _reach(self, consumer: Consumer, feed: _Feed) -> None:
-        """Fetch from the lowest position that somebody with room needs."""
+        """Fetch from the lowest position that a reader with buffer capacity needs."""
         needs = [place.need for place in feed.places.values() if not place.full]
         if not needs:
             return

@@ -24,7 +24,7 @@ from millstream.log.port import Record
 BUFFER_BYTES_MAX: Final = 16 << 20
 BUFFER_RECORDS_MAX: Final = 20_000
 ANSWER_S: Final = 10.0
-"""How long a read that must not wait for news waits for what is known to be there."""
+"""How long a read that must not wait for new records waits for records known to be there."""
 
 
 class Run(NamedTuple):
@@ -58,7 +58,7 @@ class Bounds(Protocol):
 
 
 class KafkaReader:
-    """Reads one partition. See the port's ``Reader``. ``fetches`` is given by whoever opens it."""
+    """Reads one partition. See the port's ``Reader``. ``fetches`` is set when it is opened."""
 
     def __init__(self, log: Bounds, topic: str, partition: int, offset: int) -> None:
         self.position = offset
@@ -75,7 +75,7 @@ class KafkaReader:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._at = 0  # How much of the first run has been read.
-        self._news: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None
 
     @property
     def buffered_bytes(self) -> int:
@@ -135,15 +135,15 @@ class KafkaReader:
                 self.fetches.close(self)
 
     def refuse(self, why: LogUnavailable) -> None:
-        """It may be read no more: whoever reads is told so."""
+        """Refuse all reads from now on, with this error."""
         self.refusal = why
         self.wake()
 
     def wake(self) -> None:
         """There is news."""
-        news, self._news = self._news, None
-        if news is not None and not news.done():
-            news.set_result(None)
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)
 
     def _must_go_on(self) -> None:
         self._log.must_be_alive()
@@ -211,10 +211,10 @@ class KafkaReader:
         """Wait for news; whether there is any."""
         if self.runs:
             return True
-        news = self._news = self._loop.create_future()
-        timer = self._loop.call_at(deadline, _give_up, news)
+        arrival = self._arrival = self._loop.create_future()
+        timer = self._loop.call_at(deadline, _give_up, arrival)
         try:
-            await news
+            await arrival
         finally:
             timer.cancel()
         return self._loop.time() < deadline

@@ -8,14 +8,14 @@ from typing import Any, Final
 LOG: Final = logging.getLogger("millstream.lane")
 
 
-class Heard(logging.Handler):
+class LogLines(logging.Handler):
     """``with Heard() as heard``: the lanes' log lines of this process from here on."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[tuple[str, dict[str, Any]]] = []
 
-    def __enter__(self) -> Heard:
+    def __enter__(self) -> LogLines:
         LOG.addHandler(self)
         LOG.setLevel(logging.INFO)
         LOG.propagate = False
