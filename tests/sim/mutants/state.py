@@ -36,7 +36,7 @@ def _believe_any_store(patch: Patch) -> None:
         offset = max(start, min(marker.offset + 1, end))
         return lane_restore.Reached(offset, Validity(marker.owner, marker.seq), 0, 0)
 
-    patch.set(lane_restore, "_behind", behind)
+    patch.set(lane_restore, "_reached_marker", behind)
 
 
 def _forget_marks_at_restart(patch: Patch) -> None:
