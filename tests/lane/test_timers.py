@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from millstream.core.timers import SLEEP, arm
+from millstream.core.timers import RETRY, arm
 from millstream.lane.output import timers as module
 from millstream.lane.output.timers import HORIZON_MS, Timers
 from millstream.model.commands import FireTimer
@@ -36,7 +36,7 @@ class Bench:
         self.tables.timers.delete((command.at_ms, command.kind, command.id, command.step))
 
     def arm(self, in_ms: int, id: str = "run", *, tell: bool = True) -> None:
-        effect = arm(self.tables, START_MS + in_ms, SLEEP, id, "s")
+        effect = arm(self.tables, START_MS + in_ms, RETRY, id, "s")
         self.tables.promote()
         if tell:
             self.timers.arm(effect.at_ms, effect.kind, effect.id, effect.step)
