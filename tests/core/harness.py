@@ -11,7 +11,7 @@ The harness does what the lane does around the core: it moves the positions of s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from millstream.core.decide import decide
 from millstream.core.fold import fold
@@ -19,7 +19,7 @@ from millstream.core.owed import owed
 from millstream.core.runs.quick import quick
 from millstream.model import facts as f
 from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
-from millstream.model.effects import Arm, CodeWanted, Deliver, Effect, Execute, Publish, Scan
+from millstream.model.effects import Arm, CodeWanted, Deliver, Disarm, Effect, Execute, Publish, Scan
 from millstream.model.facts import Fact
 from millstream.model.place import Place
 from millstream.model.rows import PositionRow, RunRow, StepRow
@@ -148,6 +148,8 @@ class Harness:
     def _release(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             self.effects.append(effect)
+            if isinstance(effect, Disarm):
+                self.outstanding.discard(Arm(effect.at_ms, effect.kind, effect.id, effect.step))
             if isinstance(effect, OWED):
                 assert effect not in self.outstanding, f"released twice: {effect}"
                 self.outstanding.add(effect)
@@ -197,7 +199,7 @@ def _of_step(fact: f.StepCompleted | f.StepFailed) -> Answers:
     )
 
 
-def _of_body(fact: f.StepCompleted | f.StepFailed | f.StepPlanned | f.SleepStarted | f.DiscoveryAnswered) -> Answers:
+def _of_body(fact: Any) -> Answers:
     return lambda e: isinstance(e, Execute) and (e.run, e.step, e.dispatch) == (fact.run, "", fact.dispatch)
 
 
@@ -216,12 +218,8 @@ def answered_by(fact: Fact) -> Answers:
             return _of_run(fact)
         case f.StepCompleted() | f.StepFailed():
             return _of_step(fact)
-        case f.StepPlanned() | f.SleepStarted() | f.DiscoveryAnswered():
-            return _of_body(fact)
         case f.StepAttemptFailed() | f.BodyAttemptFailed() | f.DispatchLost() | f.DispatchParked():
             return _of_dispatch(fact)
-        case f.SleepEnded(run, step):
-            return _of_timer("sleep", run, step)
         case f.RetryDue(run, step):
             return _of_timer("retry", run, step)
         case f.RunDue(run):
@@ -236,5 +234,7 @@ def answered_by(fact: Fact) -> Answers:
             return lambda e: isinstance(e, Scan) and (e.scan, e.partition) == (scan, partition)
         case f.MessagesDelivered(to_lane, upto):
             return lambda e: isinstance(e, Deliver) and e.to_lane == to_lane and e.seq <= upto
+        case _ if hasattr(fact, "dispatch"):  # The body has found a step, of whatever kind, or nothing new.
+            return _of_body(fact)
         case _:
             return lambda e: False

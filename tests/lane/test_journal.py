@@ -22,7 +22,7 @@ LATE = Verdict(fate=Fate.UNKNOWN, written_after_s=0.05, answered_after_s=0.0, ou
 
 async def owned(rig: Rig, owner: bytes = b"ours....") -> Journal:
     journal = rig.journal()
-    journal.own(owner, await journal.fence("a", owner, START_MS))
+    journal.own(owner, (await journal.fence("a", owner, START_MS)).offset)
     return journal
 
 
@@ -75,7 +75,7 @@ async def test_a_record_that_turns_up_late_but_before_the_next_fence_counts_and_
     with pytest.raises(Void):
         await journal.append(ONE, (), START_MS)
     await rig.here.sleep(0.1)
-    fence = await journal.fence("a", b"again...", START_MS)
+    fence = (await journal.fence("a", b"again...", START_MS)).offset
     assert fence == 2
     assert subjects(rig) == ["one"]
 
@@ -85,7 +85,7 @@ async def test_a_record_that_turns_up_behind_the_next_fence_never_counts(rig: Ri
     rig.faults.appends[JOURNAL].append(LATE)
     with pytest.raises(Void):
         await journal.append(ONE, (), START_MS)
-    journal.own(b"again...", await journal.fence("a", b"again...", START_MS))
+    journal.own(b"again...", (await journal.fence("a", b"again...", START_MS)).offset)
     await rig.here.sleep(0.1)
     await journal.append(OTHER, (), START_MS)
     assert subjects(rig) == ["other"]
@@ -113,7 +113,7 @@ async def test_a_newer_fence_is_noticed_at_the_next_append(rig: Rig) -> None:
 async def test_a_fence_with_an_unknown_outcome_is_found_where_it_is(rig: Rig) -> None:
     journal = rig.journal()
     rig.faults.appends[JOURNAL].append(UNKNOWN_WRITTEN)
-    assert await journal.fence("a", b"ours....", START_MS) == 0
+    assert (await journal.fence("a", b"ours....", START_MS)).offset == 0
 
 
 async def test_a_fence_that_is_not_there_is_void_and_a_refused_one_refused(rig: Rig) -> None:
@@ -175,6 +175,6 @@ async def test_a_large_decision_whose_last_parts_are_refused_is_void_as_a_whole(
     with pytest.raises(Void):
         await journal.append(tuple(CommandRefused("T", str(n), "x" * 400_000) for n in range(8)), (), START_MS)
     assert (journal.expected, journal.seq) == (1, 0)
-    journal.own(b"again...", await journal.fence("a", b"again...", START_MS))
+    journal.own(b"again...", (await journal.fence("a", b"again...", START_MS)).offset)
     await journal.append(ONE, (), START_MS)
     assert subjects(rig) == ["one"]

@@ -24,6 +24,8 @@ from millstream.model.facts import (
     RequestAnswered,
     RunCompleted,
     RunStarted,
+    SleepEnded,
+    SleepStarted,
     SourceOpened,
     StepCompleted,
 )
@@ -255,6 +257,27 @@ async def test_a_clock_far_off_the_logs_fires_no_timers_until_it_is_right_again(
     await rig.here.sleep(300)
     assert not owner.lane.timers.paused
     assert len(owner.desk.started) == 2
+
+
+async def test_a_worker_with_a_wrong_clock_fires_no_timer_of_a_lane_it_takes_over(rig: Rig) -> None:
+    await rig.register(SHOP)
+    before = await rig.own()
+    await rig.send(event(1))
+    await until(lambda: before.desk.started)
+    first = before.desk.started[0]
+    before.lane.submit(report(first.run, first.dispatch, sleep("nap", 3_600_000)))
+    await until(lambda: rig.facts(SleepStarted))
+    await before.stop()
+    rig.here.off_ms = 7_200_000
+    owner = await rig.own()
+    assert owner.lane.timers.paused
+    await rig.here.sleep(60)
+    assert not rig.facts(SleepEnded), "an hour's sleep has not lasted an hour (lanes.md rule 8)"
+    rig.here.off_ms = 0
+    await rig.here.sleep(3_400)
+    assert not rig.facts(SleepEnded)
+    await rig.here.sleep(300)
+    assert rig.facts(SleepEnded)
 
 
 async def test_a_record_is_never_older_than_the_one_before_it(rig: Rig) -> None:

@@ -102,7 +102,7 @@ async def test_what_lies_below_the_fence_is_folded_before_anything_is_decided(ri
     run = rig.facts(RunStarted)[0].run
     assert tables.runs.get(run) is None
     journal = rig.journal("b")
-    reached = await take_over(parts, tables, journal, reached)
+    reached, _ = await take_over(parts, tables, journal, reached)
     assert tables.runs.get(run) is not None
     assert (reached.offset, journal.expected) == (len(rig.records(JOURNAL)),) * 2
     await before.stop()

@@ -17,6 +17,7 @@ below the fence first; the commands are decided again on top of that, and every 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from millstream.errors import Busy, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, OutcomeUnknown, Produced, Record, Writer
@@ -40,6 +41,13 @@ class Fenced(Exception):
 
 class Refused(Exception):
     """The log refused the record: it is certainly not there. The same may be tried again."""
+
+
+class Fence(NamedTuple):
+    """Where a fence lies in the journal, and the log's time of it."""
+
+    offset: int
+    at_ms: int
 
 
 class Journal:
@@ -104,8 +112,8 @@ class Journal:
                 return one.offset + 1
         raise Void
 
-    async def fence(self, worker: str, owner: bytes, at_ms: int) -> int:
-        """Append a fence with a new writer and owner; return its offset.
+    async def fence(self, worker: str, owner: bytes, at_ms: int) -> Fence:
+        """Append a fence with a new writer and owner; say where the log has it.
 
         Raises Refused when it is certainly not there, Void when nobody knows.
         """
@@ -129,7 +137,7 @@ class Journal:
             if decode_record(_value(one)).owner == owner:
                 if unknown:
                     await self._renew()
-                return one.offset
+                return Fence(one.offset, one.at_ms)
         raise Void
 
     async def is_fenced(self) -> bool:

@@ -238,8 +238,9 @@ class Lane:
     async def _take_over(self) -> None:
         """Fence, fold the records before the fence, and start the owed work (lanes.md rules 3 to 5)."""
         self._taking_over = True
-        self._reached = await take_over(self.parts, self.tables, self.journal, self._reached)
+        self._reached, clock_off_ms = await take_over(self.parts, self.tables, self.journal, self._reached)
         self._taking_over = False
+        self._judge_clock(clock_off_ms)  # Before the first timer fires by it.
         self._at_ms = max(self._at_ms, self._reached.at_ms)
         self.parts.telemetry.count("millstream_fences_total")
         assert self._tasks is not None
@@ -369,7 +370,7 @@ class Lane:
                 self._positions_due = True
                 self.submit(CleanUp())
             now_ms = self.parts.surroundings.now_ms()
-            if now_ms - checked_ms >= CLOCK_CHECK_MS:
+            if abs(now_ms - checked_ms) >= CLOCK_CHECK_MS:  # Also where the clock was set back meanwhile.
                 checked_ms = now_ms
                 await self._check_clock()
             try:
@@ -385,8 +386,10 @@ class Lane:
     async def _check_clock(self) -> None:
         """Pause the timers while the clock is wrong; an empty record a check tells when it is right again."""
         off_ms = await clock_off_ms(self.journal, self._appended_at_ms)
-        if off_ms is None:
-            return
+        if off_ms is not None:
+            self._judge_clock(off_ms)
+
+    def _judge_clock(self, off_ms: int) -> None:
         wrong = off_ms > self._settings.clock_off_max_ms
         if wrong != self.timers.paused:
             say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)

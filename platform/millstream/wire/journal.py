@@ -13,6 +13,7 @@ it has a class inside that no other fact has.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any, Final, get_args
 
@@ -28,11 +29,14 @@ from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.reference_avro import corrupt
 from millstream.wire.schemas import load_schema
 
-_CLASSES: Final[dict[str, type[Any]]] = {
-    "Header": tuple,
-    **{kind.__name__: kind for kind in (JournalRecord, Position, Envelope, HandOut, *get_args(LaneMessage), *FACTS)},
-}
-_RECORD: Final = CompiledCodec[JournalRecord](load_schema("journal/record"), _CLASSES)
+
+def journal_codec(schema: Any, facts: Iterable[type[Any]]) -> CompiledCodec[JournalRecord]:
+    """The codec of records with these facts, by a parsed schema that has a branch for each of them."""
+    kinds = (JournalRecord, Position, Envelope, HandOut, *get_args(LaneMessage), *facts)
+    return CompiledCodec(schema, {"Header": tuple, **{kind.__name__: kind for kind in kinds}})
+
+
+_RECORD = journal_codec(load_schema("journal/record"), FACTS)
 FORMAT_MAX: Final = 1
 """The highest record format that this version reads."""
 PARTS_MAX: Final = 1_000

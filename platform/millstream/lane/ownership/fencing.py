@@ -22,8 +22,11 @@ class NotOwned(MillstreamError):
     """The group gave the lane to another worker."""
 
 
-async def take_over(parts: LaneParts, tables: LaneTables, journal: Journal, reached: Reached) -> Reached:
-    """Make the lane ours. Returns how far its tables are then: at the fence. Raises NotOwned."""
+async def take_over(parts: LaneParts, tables: LaneTables, journal: Journal, reached: Reached) -> tuple[Reached, int]:
+    """Make the lane ours. Raises NotOwned.
+
+    Returns how far its tables are then, at the fence, and by how many milliseconds our clock differs from the log's.
+    """
     place = parts.place
     inbox = (group_topic(place.group, "inbox"), place.lane)
     while True:
@@ -32,15 +35,15 @@ async def take_over(parts: LaneParts, tables: LaneTables, journal: Journal, reac
         try:
             if not await parts.membership.still_owns(place.lane, inbox_position=held.offset if held is not None else 0):
                 raise NotOwned(f"lane {place.lane} belongs to another worker now.")
-            at_ms = max(parts.surroundings.now_ms(), reached.at_ms)
-            fence = await journal.fence(parts.worker, owner, at_ms)
+            own_ms = parts.surroundings.now_ms()
+            fence = await journal.fence(parts.worker, owner, max(own_ms, reached.at_ms))
         except (Void, Refused, LogUnavailable):
             await wait_a_little(parts)
             continue
-        reached = await fold_upto(parts.log, tables, reached, fence + 1, lambda facts, left: None)
+        reached = await fold_upto(parts.log, tables, reached, fence.offset + 1, lambda facts, left: None)
         if reached.validity.owner == owner:
-            journal.own(owner, fence)
-            return reached
+            journal.own(owner, fence.offset)
+            return reached, abs(fence.at_ms - own_ms)
         await wait_a_little(parts)
 
 
