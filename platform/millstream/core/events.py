@@ -26,7 +26,7 @@ FUTURE_SLACK_MS = 1_000  # A sender's clock may be this much ahead before its ev
 def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     """Start each subscribed function once.
 
-    An event nobody subscribes to leads to no fact: the source's position moves on, that is all.
+    An event without a subscription leads to no fact: only the source's position moves on.
     """
     event = command.event
     if _was_read(tables, command):

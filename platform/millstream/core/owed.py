@@ -1,8 +1,8 @@
 """``owed(tables) -> effects``: what the state still owes the world, derived from the rows alone.
 
-Effects may be lost: with the worker, with the lane. Whoever takes a lane over derives them again here. The equation
-that holds at every moment, and that the simulation checks: *effects released so far, minus those answered by later
-facts, equal ``owed(tables)``*. A new effect that must not be lost needs its rows and its lines here.
+Effects may be lost: with the worker, with the lane. The worker that takes a lane over derives them again here. The
+equation that holds at every moment, and that the simulation checks: *effects released so far, minus those answered by
+later facts, equal ``owed(tables)``*. A new effect that must not be lost needs its rows and its lines here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def owed(tables: Tables) -> Iterator[Effect]:
 
 
 def owed_by_run(tables: Tables, run: RunRow) -> Iterator[Execute]:
-    """The hand-outs of one run that nobody has answered."""
+    """The dispatches of one run that are not answered."""
     if run.body == Hand.OUT:
         yield Execute(run.run, run.function, "", run.attempt, run.body_dispatch)
     if run.pending:

@@ -19,7 +19,7 @@ REQUESTS_DROPPED_AT_ONCE_MAX = 1_000
 
 
 def answered(tables: Tables, request: Request) -> list[Fact] | None:
-    """The decision for a request that was answered before: the same answer, to whoever asks now."""
+    """The decision for a request that was answered before: the same answer, to the api that asks now."""
     row = tables.requests.get(request.request) if request.request else None
     return None if row is None else [RequestAnswered(request.request, request.reply_to, row.reply)]
 

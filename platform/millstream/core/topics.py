@@ -48,7 +48,7 @@ def subscribed(tables: Tables, spec: AppSpec | None) -> list[Fact]:
 
 
 def see_topic(tables: Tables, command: SeeTopic, now_ms: int) -> list[Fact]:
-    """Open what is new of a topic. Whoever looked looks again when nothing comes of it."""
+    """Open the partitions of a topic that are new here. No facts: the lane looks at the topic again."""
     held = tables.topics.get(command.topic)
     known = held.partitions if held is not None else -1
     subscribers = {function.slug: trigger for function, trigger in catalogue(tables).subscribers(command.topic)}
@@ -61,7 +61,7 @@ def see_topic(tables: Tables, command: SeeTopic, now_ms: int) -> list[Fact]:
             continue  # It is new, and opens at its beginning for everybody.
         starts = {start.function: start.offset for start in opening.starts}
         if not subscribers.keys() <= starts.keys():
-            return []  # Somebody has subscribed between the look and this decision.
+            return []  # A function has subscribed between the look and this decision.
         facts += _earlier(command.topic, opening, subscribers)
     if known < command.partitions:
         facts.append(TopicSeen(command.topic, command.partitions))
@@ -115,7 +115,7 @@ def source_gap(tables: Tables, f: SourceGap, at_ms: int) -> Sequence[Effect]:
 
 
 def topic_seen(tables: Tables, f: TopicSeen, at_ms: int) -> Sequence[Effect]:
-    """A topic has so many partitions."""
+    """The number of a topic's partitions."""
     tables.topics.put(f.topic, TopicRow(f.topic, f.partitions))
     return ()
 

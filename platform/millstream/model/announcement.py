@@ -74,7 +74,7 @@ def _data(end: RunEnd, events: Sequence[Envelope]) -> bytes:
     try:
         return _announced(end, [event_json(event) for event in events])
     except (ValueError, RecursionError):
-        # No JSON: whoever produced it went past the door. The run must be able to end all the same.
+        # No JSON: its producer went past the door. The run must be able to end all the same.
         return _announced(end, [_event_as_text(event) for event in events])
 
 

@@ -56,7 +56,7 @@ class AcceptRecord(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """An executor reports what came of a dispatch. ``step`` is empty for the body.
+    """An executor reports the outcome of a dispatch. ``step`` is empty for the body.
 
     An empty ``operations`` says: the body found nothing new to do.
     """
@@ -78,7 +78,7 @@ class FireTimer(msgspec.Struct, frozen=True, gc=False):
 
 
 class LoseDispatch(msgspec.Struct, frozen=True, gc=False):
-    """Nobody runs this dispatch any more: its worker died."""
+    """No worker runs this dispatch any more: the one that did has died."""
 
     run: str
     step: str
@@ -110,7 +110,7 @@ class Unpark(msgspec.Struct, frozen=True, gc=False):
 
 
 class CancelRun(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wants a run ended. ``request`` empty: nobody waits for an answer."""
+    """End a run from outside. ``request`` empty: no api waits for an answer."""
 
     run: str
     reason: str
@@ -191,7 +191,7 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 class SeeTopic(msgspec.Struct, frozen=True):
-    """A topic that is subscribed to has so many partitions now (0: it is not there); open these of them."""
+    """The number of partitions of a subscribed topic (0: it is not there); open these of them."""
 
     topic: str
     partitions: int
@@ -231,7 +231,7 @@ class BackfillFunction(msgspec.Struct, frozen=True):
 
 
 class CancelScan(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wants a scan ended; the runs it has started go on."""
+    """End a scan; the runs it has started go on."""
 
     scan: str
     request: str = ""

@@ -378,7 +378,7 @@ class HolderGone(msgspec.Struct, frozen=True, gc=False):
 
 
 class TopicSeen(msgspec.Struct, frozen=True, gc=False):
-    """A subscribed topic has so many partitions; 0: it was not there, so all it will have are new."""
+    """The number of partitions of a subscribed topic; 0: it was not there, so all it will have are new."""
 
     topic: str
     partitions: int

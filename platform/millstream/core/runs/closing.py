@@ -22,7 +22,7 @@ def close_body(case: Case, facts: Sequence[Fact], draft: Draft) -> list[Fact]:
 
 
 def close_step(case: Case, facts: Sequence[Fact], draft: Draft) -> list[Fact]:
-    """A step has answered: hand the body out where it waits in nobody's hand."""
+    """A step has answered: hand the body out where it is idle."""
     if draft.fate is Fate.OPEN and draft.resolved and case.run.body == Hand.IDLE:
         return discovering(facts)
     return list(facts)

@@ -71,7 +71,7 @@ def hand_out_step(tables: Tables, run: RunRow, step: StepRow) -> Sequence[Effect
 
 
 def answered(run: RunRow, dispatch: int) -> RunRow:
-    """The run with its body back in nobody's hand, if this is the dispatch it was out under."""
+    """The run with its body idle again, if this is the dispatch it was out under."""
     if run.body != OUT or dispatch != run.body_dispatch:
         return run
     return replace(run, body=IDLE, attempt=0, lost=0)

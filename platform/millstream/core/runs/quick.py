@@ -120,7 +120,7 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
 
 
 def _body_done(tables: Tables, run: RunRow, op: BodyDone) -> Done | None:
-    """The end of a run that has nothing under way and that nobody wants to hear of."""
+    """The end of a run that has nothing under way and whose end no function subscribes to."""
     if run.pending or len(op.result) > limits.RUN_RESULT_BYTES_MAX:
         return None
     if catalogue(tables).subscriptions(FUNCTION_FINISHED):
