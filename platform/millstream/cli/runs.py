@@ -139,7 +139,7 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
                 )
         if known.get((step["id"],)) != step["status"]:
             known[step["id"],] = step["status"]
-            if step["kind"] == "sleep" or step["status"] == "planned":
+            if not step["attempts"] or step["status"] == "planned":  # What has attempts is told by them.
                 at = step["ended_at"] if step["status"] == "completed" else step["started_at"]
                 yield head | {"at": at, "status": step["status"], "wake_at": step["wake_at"]}
     if run["status"] in OVER:
