@@ -210,10 +210,10 @@ def test_a_lane_that_is_let_go_keeps_what_runs_and_gets_back_the_rest(play: Play
         await scene.until(lambda: len(scene.notes) == 2)
         waiting = await scene.send("foreign")
         await scene.until(lambda: executor.holds(waiting, "", 1))
-        executor.let_go()
+        executor.drain()
         await scene.until(lambda: ["StepDone short"] in scene.world.operations())
         await scene.until(lambda: waiting in [park.run for park in scene.world.parked])
-        assert [(out.run, out.step) for out in executor.out()] == [(run, "long")]
+        assert [(out.run, out.step) for out in executor.dispatches()] == [(run, "long")]
         assert executor.executing == 1 and not executor.knows("suite-row")
         executor.start(Execute(run, "suite-uneven", "", 0, 99))  # As a lane might that has not heard of it yet.
         assert (run, 99) in [(park.run, park.dispatch) for park in scene.world.parked]

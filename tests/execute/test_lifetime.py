@@ -476,7 +476,7 @@ def test_a_step_parted_with_keeps_no_executor_that_was_let_go_busy_for_ever() ->
         await world.send()
         await asyncio.sleep(0.1)
         world.submit = lambda command: None  # type: ignore[method-assign]  # Nothing is decided here any more.
-        world.executor.let_go()
+        world.executor.drain()
         await asyncio.sleep(20)
         assert world.operations() == [["StepFound a", "StepFound b"]] and world.executor.executing == 1
         await asyncio.sleep(20)

@@ -140,10 +140,10 @@ class Desk:
     def executing(self) -> int:
         return len(self.under_way)
 
-    def let_go(self) -> None:
+    def drain(self) -> None:
         self.left = True
 
-    def out(self) -> tuple[HandOut, ...]:
+    def dispatches(self) -> tuple[HandOut, ...]:
         return tuple(HandOut(*out) for out in sorted(self.under_way))
 
     async def close(self, grace_s: float) -> None:

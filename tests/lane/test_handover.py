@@ -254,7 +254,7 @@ async def test_a_hand_out_that_a_living_former_owner_has_lost_is_handed_out_agai
     executor = shop.workers["a"]._executors[0]
     await shop.cluster.assign({"b": [0]})
     await shop.live_at("b")
-    lost, _ = executor.out()
+    lost, _ = executor.dispatches()
     executor.abandon(lost.run)
     await asyncio.sleep(20)
     assert shop.began == ["a", "a", "b"]

@@ -1,15 +1,18 @@
-"""The port between a lane and its executors: what an executor is told, what it may look at, and how it answers.
+"""The port between a lane and its executors: the calls that go each way, and what an executor may look at.
 
-    lane ── start(Execute), abandon(run) ──> executor ── report(Report), park(ParkDispatch) ──> lane's queue
+    lane ── start(Execute), abandon(run), drain() ──> Executor ── report(Report), park(ParkDispatch), … ──> RunSource
+
+Both protocols are here, since one cannot be understood without the other. A lane imports this module and nothing else
+of ``execute``: what executes is given to it (``lane.parts.LaneParts``), as a log is.
 
 The rules both sides keep:
 
 * Every ``Execute`` is a dispatch with a number. It is answered by exactly one report that carries the number, or
   parked. Losing it is allowed (a worker that dies): the lane asks ``holds`` and hands out again under a new number.
 * A body dispatch (``step`` empty) is answered by what the body did: steps done or found, its end, or nothing new.
-  A body that lives and finds more steps afterwards reports them under the same number, until it is out again.
+  A body that lives and finds more steps afterwards reports them under the same number, until its next dispatch.
 * ``LocalExecutor`` runs code in this process, ``ChildrenExecutor`` in child processes; one suite of tests for both.
-* What an executor looks at is durable only. A row it was never told of may be there; one it was told of is.
+* An executor sees durable rows only: each row that a dispatch is about, and perhaps newer ones.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ class RunView(msgspec.Struct, frozen=True):
 
 
 class RunSource(Protocol):
-    """What an executor needs of the lane that owns its runs. No call blocks or raises."""
+    """The lane that owns the runs, as its executor sees it. No call blocks or raises."""
 
     def view(self, run: str) -> RunView | None:
         """A run as recorded; None when it is over."""
@@ -44,7 +47,7 @@ class RunSource(Protocol):
         ...
 
     def report(self, report: Report, /) -> None:
-        """Queue what came of a dispatch. Late ones are harmless."""
+        """Queue the answer to a dispatch. Late ones are harmless."""
         ...
 
     def park(self, park: ParkDispatch, /) -> None:
@@ -52,7 +55,7 @@ class RunSource(Protocol):
         ...
 
     def lose(self, lost: LoseDispatch, /) -> None:
-        """Queue that what ran a dispatch has died (lanes.md rule 24)."""
+        """Queue that the process which ran a dispatch has died (lanes.md rule 24)."""
         ...
 
     def unpark(self, unpark: Unpark, /) -> None:
@@ -60,7 +63,7 @@ class RunSource(Protocol):
         ...
 
     def now_ms(self) -> int:
-        """Unix milliseconds: the clock that timeouts and start times go by."""
+        """Unix milliseconds: the clock of timeouts and start times."""
         ...
 
 
@@ -68,11 +71,11 @@ class Executor(Protocol):
     """Carries out ``Execute``. Its methods are called on the event loop; none but ``close`` waits, none raises."""
 
     def start(self, effect: Execute) -> None:
-        """Begin. The same dispatch twice is begun once; a newer number for what is under way takes its place."""
+        """Begin. The same dispatch twice is begun once; a newer number for what is under way replaces the older."""
         ...
 
     def abandon(self, run: str) -> None:
-        """The run is over: stop what executes for it and report nothing more of it."""
+        """Stop everything that executes for this run, which is over, and report nothing more of it."""
         ...
 
     def holds(self, run: str, step: str, dispatch: int) -> bool:
@@ -85,25 +88,25 @@ class Executor(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether so much is under way that nothing new should be started; what is started all the same is taken."""
+        """Whether the limit of what may be under way is reached. A hint: ``start`` takes more all the same."""
         ...
 
     @property
     def executing(self) -> int:
-        """How much of what is under way runs code at this moment."""
+        """The number of dispatches under way that run code at this moment."""
         ...
 
-    def let_go(self) -> None:
-        """The lane goes to another worker: begin nothing, give back (park) whatever runs no code at this moment.
+    def drain(self) -> None:
+        """Begin nothing more and give back (park) every dispatch that runs no code: another worker takes the lane over.
 
-        What does run goes on and is reported; ``out`` names it, ``executing`` counts what is left of it.
+        Dispatches that run code go on and are reported; ``dispatches`` names them, ``executing`` counts those left.
         """
         ...
 
-    def out(self) -> tuple[HandOut, ...]:
+    def dispatches(self) -> tuple[HandOut, ...]:
         """The dispatches that are under way here."""
         ...
 
     async def close(self, grace_s: float) -> None:
-        """Take nothing new, give running steps this long to end and be reported, then stop the rest."""
+        """Begin nothing more, give running steps this long to end and be reported, then stop and give back the rest."""
         ...

@@ -177,7 +177,7 @@ class Lane:
         self.pending_positions.queued_bytes = 0
         self.previous_owners.close()
         self._owed_work.close()
-        self.executor.let_go()
+        self.executor.drain()
         self._releasing = True
         if self._wake is not None:
             self._awaken(self._wake)
@@ -296,7 +296,7 @@ class Lane:
     async def _release(self) -> None:
         """Append the last record: the hand-outs still out. Raises LaneReleasedInOrder, or NotOwned."""
         holder = f"{self.parts.worker}-{self.journal.owner.hex()}"
-        out = self.executor.out()
+        out = self.executor.dispatches()
         self.submit(ReleaseLane(self.parts.worker, holder, out))
         turn = self._decide()
         assert turn is not None, "ReleaseLane decides a fact"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from millstream.core.tables import Tables
-from millstream.lane.port import Executor, OnTopicWanted, Schemas, Surroundings
+from millstream.execute.port import Executor
+from millstream.lane.port import OnTopicWanted, Schemas, Surroundings
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Log, Membership
 from millstream.model.commands import Command

@@ -1,47 +1,12 @@
-"""The ports of a lane besides a log and tables: an executor, a clock, chance, schemas."""
+"""Ports of a lane: a clock, chance, topics and schemas. The log's is ``log.port``, the executor's ``execute.port``."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from millstream.model.commands import HandOut
-from millstream.model.effects import Execute
 from millstream.wire.formats.content import SchemaSource
 from millstream.wire.formats.framing import SchemaRef
-
-
-class Executor(Protocol):
-    """Carries out "execute this". Reports come back to the lane as commands.
-
-    ``start``, ``abandon`` and ``let_go`` return at once and raise nothing. ``holds`` says whether this very dispatch is
-    under way. ``knows`` says whether there is code for a function, ``full`` whether so much is under way that nothing
-    new should be started.
-
-    ``let_go``: the lane goes to another worker. Nothing is begun any more, what executes no code is given back
-    (``ParkDispatch``), and ``out`` is what goes on and will be reported; ``executing`` counts how much of it is left.
-    ``close`` gives back what is left after so long.
-    """
-
-    def start(self, effect: Execute) -> None: ...
-
-    def abandon(self, run: str) -> None: ...
-
-    def holds(self, run: str, step: str, dispatch: int) -> bool: ...
-
-    def knows(self, function: str) -> bool: ...
-
-    @property
-    def full(self) -> bool: ...
-
-    @property
-    def executing(self) -> int: ...
-
-    def let_go(self) -> None: ...
-
-    def out(self) -> tuple[HandOut, ...]: ...
-
-    async def close(self, grace_s: float) -> None: ...
 
 
 class Alarm(Protocol):

@@ -96,7 +96,7 @@ class LocalExecutor:
         self._touched: list[Alive] = []
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
-        self._let_go = False
+        self._draining = False
         for app in apps:
             self.add_app(app)
 
@@ -142,7 +142,7 @@ class LocalExecutor:
     def executing(self) -> int:
         """How many steps run at this moment, or have run and wait for their number, where one may still come."""
         bodies = self._bodies.values()
-        apart = sum(op.ended is None or not self._let_go for body in bodies for op in body.running.values())
+        apart = sum(op.ended is None or not self._draining for body in bodies for op in body.running.values())
         return apart + sum(body.inline is not None for body in bodies)
 
     def under_way(self) -> list[tuple[str, str]]:
@@ -157,7 +157,7 @@ class LocalExecutor:
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         body = self._bodies.get(effect.run)
-        if body is None or body.over or (self._let_go and effect.step not in body.running):
+        if body is None or body.over or (self._draining and effect.step not in body.running):
             if self._closing:
                 self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
                 return  # Given back: whoever owns the lane next takes it up.
@@ -180,16 +180,16 @@ class LocalExecutor:
         body = self._bodies.get(run)
         return body is not None and body.holds(step, dispatch)
 
-    def let_go(self) -> None:
+    def drain(self) -> None:
         """Begin nothing, give back what runs no code; see ``port.Executor``."""
-        self._closing = self._let_go = True
+        self._closing = self._draining = True
         for run, body in tuple(self._bodies.items()):
             for step, dispatch in body.give_back():
                 self.source.park(ParkDispatch(run, step, dispatch))
             if body.idle:
                 self._park(body)
 
-    def out(self) -> tuple[HandOut, ...]:
+    def dispatches(self) -> tuple[HandOut, ...]:
         """What is under way; see ``port.Executor``."""
         return tuple(HandOut(run, *dispatch) for run, body in self._bodies.items() for dispatch in body.out())
 

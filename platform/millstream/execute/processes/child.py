@@ -35,13 +35,13 @@ from millstream.execute.processes.messages import (
     Close,
     Closed,
     Done,
+    Drain,
     Drop,
     End,
     Environ,
     GivenBack,
     Hello,
     Left,
-    LetGo,
     Line,
     Ping,
     Pong,
@@ -199,10 +199,10 @@ class Child:
                 lane = self._lanes.get(number)
                 if lane is not None:
                     lane.drop(run)
-            case LetGo(lane=number):
+            case Drain(lane=number):
                 lane = self._lanes.get(number)
                 if lane is not None:
-                    lane.executor.let_go()
+                    lane.executor.drain()
             case Close(lane=number, grace_s=grace_s):
                 closing = asyncio.get_running_loop().create_task(self._close(number, grace_s))
                 self._closing.add(closing)

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from millstream.execute.port import RunSource, RunView
-from millstream.execute.processes.messages import Begin, Close, Closed, Done, Drop, GivenBack, Left, LetGo, Wanted
+from millstream.execute.processes.messages import Begin, Close, Closed, Done, Drain, Drop, GivenBack, Left, Wanted
 from millstream.execute.processes.pool import ChildProcess, Pool
 from millstream.model.commands import HandOut, LoseDispatch, ParkDispatch, Unpark
 from millstream.model.effects import Execute
@@ -55,7 +55,7 @@ class ChildrenExecutor:
         self._pool = pool
         self._runs: dict[str, Held] = {}
         self._parked: dict[str, list[Execute]] = {}  # By run, for want of a child that has the code.
-        self._closing = self._let_go = False
+        self._closing = self._draining = False
         self._unclosed: set[ChildProcess] = set()
         self._closed = asyncio.Event()
         self._number = pool.join(self)
@@ -63,7 +63,7 @@ class ChildrenExecutor:
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         held = self._runs.get(effect.run)
-        if self._let_go:
+        if self._draining:
             self._park(effect)
             return
         if held is None:
@@ -94,7 +94,7 @@ class ChildrenExecutor:
 
     def knows(self, function: str) -> bool:
         """Whether there is code for this function, and time to run it."""
-        return not (self._closing or self._let_go) and self._pool.knows(function)
+        return not (self._closing or self._draining) and self._pool.knows(function)
 
     @property
     def full(self) -> bool:
@@ -110,16 +110,16 @@ class ChildrenExecutor:
         """How many dispatches are under way."""
         return sum(len(held.out) for held in self._runs.values())
 
-    def let_go(self) -> None:
+    def drain(self) -> None:
         """Begin nothing more; children give back what runs no code, a moment later. See ``port.Executor``."""
-        self._let_go = True
+        self._draining = True
         for child in self._pool.up:
-            child.send(LetGo(self._number))
+            child.send(Drain(self._number))
         for run, held in tuple(self._runs.items()):
             if held.child is None:
                 self._give_back(run, held)
 
-    def out(self) -> tuple[HandOut, ...]:
+    def dispatches(self) -> tuple[HandOut, ...]:
         """What is under way; see ``port.Executor``."""
         return tuple(HandOut(run, *out) for run, held in self._runs.items() for out in held.out.items())
 
@@ -185,7 +185,7 @@ class ChildrenExecutor:
 
     def changed(self) -> None:
         """Children came or went: carry on with what waited for one, or park it where the code cannot be loaded."""
-        if self._closing or self._let_go:
+        if self._closing or self._draining:
             return
         waiting = [(run, held) for run, held in self._runs.items() if held.child is None]
         for run, held in waiting:
@@ -272,7 +272,7 @@ class ChildrenExecutor:
 
     def _park(self, effect: Execute) -> None:
         self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
-        if not (self._closing or self._let_go):
+        if not (self._closing or self._draining):
             self._parked.setdefault(effect.run, []).append(effect)
 
     def _give_back(self, run: str, held: Held) -> None:

@@ -1,6 +1,6 @@
 """What a worker and its executor processes say to each other, and how it travels.
 
-    worker ── Setup, Begin, Drop, LetGo, Close, Environ, Ping, End ──> child
+    worker ── Setup, Begin, Drop, Drain, Close, Environ, Ping, End ──> child
     worker <── Hello | Refused, Done, GivenBack, Wanted, Left, Closed, Pong ── child
 
 A frame is a length (4 bytes, big endian) and the msgpack of a list of messages: what was sent in one turn of the loop
@@ -69,8 +69,8 @@ class Drop(msgspec.Struct, frozen=True, tag=True):
     run: str
 
 
-class LetGo(msgspec.Struct, frozen=True, tag=True):
-    """The lane goes to another worker: as ``Executor.let_go``."""
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """The lane goes to another worker: as ``Executor.drain``."""
 
     lane: int
 
@@ -153,7 +153,7 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-ToChild = Setup | Begin | Drop | LetGo | Close | Environ | Ping | End
+ToChild = Setup | Begin | Drop | Drain | Close | Environ | Ping | End
 FromChild = Hello | Refused | Done | GivenBack | Wanted | Left | Closed | Pong
 
 

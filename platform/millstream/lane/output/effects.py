@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from millstream.execute.port import Executor
 from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.timers import Timers
-from millstream.lane.port import Executor
 from millstream.model.commands import Command, Unpark
 from millstream.model.effects import (
     Abandon,

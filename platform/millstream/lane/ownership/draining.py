@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from millstream.errors import Busy, LogUnavailable
-from millstream.lane.port import Executor, Surroundings
+from millstream.execute.port import Executor
+from millstream.lane.port import Surroundings
 from millstream.log.port import Log, Produced, Writer
 from millstream.model.commands import Command, HandOut, LoseDispatch, ParkDispatch, Report, StillRunning
 from millstream.model.messages import InboxRecord, Message, group_topic

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from millstream.core.owed import PAGE_ROWS, owed_by_run, owed_messages
 from millstream.core.tables import Tables
+from millstream.execute.port import Executor
 from millstream.lane.ownership.previous_owners import PreviousOwners
-from millstream.lane.port import Executor
 from millstream.model.commands import Command, LoseDispatch
 from millstream.model.effects import Effect
 
