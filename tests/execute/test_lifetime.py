@@ -11,7 +11,10 @@ import pytest
 
 from millstream import App, Context, StepError
 from millstream.execute.local.body import Body
+from millstream.execute.local.driver import LocalDriver
 from millstream.execute.local.executor import LocalSettings
+from millstream.execute.local.op import Op
+from millstream.execute.local.open_steps import OpenSteps
 from millstream.model.commands import CancelRun, LoseDispatch, Report
 from millstream.model.effects import Execute
 from millstream.model.facts import RunCompleted, StepAttemptFailed
@@ -35,8 +38,8 @@ def sleeper(app: App, done: list[str]) -> None:
             done.append("finally")
 
 
-def bodies() -> int:
-    return sum(type(thing) is Body for thing in gc.get_objects())
+def parts_of_bodies() -> int:
+    return sum(type(thing) in (Body, OpenSteps, LocalDriver, Op) for thing in gc.get_objects())
 
 
 @contextmanager
@@ -79,14 +82,14 @@ def test_a_body_leaves_nothing_for_the_garbage_collector(way: str) -> None:
             runs = [await world.send() for _ in range(10)]
             if way == "parked":
                 await asyncio.sleep(5)
-                assert bodies() == 10
+                assert parts_of_bodies() == 10 * 4, "a Body, its driver, its open steps and one Op each"
                 await asyncio.sleep(20)
             else:
                 for run in runs:
                     await world.end(run)
                 await asyncio.sleep(1)
             assert world.executor.live == 0
-            assert bodies() == 0
+            assert parts_of_bodies() == 0
 
     play(scenario)
 
@@ -449,7 +452,7 @@ def test_a_step_that_a_replay_has_not_come_to_is_given_back_when_another_will_no
         await asyncio.sleep(20)
         row = world.step(run, "c")
         assert row is not None and len(entered) == 2, (row, entered)
-        world.executor._bodies[run].running.pop("c").task.cancel()
+        world.executor._bodies[run].steps.running.pop("c").task.cancel()
         world.submit(LoseDispatch(run, "c", row.dispatch))
         await asyncio.sleep(100)
         parked = [park.step for park in world.parked]

@@ -1,20 +1,23 @@
 """The step tools: ``ctx.step.run(…)`` and its siblings. Types and checks; the work is the driver's (an executor).
 
 There is one implementation. ``SyncStepTools`` is a face on it for handlers that are not coroutines: each call waits, in
-the handler's thread, for the same coroutine. Add a step kind: a method on ``Driver``, one on each of the two faces.
+the handler's thread, for the same coroutine. Add a step kind: a method on each of the two faces, written with
+``Driver.ask``. No executor and no test tool changes for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import ParamSpec, Protocol, TypeVar, overload
+from typing import ParamSpec, Protocol, TypeVar, cast, overload
 
 from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import Event
-from millstream.sdk.payloads import encode
+from millstream.model.operations import Operation, PublishFound, SendFound, SleepFound
+from millstream.sdk.outgoing import envelope_of
+from millstream.sdk.payloads import decode, encode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,11 +25,15 @@ Async = Coroutine[object, object, R]
 
 
 class Driver(Protocol):
-    """Who carries out steps for a body. Every id is the user's; the driver makes it unique within the run."""
+    """Carries out the steps of one body. Every id is the user's; the driver makes it unique within the run."""
 
     @property
     def replaying(self) -> bool:
         """Whether the body is still being led over steps that were finished earlier."""
+        ...
+
+    def now_ms(self) -> int:
+        """Unix milliseconds, by the clock of the run."""
         ...
 
     def run(
@@ -35,16 +42,11 @@ class Driver(Protocol):
         """Run and remember; the result as decoded from its JSON."""
         ...
 
-    def sleep(self, id: str, length_ms: int, until_ms: int) -> Async[None]:
-        """Sleep for a length, or until a time where that is not −1."""
-        ...
+    def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> Async[bytes]:
+        """Ask for a step that the engine carries out; the step's result as its recorded JSON.
 
-    def send_event(self, id: str, events: Sequence[Event]) -> Async[list[str]]:
-        """Send events; their ids."""
-        ...
-
-    def publish(self, id: str, topic: str, key: bytes, value: bytes) -> Async[None]:
-        """Write a record to a topic."""
+        ``make`` gets the step's unique id and gives the operation to report; ``kind`` is what the step is recorded as.
+        """
         ...
 
     def wait(self, call: Async[R]) -> R:
@@ -81,19 +83,31 @@ class StepTools:
         length_ms = to_ms(length, f"sleep {id!r}")
         if length_ms > limits.SLEEP_MS_MAX:
             raise FunctionError(f"sleep {id!r} refused: at most 366 days, got {length!r}.")
-        return self._driver.sleep(id, length_ms, -1)
+        return self._sleep(id, length_ms, -1)
 
     def sleep_until(self, id: str, at: datetime | str) -> Async[None]:
         """Sleep until a time with a zone, a datetime or ISO 8601 text; a time that is past ends at once."""
-        return self._driver.sleep(id, 0, max(0, instant_ms(at, f"sleep {id!r}")))
+        return self._sleep(id, 0, max(0, instant_ms(at, f"sleep {id!r}")))
 
     def send_event(self, id: str, events: Event | Sequence[Event]) -> Async[list[str]]:
         """Send events once the step is recorded; their ids. Repeated attempts send nothing a second time."""
-        return self._driver.send_event(id, (events,) if isinstance(events, Event) else tuple(events))
+        return self._send_event(id, (events,) if isinstance(events, Event) else tuple(events))
 
     def publish(self, id: str, topic: str, key: str | bytes | None, value: object) -> Async[None]:
         """Write a record to a topic, at least once; bytes and text go as they are, anything else as JSON."""
-        return self._driver.publish(id, topic, _raw(key, id) if key is not None else b"", _raw(value, id))
+        return self._publish(id, topic, _raw(key, id) if key is not None else b"", _raw(value, id))
+
+    async def _sleep(self, id: str, length_ms: int, until_ms: int) -> None:
+        await self._driver.ask(id, "sleep", lambda step: SleepFound(step, id, length_ms, until_ms))
+
+    async def _send_event(self, id: str, events: Sequence[Event]) -> list[str]:
+        now_ms = self._driver.now_ms()
+        envelopes = tuple(envelope_of(event, now_ms) for event in events)
+        sent = await self._driver.ask(id, "send_event", lambda step: SendFound(step, id, envelopes))
+        return cast("dict[str, list[str]]", decode(sent))["ids"]
+
+    async def _publish(self, id: str, topic: str, key: bytes, value: bytes) -> None:
+        await self._driver.ask(id, "publish", lambda step: PublishFound(step, id, topic, key, value))
 
 
 class SyncStepTools:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from millstream.errors import NonRetriableError
 from millstream.execute.local.op import is_async
-from millstream.model.event import Event
+from millstream.model.operations import Operation
 from millstream.sdk.app import App
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.function import Function, Handler
@@ -171,19 +171,16 @@ class _Stubbed:
     def replaying(self) -> bool:
         return self._driver.replaying
 
+    def now_ms(self) -> int:
+        return self._driver.now_ms()
+
     def run(
         self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
     ) -> Async[object]:
         return self._driver.run(id, self._stubs.instead_of(self._function, id, call), args, kwargs)
 
-    def sleep(self, id: str, length_ms: int, until_ms: int) -> Async[None]:
-        return self._driver.sleep(id, length_ms, until_ms)
-
-    def send_event(self, id: str, events: Sequence[Event]) -> Async[list[str]]:
-        return self._driver.send_event(id, events)
-
-    def publish(self, id: str, topic: str, key: bytes, value: bytes) -> Async[None]:
-        return self._driver.publish(id, topic, key, value)
+    def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> Async[bytes]:
+        return self._driver.ask(id, kind, make)
 
     def wait(self, call: Async[R]) -> R:
         return self._driver.wait(call)

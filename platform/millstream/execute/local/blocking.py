@@ -1,7 +1,7 @@
 """``LoopWatch``: names the step that blocks the event loop (lanes.md rule 26).
 
 A thread asks the loop for a sign of life ten times a second. Without one for ``after_s`` it looks at what the loop's
-thread is executing, and finds the step in the frames: nothing is paid per step. The worker makes one per loop; the
+thread is executing, and finds the step in the frames: a step costs nothing more. The worker makes one per loop; the
 simulation, whose loop has no real time, none.
 """
 
@@ -18,12 +18,13 @@ from types import FrameType
 from typing import Final
 
 from millstream.execute.local.body import Body
+from millstream.execute.local.driver import LocalDriver
 from millstream.execute.local.op import Op, attempt
 
 log = logging.getLogger(__name__)
 
-Look = Callable[[FrameType | None], None]
-"""Told what the loop's thread executes while it is blocked."""
+WhileBlocked = Callable[[FrameType | None], None]
+"""Called with what the loop's thread executes."""
 ASK_EVERY_S: Final = 0.1
 FRAMES_SHOWN: Final = 3
 
@@ -31,17 +32,19 @@ FRAMES_SHOWN: Final = 3
 class LoopWatch:
     """Watches the running loop from ``start`` to ``stop``."""
 
-    def __init__(self, after_s: float = 0.2, *, level: int = logging.WARNING, look: Look | None = None) -> None:
-        """``look`` is called by the watching thread, again and again, while the loop is blocked."""
+    def __init__(
+        self, after_s: float = 0.2, *, level: int = logging.WARNING, while_blocked: WhileBlocked | None = None
+    ) -> None:
+        """``while_blocked`` is called by the watching thread, again and again, while the loop is blocked."""
         self._after_s = after_s
         self._level = level
-        self._look = look
+        self._while_blocked = while_blocked
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._stopped = threading.Event()
         self._alive = threading.Event()
         self.blocked = 0
-        """How often the loop was found blocked."""
+        """The number of times the loop was found blocked."""
 
     def start(self) -> None:
         """Begin to watch."""
@@ -68,20 +71,23 @@ class LoopWatch:
             while not self._alive.wait(ASK_EVERY_S):
                 if self._stopped.is_set():
                     return
-                if self._look is not None:
-                    self._look(sys._current_frames().get(self._thread_id))
+                if self._while_blocked is not None:
+                    self._while_blocked(sys._current_frames().get(self._thread_id))
             took_ms = (time.monotonic() - asked_at) * 1_000
             log.log(self._level, "event loop was blocked took_ms=%d %s\n%s", took_ms, where, stack)
 
 
 def executing(frame: FrameType | None) -> tuple[Body | None, Op | None]:
-    """The body that a stack executes, and the step; no step between steps, no body in a step's own task."""
+    """The body that a stack executes, and the step; no step between steps, no body in a task that a step started."""
     found: Op | None = None
     while frame is not None:
         if frame.f_code is attempt.__code__:
             op = frame.f_locals.get("op")
             found = op if isinstance(op, Op) else None
-        body = frame.f_locals.get("self") if frame.f_code in _BODIES else None
+        driver = frame.f_locals.get("self") if frame.f_code is _STEP else None
+        body = driver.body if isinstance(driver, LocalDriver) else None
+        if frame.f_code is _HANDLER:
+            body = frame.f_locals.get("self")
         if isinstance(body, Body):
             return body, found
         frame = frame.f_back
@@ -97,4 +103,5 @@ def named(frame: FrameType | None) -> str:
     return f"step={op.step}" if op is not None else "function=(none: millstream itself)"
 
 
-_BODIES: Final = frozenset({Body._main.__code__, Body.outcome.__code__})
+_HANDLER: Final = Body._main.__code__
+_STEP: Final = LocalDriver._drive.__code__

@@ -1,67 +1,85 @@
 """``LocalDriver``: the step tools of a living body (``sdk.steps.Driver``), for handlers on the loop and in threads.
 
-Each tool makes an ``Op``, gives it to the body, and waits for its row. What is checked here is what the user's call can
-be wrong about; what happens to the op is the body's business.
+Each tool makes an ``Op``, gives it to the body, and drives it until it has a row. What is checked here is what the
+user's call can be wrong about. A driver knows two sorts of steps: those that run code (``run``), and those that say
+what they want as an operation (``ask``); no kind by name.
+
+    ask the body ──> wait for a signal ── GO ──> run an attempt ──> tell the body ──┐
+                        ^   └── StepRow ──> the step has ended                      │
+                        └───────────────────────────────────────────────────────────┘
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, TypeVar
 
-from millstream.errors import FunctionError, NonRetriableError
-from millstream.execute.local.op import Op
+from millstream.errors import FunctionError, NonRetriableError, StepError
+from millstream.execute import failures
+from millstream.execute.local.host import BodyHost
+from millstream.execute.local.op import GO, INLINE, REPORTED, Op, attempt
 from millstream.execute.local.threads import Unwound
 from millstream.model import limits
-from millstream.model.event import Event
-from millstream.model.operations import PublishFound, SendFound, SleepFound
-from millstream.model.rows import StepRow
-from millstream.sdk.current import CURRENT
-from millstream.sdk.outgoing import envelope_of
+from millstream.model.operations import Operation, failure_of
+from millstream.model.rows import Hand, StepRow
+from millstream.sdk.current import CURRENT, Current
 from millstream.sdk.payloads import decode, read, result_reader
 from millstream.sdk.steps import Async
 
 R = TypeVar("R")
+_FAILED: Final = int(Hand.FAILED)
 
 
-class Asked(Protocol):
+class AskingBody(Protocol):
     """A body, as its step tools see it."""
 
+    run_id: str
+    current: Current
     closed: bool
     over: bool
 
     @property
-    def remembering(self) -> bool:
-        """Whether results of finished steps are still to be gone over."""
+    def replaying(self) -> bool:
+        """Whether results of steps that were finished earlier are still to be delivered."""
         ...
 
     def ask(self, op: Op) -> None:
-        """The handler wants this step."""
+        """The handler asks for this step. It is INLINE, or its coroutine is to wait for a signal."""
         ...
 
-    async def outcome(self, op: Op) -> StepRow:
-        """The step's row once it has ended. Raises StepError where it has failed for good."""
+    def attempt_ended(self, op: Op, operation: Operation) -> None:
+        """An attempt of this step has ended so."""
+        ...
+
+    def look_for_results(self) -> None:
+        """See which of the awaited steps have ended meanwhile, and deliver the first."""
+        ...
+
+    def forsake(self, op: Op) -> None:
+        """The task that waits for this step was cancelled."""
         ...
 
 
 class LocalDriver:
     """The step tools of one body."""
 
-    __slots__ = ("_asked", "_body", "_loop", "_now_ms")
+    __slots__ = ("_asked", "_loop", "_threads", "body", "now_ms")
 
-    def __init__(self, body: Asked, loop: asyncio.AbstractEventLoop, now_ms: Callable[[], int]) -> None:
-        self._body = body
-        self._now_ms = now_ms
-        self._loop = loop
+    def __init__(self, body: AskingBody, host: BodyHost) -> None:
+        self.body = body
+        self.now_ms: Callable[[], int] = host.source.now_ms
+        """The lane's time."""
+        self._loop = host.loop
+        self._threads = host.step_threads
         self._asked: dict[str, int] = {}
         """Every step id in use, with how often it was repeated."""
 
     @property
     def replaying(self) -> bool:
         """Whether finished steps are being gone over again."""
-        return self._body.remembering
+        return self.body.replaying
 
     async def run(
         self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
@@ -69,34 +87,17 @@ class LocalDriver:
         """Run a step, at once or when it is handed out; its result."""
         op = self._op(id, "run")
         op.call, op.args, op.kwargs = call, args, kwargs
-        self._body.ask(op)
-        row = await self._body.outcome(op)
+        self.body.ask(op)
+        row = await self._drive(op)
         reader = result_reader(call)
         return decode(row.data) if reader is None else read(row.data, reader, "the recorded result of step", op.step)
 
-    async def sleep(self, id: str, length_ms: int, until_ms: int) -> None:
-        """Sleep at a step."""
-        op = self._op(id, "sleep")
-        op.found = SleepFound(op.step, id, length_ms, until_ms)
-        self._body.ask(op)
-        await self._body.outcome(op)
-
-    async def send_event(self, id: str, events: Sequence[Event]) -> list[str]:
-        """Send events at a step; their ids."""
-        now_ms = self._now_ms()
-        envelopes = tuple(envelope_of(event, now_ms) for event in events)
-        op = self._op(id, "send_event")
-        op.found = SendFound(op.step, id, envelopes)
-        self._body.ask(op)
-        sent = cast("dict[str, list[str]]", decode((await self._body.outcome(op)).data))
-        return sent["ids"]
-
-    async def publish(self, id: str, topic: str, key: bytes, value: bytes) -> None:
-        """Write a record at a step."""
-        op = self._op(id, "publish")
-        op.found = PublishFound(op.step, id, topic, key, value)
-        self._body.ask(op)
-        await self._body.outcome(op)
+    async def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> bytes:
+        """Report an operation that the engine carries out; the step's result as its recorded JSON."""
+        op = self._op(id, kind)
+        op.operation = make(op.step)
+        self.body.ask(op)
+        return (await self._drive(op)).data
 
     def wait(self, call: Async[R]) -> R:
         """For a handler in a thread: block until the coroutine is done on the loop.
@@ -114,11 +115,47 @@ class LocalDriver:
         except concurrent.futures.CancelledError:
             raise Unwound from None
 
+    async def _drive(self, op: Op) -> StepRow:
+        """Follow one signal after another until the step has ended. Raises StepError where it has failed for good."""
+        body = self.body
+        signal = GO if op.state is INLINE else None
+        while True:
+            if signal is GO:
+                op.started_at_ms, op.stopped_at_ms = self.now_ms(), 0
+                try:
+                    operation = await attempt(op, body.run_id, self._threads, self.now_ms)
+                except asyncio.CancelledError:
+                    body.attempt_ended(op, failures.cancelled(op.step, op.name, op.started_at_ms))
+                    body.look_for_results()  # Its own, too: the step may have ended under an earlier dispatch.
+                    raise
+                finally:
+                    CURRENT.set(body.current)
+                body.attempt_ended(op, operation)
+                if body.closed or body.over:
+                    raise asyncio.CancelledError  # The body has ended; another one will be given the result.
+            wait = op.wait = self._loop.create_future()
+            if op.state is REPORTED:
+                body.look_for_results()  # Only now that it waits can it be given its result.
+            try:
+                signal = await wait
+            except BaseException:
+                op.wait = None
+                body.forsake(op)
+                raise
+            op.wait = None
+            if signal is not GO:
+                break
+        assert isinstance(signal, StepRow)
+        if signal.hand == _FAILED:
+            failure = failure_of(signal.data)
+            raise StepError(failure.message, name=failure.name, stack=failure.stack, step=op.step)
+        return signal
+
     def _op(self, id: str, kind: str) -> Op:
         task = asyncio.current_task(self._loop)
         assert task is not None, "step tools are coroutines: some task runs them"
-        if self._body.closed or self._body.over:
-            raise asyncio.CancelledError  # Of a body that was parked or has ended: nobody listens.
+        if self.body.closed or self.body.over:
+            raise asyncio.CancelledError  # Of a body that was parked or has ended: its code must not go on.
         if not id or len(id) > limits.STEP_ID_CHARS_MAX:
             raise FunctionError(
                 f"step refused: an id must have 1 to {limits.STEP_ID_CHARS_MAX} characters, got {len(id)}: {id!r:.80}."
@@ -134,7 +171,7 @@ class LocalDriver:
             asked[id] = 0
             return Op(id, id, kind, task)
         number = asked[id] + 1
-        while f"{id}:{number}" in asked:  # Somebody named a step so.
+        while f"{id}:{number}" in asked:  # The user has named a step so.
             number += 1
         asked[id] = number
         asked[f"{id}:{number}"] = 0

@@ -6,8 +6,8 @@ It keeps the living bodies (``body.py``) of a lane's runs and decides how long e
     alive ── idle for ``park_after_s``, too many, or too much memory ──> parked: cancelled and dropped; nothing is lost
     alive ── the run ends, or ``abandon`` ──> gone
 
-Budget: 10 µs of CPU per step beside the user's code, hence no task and no timer per step: bodies that were touched in a
-turn of the loop are looked at together at its end, and one coarse watch sees to timeouts and idleness.
+Budget: 10 µs of CPU per step beside the user's code, hence no task and no timer per step: bodies that something
+happened to in a turn of the loop are checked together at its end, and one coarse watch sees to timeouts and idleness.
 
 Warning: handlers share the loop with the lane. A step that computes for long blocks both; ``blocking.py`` names it, and
 in a child process (``execute/processes/``) this same executor blocks nobody else.
@@ -25,8 +25,8 @@ from typing import Final
 
 from millstream.errors import FunctionError
 from millstream.execute.local.body import Body
+from millstream.execute.local.host import HostedBody
 from millstream.execute.local.op import is_async
-from millstream.execute.local.shared import Alive
 from millstream.execute.local.threads import Threads
 from millstream.execute.port import RunSource
 from millstream.model.commands import HandOut, ParkDispatch
@@ -49,9 +49,9 @@ class LocalSettings:
     """How bodies live.
 
     ``park_after_s``      a body that only waited this long is parked.
-    ``foreign_park_after_s``  so is one that waits for something of its own beside its steps: a request, a timer.
-    ``live_bodies_max``   above this many, idle ones are parked, the oldest first. Those at work are not counted out.
-    ``memory_bytes_max``  above this resident size of the process, idle bodies are parked; 0: not looked at.
+    ``foreign_park_after_s``  the same for a body that waits for something beside its steps: a request, a timer.
+    ``live_bodies_max``   above this many, idle ones are parked, the oldest first. Those at work stay.
+    ``memory_bytes_max``  above this resident size of the process, idle bodies are parked; 0: no limit.
     ``handler_threads_max``, ``step_threads_max``  threads for plain handlers, and for plain step functions.
     """
 
@@ -78,10 +78,10 @@ class LocalExecutor:
         apps: Iterable[App],
         source: RunSource,
         settings: LocalSettings | None = None,
-        on_left: Callable[[str], None] | None = None,
+        on_body_gone: Callable[[str], None] | None = None,
     ) -> None:
-        """``on_left`` is told each run of which no body lives here any more: it ended, or was parked."""
-        self._on_left = on_left
+        """``on_body_gone`` is called with each run of which no body lives here any more: it ended, or was parked."""
+        self._on_body_gone = on_body_gone
         self.source = source
         self.settings = settings or LocalSettings()
         self.loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ class LocalExecutor:
         self.tick = 0
         self._functions: dict[str, Function] = {}
         self._bodies: dict[str, Body] = {}
-        self._touched: list[Alive] = []
+        self._to_check: list[HostedBody] = []
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
         self._draining = False
@@ -122,15 +122,15 @@ class LocalExecutor:
 
     @property
     def live(self) -> int:
-        """How many bodies are alive."""
+        """The number of bodies that are alive."""
         return len(self._bodies)
 
     @property
     def full(self) -> bool:
-        """Whether as many bodies are at work as may be alive; idle ones make room first."""
+        """Whether as many bodies are at work as may be alive; idle ones are parked first."""
         if len(self._bodies) < self.settings.live_bodies_max:
             return False
-        self._make_room()
+        self._park_idle()
         return len(self._bodies) >= self.settings.live_bodies_max
 
     @property
@@ -140,28 +140,28 @@ class LocalExecutor:
 
     @property
     def executing(self) -> int:
-        """How many steps run at this moment, or have run and wait for their number, where one may still come."""
+        """The number of steps that run at this moment, or have run and await a number that may still come."""
         bodies = self._bodies.values()
-        apart = sum(op.ended is None or not self._draining for body in bodies for op in body.running.values())
-        return apart + sum(body.inline is not None for body in bodies)
+        apart = sum(op.ended is None or not self._draining for body in bodies for op in body.steps.running.values())
+        return apart + sum(body.steps.inline is not None for body in bodies)
 
     def under_way(self) -> list[tuple[str, str]]:
         """What executes, as (run, step); the step is empty where it is the handler itself."""
         found: list[tuple[str, str]] = []
         for run, body in self._bodies.items():
             if not body.idle:
-                steps = [*body.running, *([body.inline.step] if body.inline is not None else [])]
+                steps = [op.step for op in body.steps.attempts()]
                 found += [(run, step) for step in steps or [""]]
         return found
 
     def start(self, effect: Execute) -> None:
         """Begin a dispatch; see ``port.Executor``."""
         body = self._bodies.get(effect.run)
-        if body is None or body.over or (self._draining and effect.step not in body.running):
+        if body is None or body.over or (self._draining and effect.step not in body.steps.running):
             if self._closing:
                 self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
-                return  # Given back: whoever owns the lane next takes it up.
-            body = self._enter(effect, body)
+                return  # Given back: the next owner of the lane takes it up.
+            body = self._make_body(effect, body)
             if body is None:
                 return
         if effect.step:
@@ -191,12 +191,12 @@ class LocalExecutor:
 
     def dispatches(self) -> tuple[HandOut, ...]:
         """What is under way; see ``port.Executor``."""
-        return tuple(HandOut(run, *dispatch) for run, body in self._bodies.items() for dispatch in body.out())
+        return tuple(HandOut(run, *dispatch) for run, body in self._bodies.items() for dispatch in body.dispatches())
 
     async def close(self, grace_s: float) -> None:
         """Take nothing new, let running steps end and be reported within ``grace_s``, then give back what is left.
 
-        Given back, not lost: a worker that stops in good order has not died of what it ran (lanes.md rule 24).
+        Given back, not lost: a worker that stops in good order did not die of the code it ran (lanes.md rule 24).
         """
         self._closing = True
         for body in [body for body in self._bodies.values() if body.idle]:
@@ -210,7 +210,7 @@ class LocalExecutor:
             left = self.executing
             log.info("executor closed ended=%d stopped=%d", running - left, left)
         for run, body in tuple(self._bodies.items()):
-            for step, dispatch in body.out():
+            for step, dispatch in body.dispatches():
                 self.source.park(ParkDispatch(run, step, dispatch))
             self.abandon(run)
         if self._watch is not None:
@@ -220,23 +220,23 @@ class LocalExecutor:
         self.step_threads.close()
         await asyncio.sleep(0)  # Cancelled tasks get their turn, so that ``finally`` blocks have run.
 
-    # --- what bodies call -------------------------------------------------------------------------
+    # --- what bodies call (``host.BodyHost``) ----------------------------------------------------------
 
-    def touch(self, body: Alive) -> None:
-        """Look at this body soon."""
-        if not self._touched:
-            self.loop.call_soon(self._look)
-        self._touched.append(body)
+    def check_soon(self, body: HostedBody) -> None:
+        """Check this body at the end of this turn of the loop, or in the next."""
+        if not self._to_check:
+            self.loop.call_soon(self._check_bodies)
+        self._to_check.append(body)
 
-    def forget(self, body: Alive) -> None:
+    def forget(self, body: HostedBody) -> None:
         """Drop an ended body once nothing of it runs."""
         if not body.executing and self._bodies.get(body.run_id) is body:
             del self._bodies[body.run_id]
-            self._tell_left(body)
+            self._body_gone(body)
 
     # --- how long bodies live ---------------------------------------------------------------------
 
-    def _enter(self, effect: Execute, ended: Body | None) -> Body | None:
+    def _make_body(self, effect: Execute, ended: Body | None) -> Body | None:
         function = self._functions.get(effect.function)
         if function is None:
             self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
@@ -245,22 +245,22 @@ class LocalExecutor:
         if view is None:
             return None  # The run has ended meanwhile.
         if len(self._bodies) >= self.settings.live_bodies_max:
-            self._make_room()
-        body = Body(view, function, self, ended.running if ended is not None else {})
+            self._park_idle()
+        body = Body(view, function, self, ended.steps.running if ended is not None else {})
         self._bodies[effect.run] = body
         body.answered_tick = self.tick
         if self._watch is None:
             self._watch = self.loop.call_later(WATCH_EVERY_S, self._watch_over)
         return body
 
-    def _look(self) -> None:
-        """The end of a turn: look at all bodies touched in it."""
-        touched, self._touched = self._touched, []
-        for body in touched:
-            body.touched = False
-            if body.settle() and not body.touched:
-                body.touched = True
-                self.touch(body)
+    def _check_bodies(self) -> None:
+        """The end of a turn: check all bodies that something happened to in it."""
+        to_check, self._to_check = self._to_check, []
+        for body in to_check:
+            body.check_due = False
+            if body.answer_if_quiescent() and not body.check_due:
+                body.check_due = True
+                self.check_soon(body)
             elif self.handler_threads.crowded and body.threaded and body.idle:
                 self._park(body)  # It holds a thread that others wait for.
 
@@ -272,14 +272,14 @@ class LocalExecutor:
         for body in tuple(self._bodies.values()):
             body.watch(now_ms)
             idle_for = self.tick - body.answered_tick
-            if idle_for >= idle_ticks and body.idle and (idle_for >= foreign_ticks or not body.hold.pending):
+            if idle_for >= idle_ticks and body.idle and (idle_for >= foreign_ticks or not body.delay.foreign):
                 self._park(body)
         limit = self.settings.memory_bytes_max
         if limit and resident_bytes() > limit:
-            self._make_room()
+            self._park_idle()
         self._watch = self.loop.call_later(WATCH_EVERY_S, self._watch_over) if self._bodies else None
 
-    def _make_room(self) -> None:
+    def _park_idle(self) -> None:
         """Park some idle bodies, the oldest first."""
         idle = []
         for body in self._bodies.values():
@@ -290,15 +290,15 @@ class LocalExecutor:
         for body in idle:
             self._park(body)
 
-    def _park(self, body: Alive) -> None:
+    def _park(self, body: HostedBody) -> None:
         if self._bodies.get(body.run_id) is body:
             del self._bodies[body.run_id]
             body.close()
-            self._tell_left(body)
+            self._body_gone(body)
 
-    def _tell_left(self, body: Alive) -> None:
-        if self._on_left is not None:
-            self._on_left(body.run_id)
+    def _body_gone(self, body: HostedBody) -> None:
+        if self._on_body_gone is not None:
+            self._on_body_gone(body.run_id)
 
 
 def resident_bytes() -> int:

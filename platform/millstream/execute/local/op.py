@@ -1,8 +1,10 @@
-"""``Op``: one step as a living body asked for it, and one attempt at it.
+"""``Op``: one step as a living body asked for it; and ``attempt``, one call of the user's function.
 
-    FOUND ──> INLINE ──────────┐      run at once, under the body's dispatch
-      └─────> KNOWN ──> RUNNING ┤      recorded, then handed out under a dispatch of its own
-                ^───────────────┴──> gone: the body has the result
+    FOUND ──> INLINE ──────────────┐   run at once, under the body's dispatch
+      └─────> REPORTED ──> RUNNING ┤   recorded, then handed out under a dispatch of its own
+                 ^─────────────────┴──> gone: the body has the result
+
+All transitions are in ``open_steps.py``.
 
 An op is driven by its own coroutine, inside the task that asked for it: it waits on ``wait`` for one signal after
 another, ``GO`` (run an attempt) or a StepRow (the end). So no step costs a task.
@@ -14,17 +16,17 @@ import asyncio
 import enum
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from millstream.errors import LimitExceeded
 from millstream.execute import failures
-from millstream.execute.local.threads import Escaped, Threads
+from millstream.execute.local.threads import Threads, unescaped
 from millstream.model import limits
 from millstream.model.operations import Operation, StepDone, StepErrored
-from millstream.model.rows import Hand, StepRow
+from millstream.model.rows import StepRow
 from millstream.sdk.current import CURRENT, Current
 from millstream.sdk.payloads import encode
 
@@ -32,15 +34,15 @@ _COROUTINE: Final = inspect.CO_COROUTINE
 
 
 class State(enum.Enum):
-    """Where an op is; see the module."""
+    """How far an op is; see ``open_steps.py``."""
 
     FOUND = "found"
     INLINE = "inline"
-    KNOWN = "known"
+    REPORTED = "reported"
     RUNNING = "running"
 
 
-FOUND, INLINE, KNOWN, RUNNING = State.FOUND, State.INLINE, State.KNOWN, State.RUNNING
+FOUND, INLINE, REPORTED, RUNNING = State.FOUND, State.INLINE, State.REPORTED, State.RUNNING
 
 
 class Go(enum.Enum):
@@ -57,13 +59,13 @@ class Op(msgspec.Struct, eq=False):
     """A step that a body asked for and has no result of yet.
 
     ``task``           the task that asked for it, which its attempts run in.
-    ``found``          what is reported when it is found; None: StepFound.
+    ``operation``      what is reported when it is found; None: StepFound, since it carries code (``call``).
     ``wait``           what its coroutine waits on; None while an attempt runs, and when the body no longer waits
                        (its branch was cancelled).
     ``started_at_ms``  −1: the attempt has not begun.
-    ``stopped_at_ms``  when the attempt was told to stop for taking too long; 0: it was not.
-    ``given_up``       it did not stop; what it does now is nobody's business any more.
-    ``ended``          how the attempt ended, while it waits to be handed out (``Body._part_with``).
+    ``stopped_at_ms``  when the attempt was cancelled for taking too long; 0: it was not.
+    ``given_up``       it did not stop and was reported as timed out: report nothing more.
+    ``ended``          how the attempt ended, while it awaits its number (``OpenSteps.run_apart``).
     ``muted``          the run is over: report nothing.
     """
 
@@ -71,7 +73,7 @@ class Op(msgspec.Struct, eq=False):
     name: str
     kind: str
     task: asyncio.Task[object]
-    found: Operation | None = None
+    operation: Operation | None = None
     call: Callable[..., object] | None = None
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = {}
@@ -93,7 +95,7 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
     CURRENT.set(Current(run, op.step, op.attempt))
     try:
         code = getattr(call, "__code__", None)
-        if code is not None and code.co_flags & _COROUTINE:  # The common case, told apart without a call.
+        if code is not None and code.co_flags & _COROUTINE:  # The common case, recognised without a call.
             result = await (call(*op.args, **op.kwargs) if op.kwargs else call(*op.args))  # type: ignore[misc]
         else:
             if is_async(call):
@@ -103,7 +105,7 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
             if inspect.isawaitable(result):  # Also of a plain function: ``lambda: charge(order)``.
                 result = await result
         if op.stopped_at_ms:
-            return _stopped(op)  # It finished in spite of being told to stop; the attempt was over by then.
+            return _stopped(op)  # It finished in spite of its cancellation; the attempt was over by then.
         data = encode(result, "the result of step", op.step)
         if len(data) > limits.STEP_OUTPUT_BYTES_MAX:
             raise LimitExceeded(
@@ -116,15 +118,14 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
             return _stopped(op)
         if op.task.cancelling() or op.muted:
             raise
-        # Nobody cancelled this task: the function awaited something that was cancelled.
+        # This task was not cancelled: the function awaited something that was.
         return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms())
     except GeneratorExit:
         raise  # The coroutine is thrown away with its loop.
     except BaseException as error:
         if op.stopped_at_ms:
             return _stopped(op)
-        told = error.error if isinstance(error, Escaped) else error
-        return failures.step_errored(op.step, op.name, told, op.started_at_ms, now_ms())
+        return failures.step_errored(op.step, op.name, unescaped(error), op.started_at_ms, now_ms())
 
 
 def _stopped(op: Op) -> StepErrored:
@@ -138,13 +139,3 @@ def is_async(call: Callable[..., object]) -> bool:
     while isinstance(call, functools.partial):
         call = call.func
     return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
-
-
-def overtaken(running: Iterable[Op], row: Callable[[str, str], StepRow | None], run: str) -> bool:
-    """Whether a step still runs here though its end is recorded: a late answer of an earlier dispatch was taken.
-
-    Its body cannot be told before the attempt has ended, and must not answer "nothing new" until then: for the engine
-    no step is under way any more.
-    """
-    rows = (row(run, op.step) for op in running)
-    return any(found is not None and found.hand in (Hand.DONE, Hand.FAILED) for found in rows)

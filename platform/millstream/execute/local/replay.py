@@ -1,9 +1,9 @@
 """``Replay``: the recorded steps that a new body of an old run is led over, in the order they were resolved.
 
 The body runs from its beginning; a step that it asks for and that is recorded is not run. Results are given to it one
-at a time, in recorded order, the body settling in between, so that whatever raced ends as it did. A step that was
-recorded must be asked for again at the latest when everything resolved before it has been delivered; otherwise the code
-has changed.
+at a time, in recorded order, and the next only when the body is quiescent, so that every race ends as it did. A step
+that was recorded must be asked for again at the latest when everything resolved before it has been delivered; otherwise
+the code has changed.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from millstream.model.rows import Hand, StepRow
 
 
 class Replay:
-    """What is recorded and not yet gone over."""
+    """The rows of a run, and which of them the body has asked for again or been given."""
 
-    __slots__ = ("_asked", "_rows", "_todo")
+    __slots__ = ("_asked", "_rows", "_undelivered")
 
     def __init__(self, steps: tuple[StepRow, ...]) -> None:
         self._rows = {row.step: row for row in steps}
         self._asked: set[str] = set()
         resolved = [row for row in steps if row.hand == Hand.DONE or row.hand == Hand.FAILED]
-        self._todo = sorted(resolved, key=lambda row: row.order, reverse=True)
+        self._undelivered = sorted(resolved, key=lambda row: row.order, reverse=True)
 
     @property
-    def remembering(self) -> bool:
+    def delivering(self) -> bool:
         """Whether results are still to be delivered."""
-        return bool(self._todo)
+        return bool(self._undelivered)
 
     def ask(self, step: str) -> StepRow | None:
-        """The body asks for this step; its row if it is recorded."""
+        """The body asks for this step; its row where it is recorded."""
         self._asked.add(step)
         return self._rows.get(step)
 
     def next(self) -> StepRow | None:
         """The result to deliver next; None when the one in turn was not asked for, or none is left.
 
-        A step is taken out of turn never: what it sets off might overtake.
+        No result is delivered out of turn: what it sets off might overtake.
         """
-        if self._todo and self._todo[-1].step in self._asked:
-            return self._todo.pop()
+        if self._undelivered and self._undelivered[-1].step in self._asked:
+            return self._undelivered.pop()
         return None
 
     def unasked(self) -> StepRow | None:
         """The first recorded step that the body has not asked for: in turn of results, then those under way."""
-        for row in (*reversed(self._todo), *self._rows.values()):
+        for row in (*reversed(self._undelivered), *self._rows.values()):
             if row.step not in self._asked:
                 return row
         return None

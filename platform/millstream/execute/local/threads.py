@@ -1,4 +1,4 @@
-"""Threads for plain functions: a bounded pool whose threads can be let go of.
+"""``Threads``: a bounded pool of threads for plain functions, which gives up threads that never return.
 
 ``concurrent.futures`` joins its threads when the interpreter ends and counts a stuck one for ever; a user's function
 that never returns must do neither. Threads here are daemons, started when needed and ended when idle.
@@ -35,14 +35,14 @@ class Job:
 
 
 class Threads:
-    """At most ``size`` calls at a time; more wait in line."""
+    """At most ``size`` calls at a time; more wait in a queue."""
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
         self._lock = threading.Lock()
         self._wanted = threading.Condition(self._lock)
-        self._line: deque[Job] = deque()
+        self._queue: deque[Job] = deque()
         self._idle = 0
         self._count = 0
         self._lost = 0
@@ -51,15 +51,15 @@ class Threads:
     @property
     def crowded(self) -> bool:
         """Whether calls wait for a thread."""
-        return bool(self._line)
+        return bool(self._queue)
 
     async def run(self, call: Callable[[], object]) -> object:
-        """The call's result. When the awaiting task is cancelled the thread is let go of, and its result ignored."""
+        """The call's result. When the awaiting task is cancelled the thread is released, and its result ignored."""
         loop = asyncio.get_running_loop()
         job = Job(call, loop.create_future())
         with self._lock:
-            self._line.append(job)
-            if len(self._line) > self._idle and self._count < self._size:
+            self._queue.append(job)
+            if len(self._queue) > self._idle and self._count < self._size:
                 self._start()
             else:
                 self._wanted.notify()
@@ -67,43 +67,44 @@ class Threads:
             return await job.done
         finally:
             if not job.done.done() or job.done.cancelled():
-                self._let_go(job)
+                self._release_thread(job)
 
     def close(self) -> None:
         """Idle threads end; busy ones end with their call."""
         with self._lock:
             self._closed = True
-            self._line.clear()
+            self._queue.clear()
             self._wanted.notify_all()
 
     def _start(self) -> None:
         self._count += 1
         threading.Thread(target=self._work, name=f"millstream-{self._name}", daemon=True).start()
 
-    def _let_go(self, job: Job) -> None:
+    def _release_thread(self, job: Job) -> None:
+        """Its result is not awaited any more: another thread takes its place in the pool."""
         with self._lock:
             if not job.started:
-                if job in self._line:
-                    self._line.remove(job)
+                if job in self._queue:
+                    self._queue.remove(job)
                 return
             if self._lost < LOST_MAX and not job.lost:
                 job.lost = True
                 self._lost += 1
                 self._count -= 1
-                if self._line:
+                if self._queue:
                     self._start()
 
     def _work(self) -> None:
         while True:
             with self._lock:
                 self._idle += 1
-                while not self._line and not self._closed:
+                while not self._queue and not self._closed:
                     self._wanted.wait()
                 self._idle -= 1
                 if self._closed:
                     self._count -= 1
                     return
-                job = self._line.popleft()
+                job = self._queue.popleft()
                 job.started = True
             result: object = None
             error: BaseException | None = None
@@ -119,7 +120,7 @@ class Threads:
 
     @staticmethod
     def _hand_back(job: Job, result: object, error: BaseException | None) -> None:
-        def settle() -> None:
+        def resolve() -> None:
             if job.done.done():
                 return
             if error is None:
@@ -130,9 +131,9 @@ class Threads:
                                        else Escaped(error))  # fmt: skip
 
         try:
-            job.done.get_loop().call_soon_threadsafe(settle)
+            job.done.get_loop().call_soon_threadsafe(resolve)
         except RuntimeError:
-            return  # The loop was closed meanwhile: nobody waits any more.
+            return  # The loop was closed meanwhile, and with it the task that waited.
 
 
 class Escaped(Exception):
@@ -141,3 +142,12 @@ class Escaped(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(repr(error))
         self.error = error
+
+
+def unescaped(error: BaseException) -> BaseException:
+    """The exception that a call has raised.
+
+    Use it as an expression: a local name would make a cycle with the frame in the exception's traceback, in which the
+    body outlives its run.
+    """
+    return error.error if isinstance(error, Escaped) else error

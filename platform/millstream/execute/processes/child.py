@@ -185,7 +185,7 @@ class Child:
         functions = {slug: f.spec.step_timeout_ms for app in self.apps for slug, f in app.functions.items()}
         self.line.send(Hello(functions))
         # Here a blocked loop holds up nobody but what runs beside it: nothing to warn of.
-        watch = LoopWatch(level=logging.DEBUG, look=Patience().look)
+        watch = LoopWatch(level=logging.DEBUG, while_blocked=Patience().look)
         watch.start()
         await self.ended.wait()
         watch.stop()

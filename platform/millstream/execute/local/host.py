@@ -1,4 +1,4 @@
-"""What all bodies of one executor share: the lane they report to, the loop, the threads, and two calls back."""
+"""What bodies and their executor call on each other: a lane, a loop and threads for the one, a budget for the other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from millstream.execute.port import RunSource
 from millstream.sdk.payloads import Reader
 
 
-class Alive(Protocol):
+class HostedBody(Protocol):
     """A body, as the executor's bookkeeping sees it."""
 
     run_id: str
-    touched: bool
+    check_due: bool
     threaded: bool
 
     @property
@@ -28,12 +28,12 @@ class Alive(Protocol):
         """Whether a step of it runs under its own dispatch."""
         ...
 
-    def out(self) -> list[tuple[str, int]]:
+    def dispatches(self) -> list[tuple[str, int]]:
         """The dispatches, as (step, number), that are under way."""
         ...
 
-    def settle(self) -> bool:
-        """Answer if it has settled; True: look again next turn."""
+    def answer_if_quiescent(self) -> bool:
+        """Answer where nothing more can come before the answer; True: check again next turn."""
         ...
 
     def close(self) -> None:
@@ -41,8 +41,8 @@ class Alive(Protocol):
         ...
 
 
-class Shared(Protocol):
-    """The executor, as its bodies see it."""
+class BodyHost(Protocol):
+    """The executor, as its bodies see it. All bodies of one executor share these."""
 
     source: RunSource
     loop: asyncio.AbstractEventLoop
@@ -54,10 +54,10 @@ class Shared(Protocol):
     """The functions whose handlers run in threads, by slug."""
     tick: int
 
-    def touch(self, body: Alive) -> None:
-        """Look at this body at the end of this turn of the loop, or in the next."""
+    def check_soon(self, body: HostedBody) -> None:
+        """Check this body for quiescence at the end of this turn of the loop, or in the next."""
         ...
 
-    def forget(self, body: Alive) -> None:
+    def forget(self, body: HostedBody) -> None:
         """The body has ended; forget it once nothing of it runs."""
         ...

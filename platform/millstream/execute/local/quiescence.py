@@ -1,4 +1,4 @@
-"""Has a body settled? Whether everything in it waits for us, so that nothing more will come before we answer.
+"""``QuiescenceCheck``: whether everything in a body waits for the engine, so that its dispatch can be answered.
 
 A body dispatch is answered once, so the answer must not go out while the body may still find another step. Python does
 not say what a task waits for; but each of the usual ways leaves a trace, followed here from the body's own task:
@@ -7,12 +7,12 @@ not say what a task waits for; but each of the usual ways leaves a trace, follow
     a task, gather's children   looked into, one after another
     TaskGroup, asyncio.wait,    a bare future; the frame that awaits it holds the tasks
       wait_for (3.11)
-    Event, Lock, Queue, …       somebody else in the same body will wake it: does not count
+    Event, Lock, Queue, …       another task of the same body will wake it: does not count
     anything else               **foreign**: a socket, a timer, a thread; the body does something of its own
 
-A task that waits for nothing is about to run: *busy*, look again next turn. For what is foreign, the body stays out
-until the awaited future is done, at most ``HOLD_MAX_S``. Background tasks that nobody awaits are not seen. A step found
-after the answer is reported by itself: a wrong guess costs a report, never a result.
+A task that waits for nothing is about to run: *busy*, check again next turn. For what is foreign the answer is delayed
+until the awaited future is done, at most ``ANSWER_DELAY_MAX_S``. Background tasks that are not awaited are not seen. A
+step found after the answer is reported by itself: a wrong guess costs a report, never a result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Final, cast
 
 AnyFuture = asyncio.Future[object]
 
-HOLD_MAX_S: Final = 1.0
+ANSWER_DELAY_MAX_S: Final = 1.0
 """How long an answer waits for something foreign, and found steps for the end of a step that runs inline."""
 
 _WAIT: Final[CodeType] = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
@@ -37,24 +37,27 @@ _WITHIN: Final = frozenset({asyncio.locks.__file__, asyncio.queues.__file__})
 _DEPTH_MAX: Final = 200
 
 
-class Look:
-    """One look at a body. ``busy``: something is about to run; ``foreign``: what it waits for that is not ours."""
+class QuiescenceCheck:
+    """One check of a body. ``busy``: a task is about to run; ``foreign``: the futures it waits for that are not ours.
 
-    __slots__ = ("_executing", "_ours", "_seen", "busy", "foreign")
+    Quiescent is a body that is neither.
+    """
+
+    __slots__ = ("_executing", "_followed", "_ours", "busy", "foreign")
 
     def __init__(self, ours: Collection[object], executing: Collection[object]) -> None:
         """``ours``: the futures steps wait on; ``executing``: tasks inside a step's own code."""
         self._ours = ours
         self._executing = executing
-        self._seen: set[object] = set()
+        self._followed: set[object] = set()
         self.busy = False
         self.foreign: list[AnyFuture] = []
 
-    def task(self, task: asyncio.Task[object], depth: int = 0) -> None:
-        """Follow what a task waits for."""
-        if task.done() or task in self._executing or task in self._seen or depth > _DEPTH_MAX:
+    def follow(self, task: asyncio.Task[object], depth: int = 0) -> None:
+        """Follow what a task waits for, and what that waits for."""
+        if task.done() or task in self._executing or task in self._followed or depth > _DEPTH_MAX:
             return
-        self._seen.add(task)
+        self._followed.add(task)
         waiter = cast("AnyFuture | None", getattr(task, "_fut_waiter", None))
         if waiter is None or waiter.done():
             self.busy = True
@@ -63,11 +66,11 @@ class Look:
 
     def _future(self, waiter: AnyFuture, task: asyncio.Task[object], depth: int) -> None:
         if isinstance(waiter, asyncio.Task):
-            self.task(waiter, depth + 1)
+            self.follow(waiter, depth + 1)
             return
         children = getattr(waiter, "_children", None)
         if children is None:
-            children = _held(task)
+            children = _awaited_within(task)
         if children is None:
             self.foreign.append(waiter)
             return
@@ -76,7 +79,7 @@ class Look:
     def _all(self, parts: Iterable[object], depth: int) -> None:
         for part in parts:
             if isinstance(part, asyncio.Task):
-                self.task(part, depth + 1)
+                self.follow(part, depth + 1)
             elif isinstance(part, asyncio.Future) and part not in self._ours and not part.done():
                 children = getattr(part, "_children", None)
                 if children is None:
@@ -85,48 +88,48 @@ class Look:
                     self._all(children, depth + 1)
 
 
-class Hold:
-    """What a body waits for that is not ours (``pending``), and since when something is held for it; −1: nothing."""
+class AnswerDelay:
+    """Why and since when a body's answer is delayed: the foreign futures it waits for; −1: it is not delayed."""
 
-    __slots__ = ("_loop", "pending", "since_s")
+    __slots__ = ("_loop", "foreign", "since_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.pending: set[object] = set()
+        self.foreign: set[object] = set()
         self.since_s = -1.0
 
     def watch(self, foreign: Iterable[AnyFuture], again: Callable[[], None]) -> None:
-        """See these to their end; ``again`` is called whenever one of them is done.
+        """Wait for these; ``again`` is called whenever one of them is done.
 
-        It is not kept: it is the body's, and a body that is part of a cycle outlives its run until the collector comes.
+        ``again`` is not kept: it is the body's, and a body in a cycle outlives its run until the collector comes.
         """
 
         def done(future: AnyFuture) -> None:
-            self.pending.discard(future)
+            self.foreign.discard(future)
             again()
 
         for future in foreign:
-            if future not in self.pending:
-                self.pending.add(future)
+            if future not in self.foreign:
+                self.foreign.add(future)
                 future.add_done_callback(done)
 
     def begin(self) -> None:
-        """Something is held from now on, if it is not yet."""
+        """The answer is delayed from now on, if it is not yet."""
         if self.since_s < 0:
             self.since_s = self._loop.time()
 
     @property
     def over(self) -> bool:
-        """Whether something was held for long enough."""
-        return self.since_s >= 0 and self._loop.time() - self.since_s >= HOLD_MAX_S
+        """Whether the answer was delayed for long enough."""
+        return self.since_s >= 0 and self._loop.time() - self.since_s >= ANSWER_DELAY_MAX_S
 
     def end(self) -> None:
-        """Nothing is held any more."""
+        """The answer is not delayed any more."""
         self.since_s = -1.0
 
 
-def _held(task: asyncio.Task[object]) -> Iterable[object] | None:
-    """What the innermost coroutine of a task waits for, where it is one we know; None: foreign."""
+def _awaited_within(task: asyncio.Task[object]) -> Iterable[object] | None:
+    """What the innermost coroutine of a task waits for, where it is one of asyncio's own; None: foreign."""
     innermost: object = task.get_coro()
     while getattr(awaited := getattr(innermost, "cr_await", None), "cr_frame", None) is not None:
         innermost = awaited
