@@ -150,7 +150,7 @@ def test_steps_that_block_one_after_another_are_each_given_their_time(play: Play
 def test_a_silent_process_is_killed(play: Play, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code in C that holds the interpreter: nothing in that process can do anything about it."""
     monkeypatch.setattr("millstream.execute.processes.pool.SILENCE_EXTRA_S", 0.5)
-    monkeypatch.setattr(ChildrenExecutor, "time_of", lambda self, child: 500 * child.dispatches)
+    monkeypatch.setattr(ChildrenExecutor, "step_time_ms", lambda self, child: 500 * child.dispatches)
 
     async def scenario(scene: Scene) -> None:
         assert stage.pool is not None

@@ -1,11 +1,11 @@
-"""The child's side of ``--executors N``: ordinary ``LocalExecutor``s, one for each lane, at the end of a line.
+"""``Child``: the child's side of ``--executors N``: ordinary ``LocalExecutor``s, one for each lane, and a connection.
 
-    line ── Begin ──> what is recorded (``Remembered``) ──> LocalExecutor.start ──> body
-    line <── Done, GivenBack, Left ── LocalExecutor
+    connection ── Begin ──> rows of the run (``RunCache``) ──> LocalExecutor.start ──> body
+    connection <── Reported, Parked, BodyGone ── LocalExecutor
 
-Nothing is executed in another way than in the worker's own process. What is new here is dying: with the worker, at
-once, whatever the user's code is doing (a thread waits for the end of a pipe that only the worker holds; on Linux the
-kernel is asked, too), and when the code of a step blocks the loop for longer than the step's time limit.
+Code is executed just as in the worker's own process. New here is how a child dies: with the worker, at once, whatever
+the user's code is doing (a thread waits for the end of a pipe that only the worker holds; on Linux the kernel is asked,
+too), and when the code of a step blocks the loop for longer than the step's time limit.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import RunView
 from millstream.execute.processes.messages import (
     Begin,
+    BodyGone,
     Close,
     Closed,
-    Done,
+    Connection,
     Drain,
     Drop,
     End,
     Environ,
-    GivenBack,
     Hello,
-    Left,
-    Line,
+    NeedsView,
+    Parked,
     Ping,
     Pong,
     Refused,
+    Reported,
     Setup,
     ToChild,
-    Wanted,
 )
 from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from millstream.model.rows import StepRow
@@ -62,17 +62,17 @@ BLOCKED: Final = 71
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class Remembered:
-    """The source of one lane's executor here: what the worker has sent of its runs (``port.RunSource``)."""
+class RunCache:
+    """The source of one lane's executor here: the rows of its runs that the worker has sent (``port.RunSource``)."""
 
-    def __init__(self, lane: int, line: Line) -> None:
+    def __init__(self, lane: int, connection: Connection) -> None:
         self._lane = lane
-        self._line = line
+        self._connection = connection
         self._rows: dict[str, dict[str, StepRow]] = {}
         self._view: RunView | None = None
 
     def take(self, begin: Begin) -> None:
-        """What comes with a dispatch. A full view is there until ``forget_view``: the new body keeps what it needs."""
+        """Keep what comes with a dispatch; a full view until ``forget_view``, when the new body has what it needs."""
         if begin.view is not None:
             self._view = begin.view
             self._rows[begin.effect.run] = {row.step: row for row in begin.view.steps}
@@ -84,7 +84,7 @@ class Remembered:
         self._view = None
 
     def drop(self, run: str) -> None:
-        """Nothing of this run lives here any more."""
+        """No body of this run lives here any more."""
         self._rows.pop(run, None)
 
     def view(self, run: str) -> RunView | None:
@@ -99,18 +99,18 @@ class Remembered:
 
     def report(self, report: Report) -> None:
         """Send a report."""
-        self._line.send(Done(self._lane, report))
+        self._connection.send(Reported(self._lane, report))
 
     def park(self, park: ParkDispatch) -> None:
         """Give a dispatch back."""
-        self._line.send(GivenBack(self._lane, park))
+        self._connection.send(Parked(self._lane, park))
 
     def lose(self, lost: LoseDispatch) -> None:
         """Nothing is lost within one process."""
         raise AssertionError(f"only a pool of processes loses dispatches, got {lost!r}")
 
     def unpark(self, unpark: Unpark) -> None:
-        """What was given back is the worker's business."""
+        """What was given back, the worker takes up again."""
         raise AssertionError(f"only a pool of processes takes dispatches up again, got {unpark!r}")
 
     def now_ms(self) -> int:
@@ -118,26 +118,26 @@ class Remembered:
         return time.time_ns() // 1_000_000
 
 
-class Lane:
+class LaneExecutor:
     """One lane's executor in this child."""
 
     def __init__(self, number: int, child: Child) -> None:
         self.number = number
-        self.source = Remembered(number, child.line)
-        self._line = child.line
-        self.executor = LocalExecutor(child.apps, self.source, child.settings, self._left)
+        self.source = RunCache(number, child.connection)
+        self._connection = child.connection
+        self.executor = LocalExecutor(child.apps, self.source, child.settings, self._body_gone)
 
     def begin(self, begin: Begin) -> None:
         """Carry out a dispatch."""
         run = begin.effect.run
         if begin.view is None and not self.executor.lives(run):
-            self._line.send(Wanted(self.number, begin.effect))
+            self._connection.send(NeedsView(self.number, begin.effect))
             return
         self.source.take(begin)
         self.executor.start(begin.effect)
         self.source.forget_view()
         if not self.executor.lives(run):
-            self._left(run)
+            self._body_gone(run)
 
     def drop(self, run: str) -> None:
         """The run is over."""
@@ -145,17 +145,17 @@ class Lane:
         self.source.drop(run)
 
     async def close(self, grace_s: float) -> None:
-        """End, and say so."""
+        """End, and tell the worker."""
         await self.executor.close(grace_s)
-        self._line.send(Closed(self.number))
+        self._connection.send(Closed(self.number))
 
-    def _left(self, run: str) -> None:
+    def _body_gone(self, run: str) -> None:
         self.source.drop(run)
-        self._line.send(Left(self.number, run))
+        self._connection.send(BodyGone(self.number, run))
 
 
-class ChildLine(Line):
-    """While the worker takes less than it is sent, nothing more is read from it: so that it notices."""
+class ChildConnection(Connection):
+    """A connection that reads nothing while the worker takes less than it is sent: so the worker's end congests."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -169,27 +169,27 @@ class ChildLine(Line):
 
 
 class Child:
-    """What answers the worker's messages, from the first Begin on."""
+    """Answers the worker's messages, from the first Begin on."""
 
     def __init__(self, apps: Sequence[App], settings: LocalSettings) -> None:
         self.apps = apps
         self.settings = settings
-        self.line: Line = ChildLine(ToChild, self._take, _parent_gone)
+        self.connection: Connection = ChildConnection(ToChild, self._take, _parent_gone)
         self.ended = asyncio.Event()
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, LaneExecutor] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     async def serve(self, sock: socket.socket) -> None:
         """Until the worker says End."""
-        await asyncio.get_running_loop().create_unix_connection(lambda: self.line, sock=sock)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self.connection, sock=sock)
         functions = {slug: f.spec.step_timeout_ms for app in self.apps for slug, f in app.functions.items()}
-        self.line.send(Hello(functions))
-        # Here a blocked loop holds up nobody but what runs beside it: nothing to warn of.
-        watch = LoopWatch(level=logging.DEBUG, while_blocked=Patience().look)
+        self.connection.send(Hello(functions))
+        # Here a blocked loop holds up only the steps beside it: nothing to warn of.
+        watch = LoopWatch(level=logging.DEBUG, while_blocked=Watchdog().check)
         watch.start()
         await self.ended.wait()
         watch.stop()
-        self.line.close()
+        self.connection.close()
 
     def _take(self, message: ToChild) -> None:
         match message:
@@ -210,16 +210,16 @@ class Child:
             case Environ(values=values):
                 os.environ.update(values)
             case Ping(number=number):
-                self.line.send(Pong(number))
+                self.connection.send(Pong(number))
             case End():
                 self.ended.set()
             case Setup():
                 raise AssertionError("Setup comes once, before anything else")
 
-    def _lane(self, number: int) -> Lane:
+    def _lane(self, number: int) -> LaneExecutor:
         lane = self._lanes.get(number)
         if lane is None:
-            lane = self._lanes[number] = Lane(number, self)
+            lane = self._lanes[number] = LaneExecutor(number, self)
         return lane
 
     async def _close(self, number: int, grace_s: float) -> None:
@@ -228,20 +228,20 @@ class Child:
 
 
 def _parent_gone() -> None:
-    os._exit(PARENT_GONE)  # At once: somebody else may run the same steps soon.
+    os._exit(PARENT_GONE)  # At once: another worker may run the same steps soon.
 
 
-class Patience:
+class Watchdog:
     """Ends this process when one attempt has blocked the loop for longer than its function's step_timeout.
 
-    Nothing but that would stop it. Several attempts that block one after another are each given their time.
+    Nothing less would stop the attempt. Several attempts that block one after another are each given their time.
     """
 
     def __init__(self) -> None:
         self._blocking: tuple[object, object] = (None, None)
         self._since_s = 0.0
 
-    def look(self, frame: FrameType | None) -> None:
+    def check(self, frame: FrameType | None) -> None:
         """Called by a thread, again and again, while the loop is blocked."""
         body, op = executing(frame)
         now_s = time.monotonic()
@@ -264,7 +264,7 @@ class Patience:
 
 
 def die_with_parent(alive: int) -> None:
-    """End this process as soon as the pipe ends: its other end is held by the worker and nobody else."""
+    """End this process as soon as the pipe ends: only the worker holds its other end."""
 
     def wait() -> None:
         with suppress(OSError):
@@ -281,7 +281,7 @@ def die_with_parent(alive: int) -> None:
 
 
 def first_message(sock: socket.socket) -> Setup:
-    """Wait for the Setup that every child gets first. What follows it stays in the socket."""
+    """Wait for the Setup, which every child gets first. Later messages stay in the socket."""
     head = _exactly(sock, 4)
     (setup,) = msgspec.msgpack.decode(_exactly(sock, int.from_bytes(head)), type=list[Setup])
     return setup

@@ -1,17 +1,17 @@
-"""What a worker and its executor processes say to each other, and how it travels.
+"""The messages between a worker and its executor processes, and ``Connection``, which carries them.
 
     worker ── Setup, Begin, Drop, Drain, Close, Environ, Ping, End ──> child
-    worker <── Hello | Refused, Done, GivenBack, Wanted, Left, Closed, Pong ── child
+    worker <── Hello | Refused, Reported, Parked, NeedsView, BodyGone, Closed, Pong ── child
 
 A frame is a length (4 bytes, big endian) and the msgpack of a list of messages: what was sent in one turn of the loop
 is one frame, in both directions. ``lane`` is the number of a lane's executor in its pool: a lane that is taken over
-again gets a new one, so nothing of its former life is mistaken for the new.
+again gets a new one, so messages about its former ownership are not mistaken for messages about the new one.
 
-What keeps the two sides in step, since each acts on what the other said a moment ago:
+Each side acts on messages that the other sent a moment ago. Two rules keep them in step:
 
 * A body is only ever made from a full view. A Begin without one is for a body that lives; where it has just been
-  parked, the child answers Wanted and gets the view.
-* Left (no body lives here) counts only if no dispatch is under way; otherwise a Begin is on its way to the child.
+  parked, the child answers NeedsView and gets the view.
+* BodyGone counts only if no dispatch is under way; otherwise a Begin is on its way to the child.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MESSAGES_PER_FRAME_MAX: Final = 256
 FRAME_BYTES_TARGET: Final = 1 << 20
 """A frame that has this many bytes takes no more messages; one message may be larger (a run's whole state)."""
 BUFFERED_BYTES_MAX: Final = 4 << 20
-"""Written and not yet taken by the other side; above it messages wait unencoded, and the line is ``congested``."""
+"""Written and not yet taken by the other end. Above it messages wait unencoded; the connection is ``congested``."""
 
 _LENGTH: Final = struct.Struct(">I")
 _HEAD: Final = struct.Struct(">IBI")  # The frame's length, and msgpack's mark of a list with its size.
@@ -89,7 +89,7 @@ class Environ(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):
-    """Does the loop turn? Answered by Pong."""
+    """Asks whether the loop turns. Answered by Pong."""
 
     number: int
 
@@ -113,28 +113,28 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-class Done(msgspec.Struct, frozen=True, tag=True):
+class Reported(msgspec.Struct, frozen=True, tag=True):
     """A report for a lane."""
 
     lane: int
     report: Report
 
 
-class GivenBack(msgspec.Struct, frozen=True, tag=True):
+class Parked(msgspec.Struct, frozen=True, tag=True):
     """A dispatch that a closing child did not finish, or has no code for."""
 
     lane: int
     park: ParkDispatch
 
 
-class Wanted(msgspec.Struct, frozen=True, tag=True):
-    """This Begin needs a full view: there is no living body for it (any more)."""
+class NeedsView(msgspec.Struct, frozen=True, tag=True):
+    """A Begin needs a full view: its body does not live here any more."""
 
     lane: int
     effect: Execute
 
 
-class Left(msgspec.Struct, frozen=True, tag=True):
+class BodyGone(msgspec.Struct, frozen=True, tag=True):
     """No body of this run lives here any more."""
 
     lane: int
@@ -142,7 +142,7 @@ class Left(msgspec.Struct, frozen=True, tag=True):
 
 
 class Closed(msgspec.Struct, frozen=True, tag=True):
-    """Nothing of this lane executes here any more, and all of it has been reported or given back."""
+    """Nothing of this lane executes here any more, and every dispatch has been reported or given back."""
 
     lane: int
 
@@ -154,17 +154,17 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
 
 
 ToChild = Setup | Begin | Drop | Drain | Close | Environ | Ping | End
-FromChild = Hello | Refused | Done | GivenBack | Wanted | Left | Closed | Pong
+FromChild = Hello | Refused | Reported | Parked | NeedsView | BodyGone | Closed | Pong
 
 
-# --- how it travels ---------------------------------------------------------------------------
+# --- the connection ---------------------------------------------------------------------------
 
 
-class Line(asyncio.Protocol):
-    """One end of the connection. ``on_message`` gets each message; ``on_end`` is told once that the other is gone."""
+class Connection(asyncio.Protocol):
+    """One end of a connection. ``on_message`` gets each message; ``on_end`` is called once, after the other end's."""
 
     def __init__(self, takes: object, on_message: Callable[[Any], None], on_end: Callable[[], None]) -> None:
-        """``takes`` is the type of what comes in: ToChild or FromChild."""
+        """``takes`` is the type of the messages that come in: ToChild or FromChild."""
         self._decode = msgspec.msgpack.Decoder(list[takes]).decode  # type: ignore[valid-type]
         self._encode = msgspec.msgpack.Encoder().encode
         self._on_message = on_message
@@ -174,18 +174,18 @@ class Line(asyncio.Protocol):
         self._incoming = bytearray()
         self._outgoing: deque[object] = deque()
         self._flushing = False
-        self._full = False
+        self._congested = False
         self._ended = False
 
     @property
     def congested(self) -> bool:
         """Whether the other side takes less than it is sent."""
-        return self._full
+        return self._congested
 
     def send(self, message: object) -> None:
         """Send with the next frame, at the end of this turn of the loop. After the end: nothing happens."""
         self._outgoing.append(message)
-        if not self._flushing and not self._full:
+        if not self._flushing and not self._congested:
             self._flushing = True
             self._loop.call_soon(self._flush)
 
@@ -222,10 +222,10 @@ class Line(asyncio.Protocol):
             del incoming[:at]
 
     def pause_writing(self) -> None:
-        self._full = True
+        self._congested = True
 
     def resume_writing(self) -> None:
-        self._full = False
+        self._congested = False
         self._flush()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -242,7 +242,7 @@ class Line(asyncio.Protocol):
             if self._ended:
                 outgoing.clear()
             return
-        while outgoing and not self._full:
+        while outgoing and not self._congested:
             parts: list[bytes] = []
             size = 0
             while outgoing and size < FRAME_BYTES_TARGET and len(parts) < MESSAGES_PER_FRAME_MAX:

@@ -3,14 +3,14 @@
     started ──> STARTING ── Hello ──> UP ──────────┐
                    │ Refused                       │ dies: segfault, os._exit, out of memory, kill -9, silence
                    v                               v
-                refused: said once           its dispatches are lost (lanes.md rule 24)
+                refused: logged once           its dispatches are lost (lanes.md rule 24)
                    └──────── again after a backoff <┘
 
-What a lane sees of it is ``children.ChildrenExecutor``. The pool knows processes: it starts them, never by forking one
+A lane uses it through ``children.ChildrenExecutor``. The pool knows processes: it starts them, never by forking one
 that has threads; it notices how they end; it says which has the least to do.
 
-*Refused* is when a child cannot load the apps. While no child is up and the last one refused, dispatches are parked:
-there is no code. While none is up for any other reason they wait: a child will be there in a moment.
+*Refused* is a child that cannot load the apps. While no child is up and the last one refused, dispatches are parked:
+there is no code. While none is up for any other reason they wait: a child will be up in a moment.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from typing import Final, Protocol
 from millstream.errors import ConfigError, OperatorError
 from millstream.execute.local.executor import LocalSettings
 from millstream.execute.processes.messages import (
+    BodyGone,
     Closed,
-    Done,
+    Connection,
     End,
     Environ,
     FromChild,
-    GivenBack,
     Hello,
-    Left,
-    Line,
+    NeedsView,
+    Parked,
     Ping,
     Pong,
     Refused,
+    Reported,
     Setup,
-    Wanted,
 )
 from millstream.telemetry import Telemetry, say
 
@@ -54,11 +54,11 @@ TICK_S: Final = 0.5
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 30.0
 STEADY_S: Final = 10.0
-"""A child that was up for so long was fine: the backoff begins anew."""
+"""After a child was up for this long, the backoff begins anew."""
 START_MAX_S: Final = 120.0
 END_MAX_S: Final = 5.0
 SILENCE_EXTRA_S: Final = 10.0
-"""A child is killed when it is silent for this, and for the step timeouts of all it may be busy with."""
+"""A child is killed when it is silent for longer than this and the step timeouts of all its dispatches together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +80,23 @@ class PoolSettings:
             )
 
 
-class Face(Protocol):
+class PoolClient(Protocol):
     """A lane's executor, as the pool sees it."""
 
-    def heard(self, child: ChildProcess, message: Done | GivenBack | Wanted | Left | Closed) -> None:
-        """A child says something about a run of this lane."""
+    def on_message(self, child: ChildProcess, message: Reported | Parked | NeedsView | BodyGone | Closed) -> None:
+        """A child has sent this about a run of this lane."""
         ...
 
-    def lost(self, child: ChildProcess) -> None:
+    def on_death(self, child: ChildProcess) -> None:
         """A child has died."""
         ...
 
-    def changed(self) -> None:
-        """A child came up, or there is none any more."""
+    def on_change(self) -> None:
+        """A child came up, or the last one is down."""
         ...
 
-    def time_of(self, child: ChildProcess) -> int:
-        """Milliseconds that what is under way in a child may take, one attempt after another."""
+    def step_time_ms(self, child: ChildProcess) -> int:
+        """The time that the dispatches under way in a child may take, one attempt after another."""
         ...
 
 
@@ -108,19 +108,19 @@ class ChildProcess:
         self.up = False
         self.functions: Mapping[str, int] = {}
         self.dispatches = 0
-        """How many are under way in it."""
+        """The number that is under way in it."""
         self.runs = 0
-        """How many have a body in it."""
+        """The number that has a body in it."""
         self.refused = ""
         self._pool = pool
         self._process: subprocess.Popen[bytes] | None = None
-        self._line: Line | None = None
+        self._connection: Connection | None = None
         self._alive = -1
-        self._again: asyncio.TimerHandle | None = None
+        self._restart: asyncio.TimerHandle | None = None
         self._failures = 0
         self._up_since_s = 0.0
-        self._asked = self._answered = 0
-        self._asked_s = 0.0
+        self._ping = self._pong = 0
+        self._pinged_s = 0.0
         self._gone_ticks = 0
 
     @property
@@ -131,62 +131,62 @@ class ChildProcess:
     @property
     def congested(self) -> bool:
         """Whether it takes less than it is sent."""
-        return self._line is not None and self._line.congested
+        return self._connection is not None and self._connection.congested
 
     def send(self, message: object) -> None:
         """Send, if it lives."""
-        if self._line is not None:
-            self._line.send(message)
+        if self._connection is not None:
+            self._connection.send(message)
 
     async def start(self) -> None:
-        """Start a process; its Hello or its end is heard later."""
-        self._again = None
+        """Start a process; its Hello or its end comes later."""
+        self._restart = None
         ours, theirs = socket.socketpair()
         reads, self._alive = os.pipe()  # Nothing is ever written: it ends when this process does.
         # -P: a file of the user's in the working directory must not shadow Python's own; Setup brings the real path.
-        line = [sys.executable, "-P", "-m", self._pool.settings.program, str(theirs.fileno()), str(reads)]
+        command = [sys.executable, "-P", "-m", self._pool.settings.program, str(theirs.fileno()), str(reads)]
         try:
             # Its own session: a Ctrl-C in the terminal reaches the worker only.
             self._process = subprocess.Popen(  # noqa: ASYNC220 - some milliseconds, and the kernel must see this thread
-                line, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), reads), start_new_session=True
+                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), reads), start_new_session=True
             )
         except OSError:
             ours.close()
-            self._let_go()
+            self._release_process()
             raise
         finally:
             theirs.close()
             os.close(reads)
-        self._asked = self._answered = self._gone_ticks = 0
-        self._asked_s = time.monotonic()
-        talk = self._line = Line(FromChild, self._heard, lambda: self._ended(talk))
+        self._ping = self._pong = self._gone_ticks = 0
+        self._pinged_s = time.monotonic()
+        connection = self._connection = Connection(FromChild, self._on_message, lambda: self._on_end(connection))
         settings = self._pool.settings
         level = logging.getLogger().getEffectiveLevel()
-        talk.send(Setup(tuple(sys.path), settings.targets, settings.local, level))
-        await asyncio.get_running_loop().create_unix_connection(lambda: talk, sock=ours)
+        connection.send(Setup(tuple(sys.path), settings.targets, settings.local, level))
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
 
     def tick(self) -> None:
-        """Look whether it lives and answers; see the module."""
+        """Check that it lives and answers; see the module."""
         process = self._process
         if process is None:
             return
         if process.poll() is not None:
-            # Its end of the line may be open still, in a process that a step started.
+            # Its end of the connection may be open still, in a process that a step started.
             self._gone_ticks += 1
-            if self._gone_ticks > 1 and self._line is not None:
-                self._line.abort()
+            if self._gone_ticks > 1 and self._connection is not None:
+                self._connection.abort()
             return
         now_s = time.monotonic()
-        if self.up and self._asked == self._answered:
-            self._asked += 1
-            self._asked_s = now_s
-            self.send(Ping(self._asked))
+        if self.up and self._ping == self._pong:
+            self._ping += 1
+            self._pinged_s = now_s
+            self.send(Ping(self._ping))
             return
-        silent_s = now_s - self._asked_s
+        silent_s = now_s - self._pinged_s
         if silent_s <= SILENCE_EXTRA_S:
             return
         # One turn of its loop may run an attempt of each dispatch that is under way in it.
-        if silent_s - SILENCE_EXTRA_S > (self._pool.time_of(self) / 1_000 if self.up else START_MAX_S):
+        if silent_s - SILENCE_EXTRA_S > (self._pool.step_time_ms(self) / 1_000 if self.up else START_MAX_S):
             say(
                 LOG,
                 "executor silent",
@@ -204,43 +204,43 @@ class ChildProcess:
 
     async def close(self) -> None:
         """Let it end in good order, within ``END_MAX_S``; then end it."""
-        if self._again is not None:
-            self._again.cancel()
+        if self._restart is not None:
+            self._restart.cancel()
         process, self.up = self._process, False
         self.send(End())
         if process is not None:
             await asyncio.to_thread(_wait_or_kill, process)
-        if self._line is not None:
-            self._line.abort()
-        self._let_go()
+        if self._connection is not None:
+            self._connection.abort()
+        self._release_process()
 
-    def _heard(self, message: FromChild) -> None:
+    def _on_message(self, message: FromChild) -> None:
         match message:
             case Hello(functions=functions):
                 self.up, self.functions, self.refused = True, functions, ""
                 self._up_since_s = time.monotonic()
                 self.send(Environ(dict(self._pool.environ)))
                 say(LOG, "executor up", executor=self.number, pid=self.pid, functions=len(functions))
-                self._pool.changed()
+                self._pool.on_change()
             case Refused(message=why):
                 if why != self.refused:
                     say(LOG, "executor refused", level=logging.ERROR, executor=self.number, why=why)
                 self.refused = why
             case Pong(number=number):
-                self._answered = number
+                self._pong = number
             case _:
-                self._pool.heard(self, message)
+                self._pool.on_message(self, message)
 
-    def _ended(self, line: Line) -> None:
-        """The line has ended: so does the process, if it has not yet."""
+    def _on_end(self, connection: Connection) -> None:
+        """The connection has ended: end the process, if it has not ended yet."""
         process = self._process
-        if self._line is not line or process is None or self._pool.closing:
+        if self._connection is not connection or process is None or self._pool.closing:
             return
-        self._line = None
+        self._connection = None
         process.kill()
         process.wait()  # It has been killed: this does not take long.
         was_up, self.up = self.up, False
-        self._let_go()
+        self._release_process()
         if was_up and time.monotonic() - self._up_since_s >= STEADY_S:
             self._failures = 0
         delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**self._failures)
@@ -250,12 +250,12 @@ class ChildProcess:
             lost = self.dispatches
             say(LOG, "executor died", level=logging.WARNING, executor=self.number, pid=process.pid, how=how, lost=lost,
                 again_in_s=delay_s)  # fmt: skip
-        self._again = asyncio.get_running_loop().call_later(delay_s, self._pool.start_again, self)
-        self._pool.lost(self)
+        self._restart = asyncio.get_running_loop().call_later(delay_s, self._pool.restart, self)
+        self._pool.on_death(self)
 
-    def _let_go(self) -> None:
+    def _release_process(self) -> None:
         self._process = None
-        self._line = None
+        self._connection = None
         if self._alive >= 0:
             os.close(self._alive)
             self._alive = -1
@@ -270,11 +270,11 @@ class Pool:
         self.closing = False
         self.children: Sequence[ChildProcess] = [ChildProcess(n, self) for n in range(settings.executors)]
         self._telemetry = telemetry
-        self._faces: dict[int, Face] = {}
+        self._clients: dict[int, PoolClient] = {}
         self._last = 0
         self._starting: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
-        self._moved = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def start(self) -> None:
         """Start all children; return when each has loaded the apps. Raises OperatorError where one cannot."""
@@ -284,8 +284,8 @@ class Pool:
             self._ticking = asyncio.get_running_loop().create_task(self._tick(), name="executors")
             async with asyncio.timeout(START_MAX_S):
                 while not all(child.up for child in self.children):
-                    self._moved.clear()
-                    await self._moved.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
                     self._raise_refused()
         except BaseException as error:
             await self.close()
@@ -297,7 +297,7 @@ class Pool:
             raise
 
     async def close(self) -> None:
-        """End all children. The faces have been closed before."""
+        """End all children. The lanes' executors have been closed before."""
         self.closing = True
         if self._ticking is not None:
             self._ticking.cancel()
@@ -337,61 +337,61 @@ class Pool:
         for child in self.up:
             child.send(Environ(dict(values)))
 
-    # --- faces ------------------------------------------------------------------------------------
+    # --- clients ------------------------------------------------------------------------------------
 
-    def join(self, face: Face) -> int:
-        """A lane's executor begins; its number."""
+    def join(self, client: PoolClient) -> int:
+        """Register a lane's executor; its number."""
         self._last += 1
-        self._faces[self._last] = face
+        self._clients[self._last] = client
         return self._last
 
     def leave(self, number: int) -> None:
-        """It has ended."""
-        self._faces.pop(number, None)
+        """Unregister it."""
+        self._clients.pop(number, None)
 
-    def time_of(self, child: ChildProcess) -> int:
-        """Milliseconds that what is under way in a child may take, one attempt after another."""
-        return sum(face.time_of(child) for face in self._faces.values())
+    def step_time_ms(self, child: ChildProcess) -> int:
+        """The time that the dispatches under way in a child may take, one attempt after another."""
+        return sum(client.step_time_ms(child) for client in self._clients.values())
 
-    # --- what children tell -----------------------------------------------------------------------
+    # --- what happens to children -----------------------------------------------------------------------
 
-    def heard(self, child: ChildProcess, message: Done | GivenBack | Wanted | Left | Closed) -> None:
-        """Something about a run."""
-        face = self._faces.get(message.lane)
-        if face is not None:
-            face.heard(child, message)
+    def on_message(self, child: ChildProcess, message: Reported | Parked | NeedsView | BodyGone | Closed) -> None:
+        """A child has sent this about a run: pass it to the lane's executor."""
+        client = self._clients.get(message.lane)
+        if client is not None:
+            client.on_message(child, message)
 
-    def lost(self, child: ChildProcess) -> None:
+    def on_death(self, child: ChildProcess) -> None:
         """A child has died."""
         if self._telemetry is not None and not child.refused:
             self._telemetry.count("millstream_executor_deaths_total")
-        for face in tuple(self._faces.values()):
-            face.lost(child)
+        for client in tuple(self._clients.values()):
+            client.on_death(child)
         child.dispatches = child.runs = 0
-        self.changed()
+        self.on_change()
 
-    def changed(self) -> None:
+    def on_change(self) -> None:
         """A child came up or died."""
-        self._moved.set()
+        self._changed.set()
         if self._telemetry is not None:
             self._telemetry.set("millstream_executors", len(self.up))
-        for face in tuple(self._faces.values()):
-            face.changed()
+        for client in tuple(self._clients.values()):
+            client.on_change()
 
-    def start_again(self, child: ChildProcess) -> None:
-        """The time has come to start a child anew."""
+    def restart(self, child: ChildProcess) -> None:
+        """Start a child anew, after its backoff."""
         if self.closing:
             return
-        task = asyncio.get_running_loop().create_task(self._start_again(child))
+        task = asyncio.get_running_loop().create_task(self._start_anew(child))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _start_again(self, child: ChildProcess) -> None:
+    async def _start_anew(self, child: ChildProcess) -> None:
         try:
             await child.start()
         except OSError as error:  # No process, no descriptor left: perhaps later.
             say(LOG, "executor not started", level=logging.ERROR, executor=child.number, why=str(error))
-            asyncio.get_running_loop().call_later(BACKOFF_MAX_S, self.start_again, child)
+            asyncio.get_running_loop().call_later(BACKOFF_MAX_S, self.restart, child)
 
     def _raise_refused(self) -> None:
         for child in self.children:
