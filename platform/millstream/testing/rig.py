@@ -26,7 +26,7 @@ from millstream.lane.settings import LaneSettings
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
 from millstream.model.commands import CleanUp
-from millstream.model.facts import Fact, SleepEnded, StepCompleted, StepFailed
+from millstream.model.facts import Fact
 from millstream.model.limits import DAY_MS
 from millstream.model.messages import group_topic
 from millstream.sdk.app import App
@@ -35,6 +35,7 @@ from millstream.telemetry import Telemetry
 from millstream.testing.clock import VirtualClock
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
+from millstream.testing.views import ENDED
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
 
@@ -243,13 +244,12 @@ class Rig:
                 self.crash()
 
     def _is_behind(self, point: CrashPoint, fact: Fact) -> bool:
-        if isinstance(fact, StepCompleted | StepFailed):
-            at = point.step in (fact.step, fact.name)
-        elif isinstance(fact, SleepEnded):
-            at = point.step == fact.step
-        else:
+        """Whether the fact is the end of this point's step. What ends a step of which kind, the history says."""
+        run, step = getattr(fact, "run", ""), getattr(fact, "step", "")
+        if not step or point.function not in ("", self.record.runs[run].function):
             return False
-        return at and point.function in ("", self.record.runs[fact.run].function)
+        seen = next((seen for seen in self.record.steps(run) if seen.step == step), None)
+        return seen is not None and seen.status in ENDED and point.step in (seen.step, seen.name)
 
 
 def _executor(lane: Lane) -> LocalExecutor:

@@ -16,7 +16,8 @@ from millstream.history.trail import StepSeen
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
 
-_TRIED: Final = ("completed", "failed")
+ENDED: Final = ("completed", "failed")
+"""Statuses of a step, and of an attempt, that has ended."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """``run``, ``sleep``, ``send_event`` or ``publish``."""
+        """Its kind, named as its step tool: ``run``, ``sleep``, ``send_event`` …"""
         return self._seen.kind
 
     @property
@@ -60,12 +61,12 @@ class Step:
     @property
     def attempts(self) -> int:
         """How often it was tried so far; attempts that died with their worker don't count."""
-        return sum(attempt.status in _TRIED for attempt in self._seen.attempts)
+        return sum(attempt.status in ENDED for attempt in self._seen.attempts)
 
     @property
     def error(self) -> Failed | None:
         """What the last attempt failed with; None where it did not fail."""
-        failed = [attempt for attempt in self._seen.attempts if attempt.status in _TRIED]
+        failed = [attempt for attempt in self._seen.attempts if attempt.status in ENDED]
         error = failed[-1].error if failed else None
         return Failed(error.name, error.message, error.stack) if error is not None else None
 
