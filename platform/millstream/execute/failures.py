@@ -42,19 +42,19 @@ _FRAMES_MAX: Final = 50
 
 
 def step_errored(step: str, name: str, error: BaseException, started_at_ms: int, now_ms: int) -> StepErrored:
-    """What a step's exception is reported as."""
-    told = _telling(error)
-    return StepErrored(step, name, failure_of(told), started_at_ms, _may_help(error), _after_ms(told, now_ms))
+    """The operation that reports a step's exception."""
+    shown = _ungrouped(error)
+    return StepErrored(step, name, failure_of(shown), started_at_ms, _is_retriable(error), _after_ms(shown, now_ms))
 
 
 def body_errored(error: BaseException, now_ms: int) -> BodyErrored:
-    """What a handler's exception is reported as."""
-    told = _telling(error)
-    return BodyErrored(failure_of(told), _may_help(error), _after_ms(told, now_ms))
+    """The operation that reports a handler's exception."""
+    shown = _ungrouped(error)
+    return BodyErrored(failure_of(shown), _is_retriable(error), _after_ms(shown, now_ms))
 
 
 def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int) -> StepErrored:
-    """What an attempt that took too long is reported as."""
+    """The operation that reports an attempt that took too long."""
     message = (
         f"step {step!r} was stopped after {ran_ms / 1_000:g} s: an attempt may take as long as the function's "
         "step_timeout. Raise that, or make the step smaller."
@@ -63,7 +63,7 @@ def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int) -> StepErro
 
 
 def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
-    """What an attempt is reported as whose body cancelled it: it failed for good, since nobody waits for another."""
+    """The operation that reports an attempt cancelled by its body: failed for good, since another has no use."""
     message = f"step {step!r} was cancelled by the function's own code, which no longer waits for it."
     return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False)
 
@@ -71,7 +71,7 @@ def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
 def failure_of(error: BaseException) -> Failure:
     """The exception as name, message and stack, each within its limit."""
     if isinstance(error, StepError):
-        name, stack = error.name, error.stack  # Of the exception that failed the step: that is what people look for.
+        name, stack = error.name, error.stack  # Of the exception that failed the step: people look for that one.
     else:
         name, stack = type(error).__name__, _stack(error)
     return Failure(name, str(error)[: limits.ERROR_MESSAGE_CHARS_MAX], stack[-limits.ERROR_STACK_CHARS_MAX :])
@@ -80,14 +80,14 @@ def failure_of(error: BaseException) -> Failure:
 def _stack(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(
-            type(error), error, _users(error.__traceback__), limit=-_FRAMES_MAX, chain=True
+            type(error), error, _user_frames(error.__traceback__), limit=-_FRAMES_MAX, chain=True
         )
         return "".join(lines)
     except Exception as broken:  # An exception whose own text raises.
         return f"{type(error).__name__} (its traceback could not be written: {broken!r})"
 
 
-def _users(frames: TracebackType | None) -> TracebackType | None:
+def _user_frames(frames: TracebackType | None) -> TracebackType | None:
     """The traceback from the first frame on that is not the executor's."""
     while frames is not None and frames.tb_next is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
         frames = frames.tb_next
@@ -100,14 +100,14 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def _telling(error: BaseException) -> BaseException:
-    """The exception to show: a group of one (a TaskGroup's) says less than the one in it."""
+def _ungrouped(error: BaseException) -> BaseException:
+    """The exception to show: of a group of one (a TaskGroup's), the one in it."""
     leaves = _leaves(error)
     return leaves[0] if len(leaves) == 1 else error
 
 
-def _may_help(error: BaseException) -> bool:
-    """Whether trying again may help. A StepError would be raised again by every attempt: its step has ended."""
+def _is_retriable(error: BaseException) -> bool:
+    """Whether another attempt may succeed. A StepError would be raised again by every attempt: its step has ended."""
     return not any(isinstance(leaf, _FINAL) for leaf in _leaves(error))
 
 
@@ -125,7 +125,7 @@ def _after_ms(error: BaseException, now_ms: int) -> int:
 
 
 def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:
-    """What becomes of a hand-out of a step that the body did not ask for before it ended (with ``ended``)."""
+    """The operation that answers a dispatch of a step that the body did not ask for before it ended with ``ended``."""
     if isinstance(ended, BodyErrored):
         return StepErrored(step, step, ended.failure, now_ms, ended.retriable)
     error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
@@ -133,7 +133,7 @@ def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:
 
 
 def changed(slug: str, run: str, row: StepRow, instead: str) -> StepsChanged:
-    """The body no longer asks for what its run has recorded."""
+    """The error of a body that no longer asks for a step its run has recorded."""
     return StepsChanged(
         f"function {slug!r} no longer matches what run {run} has recorded: step "
         f"{row.step!r} of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename "

@@ -1,7 +1,7 @@
-"""``Record``: what has happened in a test, read from the lane's journal, as the history reads it.
+"""``Record``: the runs, notices and records of a test, read from the lane's journal, as the history reads it.
 
-Only what is durable is there, so a crash changes nothing a test has seen. It is read when somebody looks: a test that
-does not look pays nothing.
+Only what is durable is there, so a crash changes nothing a test has seen. The journal is read when a view is asked for:
+a test that asks for none pays nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Record:
 
     @property
     def end(self) -> int:
-        """How many records the journal holds: it moves whenever anything happens."""
+        """The number of records in the journal: it moves whenever anything happens."""
         found = self._cluster.partitions.get((self._journal, 0))
         return found.end if found is not None else 0
 
@@ -63,7 +63,7 @@ class Record:
 
     @property
     def notices(self) -> list[Notice]:
-        """What started nothing, and why."""
+        """The events that started nothing, each with the reason."""
         self._catch_up()
         return self._changes.notices
 

@@ -290,7 +290,7 @@ class Body:
         if self.over:
             self.host.forget(self)
 
-    def look_for_results(self) -> None:
+    def deliver_results(self) -> None:
         """After an attempt: deliver the result of its step where that was recorded meanwhile (``runs_ended_step``)."""
         if self.dispatch and self._replay is None and not (self.closed or self.over):
             self._collect()

@@ -4,7 +4,7 @@ Each tool makes an ``Op``, gives it to the body, and drives it until it has a ro
 user's call can be wrong about. A driver knows two sorts of steps: those that run code (``run``), and those that say
 what they want as an operation (``ask``); no kind by name.
 
-    ask the body ──> wait for a signal ── GO ──> run an attempt ──> tell the body ──┐
+    ask the body ──> wait for a signal ── GO ──> run an attempt ──> attempt_ended ──┐
                         ^   └── StepRow ──> the step has ended                      │
                         └───────────────────────────────────────────────────────────┘
 """
@@ -53,7 +53,7 @@ class AskingBody(Protocol):
         """An attempt of this step has ended so."""
         ...
 
-    def look_for_results(self) -> None:
+    def deliver_results(self) -> None:
         """See which of the awaited steps have ended meanwhile, and deliver the first."""
         ...
 
@@ -126,7 +126,7 @@ class LocalDriver:
                     operation = await attempt(op, body.run_id, self._threads, self.now_ms)
                 except asyncio.CancelledError:
                     body.attempt_ended(op, failures.cancelled(op.step, op.name, op.started_at_ms))
-                    body.look_for_results()  # Its own, too: the step may have ended under an earlier dispatch.
+                    body.deliver_results()  # Its own, too: the step may have ended under an earlier dispatch.
                     raise
                 finally:
                     CURRENT.set(body.current)
@@ -135,7 +135,7 @@ class LocalDriver:
                     raise asyncio.CancelledError  # The body has ended; another one will be given the result.
             wait = op.wait = self._loop.create_future()
             if op.state is REPORTED:
-                body.look_for_results()  # Only now that it waits can it be given its result.
+                body.deliver_results()  # Only now that it waits can it be given its result.
             try:
                 signal = await wait
             except BaseException:

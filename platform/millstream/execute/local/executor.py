@@ -10,7 +10,7 @@ Budget: 10 µs of CPU per step beside the user's code, hence no task and no time
 happened to in a turn of the loop are checked together at its end, and one coarse watch sees to timeouts and idleness.
 
 Warning: handlers share the loop with the lane. A step that computes for long blocks both; ``blocking.py`` names it, and
-in a child process (``execute/processes/``) this same executor blocks nobody else.
+in a child process (``execute/processes/``) this same executor blocks only what runs beside it there.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class LocalExecutor:
                 self.payloads[slug] = reader
 
     def knows(self, function: str) -> bool:
-        """Whether there is code for this function, and time to run it."""
+        """Whether there is code for this function, and the executor is not about to close."""
         return function in self._functions and not self._closing
 
     def lives(self, run: str) -> bool:
@@ -262,7 +262,7 @@ class LocalExecutor:
                 body.check_due = True
                 self.check_soon(body)
             elif self.handler_threads.crowded and body.threaded and body.idle:
-                self._park(body)  # It holds a thread that others wait for.
+                self._park(body)  # It occupies a thread that other handlers wait for.
 
     def _watch_over(self) -> None:
         self.tick += 1

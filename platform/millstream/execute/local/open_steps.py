@@ -1,8 +1,8 @@
 """``OpenSteps``: the steps that a body has asked for and has no result of, each in one of four states.
 
-    FOUND      new: the engine has not been told of it.
+    FOUND      new, and not reported.
     INLINE     an attempt runs under the body's own dispatch; at most one step at a time.
-    REPORTED   the engine has been told. It will hand the step out, or its row gets the result.
+    REPORTED   the engine has the report. It will hand the step out, or the step's row gets the result.
     RUNNING    an attempt runs under a dispatch of the step's own, or awaits the number of one (``run_apart``).
 
     from               by               to
@@ -33,7 +33,7 @@ from millstream.model.operations import Operation, StepFound
 from millstream.model.rows import Hand, StepRow
 
 CANCEL_GRACE_MS: Final = 5_000
-"""How long a step that was told to stop may take to do so."""
+"""How long a cancelled attempt may take to stop."""
 
 _DONE, _FAILED = int(Hand.DONE), int(Hand.FAILED)
 
@@ -75,7 +75,7 @@ class OpenSteps:
 
     def forsake(self, op: Op) -> None:
         """The body's own code has cancelled the branch that waits for it."""
-        if op.state is FOUND or op.state is INLINE:  # Never begun, never told: it has not happened.
+        if op.state is FOUND or op.state is INLINE:  # Neither begun nor reported: it has not happened.
             self.awaited.pop(op.step, None)
             if op in self.found:
                 self.found.remove(op)

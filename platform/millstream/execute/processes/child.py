@@ -145,7 +145,7 @@ class LaneExecutor:
         self.source.drop(run)
 
     async def close(self, grace_s: float) -> None:
-        """End, and tell the worker."""
+        """End, and send Closed."""
         await self.executor.close(grace_s)
         self._connection.send(Closed(self.number))
 

@@ -105,12 +105,12 @@ class ChildrenExecutor:
         return placed is not None and placed.dispatches.get(step) == dispatch
 
     def knows(self, function: str) -> bool:
-        """Whether there is code for this function, and time to run it."""
+        """Whether there is code for this function, and the executor is not about to close."""
         return not (self._closing or self._draining) and self._pool.knows(function)
 
     @property
     def full(self) -> bool:
-        """Whether every child has as much as it may have."""
+        """Whether every child has as many runs as it may have."""
         return self._pool.full
 
     def under_way(self) -> list[tuple[str, str]]:
