@@ -203,7 +203,7 @@ def test_close_lets_running_steps_end_and_gives_back_the_rest(play: Play) -> Non
     play(scenario)
 
 
-def test_a_lane_that_is_let_go_keeps_what_runs_and_gets_back_the_rest(play: Play) -> None:
+def test_a_drained_executor_keeps_what_runs_and_gives_back_the_rest(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         executor = scene.world.executor
         run = await scene.send("uneven")

@@ -461,7 +461,7 @@ def test_a_step_that_a_replay_has_not_come_to_is_given_back_when_another_will_no
     play(scenario)
 
 
-def test_a_step_parted_with_keeps_no_executor_that_was_let_go_busy_for_ever() -> None:
+def test_a_step_run_apart_keeps_no_drained_executor_busy_for_ever() -> None:
     """Its number comes from the lane, which is another worker's by then."""
     app = App("a")
 

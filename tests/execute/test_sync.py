@@ -111,7 +111,7 @@ def test_more_plain_handlers_than_threads_all_end() -> None:
     play_in_real_time(scenario)
 
 
-def test_a_plain_step_that_hangs_is_reported_and_its_thread_let_go_of() -> None:
+def test_a_plain_step_that_hangs_is_reported_and_its_thread_released() -> None:
     app, gate = App("a"), threading.Event()
 
     @app.function(on="go", retries=0, step_timeout=0.2)
