@@ -56,12 +56,12 @@ def _ignore_the_catalogue_stamp(patch: Patch) -> None:
 
 
 def _lose_what_has_no_code(patch: Patch) -> None:
-    real = LocalExecutor._enter
+    real = LocalExecutor._make_body
 
-    def enter(self: Any, effect: Any, ended: Any) -> Any:
+    def make_body(self: Any, effect: Any, ended: Any) -> Any:
         return None if effect.function not in self._functions else real(self, effect, ended)
 
-    patch.set(LocalExecutor, "_enter", enter)
+    patch.set(LocalExecutor, "_make_body", make_body)
 
 
 def _skip_gaps_silently(patch: Patch) -> None:
