@@ -125,11 +125,11 @@ class LocalDriver:
                 try:
                     operation = await attempt(op, body.run_id, self._threads, self.now_ms)
                 except asyncio.CancelledError:
+                    CURRENT.set(body.current)
                     body.attempt_ended(op, failures.cancelled(op.step, op.name, op.started_at_ms))
                     body.deliver_results()  # Its own, too: the step may have ended under an earlier dispatch.
                     raise
-                finally:
-                    CURRENT.set(body.current)
+                CURRENT.set(body.current)  # Not in a ``finally``: GeneratorExit comes in another task's context.
                 body.attempt_ended(op, operation)
                 if body.closed or body.over:
                     raise asyncio.CancelledError  # The body has ended; another one will be given the result.
