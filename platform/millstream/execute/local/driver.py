@@ -37,6 +37,7 @@ class AskingBody(Protocol):
 
     run_id: str
     current: Current
+    dispatch: int
     closed: bool
     over: bool
 
@@ -134,7 +135,7 @@ class LocalDriver:
                 if body.closed or body.over:
                     raise asyncio.CancelledError  # The body has ended; another one will be given the result.
             wait = op.wait = self._loop.create_future()
-            if op.state is REPORTED:
+            if body.dispatch and op.state is REPORTED:
                 body.deliver_results()  # Only now that it waits can it be given its result.
             try:
                 signal = await wait

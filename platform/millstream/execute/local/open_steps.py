@@ -129,12 +129,15 @@ class OpenSteps:
     def resolve_single(self, run: str, row_of: Callable[[str, str], StepRow | None]) -> bool:
         """Resolve the one step that is awaited, if its row has a result. The common case: one step after another."""
         (op,) = self.awaited.values()
-        if op.state is not REPORTED or op.wait is None:
+        wait = op.wait
+        if op.state is not REPORTED or wait is None or wait.done():
             return False
         row = row_of(run, op.step)
         if row is None or (row.hand != _DONE and row.hand != _FAILED):
             return False
-        return self.resolve(row)
+        del self.awaited[op.step]
+        wait.set_result(row)
+        return True
 
     def results(self, run: str, row_of: Callable[[str, str], StepRow | None]) -> list[StepRow]:
         """The rows of awaited steps that have ended. A reported step without a row is found anew."""
