@@ -133,6 +133,14 @@ async def test_a_seek_while_a_reader_moves_decides_from_where_it_goes_on() -> No
         assert await offsets_upto(reader, 5) == [2, 3, 4]
 
 
+async def test_a_reader_that_is_closed_before_the_end_leaves_its_consumer_to_the_next() -> None:
+    async with stage(alone_max=1) as on:
+        on.brokers.append(EVENTS, 0, *[b"x"] * 30)
+        await on.reader(buffer=FEW).close()
+        assert await offsets_upto(on.reader(), 30) == list(range(30))
+        assert [consumer.alone for consumer in on.brokers.consumers] == [True]
+
+
 async def test_when_all_consumers_are_taken_the_next_reader_shares_from_the_start() -> None:
     async with stage(alone_max=1) as on:
         on.brokers.append(EVENTS, 0, *[b"x"] * 30)
@@ -256,9 +264,11 @@ async def test_closing_one_reader_leaves_the_others_of_its_partition() -> None:
         on.brokers.append(EVENTS, 0, b"a")
         await read_upto(one, 1)
         await one.close()
+        await read_upto(on.reader(), 1)  # What was asked of the thread before has been done by then.
         on.brokers.append(EVENTS, 0, b"b")
         assert await offsets_upto(other, 2) == [0, 1]
-        await other.close()
+        for reader in on.readers:
+            await reader.close()
         await until(lambda: not on.shared.assigned)
 
 
