@@ -141,6 +141,20 @@ async def test_a_reader_that_is_closed_before_the_end_leaves_its_consumer_to_the
         assert [consumer.alone for consumer in on.brokers.consumers] == [True]
 
 
+async def test_a_reader_that_is_closed_while_it_moves_is_fed_no_more() -> None:
+    async with stage() as on:
+        await on.follower(topic="other")
+        reader = on.reader()
+        alone = on.brokers.consumers[0]
+        await until(lambda: (EVENTS, 0) in alone.assigned)
+        # Its consumer has let go and the loop has not heard of it, because it does not get to run.
+        with on.brokers.changed:
+            assert on.brokers.changed.wait_for(lambda: not alone.assigned, SOON_S)
+        await reader.close()
+        await on.follower(partition=1)  # What was on its way to the loop has come there by then.
+        assert set(on.shared.assigned) == {("other", 0), (EVENTS, 1)}
+
+
 async def test_when_all_consumers_are_taken_the_next_reader_shares_from_the_start() -> None:
     async with stage(alone_max=1) as on:
         on.brokers.append(EVENTS, 0, *[b"x"] * 30)
@@ -248,6 +262,17 @@ async def test_readers_of_one_partition_each_get_everything_from_where_they_bega
         assert [await offsets_upto(reader, 101) for reader in readers] == [[100]] * 4
 
 
+async def test_readers_of_one_place_do_not_get_into_each_others_records() -> None:
+    async with stage(alone_max=0) as on:
+        readers = [on.reader(), on.reader()]
+        with on.brokers.held():
+            await until(lambda: on.brokers.consumers and on.shared.assigned)
+            on.brokers.append(EVENTS, 0, *[b"x"] * 5)
+            on.brokers.append(EVENTS, 0, *[b"x"] * 5)
+        await until(lambda: all(reader.buffered_records == 10 for reader in readers))
+        assert [[one.offset for one in await read_once(reader)] for reader in readers] == [list(range(10))] * 2
+
+
 async def test_a_late_reader_takes_the_others_nothing_away_and_gives_them_nothing_twice() -> None:
     async with stage(alone_max=0) as on:
         on.brokers.append(EVENTS, 0, *[b"x"] * 50)
@@ -293,6 +318,7 @@ async def test_a_seek_drops_what_a_full_reader_held(alone_max: int) -> None:
         on.brokers.append(EVENTS, 0, *[b"x"] * 50)
         reader = on.reader(buffer=FEW)
         await until(lambda: reader.full)
+        await reader.read(max_records=3, max_bytes=100, wait_s=SOON_S)
         reader.seek(30)
         assert reader.buffered_records == 0
         assert await offsets_upto(reader, 50) == list(range(30, 50))
@@ -328,15 +354,12 @@ async def test_what_was_fetched_before_it_was_trimmed_is_read() -> None:
 
 
 async def test_a_position_that_is_there_after_all_is_read_from_again() -> None:
-    """A broker that had not heard yet how far the partition goes."""
+    """Asked of a broker that had not heard yet how far the partition goes."""
     async with stage() as on:
-        on.brokers.append(EVENTS, 0, b"a")
-        reader = on.reader(1)
-        await until(lambda: on.brokers.consumers and on.brokers.consumers[0].assigned)
-        on.brokers.fail(EVENTS, 0, KafkaError.OFFSET_OUT_OF_RANGE)
-        reading = asyncio.ensure_future(read_once(reader))
-        on.brokers.append(EVENTS, 0, b"b")
-        assert [record.value for record in await reading] == [b"b"]
+        reader = on.reader(3)
+        await until(lambda: reader.runs)
+        on.brokers.append(EVENTS, 0, *[b"x"] * 5)
+        assert await offsets_upto(reader, 5) == [3, 4]
 
 
 async def test_while_no_broker_is_reached_a_reader_waits_and_then_goes_on() -> None:
