@@ -5,49 +5,44 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import build_app, serve
 from millstream.log.memory.log import MemoryLog
-from millstream.model.facts import EventAccepted, RunStarted
-from millstream.model.ids import run_id, ulid
-from tests.api.door import GROUP, NOW_MS, World, open_world
-
-EVENT = ulid(NOW_MS, bytes(10))
-RUN = run_id(NOW_MS, EVENT, "shop-ship", "", lane=0, lanes=1)
+from tests.api.door import GROUP, World, make_shop, open_world
+from tests.api.test_runs import UNKNOWN
 
 
 @contextlib.asynccontextmanager
 async def open_both(path: Path, url: str | None = None) -> AsyncIterator[tuple[World, World]]:
     """A history role, and a door beside it that knows its URL (or another)."""
     log = MemoryLog()
-    async with open_world(path, log) as history:
+    async with open_world(path, log, apps=[make_shop()]) as history:
         config = DoorConfig(log=log, group=GROUP, lanes=1, history_url=history.served.url if url is None else url)
         served = await serve(build_app(config), port=0)
         async with aiohttp.ClientSession() as http:
-            yield history, World(log, served, http, history.index)
+            yield history, World(log, served, http, history.index, history.facts)
         await served.close()
-
-
-def started() -> tuple[Any, ...]:
-    accepted = EventAccepted(
-        EVENT, EVENT, False, "order/placed", b"{}", NOW_MS, NOW_MS, "", b"", "", b"", "events", 0, 0, b""
-    )
-    return accepted, RunStarted(RUN, "shop-ship", (EVENT,), "", 0)
 
 
 async def test_a_read_is_answered_as_the_history_answers_it(tmp_path: Path) -> None:
     async with open_both(tmp_path) as (history, door):
-        await history.decided(*started())
-        await history.fold()
-        for path in (f"/v1/runs/{RUN}", "/api/runs?limit=5", f"/v1/events/{EVENT}/runs", f"/v1/runs/{EVENT[:-1]}Z"):
+        event, run = await door.started(then="wait")
+        await history.shown(run, "Running")
+        for path in (f"/v1/runs/{run}", "/api/runs?limit=5", f"/v1/events/{event}/runs", f"/v1/runs/{UNKNOWN}"):
             status, body, _ = await door.call("GET", path)
             asked, there, _ = await history.call("GET", path)
             assert status == asked
             assert body["data"] == there["data"]
+
+
+async def test_what_was_asked_of_a_door_is_shown_by_the_history_when_it_answers(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (history, door):
+        _, run = await door.started(then="wait")
+        assert (await door.call("DELETE", f"/v1/runs/{run}"))[1]["data"]["status"] == "Cancelled"
+        assert (await history.call("GET", f"/v1/runs/{run}"))[1]["data"]["status"] == "Cancelled"
 
 
 async def test_events_are_taken_without_any_history(tmp_path: Path) -> None:
@@ -63,16 +58,17 @@ async def test_events_are_taken_without_any_history(tmp_path: Path) -> None:
 
 async def test_a_history_that_is_not_there_is_a_503_that_says_so(tmp_path: Path) -> None:
     async with open_both(tmp_path, "http://127.0.0.1:1") as (_, door):
-        status, body, _ = await door.call("GET", f"/v1/runs/{RUN}")
+        status, body, _ = await door.call("GET", f"/v1/runs/{UNKNOWN}")
         assert status == 503
         assert "http://127.0.0.1:1" in body["error"]
 
 
 async def test_the_history_says_whether_it_shows_a_record(tmp_path: Path) -> None:
     async with open_both(tmp_path) as (history, door):
-        offset = await history.decided(*started())
-        await history.fold()
-        status, body, _ = await door.call("GET", f"/api/folded?lane=0&offset={offset}")
+        _, run = await door.started(then="wait")
+        position = (await door.call("DELETE", f"/v1/runs/{run}"))[2].headers["X-Millstream-Position"]
+        lane, _, offset = position.partition(":")
+        status, body, _ = await door.call("GET", f"/api/folded?lane={lane}&offset={offset}")
         assert (status, body["data"]) == (200, {"folded": True})
         status, body, _ = await history.call("GET", "/api/folded?lane=x&offset=1")
         assert status == 400

@@ -30,9 +30,9 @@ class Scripted:
         """Nothing goes wrong here."""
         return ACKNOWLEDGED
 
-    def survives_crash(self, client: str, topic: str, partition: int) -> bool:
+    def survives_crash(self, client: str, topic: str, partition: int, records: int) -> int:
         """No client crashes here."""
-        return False
+        return 0
 
 
 async def test_events_the_log_refuses_are_answered_503_and_the_next_post_is_taken(tmp_path: Path) -> None:

@@ -1,58 +1,21 @@
-"""Reading back, cancelling, invoking, and the page: on a real port, the journal written as a lane writes it."""
+"""Reading back, cancelling, invoking, and the page: on a real port, of runs that a real lane has run."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from pathlib import Path
-from typing import Any
 
-from millstream.log.port import Produced
-from millstream.model.commands import CancelRun, InvokeFunction
-from millstream.model.facts import RunCancelled, RunCompleted, RunFailed, RunStarted, StepAttemptFailed, StepCompleted
-from millstream.model.ids import run_id, ulid
-from millstream.model.messages import Reply
-from millstream.wire.messages import decode_inbox, encode_reply
-from tests.api.door import GROUP, NOW_MS, World, open_world
+from millstream.model.facts import RunStarted
+from millstream.model.ids import ulid
+from tests.api.door import FULFIL, NOW_MS, make_shop, open_world
 
 UNKNOWN = ulid(NOW_MS, b"0123456789")
 
 
-async def _one_run(world: World, name: str = "shop/paid") -> tuple[str, str]:
-    """An event posted and a run started by it: (event id, run id)."""
-    event = (await world.call("POST", "/e/K", json={"name": name, "data": {"n": 1}}))[1]["ids"][0]
-    run = run_id(NOW_MS, event, "shop-fulfil", "", lane=0, lanes=1)
-    await world.decided(RunStarted(run, "shop-fulfil", (event,), "", 0))
-    return event, run
-
-
-async def _lane(world: World, answers: dict[type, Any], asked: list[Any]) -> None:
-    """Answers requests as a lane does, from the inbox to the replies; leaves the first one unanswered."""
-    reader, writer = world.log.reader(f"{GROUP}.inbox", 0, 0), world.log.writer(f"{GROUP}.replies", 0)
-    while True:
-        for record in await reader.read(max_records=10, max_bytes=1 << 20, wait_s=5):
-            message = decode_inbox(record.value or b"").message
-            asked.append(message)
-            facts, said = answers[type(message)](message)
-            offset = await world.decided(*facts)
-            reply = Reply(message.request, 0, offset, json.dumps(said).encode())
-            await world.fold()
-            await writer.append([Produced(encode_reply(reply))])
-
-
 async def test_a_run_is_read_back_with_its_steps_and_attempts(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        event, run = await _one_run(world)
-        await world.decided(
-            StepAttemptFailed(run, "s1", "charge", 0, 1, "ValueError", "no <b>card</b>", "", NOW_MS, NOW_MS + 9),
-            StepCompleted(run, "s1", "charge", "run", 1, 2, b'{"id":7}', NOW_MS, True),
-            RunCompleted(run, "shop-fulfil", 3, b'{"ok":true}'),
-        )
-        await world.fold()
-        status, answer, _ = await world.call("GET", f"/v1/runs/{run}")
-        assert status == 200
-        data = answer["data"]
-        assert (data["status"], data["output"], data["event_id"]) == ("Completed", {"ok": True}, event)
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        event, run = await world.started()
+        data = await world.shown(run, "Completed")
+        assert (data["output"], data["event_id"], data["function_id"]) == ({"ok": True}, event, FULFIL)
         (step,) = data["steps"]
         assert (step["name"], step["status"], step["output"]) == ("charge", "completed", {"id": 7})
         assert [attempt["status"] for attempt in step["attempts"]] == ["failed", "completed"]
@@ -101,66 +64,64 @@ async def test_what_is_not_there_is_a_404_and_what_is_wrong_a_400(tmp_path: Path
 
 
 async def test_runs_are_filtered_and_paged_without_a_gap(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        runs = [(await _one_run(world))[1] for _ in range(7)]
-        await world.decided(RunFailed(runs[2], "shop-fulfil", 0, "ValueError", "no", ""))
-        await world.fold()
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        runs = [(await world.started(then="fail" if n == 2 else "wait"))[1] for n in range(7)]
+        failed = await world.shown(runs[2], "Failed")
+        for run in runs[3:]:
+            await world.shown(run, "Running")
         seen: list[str] = []
-        path = "/api/runs?status=running&function=shop-fulfil&limit=2"
+        path = f"/api/runs?status=running&function={FULFIL}&limit=2"
         while path:
             _, answer, _ = await world.call("GET", path)
             seen += [run["run_id"] for run in answer["data"]]
             cursor = answer["metadata"]["cursor"]
-            path = f"/api/runs?status=running&function=shop-fulfil&limit=2&cursor={cursor}" if cursor else ""
+            path = f"/api/runs?status=running&function={FULFIL}&limit=2&cursor={cursor}" if cursor else ""
         assert seen == [run for run in reversed(runs) if run != runs[2]]
-        _, failed, _ = await world.call("GET", "/api/runs?status=failed,cancelled")
-        assert [(run["run_id"], run["output"]["message"]) for run in failed["data"]] == [(runs[2], "no")]
-        assert (await world.call("GET", f"/api/runs?to={NOW_MS}"))[1]["data"] == []
+        _, listed, _ = await world.call("GET", "/api/runs?status=failed,cancelled")
+        assert [(run["run_id"], run["output"]["message"]) for run in listed["data"]] == [(runs[2], "no")]
+        first = (await world.shown(runs[0], "Running"))["queued_at"]
+        assert (await world.call("GET", f"/api/runs?to={first}"))[1]["data"] == []
+        assert failed["error"]["name"] == "ValueError"
 
 
 async def test_a_cancelled_run_is_seen_as_cancelled_at_once_and_twice_is_no_error(tmp_path: Path) -> None:
-    async with open_world(tmp_path) as world:
-        _, run = await _one_run(world)
-        open_runs = {run}
-
-        def cancel(message: CancelRun) -> tuple[list[Any], dict[str, str]]:
-            if message.run not in open_runs:
-                return [], {"status": "not_open", "run": message.run}
-            open_runs.remove(message.run)
-            return [RunCancelled(message.run, "shop-fulfil", message.reason)], {
-                "status": "cancelled",
-                "run": message.run,
-            }
-
-        lane = asyncio.create_task(_lane(world, {CancelRun: cancel}, []))
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        _, run = await world.started(then="wait")
         for _ in range(2):
             status, answer, _ = await world.call("DELETE", f"/v1/runs/{run}")
             assert (status, answer["data"]["status"]) == (200, "Cancelled")
-        assert (await world.call("GET", f"/v1/runs/{run}"))[1]["data"]["status"] == "Cancelled"
+            assert (await world.call("GET", f"/v1/runs/{run}"))[1]["data"]["status"] == "Cancelled"
         assert (await world.call("DELETE", f"/v1/runs/{UNKNOWN}"))[0] == 404
-        lane.cancel()
+
+
+async def test_cancelling_a_run_that_has_ended_says_how_it_ended(tmp_path: Path) -> None:
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        _, run = await world.started(then="fail")
+        await world.shown(run, "Failed")
+        status, answer, _ = await world.call("DELETE", f"/v1/runs/{run}")
+        assert (status, answer["data"]["status"]) == (200, "Failed")
 
 
 async def test_an_invoked_function_answers_with_its_run_and_an_unknown_one_with_404(tmp_path: Path) -> None:
-    def invoke(message: InvokeFunction) -> tuple[list[Any], dict[str, str]]:
-        if message.function != "shop-fulfil":
-            return [], {"status": "unknown_function", "function": message.function}
-        run = run_id(NOW_MS, message.event.internal_id, message.function, message.request, lane=0, lanes=1)
-        started = RunStarted(run, message.function, (message.event.internal_id,), message.request, 0)
-        return [started], {"status": "started", "run": run}
-
-    async with open_world(tmp_path) as world:
-        asked: list[Any] = []
-        lane = asyncio.create_task(_lane(world, {InvokeFunction: invoke}, asked))
-        status, answer, _ = await world.call("POST", "/invoke/shop-fulfil", json={"data": {"a": 1}})
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        status, answer, _ = await world.call("POST", f"/invoke/{FULFIL}", json={"data": {"a": 1}})
         assert (status, answer["status"]) == (200, 200)
         assert (await world.call("GET", f"/v1/runs/{answer['run_id']}"))[1]["data"]["event_id"] == answer["id"]
-        data = json.loads(asked[0].event.data)
-        assert (asked[0].event.name, data["a"]) == ("inngest/function.invoked", 1)
-        assert data["_inngest"]["fn_id"] == "shop-fulfil"
-        assert (await world.call("POST", "/invoke/nobody", json={"data": {}}))[0] == 404
-        assert (await world.call("POST", "/invoke/shop-fulfil", json={"data": 5}))[0] == 400
-        lane.cancel()
+        _, event, _ = await world.call("GET", f"/v1/events/{answer['id']}")
+        assert (event["data"]["name"], event["data"]["data"]["a"]) == ("inngest/function.invoked", 1)
+        assert event["data"]["data"]["_inngest"]["fn_id"] == FULFIL
+        assert (await world.shown(answer["run_id"], "Completed"))["output"] == {"ok": True}
+        status, refused, _ = await world.call("POST", "/invoke/nobody", json={"data": {}})
+        assert (status, FULFIL in refused["error"]) == (404, True)
+        assert (await world.call("POST", f"/invoke/{FULFIL}", json={"data": 5}))[0] == 400
+        assert sum(isinstance(fact, RunStarted) for fact in world.facts) == 1
+
+
+async def test_the_functions_that_a_worker_registered_are_listed(tmp_path: Path) -> None:
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        (function,) = (await world.call("GET", "/dev"))[1]["functions"]
+        assert (function["slug"], function["app"], function["retries"]) == (FULFIL, "shop", 1)
+        assert function["triggers"] == [{"event": "shop/paid"}]
 
 
 async def test_health_metrics_dev_and_an_empty_page(tmp_path: Path) -> None:

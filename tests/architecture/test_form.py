@@ -134,3 +134,29 @@ def test_every_package_has_an_init() -> None:
     complain(
         problems, "Add an __init__.py with a docstring: a folder without one is left out of imports by type checkers."
     )
+
+
+PRIVATE = re.compile(r"_[a-z]\w*")
+PRIVATE_OF_OTHERS = {"asyncio.tasks._all_tasks"}  # Python's: filling it costs a simulated world as much as its turns.
+
+
+def test_the_simulation_looks_at_the_product_from_outside() -> None:
+    """What it may know of the product is public there. Mutants break the product from inside, that is what they do."""
+    problems = []
+    for path in sorted((ROOT / "tests" / "sim").rglob("*.py")):
+        if "mutants" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = _private_of_another(node)
+            if name and name not in PRIVATE_OF_OTHERS:
+                problems.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}: {name}")
+    complain(problems, "Observe it from outside, or give the product a property that any observer may use.")
+
+
+def _private_of_another(node: ast.AST) -> str:
+    """What is private in it and not its own: an attribute, or the name of one for setattr; empty for nothing."""
+    if isinstance(node, ast.Attribute) and PRIVATE.fullmatch(node.attr):
+        is_own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        return "" if is_own else ast.unparse(node)
+    is_name = isinstance(node, ast.Constant) and isinstance(node.value, str) and PRIVATE.fullmatch(node.value)
+    return ast.unparse(node) if is_name else ""

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 
 import millstream.history
+from millstream.errors import Corruption
 from millstream.history.fold import Changes
 from millstream.history.index import Folded, Index, prepare
 from millstream.history.process import Options, command, only_writer
 from millstream.history.queries import Page, Queries, RunFilter
 from millstream.history.service import Follows, History
 from millstream.log.embedded.log import EmbeddedLog
-from millstream.log.memory.log import MemoryLog
+from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Log, Produced, TopicSpec
 from millstream.model import facts as f
 from millstream.model.event import Envelope
@@ -119,6 +120,24 @@ async def test_a_restart_folds_nothing_twice_and_misses_nothing(tmp_path: Path) 
     assert ([run.run for run in runs], cursor) == ([_run(2), _run(1), _run(0)], 0)
     queries.close()
     await log.close()
+
+
+async def test_an_offset_without_a_record_is_corruption_and_shows_nothing_behind_it(tmp_path: Path) -> None:
+    cluster = MemoryCluster()
+    log = cluster.client("a")
+    await _topics(log)
+    records = [encode_record(record) for record in _records([*_life(0), *_life(1)])]
+    await _write(log, "g.journal", records[:8])
+    index = Index(tmp_path / "i.db")
+    await History(log, index, FOLLOWS).catch_up()
+    cluster.partitions["g.journal", 0].end += 1
+    await _write(log, "g.journal", records[8:])
+    with pytest.raises(Corruption, match="gave offset 9 where 8 was expected"):
+        await History(log, index, FOLLOWS).catch_up()
+    index.close()
+    queries = Queries(tmp_path / "i.db")
+    assert [run.run for run in queries.runs(RunFilter(), Page(9))[0]] == [_run(0)]
+    queries.close()
 
 
 async def test_records_of_an_owner_that_was_fenced_off_show_nowhere(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from millstream.errors import ConfigError, LimitExceeded, LogUnavailable
 from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.reading.fetch import Pool
+from millstream.log.kafka.reading.readers import Buffer, KafkaReader
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import OutcomeUnknown, Produced, TopicKind, TopicSpec
 from tests.kafka.broker import Broker, fresh, own_broker
@@ -184,19 +186,23 @@ async def test_many_readers_of_one_partition_each_get_everything(kafka: Broker) 
         assert got == [list(range(at * 10, 300)) for at in range(8)]
 
 
-async def test_a_slow_reader_does_not_hold_up_the_others(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("millstream.log.kafka.reading.fetch.BUFFER_RECORDS_MAX", 50)
-    monkeypatch.setattr("millstream.log.kafka.reading.readers.BUFFER_RECORDS_MAX", 50)
-    monkeypatch.setattr("millstream.log.kafka.reading.fetch.ALONE_MAX", 0)  # All share one consumer.
-    async with opened(settings_for(kafka)) as log:
+async def test_a_slow_reader_does_not_hold_up_the_others(kafka: Broker) -> None:
+    settings, few = settings_for(kafka), Buffer(records_max=50)
+    async with opened(settings) as log:
         name = fresh("slow")
         await log.create_topics([TopicSpec(name, 1, retention_ms=3_600_000)])
-        slow, quick = log.reader(name, 0, 0), log.reader(name, 0, 0)
+        config = settings.reader(committed=True, bulk=False)
+        pool = Pool(lambda alone: Consumer(config), asyncio.get_running_loop(), alone_max=0)  # All share one consumer.
+        slow, quick = KafkaReader(log, name, 0, 0, buffer=few), KafkaReader(log, name, 0, 0, buffer=few)
+        pool.open(slow)
+        pool.open(quick)
         writer = log.writer(name, 0)
         for n in range(50):
             await writer.append(values(*(f"{n}-{m}" for m in range(20))))
         assert [r.offset for r in await read_upto(quick, 1_000)] == list(range(1_000))
         assert [r.offset for r in await read_upto(slow, 1_000)] == list(range(1_000))
+        for fetcher in pool.stop():
+            await asyncio.to_thread(fetcher.thread.join)
 
 
 async def test_two_workers_of_one_name_are_told_so(kafka: Broker) -> None:

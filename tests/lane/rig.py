@@ -79,8 +79,8 @@ class Script:
     def on_transaction(self, client: str, name: str) -> Verdict:
         return self.transactions.popleft() if self.transactions else ACKNOWLEDGED
 
-    def survives_crash(self, client: str, topic: str, partition: int) -> bool:
-        return False
+    def survives_crash(self, client: str, topic: str, partition: int, records: int) -> int:
+        return 0
 
 
 class Here:

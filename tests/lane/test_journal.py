@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.errors import LogUnavailable
+from millstream.errors import Corruption, LogUnavailable
 from millstream.lane import journal as module
 from millstream.lane.journal import Fenced, Journal, Refused, Void
 from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
@@ -114,6 +114,13 @@ async def test_a_fence_with_an_unknown_outcome_is_found_where_it_is(rig: Rig) ->
     journal = rig.journal()
     rig.faults.appends[JOURNAL].append(UNKNOWN_WRITTEN)
     assert (await journal.fence("a", b"ours....", START_MS)).offset == 0
+
+
+async def test_an_offset_without_a_record_is_corruption_and_not_passed_over(rig: Rig) -> None:
+    journal = await owned(rig)
+    rig.cluster.partitions[JOURNAL, 0].end += 1
+    with pytest.raises(Corruption, match="gave offset 2 where 1 was expected"):
+        await journal.append(ONE, (), START_MS)
 
 
 async def test_a_fence_that_is_not_there_is_void_and_a_refused_one_refused(rig: Rig) -> None:

@@ -142,6 +142,17 @@ async def test_records_of_a_dead_owner_behind_the_next_fence_are_passed_over(rig
     assert reached.offset == len(rig.records(JOURNAL))
 
 
+@pytest.mark.parametrize("behind", [1, 0], ids=["a record behind it", "the end behind it"])
+async def test_an_offset_without_a_record_is_corruption_and_not_a_shorter_life(rig: Rig, behind: int) -> None:
+    await lived(rig)
+    journal = rig.cluster.partitions[JOURNAL, PLACE.lane]
+    hole = journal.end
+    journal.end += 1
+    journal.append(rig.records(JOURNAL)[:behind], START_MS)
+    with pytest.raises(Corruption, match=f"gave offset {hole + 1} where {hole} was expected"):
+        await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+
+
 async def test_a_fact_that_cannot_be_folded_stops_the_restore_and_names_it(rig: Rig) -> None:
     await rig.put(
         JOURNAL,

@@ -21,7 +21,7 @@ class Script:
     """Faults in the order written down; then none."""
 
     verdicts: list[Verdict] = field(default_factory=list)
-    survivors: list[bool] = field(default_factory=list)
+    survivors: list[int] = field(default_factory=list)
 
     def on_append(self, client: str, topic: str, partition: int) -> Verdict:
         return self.verdicts.pop(0) if self.verdicts else ACKNOWLEDGED
@@ -29,11 +29,11 @@ class Script:
     def on_transaction(self, client: str, name: str) -> Verdict:
         return self.verdicts.pop(0) if self.verdicts else ACKNOWLEDGED
 
-    def survives_crash(self, client: str, topic: str, partition: int) -> bool:
+    def survives_crash(self, client: str, topic: str, partition: int, records: int) -> int:
         return self.survivors.pop(0)
 
 
-async def scripted(*verdicts: Verdict, survivors: tuple[bool, ...] = ()) -> MemoryLog:
+async def scripted(*verdicts: Verdict, survivors: tuple[int, ...] = ()) -> MemoryLog:
     log = MemoryCluster(faults=Script(list(verdicts), list(survivors))).client("a")
     await log.create_topics(TOPICS)
     return log
@@ -92,6 +92,17 @@ class TestFaults:
         await log.reader("journal", 0, 0).read(max_records=1, max_bytes=1, wait_s=0.02)
         assert await stored(log) == ([b"late"] if outlives else [])
 
+    async def test_when_the_producer_breaks_nothing_under_way_has_a_known_outcome(self) -> None:
+        slow = Verdict(written_after_s=0.004, answered_after_s=0.008)
+        log = await scripted(ACKNOWLEDGED, slow, slow)
+        writer, lost = log.writer("journal", 0), iter([True, False])
+        await writer.append(one(b"before"))
+        under_way = [writer.append(one(value)) for value in (b"lost", b"written")]
+        log.break_producer(lambda: next(lost))
+        answers = await asyncio.gather(*under_way, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [OutcomeUnknown, OutcomeUnknown]
+        assert await stored(log) == [b"before", b"written"]
+
     async def test_delays_never_reorder_a_writers_appends(self) -> None:
         log = await scripted(Verdict(written_after_s=0.004, answered_after_s=0.008), Verdict(answered_after_s=0.001))
         writer = log.writer("journal", 0)
@@ -122,13 +133,14 @@ class TestFaults:
 class TestCrash:
     async def test_what_was_under_way_is_written_or_lost_as_decided(self) -> None:
         slow = Verdict(written_after_s=1.0, answered_after_s=2.0)
-        log = await scripted(ACKNOWLEDGED, slow, slow, slow, survivors=(True, False, True))
+        log = await scripted(ACKNOWLEDGED, slow, slow, slow, survivors=(1, 0, 2))
         writer = log.writer("journal", 0)
         await writer.append(one(b"0"))
-        under_way = [writer.append(one(b"%d" % n)) for n in (1, 2, 3)]
+        under_way = [writer.append(one(b"%d" % n)) for n in (1, 2)]
+        under_way.append(writer.append([Produced(b"3"), Produced(b"4"), Produced(b"5")]))
         log.crash()
         assert all(append.cancelled() for append in under_way)
-        assert await stored(log.cluster.client("a")) == [b"0", b"1", b"3"]
+        assert await stored(log.cluster.client("a")) == [b"0", b"1", b"3", b"4"], "of one append, the first ones"
 
     async def test_the_old_handle_is_dead_and_the_new_one_goes_on(self) -> None:
         log = await scripted()
@@ -205,6 +217,8 @@ class TestGroup:
         await cluster.steal(0, "b")
         assert 0 in a.lanes
         assert 0 in b.lanes
+        group = cluster.group("g", 4)
+        assert group.lanes_known_to("a") - group.lanes_of("a") == {0}
         assert await a.log.writer("journal", 0).append(one(b"a zombie can still append")) == 0
         with pytest.raises(TransactionRefused):
             await transaction.commit({0: 9})

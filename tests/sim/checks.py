@@ -13,7 +13,6 @@ from millstream.core.owed import owed_by_run
 from millstream.lane.lane import Lane
 from millstream.lane.ownership.restore import restore
 from millstream.model import facts as f
-from millstream.model.commands import CleanUp
 from millstream.model.event import FUNCTION_FAILED
 from millstream.model.ids import run_id
 from millstream.model.messages import group_topic
@@ -56,10 +55,8 @@ def live_tables(world: World) -> None:
 
 def executions(world: World, lane: Lane) -> None:
     """Every hand-out that the state owes is under way, when nothing waits to be decided."""
-    if lane._queue or not lane._owed_work.idle or lane._releasing or any(table.flight for table in lane.tables.all):
-        return
     executor: Any = lane.executor
-    if executor.source.delayed or executor._closing:
+    if not lane.quiescent or executor.source.delayed:
         return
     for _, run in lane.tables.durable.runs.scan(limit=1_000):
         for effect in owed_by_run(lane.tables.durable, run):
@@ -107,8 +104,7 @@ def have_idle_lanes_find_out(world: World) -> None:
     for machine in world.machines:
         for lane in machine.worker.lanes.values() if machine.up and machine.worker is not None else ():
             if lane.live and lane.idle and lane.journal.owner != world.observer.lanes[lane.place.lane].validity.owner:
-                lane._record_due = True
-                lane.submit(CleanUp())
+                lane.append_empty()
 
 
 def unsettled(world: World) -> list[str]:
@@ -188,15 +184,14 @@ def _held_by_topics(world: World, number: int) -> tuple[Any, ...]:
     held: list[Any] = [world.cluster.partitions[group_topic(GROUP, "journal"), number].start]
     for topic in CHECKPOINT_TOPICS:
         partition = world.cluster.partitions[group_topic(GROUP, topic), number]
-        held += [partition.end, len(partition._records)]
+        held += [partition.end, partition.held]
     return tuple(held)
 
 
 def ownership(world: World) -> None:
     """Every lane lives in one process: the one that the group names."""
     for machine in world.machines:
-        member = machine.client._membership
-        told = set(member.member.known_epochs) if member is not None and member.member is not None else set()
+        told = world.group.lanes_known_to(machine.name)
         held = set(machine.worker.lanes) if machine.worker is not None else set()
         if machine.up and told != held:
             world.violate("a lane lives where the group says (rule 6)", f"{machine.name}: told {told}, has {held}")

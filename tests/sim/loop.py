@@ -121,6 +121,10 @@ class SimTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         return self.number
 
+    def discard(self) -> None:
+        """Nobody is told that it never ended."""
+        self._log_destroy_pending = False
+
 
 class SimLoop(asyncio.BaseEventLoop):
     """The loop. ``now_s`` is its clock, from 0.
@@ -135,7 +139,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, int, Handle]] = []
         self._numbers = 0
         self._turns = 0
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.tasks: list[SimTask] = []
         self.complaints: list[tuple[Process | None, dict[str, Any]]] = []
         self.set_exception_handler(self._complain)
 
@@ -208,7 +212,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(lambda loop, what: None)
         for task in self.tasks:
             if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task.discard()
                 _close(task.get_coro())
             elif not task.cancelled():
                 task.exception()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 from millstream.errors import OperatorError
 from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import RunSource
-from millstream.log.memory.faults import Fate
 from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
 from millstream.sdk.app import App
 from millstream.state.memory import MemoryDisk
@@ -194,7 +192,6 @@ class Machine:
         world.trace("%s: dies, %s", self.process.name, how)
         self.up = False
         if hasattr(self, "client"):
-            self._tear(chaos)
             self.client.crash()
         if not self.died.done():
             self.died.set_result(None)
@@ -219,25 +216,10 @@ class Machine:
         back_s = chaos.random() * 3
         world.loop.call_later(back_s, self._back, context=world.context)  # type: ignore[call-arg]
 
-    def _tear(self, chaos: Random) -> None:
-        """Of a decision in several parts, only the first may have left the process."""
-        for writer in self.client._writers:
-            for append in writer._unwritten:
-                if len(append.records) > 1 and writer._partition.spec.name.endswith(".journal"):
-                    append.records = append.records[: chaos.randint(1, len(append.records))]
-
-    def lanes_held(self) -> list[int]:
-        """The lanes that the group says are this machine's."""
-        member = self.client._membership
-        return sorted(member.group.held_by(member.member)) if member is not None and member.member is not None else []
-
-    def break_writers(self, chaos: Random) -> None:
-        """Nothing that is under way has a known outcome; some of it will be there, some never."""
-        for writer in self.client._writers:
-            for append in writer._unanswered:
-                append.verdict = replace(append.verdict, fate=Fate.UNKNOWN)
-            for append in writer._unwritten:
-                append.dropped = append.dropped or chaos.random() < 0.5
+    @property
+    def lanes_held(self) -> frozenset[int]:
+        """The lanes that are this machine's as the group knows it, and not as its process believes."""
+        return self.world.group.lanes_of(self.name)
 
     def _back(self) -> None:
         if not self.up and not self.world.over:

@@ -27,7 +27,7 @@ class SimLog:
         self.machine = machine
         self.process = machine.process
 
-    def _may_fail(self) -> None:
+    def may_fail(self) -> None:
         self.process.act()
         if self.world.faults.read_fails():
             raise LogUnavailable("the simulated log does not answer")
@@ -46,11 +46,11 @@ class SimLog:
         return _Reader(self, self.inner.reader(topic, partition, offset), topic)
 
     async def start_offset(self, topic: str, partition: int) -> int:
-        self._may_fail()
+        self.may_fail()
         return await self.inner.start_offset(topic, partition)
 
     async def end_offset(self, topic: str, partition: int) -> int:
-        self._may_fail()
+        self.may_fail()
         await self.pause()
         return await self.inner.end_offset(topic, partition)
 
@@ -118,7 +118,7 @@ class _Reader:
         return int(self._inner.position)
 
     async def read(self, *, max_records: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
-        self._log._may_fail()
+        self._log.may_fail()
         await self._log.pause(self._slow_s)
         if self._log.world.delays.random() < 0.2:
             max_records = min(max_records, 2)
@@ -175,7 +175,7 @@ class _Membership:
         return call
 
     async def still_owns(self, lane: int, *, inbox_position: int) -> bool:
-        self._log._may_fail()
+        self._log.may_fail()
         await self._log.pause()
         return bool(await self._inner.still_owns(lane, inbox_position=inbox_position))
 

@@ -97,7 +97,7 @@ class Storms:
         world.trace("%s: stands still", process.name)
         process.freeze()
         await asyncio.sleep(chaos.random() * 2)
-        for lane in machine.lanes_held() if others else ():
+        for lane in sorted(machine.lanes_held) if others else ():
             if chaos.random() < 0.8:
                 other = chaos.choice(others)
                 world.trace("lane %d goes from %s, not heard of, to %s", lane, machine.name, other.name)
@@ -112,7 +112,7 @@ class Storms:
         machine = chaos.choice(world.machines)
         if machine.up and machine.worker is not None:
             world.trace("%s: its producer breaks", machine.process.name)
-            machine.break_writers(chaos)
+            machine.client.break_producer(lambda: chaos.random() < 0.5)
 
     async def _delete(self) -> None:
         """The owner of the events topic deletes records, read or not (``delete_records``, or a short retention)."""

@@ -76,8 +76,9 @@ class Weather:
 class SimFaults:
     """The verdicts of one world. ``calm`` ends all of it."""
 
-    def __init__(self, weather: Weather, rng: Random, kafka: Random, commits: Random) -> None:
+    def __init__(self, weather: Weather, rng: Random, kafka: Random, commits: Random, *, chaos: Random) -> None:
         self._weather = weather
+        self._chaos = chaos
         self._rng = rng
         self._kafka = kafka
         self._commits = commits
@@ -138,8 +139,11 @@ class SimFaults:
             return REFUSED
         return Verdict(written_after_s=written_s, answered_after_s=answered_s)
 
-    def survives_crash(self, client: str, topic: str, partition: int) -> bool:
-        return self._rng.random() < 0.5
+    def survives_crash(self, client: str, topic: str, partition: int, records: int) -> int:
+        """All or nothing; of a decision in several parts, maybe only the first ones have left the process."""
+        if records > 1 and topic.endswith(".journal"):
+            records = self._chaos.randint(1, records)
+        return records if self._rng.random() < 0.5 else 0
 
     def read_fails(self) -> bool:
         if self.calm:

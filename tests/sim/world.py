@@ -17,7 +17,6 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from millstream.execute import failures
 from millstream.lane.input import scan_reader
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import topics_of
@@ -88,9 +87,8 @@ class World:
                 self.over = True
 
     def _made_small(self) -> list[tuple[Any, str, Any]]:
-        """What is large or slow in a product, so that a small world comes to its borders; and what tells it nothing."""
+        """What is large in a product, so that a small world comes to its borders."""
         small: list[tuple[Any, str, Any]] = [
-            (failures, "_stack", repr),  # Tracebacks cost a twentieth of a world.
             (scan_reader, "PAGE_RECORDS_MAX", 2),
         ]
         if self.weather.parts:
@@ -129,9 +127,7 @@ class World:
         """Whether this process has the run's lane, as the group knows it and not as the process believes."""
         for machine in self.machines:
             if machine.process is process:
-                member = machine.client._membership
-                held = member.group.held_by(member.member) if member is not None and member.member is not None else {}
-                return lane_of(run_id, self.lanes) in held
+                return lane_of(run_id, self.lanes) in machine.lanes_held
         return False
 
     def in_inbox(self, to_lane: int, from_lane: int) -> set[int]:
@@ -156,7 +152,7 @@ class World:
         self.context = contextvars.copy_context()
         self._ended: asyncio.Future[None] = loop.create_future()
         self.faults = SimFaults(
-            self.weather, *(Random(f"{self.seed}/{what}") for what in ("faults", "late", "commits"))
+            self.weather, *(Random(f"{self.seed}/{what}") for what in ("faults", "late", "commits")), chaos=self.chaos
         )
         self.cluster = MemoryCluster(now_ms=self.true_ms, faults=self.faults)
         self.observer = Observer(self, GROUP, self.lanes)
@@ -164,7 +160,7 @@ class World:
         self._plan()
         await self._topics()
         self.machines = [Machine(self, name) for name in self.machine_names]
-        self.cluster.group(GROUP, self.lanes)
+        self.group = self.cluster.group(GROUP, self.lanes)
         await self.cluster.assign(self.spread())
         course = loop.create_task(self._course())
         await asyncio.wait([course, self._ended], return_when="FIRST_COMPLETED")
@@ -304,7 +300,7 @@ class World:
 
 
 def _live(worker: Worker) -> bool:
-    return all(lane in worker.lanes and worker.lanes[lane].live for lane in worker._tasks)
+    return all(lane in worker.lanes and worker.lanes[lane].live for lane in worker.assigned_lanes)
 
 
 def _settings(rng: Random, handover: Random) -> LaneSettings:

@@ -27,6 +27,7 @@ from millstream.history import rebuild
 from millstream.history.fold import Changes, Notice
 from millstream.history.index import Folded, Index
 from millstream.log.port import Log, Reader, Record
+from millstream.log.records import record_missing
 from millstream.model.limits import DAY_MS
 from millstream.model.messages import group_topic
 from millstream.state.memory import MemoryStore
@@ -71,11 +72,14 @@ class _Source:
     def __init__(self, at: Folded, *, is_journal: bool) -> None:
         self.folded = at
         self.is_journal = is_journal
+        self.next = at.position
+        """The offset that is taken next: ahead of what is folded while parts of a decision are held."""
         self.validity = Validity(at.owner, at.seq)
 
     def restart(self, at: Folded) -> None:
         """Go on from another place."""
         self.folded = at
+        self.next = at.position
         self.validity = Validity(at.owner, at.seq)
 
     def take(self, records: Sequence[Record], changes: Changes) -> None:
@@ -99,6 +103,9 @@ class _Source:
     def _take_journal(self, records: Sequence[Record], changes: Changes) -> None:
         validity = self.validity
         for record in records:
+            if record.offset != self.next:
+                raise record_missing(self.folded.topic, self.folded.partition, self.next, record.offset)
+            self.next += 1
             if record.value is not None:
                 complete = validity.take(decode_record(record.value))
                 if complete is not None:
@@ -147,7 +154,7 @@ class History:
         await self._ensure_readable(source)
         at = source.folded
         end = await self._log.end_offset(at.topic, at.partition)
-        reader = self._log.reader(at.topic, at.partition, at.position)
+        reader = self._reader(source)
         try:
             while reader.position < end:
                 reading_on = await self._read_once(source, reader, wait_s=0)
@@ -247,12 +254,18 @@ class History:
                 _log.warning("log not readable now, trying again: %s", passing)
                 await asyncio.sleep(TRY_AGAIN_S)
                 continue
-            reader = self._log.reader(source.folded.topic, source.folded.partition, source.folded.position)
+            reader = self._reader(source)
             try:
                 while await self._read_once(source, reader, wait_s=READ_WAIT_S):
                     await self._capacity_freed.wait()
             finally:
                 await reader.close()
+
+    def _reader(self, source: _Source) -> Reader:
+        """From where it is folded to; nothing that was read before waits any more."""
+        at = source.folded
+        source.next = at.position
+        return self._log.reader(at.topic, at.partition, at.position)
 
     async def _read_once(self, source: _Source, reader: Reader, *, wait_s: float) -> bool:
         """Read a page; False where the reader is to be opened anew."""

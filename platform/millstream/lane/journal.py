@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from millstream.errors import Busy, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, OutcomeUnknown, Produced, Record, Writer
+from millstream.log.records import record_missing
 from millstream.model.facts import Fact, LaneFenced
 from millstream.model.journal import JournalRecord, Position
 from millstream.wire.journal import Validity, decode_record, encode_parts, encode_record
@@ -164,7 +165,8 @@ class Journal:
     async def read(self, start: int, end: int) -> list[Record]:
         """The records [start, end), which are durable. For the few after an odd append, never for a restore.
 
-        Raises LogUnavailable when the log does not give them in time, OffsetOutOfRange when they were trimmed.
+        Raises LogUnavailable when the log does not give them in time, OffsetOutOfRange when they were trimmed,
+        Corruption when one is missing.
         """
         records: list[Record] = []
         reader = self._log.reader(self._topic, self._lane, start)
@@ -178,7 +180,12 @@ class Journal:
                         f"{self._topic}/{self._lane} gave no record at offset {reader.position} within "
                         f"{self._watchdog_s:g} s: expected one, since the log says that it ends at {end}."
                     )
-                records += [r for r in page if r.offset < end]
+                for record in page:
+                    if record.offset >= end:
+                        break
+                    if record.offset != start + len(records):
+                        raise record_missing(self._topic, self._lane, start + len(records), record.offset)
+                    records.append(record)
         finally:
             await reader.close()
         return records

@@ -202,6 +202,17 @@ class Lane:
         return self._wake is not None and self.outbox.idle and self.scan_reader.idle and self._owed_work.idle
 
     @property
+    def quiescent(self) -> bool:
+        """Whether every command is decided and durable, and all owed work is handed out. False while it is released."""
+        in_flight = any(table.flight for table in self.tables.all)
+        return not (self._queue or self._releasing or in_flight) and self._owed_work.idle
+
+    def append_empty(self) -> None:
+        """Append a record even without facts: it shows the log's time, and whether another owner has fenced."""
+        self._record_due = True
+        self.submit(CleanUp())
+
+    @property
     def catalogue_seen(self) -> int:
         """The offset of the functions topic up to which this lane knows apps and reads their sources; −1: not live."""
         return self.subscriptions.seen if self.live else -1
@@ -395,8 +406,7 @@ class Lane:
             say(LOG, "clock checked", level=logging.ERROR, lane=self.place.lane, off_ms=off_ms, timers_paused=wrong)
         self.timers.paused = wrong
         if wrong:
-            self._record_due = True
-            self.submit(CleanUp())
+            self.append_empty()
 
     def _can_accept_work(self) -> bool:
         """Whether queue, executor and the memory of unflushed rows all have capacity for new work."""

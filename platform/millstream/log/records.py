@@ -1,11 +1,12 @@
-"""What every log asks of the records of an append: their shape, and how many bytes they count for."""
+"""What every log asks of the records of an append: their shape, and how many bytes they count for; and what those who
+fold a journal ask of the records they read: that none is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from millstream.errors import LimitExceeded
+from millstream.errors import Corruption, LimitExceeded
 from millstream.log.port import Produced, TopicKind
 
 HEADERS_MAX: Final = 256
@@ -37,6 +38,16 @@ def check_shape(records: Sequence[Produced], kind: TopicKind) -> None:
             raise ValueError("a record for a compacted topic needs a key")
     elif any(record.value is None for record in records):
         raise ValueError("a record for a stream needs a value: only compacted topics have tombstones")
+
+
+def record_missing(topic: str, partition: int, expected: int, got: int) -> Corruption:
+    """What stops whoever folds a journal when another record comes than the next one. Journals have no holes: nobody
+    compacts them, and no transaction writes to them."""
+    return Corruption(
+        f"journal {topic}/{partition} gave offset {got} where {expected} was expected: a record is missing or came out "
+        "of order. Nothing from there on was taken. Start again; where that does not help, the topic is not what was "
+        "written: look at it with millstream lanes verify, and compare it with another replica."
+    )
 
 
 def _size_of_headers(headers: tuple[tuple[str, bytes], ...]) -> int:

@@ -67,6 +67,11 @@ class Worker:
         return self._joined
 
     @property
+    def assigned_lanes(self) -> frozenset[int]:
+        """The lanes that the group has assigned to this worker, live or not yet."""
+        return frozenset(self._assigned_lanes)
+
+    @property
     def ready(self) -> bool:
         """Whether every lane that the group has given is live, and knows the apps of this worker."""
         return self._joined and all(

@@ -16,6 +16,7 @@ from millstream.core.tables import Tables
 from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, Record
 from millstream.log.read_all import read_all
+from millstream.log.records import record_missing
 from millstream.model.facts import Fact
 from millstream.model.journal import JournalRecord
 from millstream.model.messages import group_topic
@@ -166,7 +167,8 @@ async def _reached_marker(log: Log, topic: str, lane: int, marker: Marker) -> Re
 async def fold_upto(
     log: Log, tables: LaneTables, reached: Reached, end: int, progress: Callable[[int, int], None]
 ) -> Reached:
-    """Fold every valid record in [begin.offset, end). Raises OffsetOutOfRange when they were trimmed meanwhile."""
+    """Fold every valid record in [reached.offset, end). Raises OffsetOutOfRange when they were trimmed meanwhile,
+    Corruption when one is missing."""
     topic, lane = _journal(tables.place), tables.place.lane
     offset, validity, at_ms, facts = reached
     reader = log.reader(topic, lane, offset)
@@ -181,7 +183,9 @@ async def fold_upto(
                 continue
             for found in page:
                 if found.offset >= end:
-                    return Reached(end, validity, at_ms, facts)
+                    break
+                if found.offset != offset:
+                    raise record_missing(topic, lane, offset, found.offset)
                 record = validity.take(_decoded(found, topic, lane))
                 offset = found.offset + 1
                 if time() - yielded_s > TURN_S:
@@ -200,6 +204,8 @@ async def fold_upto(
             await asyncio.sleep(0)
     finally:
         await reader.close()
+    if offset < end:
+        raise record_missing(topic, lane, offset, end)
     return Reached(offset, validity, at_ms, facts)
 
 

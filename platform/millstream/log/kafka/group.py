@@ -71,13 +71,13 @@ class _Attached:
         place = TopicPartition(*key, offset)
         if key[0] != self._inbox:
             consumer.incremental_assign([place])
-            return
-        try:
-            consumer.seek(place)
-            consumer.resume([place])
-        except KafkaException:  # It is assigned, but has stopped for an error or has not begun.
-            consumer.incremental_unassign([place])
-            consumer.incremental_assign([place])
+        else:
+            try:
+                consumer.seek(place)
+            except KafkaException:  # It is assigned, but has stopped for an error or has not begun.
+                consumer.incremental_unassign([place])
+                consumer.incremental_assign([place])
+        consumer.resume([place])  # Also where it was assigned just now: a pause outlives the assignment.
 
     def detach(self, consumer: Consumer, key: PartitionKey) -> None:
         place = TopicPartition(*key)
@@ -124,6 +124,7 @@ class _Fetcher(Fetcher):
     def _note(self, key: PartitionKey, message: Message, error: KafkaError) -> None:
         if key not in self.feeds and error.code() != KafkaError._PARTITION_EOF:
             self.call(self._member.on_error, error)
+            return  # It is about no partition that is read here.
         super()._note(key, message, error)
 
     def release(self, consumer: Consumer, keys: Sequence[PartitionKey], feeds: Sequence[PartitionKey]) -> None:

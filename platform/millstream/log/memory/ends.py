@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from millstream.errors import LogUnavailable
@@ -152,11 +152,21 @@ class MemoryWriter:
         faults, spec = self._log.faults, self._partition.spec
         while self._unwritten:
             append = self._unwritten.popleft()
-            survives = faults is not None and faults.survives_crash(self._log.name, spec.name, self._partition.number)
-            if survives:
+            place = self._log.name, spec.name, self._partition.number
+            surviving = 0 if faults is None else faults.survives_crash(*place, len(append.records))
+            if surviving:
+                append.records = append.records[:surviving]
                 self._write_one(append)
         while self._unanswered:
             self._unanswered.popleft().future.cancel()
+
+    def break_down(self, is_lost: Callable[[], bool]) -> None:
+        """The producer fails: nothing that is under way has a known outcome. What is not written yet never will be
+        where ``is_lost`` says so, which is asked once for each append."""
+        for append in self._unanswered:
+            append.verdict = replace(append.verdict, fate=Fate.UNKNOWN)
+        for append in self._unwritten:
+            append.dropped = append.dropped or is_lost()
 
 
 class MemoryReader:

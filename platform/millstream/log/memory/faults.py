@@ -1,7 +1,7 @@
 """What may go wrong in a memory log, as values: the simulation decides, the log obeys.
 
 A ``Faults`` object is asked once per append and once per transaction and answers with a ``Verdict``; it is asked
-again for each record still under way when a client crashes. Without faults nothing is asked and every append is
+again for each append still under way when a client crashes. Without faults nothing is asked and every append is
 acknowledged in the next turn of the loop. All delays are loop seconds, so a virtual clock makes them free.
 
 Everything a verdict can say has been seen on a real log (kafka.md): acknowledgements without an offset or with a
@@ -67,6 +67,7 @@ class Faults(Protocol):
         """Called when ``commit`` begins. Answered without an offset, so the two offset fates mean ACKNOWLEDGED."""
         ...
 
-    def survives_crash(self, client: str, topic: str, partition: int) -> bool:
-        """Called for each append not yet written when its client crashes, in order."""
+    def survives_crash(self, client: str, topic: str, partition: int, records: int) -> int:
+        """How many of an append's records are written, from the first on. Called for each append not yet written when
+        its client crashes, in order."""
         ...

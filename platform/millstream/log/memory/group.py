@@ -76,6 +76,16 @@ class MemoryGroup:
             return {}
         return {lane: self._epochs[lane] for lane, client in self._wanted.items() if client == member.client}
 
+    def lanes_of(self, client: str) -> frozenset[int]:
+        """The lanes that a client holds now, whether it knows of them or not."""
+        member = self._members.get(client)
+        return frozenset() if member is None else frozenset(self.held_by(member))
+
+    def lanes_known_to(self, client: str) -> frozenset[int]:
+        """The lanes that a client held at its last poll."""
+        member = self._members.get(client)
+        return frozenset() if member is None else frozenset(member.known_epochs)
+
     def still_held(self, member: GroupMember, held: Held, lanes: Iterable[int]) -> bool:
         """Whether the lanes are the member's and have been all the time since ``held`` was true."""
         truth = self.held_by(member)

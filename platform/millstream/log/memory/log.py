@@ -206,6 +206,11 @@ class MemoryLog:
             self._membership.crash()
         self._end("crashed")
 
+    def break_producer(self, is_lost: Callable[[], bool]) -> None:
+        """The producer of all writers fails; see the writers' ``break_down``."""
+        for writer in self._writers:
+            writer.break_down(is_lost)
+
     async def poll(self) -> None:
         """Hear what the group has to say, as the poll thread of a Kafka consumer does."""
         if self._membership is not None and self._dead is None:

@@ -25,6 +25,11 @@ class MemoryPartition:
         self._newest: dict[bytes, int] = {}
         self._last_at_ms = 0
 
+    @property
+    def held(self) -> int:
+        """How many records it holds, superseded ones too until they are removed."""
+        return len(self._records)
+
     def append(self, records: Sequence[Produced], now_ms: int) -> int:
         """Write and wake the readers. Returns the first offset."""
         first = self.end

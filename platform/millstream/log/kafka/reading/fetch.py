@@ -10,6 +10,8 @@ So each is used where it costs nothing. Commands to a thread are obeyed between 
 
 Readers of one partition in one fetcher are fed by one fetch: it begins at the lowest position that is wanted, and each
 takes what it has not had. One whose buffer is full misses what comes meanwhile; it is fetched again when there is room.
+
+A consumer that ends by itself, with a fatal error, is logged and replaced; its readers go on with the new one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from typing import Final, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from millstream.log.kafka.admin.shapes import PartitionKey
-from millstream.log.kafka.reading.readers import BUFFER_BYTES_MAX, BUFFER_RECORDS_MAX, KafkaReader, Run
+from millstream.log.kafka.errors import message_of
+from millstream.log.kafka.reading.readers import KafkaReader, Run
 from millstream.log.port import Record
 from millstream.telemetry import say
 
@@ -37,6 +40,8 @@ FULL_LOOK_S: Final = 0.002
 ALONE_MAX: Final = 3
 FOLLOWS_AFTER_S: Final = 0.3
 """Time at the end of its partition after which a reader follows; before, it may be about to be closed."""
+ANEW_AFTER_S: Final = 1.0
+"""Time between the end of a consumer and the start of the one that replaces it: that may end at once, too."""
 CLOSED_WITHIN_S: Final = 30.0
 
 
@@ -53,7 +58,9 @@ class Assigning:
 
     def attach(self, consumer: Consumer, key: PartitionKey, offset: int) -> None:
         """Begin to fetch a partition."""
-        consumer.incremental_assign([TopicPartition(*key, offset)])
+        place = TopicPartition(*key, offset)
+        consumer.incremental_assign([place])
+        consumer.resume([place])  # A pause outlives the assignment: it may have been paused when it was detached.
 
     def detach(self, consumer: Consumer, key: PartitionKey) -> None:
         """Fetch it no more."""
@@ -77,7 +84,7 @@ class _Place:
         reader.put_records += len(run.records)
         reader.runs.append(run)
         self.need = run.position
-        if reader.buffered_bytes > BUFFER_BYTES_MAX or reader.buffered_records > BUFFER_RECORDS_MAX:
+        if reader.over_full:
             self.full = reader.full = True
 
 
@@ -104,18 +111,22 @@ class Fetcher:
         holding: Holding,
         *,
         follow: Callable[[KafkaReader, int, int], None] | None = None,
+        ended: Callable[[Fetcher], None] | None = None,
     ) -> None:
-        """``follow``: this one is for a reader alone; called on the loop when that has reached the end."""
+        """``follow``: this one is for a reader alone; called on the loop when that has reached the end. ``ended``:
+        called on the loop when the thread has ended without being stopped."""
         self.feeds: dict[PartitionKey, _Feed] = {}
         self._make = make
         self._loop = loop
         self._holding = holding
         self._follow = follow
+        self._ended = ended
         self._commands: deque[Callable[[Consumer], None]] = deque()
         self._asked = threading.Event()
         self._touched: dict[KafkaReader, None] = {}
         self._to_wake: deque[KafkaReader] = deque()
         self._stopping = False
+        self._readers: list[KafkaReader] = []
         self.thread = threading.Thread(target=self._run, name="millstream-fetch", daemon=True)
 
     # --- for the loop ---------------------------------------------------------------------------
@@ -132,7 +143,12 @@ class Fetcher:
     def open(self, reader: KafkaReader, offset: int, generation: int) -> None:
         """Feed a reader from an offset on."""
         reader.fetches = self
+        self._readers = [*self.readers(), reader]
         self.post(lambda consumer: self._open(consumer, reader, offset, generation))
+
+    def readers(self) -> list[KafkaReader]:
+        """The open readers that it feeds or will feed."""
+        return [reader for reader in self._readers if reader.fetches is self and not reader.closed]
 
     def seek(self, reader: KafkaReader) -> None:
         """Feed it from its new position on."""
@@ -155,13 +171,19 @@ class Fetcher:
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        consumer = self._make()
         try:
-            while not self._stopping:
-                self._obey(consumer)
-                self._look(consumer)
+            consumer = self._make()
+            try:
+                while not self._stopping:
+                    self._obey(consumer)
+                    self._look(consumer)
+            finally:
+                consumer.close()
+        except KafkaException as error:
+            say(LOG, "fetching ended", level=logging.ERROR, why=message_of(error, "the consumer has ended"))
         finally:
-            consumer.close()
+            if self._ended is not None and not self._stopping:
+                self.call(self._ended, self)
 
     def _obey(self, consumer: Consumer) -> None:
         self._asked.clear()
@@ -194,11 +216,12 @@ class Fetcher:
     def _hand_out(self, consumer: Consumer, messages: list[Message]) -> None:
         key: PartitionKey | None = None
         records: list[Record] = []
-        size = 0
+        size, last = 0, -1
         for message in messages:
             error = message.error()
             place: PartitionKey = (message.topic(), message.partition())  # type: ignore[assignment]
-            if error is not None or place != key:
+            offset: int = message.offset()  # type: ignore[assignment]
+            if error is not None or place != key or offset <= last:  # A run is in order.
                 if records and key is not None:
                     self._deliver(consumer, key, records, size)
                 key, records, size = place, [], 0
@@ -207,13 +230,8 @@ class Fetcher:
                     continue
             value, name = message.value(), message.key()
             headers = message.headers()
-            record = Record(
-                message.offset(),  # type: ignore[arg-type]
-                message.timestamp()[1],
-                value,
-                name,
-                _headers(headers) if headers else (),
-            )
+            record = Record(offset, message.timestamp()[1], value, name, _headers(headers) if headers else ())
+            last = offset
             size += (len(value) if value is not None else 0) + (len(name) if name is not None else 0)
             records.append(record)
         if records and key is not None:
@@ -240,7 +258,9 @@ class Fetcher:
             feed.paused = True
 
     def _note(self, key: PartitionKey, message: Message, error: KafkaError) -> None:
-        """The end of a partition, or an error; one that is about no partition is ignored here."""
+        """The end of a partition, or an error. One that is about no partition is ignored here, unless it is fatal."""
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            raise KafkaException(error)
         feed = self.feeds.get(key)
         if feed is None:
             return
@@ -298,8 +318,7 @@ class Fetcher:
         feed = self.feeds.get((reader.topic, reader.partition))
         if feed is not None and reader in feed.places:
             feed.places[reader].full = False
-            if self._follow is None:
-                self._reach(consumer, feed)
+            self._reach(consumer, feed)
 
     def _close(self, consumer: Consumer, reader: KafkaReader) -> None:
         key = (reader.topic, reader.partition)
@@ -346,13 +365,17 @@ class Fetcher:
 class Pool:
     """The fetchers of a log, for readers that belong to no group; one pool for each isolation."""
 
-    def __init__(self, make: Callable[[bool], Consumer], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, make: Callable[[bool], Consumer], loop: asyncio.AbstractEventLoop, *, alone_max: int = ALONE_MAX
+    ) -> None:
         """``make`` makes a consumer, given whether it is for one reader alone."""
         self._make = make
         self._loop = loop
+        self._alone_max = alone_max
         self._shared: Fetcher | None = None
         self._alone: list[Fetcher] = []
         self._busy: dict[Fetcher, KafkaReader] = {}
+        self._stopped = False
 
     def open(self, reader: KafkaReader) -> None:
         """Feed a reader from its position on."""
@@ -360,8 +383,8 @@ class Pool:
             if other.closed:
                 del self._busy[fetcher]
         free = next((fetcher for fetcher in self._alone if fetcher not in self._busy), None)
-        if free is None and len(self._alone) < ALONE_MAX:
-            free = Fetcher(lambda: self._make(True), self._loop, Assigning(), follow=self._follow)
+        if free is None and len(self._alone) < self._alone_max:
+            free = Fetcher(lambda: self._make(True), self._loop, Assigning(), follow=self._follow, ended=self._ended)
             free.start()
             self._alone.append(free)
         if free is None:
@@ -380,14 +403,28 @@ class Pool:
         offset = need if reader.generation == generation else reader.position
         self._followers().open(reader, offset, reader.generation)
 
+    def _ended(self, fetcher: Fetcher) -> None:
+        """A consumer has ended by itself: replace it after ``ANEW_AFTER_S``."""
+        self._alone = [one for one in self._alone if one is not fetcher]
+        self._busy.pop(fetcher, None)
+        if self._shared is fetcher:
+            self._shared = None
+        self._loop.call_later(ANEW_AFTER_S, self._begin_anew, fetcher)
+
+    def _begin_anew(self, fetcher: Fetcher) -> None:
+        for reader in () if self._stopped else fetcher.readers():
+            reader.seek(reader.position)  # Drops what the old consumer had fetched.
+            self.open(reader)
+
     def _followers(self) -> Fetcher:
         if self._shared is None:
-            self._shared = Fetcher(lambda: self._make(False), self._loop, Assigning())
+            self._shared = Fetcher(lambda: self._make(False), self._loop, Assigning(), ended=self._ended)
             self._shared.start()
         return self._shared
 
     def stop(self) -> list[Fetcher]:
         """All fetchers; they end soon."""
+        self._stopped = True
         fetchers = [*self._alone, *([self._shared] if self._shared is not None else [])]
         for fetcher in fetchers:
             fetcher.stop()

@@ -21,8 +21,6 @@ from millstream.errors import LogUnavailable, OffsetOutOfRange
 from millstream.log.kafka.errors import mapped
 from millstream.log.port import Record
 
-BUFFER_BYTES_MAX: Final = 16 << 20
-BUFFER_RECORDS_MAX: Final = 20_000
 ANSWER_S: Final = 10.0
 """How long a read that must not wait for new records waits for records known to be there."""
 
@@ -35,6 +33,16 @@ class Run(NamedTuple):
     size: int
     position: int
     error: KafkaError | None = None
+
+
+class Buffer(NamedTuple):
+    """The limit of unread records in a reader. One look may exceed it, by what it brings."""
+
+    records_max: int = 20_000
+    bytes_max: int = 16 << 20
+
+
+BUFFER: Final = Buffer()
 
 
 class Fetches(Protocol):
@@ -60,7 +68,7 @@ class Bounds(Protocol):
 class KafkaReader:
     """Reads one partition. See the port's ``Reader``. ``fetches`` is set when it is opened."""
 
-    def __init__(self, log: Bounds, topic: str, partition: int, offset: int) -> None:
+    def __init__(self, log: Bounds, topic: str, partition: int, offset: int, *, buffer: Buffer = BUFFER) -> None:
         self.position = offset
         self.topic = topic
         self.partition = partition
@@ -73,6 +81,7 @@ class KafkaReader:
         self.refusal: LogUnavailable | None = None
         self.closed = False
         self._log = log
+        self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._at = 0  # How much of the first run has been read.
         self._arrival: asyncio.Future[None] | None = None
@@ -86,6 +95,11 @@ class KafkaReader:
     def buffered_records(self) -> int:
         """Not read yet."""
         return self.put_records - self.taken_records
+
+    @property
+    def over_full(self) -> bool:
+        """Whether its buffer is over the limit: fetch no more for it."""
+        return self.buffered_bytes > self._buffer.bytes_max or self.buffered_records > self._buffer.records_max
 
     async def read(self, *, max_records: int, max_bytes: int, wait_s: float) -> Sequence[Record]:
         """See the port. Also returns, with nothing, when the position moved over what has no record."""
@@ -131,6 +145,7 @@ class KafkaReader:
         if not self.closed:
             self.closed = True
             self._drop()
+            self.wake()
             if self.fetches is not None:
                 self.fetches.close(self)
 
@@ -203,7 +218,8 @@ class KafkaReader:
     def _ask_for_more(self) -> None:
         if not self.full or self.fetches is None:
             return
-        if self.buffered_bytes <= BUFFER_BYTES_MAX // 2 and self.buffered_records <= BUFFER_RECORDS_MAX // 2:
+        records_max, bytes_max = self._buffer
+        if self.buffered_bytes <= bytes_max // 2 and self.buffered_records <= records_max // 2:
             self.full = False
             self.fetches.drained(self)
 
