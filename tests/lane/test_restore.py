@@ -11,8 +11,8 @@ from millstream.lane.ownership import restore as module
 from millstream.lane.ownership.restore import restore
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Produced
-from millstream.model.facts import LaneFenced, MessagesDelivered, RunStarted
-from millstream.model.journal import JournalRecord
+from millstream.model.facts import LaneFenced, MessagesDelivered, RunStarted, SourceGap
+from millstream.model.journal import JournalRecord, Position
 from millstream.state.dump import dump
 from millstream.state.keyspace import MARKER_KEY
 from millstream.state.marker import Marker, decode_marker, encode_marker
@@ -160,3 +160,12 @@ async def test_a_fact_that_cannot_be_folded_stops_the_restore_and_names_it(rig: 
     )
     with pytest.raises(InternalError, match="MessagesDelivered"):
         await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+
+
+def test_a_record_that_puts_a_source_back_is_no_record_of_a_lane() -> None:
+    tables = LaneTables(PLACE, MemoryStore())
+    module.apply(tables, JournalRecord(b"owner", 1, START_MS, (), (Position("events", 0, 7),)))
+    with pytest.raises(AssertionError, match="back from 7 to 3"):
+        module.apply(tables, JournalRecord(b"owner", 2, START_MS, (), (Position("events", 0, 3),)))
+    module.apply(tables, JournalRecord(b"owner", 2, START_MS, (SourceGap("events", 0, 7, 2),), ()))
+    module.apply(tables, JournalRecord(b"owner", 3, START_MS, (), (Position("events", 0, 3),)))

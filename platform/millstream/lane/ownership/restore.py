@@ -58,6 +58,11 @@ def apply(tables: Tables, record: JournalRecord) -> None:
         except Exception as error:
             raise cannot_fold(tables, fact, error) from error
     for p in record.positions:
+        held = tables.positions.get((p.topic, p.partition))
+        assert held is None or held.offset <= p.offset, (
+            f"record {record.seq} of the journal puts source {p.topic}/{p.partition} back from {held.offset} to "
+            f"{p.offset}: positions go forward, or back by a SourceGap"
+        )
         tables.positions.put((p.topic, p.partition), PositionRow(p.topic, p.partition, p.offset))
 
 
