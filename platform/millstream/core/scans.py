@@ -21,7 +21,7 @@ from millstream.core.events import choose
 from millstream.core.handles import Handler, Handles
 from millstream.core.messages import MessageKind
 from millstream.core.requests import answer
-from millstream.core.starting import Origin, run_started, start
+from millstream.core.starting import Origin, new_run_id, start
 from millstream.core.tables import Tables
 from millstream.core.topics import BACKFILL, opened
 from millstream.model import limits
@@ -66,12 +66,10 @@ def _start(tables: Tables, row: ScanRow, event: Envelope, offset: int, now_ms: i
     starting, skipped = choose(event, subscriptions)
     if not starting:
         return list(skipped)
-    begun = run_started(tables, row.function, (event,), cause=row.cause)
-    if tables.runs.get(begun.run) is not None:
+    if tables.runs.get(new_run_id(tables, row.function, event, row.cause)) is not None:
         return []
-    if tables.events.get(event.internal_id) is not None:
-        return [begun]  # Open runs hold the very event: it must not change under them.
-    return start(tables, event, starting, Origin(row.topic, row.partition, offset), cause=row.cause)
+    origin, is_held = Origin(row.topic, row.partition, offset), tables.events.get(event.internal_id) is not None
+    return start(tables, event, starting, origin, cause=row.cause, is_held=is_held)
 
 
 def _subscriptions(tables: Tables, row: ScanRow, event: Envelope) -> Sequence[Subscription]:

@@ -44,33 +44,49 @@ OWN_EVENT = Origin()
 
 
 def start(
-    tables: Tables, event: Envelope, functions: Iterable[str], origin: Origin, *, cause: str = "", at_ms: int = 0
+    tables: Tables,
+    event: Envelope,
+    functions: Iterable[str],
+    origin: Origin,
+    *,
+    cause: str = "",
+    at_ms: int = 0,
+    is_held: bool = False,
 ) -> list[Fact]:
-    """Start each function (a slug) on the event, at ``at_ms`` where that is not 0. No functions, no facts.
+    """Start each function (a slug) on the event. No functions, no facts. Raises BadRequest on a time no run can have.
 
-    ``cause`` makes the runs others than those that the event itself started: a request's or backfill's id. Raises
-    BadRequest on a time that no run can have.
+    ``cause``    makes the runs others than those that the event itself started: a request's or backfill's id.
+    ``at_ms``    when they are handed out; 0: at once.
+    ``is_held``  open runs hold this very event: it is not accepted anew, so that it does not change under them.
     """
     runs = [run_started(tables, function, (event,), cause=cause, at_ms=at_ms) for function in functions]
-    return [accepted(event, origin), *runs] if runs else []
+    if not runs:
+        return []
+    return [*runs] if is_held else [accepted(event, origin), *runs]
 
 
 def run_started(
     tables: Tables, function: str, events: Sequence[Envelope], *, cause: str = "", at_ms: int = 0
 ) -> RunStarted:
-    """The fact that a function's run on these events exists; its id follows from the first of them.
+    """The fact that a function's run on these events exists: for ``start``, and for the quick path of an event that
+    starts one function. Raises BadRequest on a time that no run can have.
+    """
+    id = new_run_id(tables, function, events[0], cause)
+    return RunStarted(id, function, tuple([event.internal_id for event in events]), cause, at_ms)
+
+
+def new_run_id(tables: Tables, function: str, event: Envelope, cause: str) -> str:
+    """The id that a function's run on this event (the first of several) has. The same arguments give the same id.
 
     Raises BadRequest on a time that no run can have.
     """
-    event = events[0]
     if not 0 <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
         raise BadRequest(
             f"event {event.id!r} refused: ts must be Unix milliseconds up to {limits.EVENT_TS_MAX_MS}, "
             f"got {event.ts_ms}. Fix the producer's clock or unit."
         )
     place = tables.place
-    id = run_id(event.ts_ms, event.internal_id, function, cause, lane=place.lane, lanes=place.lanes)
-    return RunStarted(id, function, tuple([event.internal_id for event in events]), cause, at_ms)
+    return run_id(event.ts_ms, event.internal_id, function, cause, lane=place.lane, lanes=place.lanes)
 
 
 def accepted(event: Envelope, origin: Origin) -> EventAccepted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from millstream.core.catalogue import catalogue
 from millstream.core.messages import MessageKind
 from millstream.core.requests import answer
-from millstream.core.starting import OWN_EVENT, run_started, start
+from millstream.core.starting import OWN_EVENT, new_run_id, start
 from millstream.core.tables import Tables
 from millstream.model.commands import InvokeFunction
 from millstream.model.facts import Fact
@@ -16,7 +16,7 @@ def invoke(tables: Tables, command: InvokeFunction, now_ms: int) -> list[Fact]:
     if command.function not in catalogue(tables).functions:
         return answer(command, {"status": "unknown_function", "function": command.function})
     cause = command.request or command.event.internal_id
-    run = run_started(tables, command.function, (command.event,), cause=cause).run
+    run = new_run_id(tables, command.function, command.event, cause)
     said = answer(command, {"status": "started", "run": run})
     if tables.runs.get(run) is not None:
         return said  # Asked before, so long ago that the answer is forgotten; the run is still open.
