@@ -145,7 +145,7 @@ async def uneven(ctx: Context) -> None:
 @app.function(on="behind")
 async def behind(ctx: Context) -> list[object]:
     async def beside() -> object:
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)  # The answer is delayed for 1 to 1.5 s; the other two steps end a while after this.
         return await ctx.step.run("late", note, ctx, "late")
 
     return await asyncio.gather(ctx.step.sleep("nap", 4), beside(), ctx.step.run("x", asyncio.sleep, 3))
