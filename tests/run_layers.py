@@ -1,8 +1,13 @@
 """Runs the test layers in order, each against a time budget: `make test`, or `python tests/run_layers.py core sim`.
 
-A layer answers one question (docs: ARCHITECTURE.md). A budget is what the layer may take on two cores; past it a
-warning is printed, and in CI (`CI` is set) more than twice the budget fails, so that slow tests are noticed when
-they arrive.
+A layer answers one question (docs: ARCHITECTURE.md). A budget is what the layer may take on two idle cores, 25 minutes
+for all; past it a warning is printed, and in CI (`CI` is set) more than four times the budget fails: so late no busy
+machine makes it.
+
+On a busy machine a right test may fail. So a test that fails is run once more, alone, in a fresh pytest. One that
+passes then is flaky: it counts as passed, it is listed, and what it said is kept in `out/flaky/`. FLAKY_MAX of them
+fail the run. A broken promise has no second chance: no test of a layer that is `final`, and no test anywhere that
+fails with `BrokenPromise` (tests/promises.py).
 The last line says what happened: `N passed, N failed, N skipped`.
 
 To add a layer: one line in LAYERS. A folder of tests that no layer names is an error.
@@ -11,44 +16,82 @@ To add a layer: one line in LAYERS. A folder of tests that no layer names is an 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ROOT / "tests"
-IN_CI_FAIL_PAST_BUDGETS = 2
-NO_TESTS_COLLECTED = 5
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # Python puts this folder there, whose `kafka` and `log` nobody should import.
+
+from tests.outcomes import Outcome, read  # noqa: E402
+
+IN_CI_FAIL_PAST_BUDGETS = 4
+FLAKY_MAX = 3
+"""So many flaky tests fail the run: chance does not explain them any more."""
+SECOND_CHANCES_MAX = 10
+"""Where more fail, something is broken, and running each once more would only take time."""
+SHOWN_LINES_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Folders of tests that answer one question within ``budget_s``, over ``processes`` processes."""
+    """Folders of tests that answer one question within ``budget_s``, over ``processes`` processes.
+
+    ``spread`` says how xdist shares the tests out; ``final``: no test of it has a second chance.
+    """
 
     name: str
     question: str
     folders: tuple[str, ...]
     budget_s: int
     processes: int = 1
+    spread: str = "worksteal"
+    final: bool = False
 
 
-PARTS = ("wire", "log", "state", "functions", "execute", "history", "api")
+PARTS = ("wire", "log", "state", "functions", "execute", "history", "api", "runner")
 
 LAYERS = (
     Layer("architecture", "does the code keep its form?", ("architecture",), 20),
-    Layer("core", "is every decision right?", ("core",), 180, processes=2),
-    Layer("parts", "does each part keep its promise?", PARTS, 180, processes=2),
-    Layer("contract", "do all backends mean the same?", ("contract",), 300, processes=2),
-    Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
-    Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 600, processes=2),
-    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 420, processes=2),
-    Layer("kafka", "does it hold on a real broker?", ("kafka",), 1_200),
-    Layer("chaos", "does kill -9 lose anything?", ("chaos",), 360),
+    Layer("core", "is every decision right?", ("core",), 60, processes=2),
+    Layer("parts", "does each part keep its promise?", PARTS, 100, processes=2),
+    Layer("contract", "do all backends mean the same?", ("contract",), 120, processes=2, final=True),
+    Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 100, processes=2),
+    Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 250, processes=2, final=True),
+    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 150, processes=2),
+    Layer("kafka", "does it hold on a real broker?", ("kafka",), 480, processes=2, spread="loadfile"),
+    Layer("chaos", "does kill -9 lose anything?", ("chaos",), 220),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Layers of tests below ``root``/tests, and where the logs of flaky ones are kept."""
+
+    root: Path = ROOT
+    layers: tuple[Layer, ...] = LAYERS
+
+    @property
+    def kept(self) -> Path:
+        return self.root / "out" / "flaky"
+
+    def paths(self, layer: Layer) -> list[str]:
+        """Those folders of a layer that have tests."""
+        folders = [self.root / "tests" / folder for folder in layer.folders]
+        return [str(folder.relative_to(self.root)) for folder in folders if any(folder.rglob("test_*.py"))]
+
+    def unclaimed(self) -> list[str]:
+        """Folders with tests that no layer runs."""
+        tests = self.root / "tests"
+        claimed = {folder for layer in self.layers for folder in layer.folders}
+        found = {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")}
+        return sorted(f"tests/{folder}" for folder in found - claimed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,74 +110,102 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Flaky:
+    """A test that failed, and passed alone. ``log`` is what it said when it failed."""
+
+    test: str
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """How one layer ended. ``ok`` is pytest's word, ``took_s`` includes its start."""
+    """How one layer ended. ``took_s`` includes pytest's start, and no second chances."""
 
     layer: Layer
-    ok: bool
     count: Count
     took_s: float
+    flaky: tuple[Flaky, ...] = ()
 
     @property
     def verdict(self) -> str:
         """`ok`, or why not; a late layer is `late` and fails in CI only when it is far too late."""
-        if not self.ok:
+        if self.count.failed:
             return "FAILED"
         if self.took_s <= self.layer.budget_s:
             return "ok"
         return "FAR TOO LATE" if self.took_s > IN_CI_FAIL_PAST_BUDGETS * self.layer.budget_s else "late"
 
 
-def main(names: list[str]) -> int:
+def main(names: Sequence[str], suite: Suite | None = None) -> int:
     """Run the named layers, or all; 0 when nothing failed."""
-    unknown = sorted(set(names) - {layer.name for layer in LAYERS})
+    suite = suite or Suite()
+    unknown = sorted(set(names) - {layer.name for layer in suite.layers})
     if unknown:
-        print(f"no such layer: {', '.join(unknown)}; expected {', '.join(layer.name for layer in LAYERS)}")
+        print(f"no such layer: {', '.join(unknown)}; expected {', '.join(layer.name for layer in suite.layers)}")
         return 2
-    unclaimed = _unclaimed_folders()
-    if unclaimed:
-        print(f"no layer runs the tests in {', '.join(unclaimed)}: add them to LAYERS in tests/run_layers.py")
+    if suite.unclaimed():
+        print(f"no layer runs the tests in {', '.join(suite.unclaimed())}: add them to LAYERS in tests/run_layers.py")
         return 2
-    present = [layer for layer in LAYERS if _paths(layer) and (not names or layer.name in names)]
-    results = [_run(layer) for layer in present]
+    results: list[Result] = []
+    chances = SECOND_CHANCES_MAX
+    for layer in suite.layers:
+        if suite.paths(layer) and (not names or layer.name in names):
+            result, chances = _run(suite, layer, chances)
+            results.append(result)
     return _report(results)
 
 
-def _unclaimed_folders() -> list[str]:
-    claimed = {folder for layer in LAYERS for folder in layer.folders}
-    tests = {path.relative_to(TESTS).parts for path in TESTS.rglob("test_*.py")}
-    return sorted({f"tests/{parts[0]}" for parts in tests if parts[0] not in claimed})
-
-
-def _paths(layer: Layer) -> list[str]:
-    folders = [TESTS / folder for folder in layer.folders]
-    return [str(folder.relative_to(ROOT)) for folder in folders if any(folder.rglob("test_*.py"))]
-
-
-def _run(layer: Layer) -> Result:
+def _run(suite: Suite, layer: Layer, chances: int) -> tuple[Result, int]:
+    """Run a layer; how it ended, and how many second chances are left."""
     print(f"\n=== {layer.name}: {layer.question} (budget {layer.budget_s} s)", flush=True)
+    spread = ["-n", str(layer.processes), "--dist", layer.spread] if layer.processes > 1 else []
+    begun = time.monotonic()
+    outcomes = _pytest(suite, [*spread, *suite.paths(layer)])
+    took_s = time.monotonic() - begun
+    failures = [one for one in outcomes if one.how == "failed"]
+    final = [one for one in failures if layer.final or one.broke_a_promise or not one.is_test]
+    if final:
+        print(f"{len(final)} broke a promise or could not be run: no second chance", flush=True)
+    again = [one for one in failures if one not in final]
+    if len(again) > chances:
+        print(f"{len(again)} failed, which is more than chance: no second chances", flush=True)
+        again = []
+    flaky = tuple(Flaky(one.test, _keep(suite, one)) for one in again if _passes_alone(suite, one))
+    hows = [one.how for one in outcomes]
+    count = Count(hows.count("passed") + len(flaky), len(failures) - len(flaky), hows.count("skipped"))
+    result = Result(layer, count, took_s, flaky)
+    print(
+        f"--- {layer.name}: {result.verdict}, {took_s:.1f} s of {layer.budget_s} s, {count}"
+        + (f" ({len(flaky)} of the passed are flaky)" if flaky else ""),
+        flush=True,
+    )
+    return result, chances - len(again)
+
+
+def _pytest(suite: Suite, arguments: Sequence[str]) -> list[Outcome]:
+    """Run pytest once; how the tests ended. That nothing ran, or that pytest itself broke, is a failure."""
     with tempfile.TemporaryDirectory(prefix="millstream-layer-") as folder:
-        report = Path(folder) / "junit.xml"
-        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *_paths(layer)]
-        if layer.processes > 1:
-            command += ["-n", str(layer.processes), "--dist", "worksteal"]
-        begun = time.monotonic()
-        code = subprocess.run(command, cwd=ROOT, check=False).returncode
-        took_s = time.monotonic() - begun
-        result = Result(layer, code in (0, NO_TESTS_COLLECTED), _counted(report), took_s)
-    print(f"--- {layer.name}: {result.verdict}, {took_s:.1f} s of {layer.budget_s} s, {result.count}", flush=True)
-    return result
+        told = Path(folder) / "outcomes.jsonl"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.outcomes", "--outcomes", str(told), *arguments]
+        code = subprocess.run(command, cwd=suite.root, check=False).returncode
+        outcomes = read(told)
+    if code and not any(one.how == "failed" for one in outcomes):
+        outcomes.append(Outcome(f"pytest ended with {code}", "failed", is_test=False))
+    return outcomes
 
 
-def _counted(report: Path) -> Count:
-    if not report.exists():
-        return Count(failed=1)  # Pytest died before it could say anything.
-    total = Count()
-    for suite in ElementTree.parse(report).getroot().iter("testsuite"):
-        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        skipped = int(suite.get("skipped", 0))
-        total += Count(int(suite.get("tests", 0)) - failed - skipped, failed, skipped)
-    return total
+def _passes_alone(suite: Suite, failed: Outcome) -> bool:
+    """Run a test once more, in a fresh process and with nothing beside it."""
+    print(f"\n--- once more, alone: {failed.test}", flush=True)
+    return [(one.test, one.how) for one in _pytest(suite, [failed.test])] == [(failed.test, "passed")]
+
+
+def _keep(suite: Suite, failed: Outcome) -> Path:
+    suite.kept.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"\W+", "-", failed.test.removeprefix("tests/")).strip("-")[:180]
+    log = suite.kept / f"{name}.log"
+    log.write_text(f"{failed.test}\n\n{failed.text}\n", encoding="utf-8")
+    return log
 
 
 def _report(results: list[Result]) -> int:
@@ -146,6 +217,18 @@ def _report(results: list[Result]) -> int:
         print(f"{result.layer.name:<13} {result.verdict:<13} {result.took_s:7.1f} s of {result.layer.budget_s:4} s")
         if result.verdict in ("late", "FAR TOO LATE"):
             print(f"warning: {result.layer.name} is past its budget: make its tests cheaper or move them")
+    took_s, budget_s = sum(result.took_s for result in results), sum(result.layer.budget_s for result in results)
+    print(f"{'all':<13} {'':<13} {took_s:7.1f} s of {budget_s:4} s")
+    flaky = [one for result in results for one in result.flaky]
+    for one in flaky:
+        last = one.log.read_text(encoding="utf-8").splitlines()[-SHOWN_LINES_MAX:]
+        print(f"\nflaky: {one.test} failed, and passed alone. The end of {one.log}:")
+        print("\n".join(f"    {line}" for line in last))
+    if flaky:
+        print(f"\nflaky: {len(flaky)} tests; {FLAKY_MAX} fail the run")
+    if len(flaky) >= FLAKY_MAX:
+        failing = True
+        total += Count(passed=-len(flaky), failed=len(flaky))
     print(total)
     return 1 if failing else 0
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 JAVA_MIN = 17
 MAVEN_TIMEOUT_S = 900
+FETCHED_MB = {"pom.xml": 44, "registry-pom.xml": 142}
 
 
 class Missing(Exception):
@@ -110,6 +112,11 @@ def _run_maven(pom: str, folder: Path, properties: dict[str, str]) -> None:
         )
     command = [maven, "-q", "-B", "-f", str(HERE / pom), *(f"-D{name}={value}" for name, value in properties.items())]
     command += ["dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
+    print(
+        f"fetching {FETCHED_MB[pom]} MB of jars into {folder} by Maven, once; a minute or a few",
+        file=sys.stderr,
+        flush=True,
+    )
     home = {"JAVA_HOME": str(java().resolve().parent.parent)}
     try:
         ran = subprocess.run(

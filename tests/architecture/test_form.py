@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.architecture.code import PACKAGE, ROOT, SOURCE, complain, functions, modules
@@ -160,3 +161,18 @@ def _private_of_another(node: ast.AST) -> str:
         return "" if is_own else ast.unparse(node)
     is_name = isinstance(node, ast.Constant) and isinstance(node.value, str) and PRIVATE.fullmatch(node.value)
     return ast.unparse(node) if is_name else ""
+
+
+def test_a_test_asks_something() -> None:
+    problems = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            if is_test and not any(isinstance(part, ast.Assert | ast.Raise | ast.Call) for part in _inside(node)):
+                problems.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}")
+    complain(problems, "Nothing in it can fail: write what it promises, or delete it.")
+
+
+def _inside(test: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    for statement in test.body:
+        yield from ast.walk(statement)

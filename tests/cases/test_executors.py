@@ -9,34 +9,30 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.cases.server import Server
+from tests.cases.server import WAIT_S, Server
 
 Fresh = Callable[..., Server]
 FLAGS = ("--executors", "2")
-COMPUTES_S = 3.0
-
-
-def loop_lag_s(server: Server) -> float:
-    _, metrics = server.get("/metrics")
-    found = re.search(r"^millstream_loop_lag_seconds (\S+)", metrics, re.MULTILINE)
-    assert found is not None
-    return float(found[1])
+FOR_EVER_S = 3_600
 
 
 def computing(server: Server) -> int:
     return server.notes.read_text().count("computing")
 
 
+def executors(server: Server) -> list[int]:
+    """Their processes, by what the server has logged."""
+    return [int(pid) for pid in re.findall(r'"executor up".*?"pid":(\d+)', server.output.read_text())]
+
+
 def test_while_a_function_computes_the_server_and_other_runs_go_on(fresh: Fresh) -> None:
     server = fresh(flags=FLAGS)
-    event = server.send("cases/compute", {"length_s": COMPUTES_S})
+    event = server.send("cases/compute", {"length_s": FOR_EVER_S})
     server.until("the computation", lambda: computing(server))
-    ends, worst, others = time.monotonic() + COMPUTES_S - 0.5, 0.0, 0
-    while time.monotonic() < ends:
+    for _ in range(5):  # What waited for the computation would wait for ever.
         assert server.does("cases/sequence")["output"] == {"sum": 4}
-        worst, others = max(worst, loop_lag_s(server)), others + 1
     assert server.run_of(event)["status"] == "Running"
-    assert worst < COMPUTES_S / 3 and others >= 2, (worst, others)
+    Path(f"{server.notes}-enough").touch()
     assert server.ended(event)["output"] > 0
 
 
@@ -61,12 +57,12 @@ def test_kill_9_of_an_executor_in_a_step_runs_that_step_once_more_and_nothing_el
 
 def test_executors_end_with_their_server_also_when_it_is_killed(fresh: Fresh) -> None:
     server = fresh(flags=FLAGS)
-    server.send("cases/compute", {"length_s": 3600})
+    server.send("cases/compute", {"length_s": FOR_EVER_S})
     server.until("the computation", lambda: computing(server))
-    pids = [int(pid) for pid in re.findall(r'"executor up".*?"pid":(\d+)', server.output.read_text())]
-    assert len(pids) == 2
+    server.until("both executors", lambda: len(executors(server)) == 2)
+    pids = executors(server)
     server.kill()
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + WAIT_S
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < ends, "an executor has outlived its server"
         time.sleep(0.02)

@@ -64,13 +64,14 @@ def test_a_second_server_on_the_same_data_is_refused(fresh: Fresh) -> None:
 
 def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: Path) -> None:
     before = """
+        import asyncio
         from millstream import App, Context
         app = App("changing")
         @app.function(on="change/it", retries=0)
         async def change(ctx: Context):
             await ctx.step.run("old-name", lambda: 1)
             await ctx.step.sleep("nap", "2s")
-            return await ctx.step.run("last", lambda: 2)
+            await asyncio.sleep(3600)  # However late this test looks: the run is open until its code has changed.
     """
     target = app_file(tmp_path, before)
     server = fresh(target)
@@ -87,13 +88,19 @@ def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: P
 
 def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_path: Path) -> None:
     whole = """
+        import asyncio
+        from pathlib import Path
         from millstream import App, Context
         app = App("changing")
         @app.function(on="keep/it")
         async def keep(ctx: Context):
             await ctx.step.sleep("nap", "2s")
+            while not Path("{may_end}").exists():
+                await asyncio.sleep(0.05)
             return "back"
     """
+    may_end = tmp_path / "may-end"
+    whole = whole.replace("{may_end}", str(may_end))
     without = """
         from millstream import App
         app = App("changing")
@@ -102,12 +109,13 @@ def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_pat
     event = server.send("keep/it")
     run = server.run_of(event)["run_id"]
     server.until("the sleep", lambda: len(server.run(run)["steps"]) == 1)
-    server.stop()
+    server.kill()
     app_file(tmp_path, without)
     server.start()
     server.until("the end of the sleep", lambda: server.run(run)["steps"][0]["status"] == "completed")
     assert server.run(run)["status"] == OPEN
     server.stop()
     app_file(tmp_path, whole)
+    may_end.touch()
     server.start()
     assert server.ended(event)["output"] == "back"

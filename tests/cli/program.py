@@ -9,13 +9,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
+T = TypeVar("T")
 APP = """
 from millstream import App, Context, Linear
 
@@ -89,11 +91,17 @@ class Serving:
         """Send an event; the id of the run it started."""
         sent = self.call("events", "send", event)
         assert sent.code == 0, sent.err
-        for _ in range(20):
-            runs = self.call("runs", "list", "--event", sent.rows[0]["id"]).rows
-            if runs:
-                return str(runs[0]["run_id"])
-        raise AssertionError(f"{event} started no run")
+        listed = ("runs", "list", "--event", str(sent.rows[0]["id"]))
+        return str(until(f"a run of {event}", lambda: self.call(*listed).rows)[0]["run_id"])
+
+
+def until(what: str, look: Callable[[], T]) -> T:
+    """Look until there is something to see; it."""
+    ends_s = time.monotonic() + PATIENCE_S
+    while not (seen := look()):
+        assert time.monotonic() < ends_s, f"{what}: not within {PATIENCE_S} s"
+        time.sleep(0.05)
+    return seen
 
 
 @contextlib.contextmanager

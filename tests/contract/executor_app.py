@@ -119,6 +119,8 @@ async def changing(ctx: Context) -> None:
     name = "new" if Path(ctx.event.data["notes"] + "-changed").exists() else "old"
     await ctx.step.run(name, lambda: 1)
     await ctx.step.sleep("nap", 2)
+    if name == "old":
+        await asyncio.sleep(3_600)  # However long the nap has been over: the old code comes to no end.
 
 
 @app.function(on="long")
@@ -148,7 +150,11 @@ async def behind(ctx: Context) -> list[object]:
         await asyncio.sleep(2.5)  # The answer is delayed for 1 to 1.5 s; the other two steps end a while after this.
         return await ctx.step.run("late", note, ctx, "late")
 
-    return await asyncio.gather(ctx.step.sleep("nap", 4), beside(), ctx.step.run("x", asyncio.sleep, 3))
+    async def after_late() -> None:
+        while not Path(ctx.event.data["notes"]).exists():  # noqa: ASYNC110 - perhaps of another process
+            await asyncio.sleep(0.05)
+
+    return await asyncio.gather(ctx.step.sleep("nap", 4), beside(), ctx.step.run("x", after_late))
 
 
 @app.function(on="foreign")
@@ -192,13 +198,17 @@ async def process(ctx: Context) -> list[int]:
 
 @app.function(on="burn")
 async def burn(ctx: Context) -> int:
-    async def step(length_s: float) -> int:
-        ends, n = time.monotonic() + length_s, 0
-        while time.monotonic() < ends:
+    """Computes until it is told that it is enough."""
+    enough = Path(ctx.event.data["notes"] + "-enough")
+
+    async def step() -> int:
+        note(ctx, "burning")
+        n = 0
+        while not enough.exists():
             n += 1
         return n
 
-    return await ctx.step.run("burn", step, float(ctx.event.data["burn_s"]))
+    return await ctx.step.run("burn", step)
 
 
 @app.function(on="block", retries=0, step_timeout=1)
@@ -212,7 +222,7 @@ async def block(ctx: Context) -> str:
     return await ctx.step.run("block", step)
 
 
-@app.function(on="brief", step_timeout=1)
+@app.function(on="brief", step_timeout=2)
 async def brief(ctx: Context) -> int:
     async def compute() -> int:
         note(ctx, "computing")

@@ -18,7 +18,7 @@ from tests.execute.harness import World
 R = TypeVar("R")
 TARGET = "tests.contract.executor_app:app"
 LOCAL = LocalSettings(park_after_s=0.5)
-ENDS_WITHIN_S = 60.0
+ENDS_WITHIN_S = 180.0
 
 
 class Stage:

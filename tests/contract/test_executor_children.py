@@ -64,15 +64,12 @@ def test_a_run_stays_with_one_process_and_runs_are_spread(play: Play) -> None:
 
 def test_code_that_computes_blocks_neither_the_lane_nor_the_other_process(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        burning = await scene.send("burn", burn_s=2)
-        loop, worst, ends = asyncio.get_running_loop(), 0.0, 0
-        until = loop.time() + 1.5
-        while loop.time() < until:
-            before = loop.time()
+        burning = await scene.send("burn")  # Until it is told: whatever waited for it would wait for ever.
+        await scene.until(lambda: "burning" in scene.notes)
+        for _ in range(10):
             assert result_of(await scene.end("row")) == ["a", "b", "c"]
-            worst, ends = max(worst, loop.time() - before), ends + 1
-        assert not scene.world.ends[burning].done(), "it must have been burning all the time"
-        assert worst < 0.7 and ends > 5
+        assert not scene.world.ends[burning].done()
+        Path(f"{scene.path}-enough").touch()
         result_of(await scene.world.end(burning))
 
     play(scenario)
@@ -245,7 +242,8 @@ def test_code_that_cannot_be_loaded_any_more_is_said_once_and_its_runs_are_parke
         await scene.until(lambda: stage.pool.broken)
         assert not scene.world.executor.knows("suite-row")
         run = await scene.send("row")
-        await asyncio.sleep(1)
+        await scene.until(lambda: scene.world.parked)
+        await asyncio.sleep(1)  # Another try to load it would have been said by then.
         assert [park.run for park in scene.world.parked] == [run]
         said = [r for r in caplog.records if r.getMessage() == "executor refused"]
         assert len(said) == 1 and "gone_away" in said[0].fields["why"]

@@ -31,8 +31,8 @@ yaml = pytest.importorskip("yaml", reason="pip install '.[chart]'")
 CHART = ROOT / "helm" / "millstream"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 KUBERNETES_VERSIONS = ("1.25", "1.33")
-START_S_MAX = 30.0
-STOP_S_MAX = 20.0
+START_S_MAX = 60.0
+STOP_S_MAX = 60.0
 
 Values = dict[str, Any]
 

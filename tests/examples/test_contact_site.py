@@ -15,6 +15,8 @@ from millstream import Client
 from millstream.dev import DevServer, DevSettings
 
 ANSWER_S_MAX = 0.1
+TRIES = 30
+"""A cold server, or a busy machine, may be slow for a while; waiting for the work would take all of them."""
 WORK_S_MAX = 20.0
 
 
@@ -37,8 +39,11 @@ async def test_the_visitor_is_answered_within_100_ms_while_the_work_takes_as_lon
         async with TestClient(TestServer(contact_form.site(Client(server.served.url)))) as visitor:
             assert (await visitor.get("/")).status == 200
             fields = {"name": "Ada", "email": "ada@example.com", "text": "Does it count?"}
-            answers = [await answered_in_s(visitor, fields) for _ in range(3)]  # The first may meet a cold server.
-            assert min(answers) < ANSWER_S_MAX
+            for _ in range(TRIES):
+                if await answered_in_s(visitor, fields) < ANSWER_S_MAX:
+                    break
+            else:
+                raise AssertionError(f"none of {TRIES} answers came within {ANSWER_S_MAX} s")
             assert await asyncio.to_thread(begun.wait, WORK_S_MAX)
             assert not ended.acquire(blocking=False)  # Answered, and no mail is through yet.
             may_end.set()

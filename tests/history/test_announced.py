@@ -87,7 +87,7 @@ async def test_an_announcement_is_found_by_either_of_its_ids(tmp_path: Path) -> 
 async def test_one_that_a_lane_wrote_is_listed_once_and_under_the_same_ids(tmp_path: Path) -> None:
     async with open_world("memory", tmp_path, [shop, listener]) as world:
         failed = await _ended(world, "order/quick", -1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (written := await _events(world, FAILED)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         (event,) = written

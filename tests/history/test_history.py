@@ -224,14 +224,14 @@ async def test_the_child_process_shows_what_is_durable_and_ends_with_its_parent(
     try:
         await _write(log, "g.journal", [encode_record(record) for record in _records(_life(1))])
         queries = Queries(index)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while queries.position("g.journal", 0) < 8:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         queries.close()
         assert _shown(index, _run(1))[1][0] == "Failed"
         assert child.stdin is not None
         child.stdin.close()
-        assert await asyncio.to_thread(child.wait, 10) == 0
+        assert await asyncio.to_thread(child.wait, 60) == 0
     finally:
         child.kill()
         child.wait()

@@ -26,6 +26,7 @@ from millstream.worker.worker import Worker
 
 GROUP = "shop"
 LANES = 2
+PATIENCE_S = 60
 AT_ONCE = LaneSettings(
     flush_after_ms=50,
     checkpoint_after_ms=200,
@@ -118,7 +119,7 @@ class World:
 
     async def run_of(self, name: str, event: str, fits: Callable[[RunInFull], bool]) -> str:
         """The run of an event, once it is as wanted."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 queries = await self.fold(name)
                 try:
@@ -136,7 +137,7 @@ class World:
 
     async def until_trimmed_past(self, at: dict[int, int]) -> None:
         """Send what ends at once until every journal begins behind the given offsets."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while any([await self.start_of(lane) <= offset for lane, offset in at.items()]):
                 await self.send("order/quick", 1)
                 await self.send("order/quick", 1)
@@ -145,7 +146,7 @@ class World:
     async def until_checkpointed(self, at: dict[int, int]) -> None:
         """Wait until every lane has a checkpoint of the record before the given offset, or of a later one."""
         assert self.worker is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             for lane, offset in at.items():
                 upkeep = self.worker.lanes[lane].upkeep
                 while upkeep.checkpointed_at < offset - 1:  # noqa: ASYNC110

@@ -37,10 +37,10 @@ async def opened(settings: KafkaSettings, name: str | None = None, watchdog_s: f
         await log.close()
 
 
-async def group_topics(log: KafkaLog, settings: KafkaSettings, lanes: int = 4) -> str:
+async def group_topics(log: KafkaLog, settings: KafkaSettings, lanes: int = 4, session_ms: int = 2_000) -> str:
     """A fresh group with its topics and an events topic ``<group>.events``; its members hear of changes soon."""
     group = fresh("g")
-    soon = {HEARTBEAT: "400", SESSION: "2000"}
+    soon = {HEARTBEAT: "400", SESSION: f"{session_ms}"}
     await asyncio.get_running_loop().run_in_executor(None, lambda: Admin(settings).set_group(group, soon))
     await log.create_topics(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from millstream.log.kafka.settings import KafkaSettings
 from tests.kafka.broker import Broker
 
 KINDS = {TOPIC: Resource.TOPIC, GROUP: Resource.GROUP, TRANSACTIONS: Resource.TRANSACTIONAL_ID}
+HEARD_WITHIN_S = 30.0
 OPERATIONS = {"".join(part.capitalize() for part in one.name.split("_")): one for one in AclOperation}
 
 
@@ -40,25 +42,40 @@ def secured(broker: Broker, kind: str, user: str = "admin", **changes: str) -> K
 
 
 def grant(admin: KafkaSettings, accesses: Iterable[Access]) -> None:
-    """Allow it all, each role as the user of its name."""
-    bindings = [
-        AclBinding(*_resource(access), f"User:{access.role}", "*", OPERATIONS[operation], AclPermissionType.ALLOW)
-        for access in accesses
-        for operation in access.operations
-    ]
+    """Allow it all, each role as the user of its name; returns when the broker knows it."""
+    bindings = [_binding(access, operation) for access in accesses for operation in access.operations]
     client = AdminClient(admin.admin())
     for future in client.create_acls(bindings).values():
         future.result(10)
+    for binding in bindings:
+        _until_listed(client, _exactly(binding), 1)
 
 
 def revoke(admin: KafkaSettings, access: Access, operation: str) -> None:
-    """Take one operation away again."""
-    wanted = AclBindingFilter(
-        *_resource(access), f"User:{access.role}", "*", OPERATIONS[operation], AclPermissionType.ALLOW
-    )
+    """Take one operation away again; returns when the broker knows it."""
+    wanted = _exactly(_binding(access, operation))
     client = AdminClient(admin.admin())
     for future in client.delete_acls([wanted]).values():
         assert len(future.result(10)) == 1
+    _until_listed(client, wanted, 0)
+
+
+def _binding(access: Access, operation: str) -> AclBinding:
+    return AclBinding(*_resource(access), f"User:{access.role}", "*", OPERATIONS[operation], AclPermissionType.ALLOW)
+
+
+def _exactly(one: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        one.restype, one.name, one.resource_pattern_type, one.principal, one.host, one.operation, one.permission_type
+    )
+
+
+def _until_listed(client: AdminClient, wanted: AclBindingFilter, count: int) -> None:
+    """What the controller has decided a broker hears of a moment later; it lists what it goes by."""
+    until_s = time.monotonic() + HEARD_WITHIN_S
+    while len(client.describe_acls(wanted).result(10)) != count:
+        assert time.monotonic() < until_s, f"the broker does not list {count} of {wanted}"
+        time.sleep(0.02)
 
 
 def _resource(access: Access) -> tuple[Resource, str, Pattern]:

@@ -120,6 +120,7 @@ def test_a_killed_history_goes_on_where_it_was_and_a_lost_index_is_rebuilt(fleet
     again = fleet.history()
     for event in events:
         _run_of(again.url, event, "Completed")
+    until("every event", lambda: len(_everything(again)[1]) == 2 * len(events))  # Those of the ends, too.
     shown = _everything(again)
     _kill(again)
     shutil.rmtree(fleet.folder / "history")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from millstream import App, Context
 from millstream.log.group_topics import GroupShape, topics_of
@@ -17,7 +18,7 @@ from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
 from tests.cli.program import millstream
 from tests.kafka.broker import Broker, fresh
-from tests.kafka.logs import settings_for, until
+from tests.kafka.logs import SOON_S, settings_for, until
 
 LANES = 2
 AT_MS = 1_795_356_850_000
@@ -53,9 +54,11 @@ async def test_a_group_on_kafka_is_looked_into_from_outside(kafka: Broker, tmp_p
             await writer.append([Produced(encode_envelope(event))])
             await writer.close()
         await until(lambda: sorted(done) == list(range(LANES)))
-        await asyncio.sleep(2.5)  # Positions are committed once a second.
         call = ("--brokers", kafka.bootstrap, "--group", group)
-        rows = (await asyncio.to_thread(millstream, "lanes", "list", *call, cwd=tmp_path)).rows
+        rows: list[Any] = []
+        async with asyncio.timeout(SOON_S):
+            while len(rows) < LANES or any(row["lag"] for row in rows):  # Positions are committed once a second.
+                rows = (await asyncio.to_thread(millstream, "lanes", "list", *call, cwd=tmp_path)).rows
         assert [(row["lane"], row["owner"]) for row in rows] == [(0, "wanda"), (1, "wanda")]
         for row in rows:
             assert row["since"] > "2026"

@@ -19,14 +19,17 @@ from tests.kafka.broker import Broker
 from tests.kafka.logs import SOON_S, Member, group_topics, opened, read_upto, settings_for, until, values
 
 PROTOCOLS = ("consumer", "classic")
+GOODBYE_WITHIN_S = 20.0
+LONG_SESSION_MS = 24_000
+"""So long that it cannot be its end that gave a lane back."""
 protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 @protocols
 async def test_members_share_the_lanes_and_a_leaver_gives_its_own_back(kafka: Broker, protocol: str) -> None:
-    settings = settings_for(kafka, protocol)
+    settings = settings_for(kafka, protocol, session_ms=LONG_SESSION_MS)
     async with opened(settings) as one, opened(settings) as two:
-        group = await group_topics(one, settings)
+        group = await group_topics(one, settings, session_ms=LONG_SESSION_MS)
         a, b = Member(one, group), Member(two, group)
         await a.join()
         assert a.held == {0, 1, 2, 3}
@@ -38,7 +41,7 @@ async def test_members_share_the_lanes_and_a_leaver_gives_its_own_back(kafka: Br
                 assert await member.membership.still_owns(lane, inbox_position=0) == (lane in member.held)
         await b.membership.leave()
         assert b.held == set()
-        await until(lambda: a.held == {0, 1, 2, 3})
+        await until(lambda: a.held == {0, 1, 2, 3}, GOODBYE_WITHIN_S)
 
 
 @protocols

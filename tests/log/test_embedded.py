@@ -239,17 +239,19 @@ class TestDiskFull:
     async def test_after_a_failed_disk_nothing_is_tried_again(self, tmp_path: Path) -> None:
         told: list[str] = []
         log = await opened_log(tmp_path, EmbeddedOptions(on_fatal=told.append))
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-        appending = log.writer("journal", 0).append([Produced(b"x")])
-        with pytest.raises(OutcomeUnknown):
-            await log._once(lambda _: _raise(error))
-        await asyncio.gather(appending, return_exceptions=True)
-        assert len(told) == 1
-        assert not log.alive
-        with pytest.raises(LogUnavailable, match="could not be synced"):
-            log.writer("journal", 0).append([Produced(b"y")])
-        await log.close()
+        try:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            appending = log.writer("journal", 0).append([Produced(b"x")])
+            with pytest.raises(OutcomeUnknown):
+                await log._once(lambda _: _raise(error))
+            await asyncio.gather(appending, return_exceptions=True)
+            assert len(told) == 1
+            assert not log.alive
+            with pytest.raises(LogUnavailable, match="could not be synced"):
+                log.writer("journal", 0).append([Produced(b"y")])
+        finally:
+            await log.close()
 
 
 def _raise(error: Exception) -> None:

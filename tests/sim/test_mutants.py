@@ -1,24 +1,28 @@
-"""Would the simulation notice? Each deliberate fault is caught within a bounded number of seeds."""
+"""Would anybody notice? Each deliberate fault is caught, by the simulation or by the test that is its example."""
 
 from __future__ import annotations
 
 import logging
 import re
-import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.kafka.test_rules import test_a_broken_rule_is_noticed_on_a_broker as on_a_broker
 from tests.sim.mutants.mutant import Mutant
-from tests.sim.mutants.table import MUTANTS, SEEDS_MAX
-from tests.sim.rules import KEPT_ELSEWHERE
+from tests.sim.mutants.noticing import noticed
+from tests.sim.mutants.table import MUTANTS
 from tests.sim.world import simulate
 
 ROOT = Path(__file__).parents[2]
+HARMLESS = Mutant("change nothing", "1", lambda patch: None)
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> object:
+def _quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -26,26 +30,26 @@ def _quiet() -> object:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"rule {mutant.rule}: {mutant.name}")
 def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
-    if mutant.example is not None:
-        mutant.example()
-        with mutant.at_work(), pytest.raises(AssertionError):
-            mutant.example()
-        return
-    for seed in range(SEEDS_MAX):
-        with mutant.at_work():
-            world = simulate(seed)
-        if world.violations:
-            assert not of_the_mutant(world.failed_with), f"the fault itself is broken: {world.failed_with!r}"
-            assert not simulate(seed).violations, "the seed fails without the fault too: it proves nothing"
-            return
-    pytest.fail(f"nobody noticed within {SEEDS_MAX} seeds: {mutant.name} (rule {mutant.rule})")
+    assert noticed(mutant)
 
 
-def of_the_mutant(error: BaseException | None) -> bool:
-    """Whether it was raised by the fault's own code, which no longer fits the product."""
-    if not isinstance(error, TypeError | AttributeError | NameError):
-        return False
-    return "mutants" in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
+def test_a_fault_that_nothing_notices_is_a_failure() -> None:
+    with pytest.raises(pytest.fail.Exception, match="nobody noticed within 2 seeds"):
+        noticed(HARMLESS, seeds_max=2)
+
+    def emptied() -> None:
+        """A test whose lines somebody has deleted."""
+
+    with pytest.raises(pytest.fail.Exception, match="nobody noticed: the example passes"):
+        noticed(replace(HARMLESS, example=emptied))
+
+
+def test_an_example_that_fails_without_the_fault_proves_nothing() -> None:
+    def failing() -> None:
+        raise AssertionError("always")
+
+    with pytest.raises(AssertionError, match="always"):
+        noticed(replace(HARMLESS, example=failing))
 
 
 def test_a_fault_is_gone_when_its_world_is_over() -> None:
@@ -55,11 +59,17 @@ def test_a_fault_is_gone_when_its_world_is_over() -> None:
     assert not simulate(0).violations
 
 
-def test_every_rule_has_a_fault_that_is_noticed_or_a_test_elsewhere() -> None:
+def test_every_rule_has_a_fault_that_is_noticed() -> None:
     rules = set(re.findall(r"^(\d+a?)\. \*\*", (ROOT / "docs/lanes.md").read_text(), re.MULTILINE))
-    broken_here = {mutant.rule for mutant in MUTANTS}
-    assert rules - broken_here - KEPT_ELSEWHERE.keys() == set(), "rules that nothing keeps"
-    assert KEPT_ELSEWHERE.keys() <= rules - broken_here, "rules that have a fault by now, or are none"
-    for where in KEPT_ELSEWHERE.values():
-        path, _, name = where.partition("::")
-        assert f"def {name}(" in (ROOT / path).read_text(), f"{where} is not there"
+    here = {mutant.rule for mutant in run_by(test_a_broken_rule_is_noticed)}
+    on_brokers = {fault.mutant.rule for fault in run_by(on_a_broker)}
+    assert rules
+    assert rules - here - on_brokers == set(), "rules that nothing keeps"
+    assert on_brokers <= rules - here, "rules that have a fault by now, or are none"
+
+
+def run_by(test: Callable[..., None]) -> tuple[Any, ...]:
+    """What a test is run with: every value, for it has no mark that could leave one out."""
+    (mark,) = test.pytestmark  # type: ignore[attr-defined]
+    assert mark.name == "parametrize"
+    return tuple(mark.args[1])

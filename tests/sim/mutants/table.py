@@ -1,14 +1,14 @@
 """Deliberate faults: each breaks one rule of a lane on the real code, and the simulation must notice.
 
 A mutant is a name, the rule it breaks, and how. They are never applied to the observer, which imports its own.
-Rules that no world here can break have tests elsewhere: ``tests/sim/rules.py`` says for each which.
+Rules that only a broker can show are broken in ``tests/kafka/test_rules.py``.
 
 Add a mutant: a function that takes a ``Patch`` and one line in the ``MUTANTS`` of its file.
 """
 
 from __future__ import annotations
 
-from tests.sim.mutants import executing, intake, messages, ownership, scanning, state
+from tests.sim.mutants import executing, intake, messages, ownership, parts, scanning, state
 from tests.sim.mutants.mutant import Mutant
 
 SEEDS_MAX = 150
@@ -21,4 +21,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *executing.MUTANTS,
     *messages.MUTANTS,
     *scanning.MUTANTS,
+    *parts.MUTANTS,
 )

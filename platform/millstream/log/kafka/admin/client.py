@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConsumerGroupDescription,
     NewPartitions,
     NewTopic,
     OffsetSpec,
@@ -48,11 +49,16 @@ ABSENT: Final = frozenset(
     # Where no group was ever joined, there are no coordinators yet.
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NOT_COORDINATOR}
 )
+LOADING: Final = KafkaError.COORDINATOR_LOAD_IN_PROGRESS
 Answer = TypeVar("Answer")
 
 
 class Absent(NotFound):
     """Kafka has no such topic or group."""
+
+
+class Loading(OperatorError):
+    """The broker that looks after a group is still reading what it knows of it: a moment after it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +189,18 @@ class Admin:
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """The positions that the group has committed."""
-        asked = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S
-        )
+
+        def ask() -> ConsumerGroupTopicPartitions:
+            asked = self._client.list_consumer_group_offsets(
+                [ConsumerGroupTopicPartitions(group)], request_timeout=ANSWER_S
+            )
+            answer: ConsumerGroupTopicPartitions = self._answer(
+                f"asking for the offsets of group {group!r}", asked[group]
+            )
+            return answer
+
         try:
-            found = self._answer(f"asking for the offsets of group {group!r}", asked[group])
+            found = _once_loaded(ask)
         except Absent:
             return {}
         return {(one.topic, one.partition): one.offset for one in found.topic_partitions or () if one.offset >= 0}
@@ -206,11 +219,16 @@ class Admin:
 
     def group(self, group: str) -> GroupFound | None:
         """The members of a group; None for a group that never had one."""
-        asked = self._client.describe_consumer_groups(
-            [group], include_authorized_operations=True, request_timeout=ANSWER_S
-        )
+
+        def ask() -> ConsumerGroupDescription:
+            asked = self._client.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=ANSWER_S
+            )
+            answer: ConsumerGroupDescription = self._answer(f"describing group {group!r}", asked[group])
+            return answer
+
         try:
-            found = self._answer(f"describing group {group!r}", asked[group])
+            found = _once_loaded(ask)
         except Absent:
             return None
         members = (
@@ -271,6 +289,18 @@ class Admin:
             raise self.complaints.explained(error.args[0], doing) from error
 
 
+def _once_loaded(ask: Callable[[], Answer]) -> Answer:
+    """Ask a group's coordinator, again while it is loading: that passes by itself, and within ``ANSWER_S``."""
+    until = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            return ask()
+        except Loading:
+            if time.monotonic() > until:
+                raise
+            time.sleep(POLL_S)
+
+
 def explained(error: KafkaError, doing: str, brokers: str) -> MillstreamError:
     """An error of Kafka's as one of ours: what happened while doing what, and what to do."""
     text = re.sub(r"\s+", " ", error.str()).strip().rstrip(".")
@@ -302,7 +332,8 @@ def explained(error: KafkaError, doing: str, brokers: str) -> MillstreamError:
             f"{doing} was refused: {text}. There must be as many brokers as copies: start more, or give "
             "--replication-factor and --min-insync (1 and 1 for a broker alone)."
         )
-    return OperatorError(f"{doing} failed: Kafka said {error.name()}: {text}.")
+    kind = Loading if error.code() == LOADING else OperatorError
+    return kind(f"{doing} failed: Kafka said {error.name()}: {text}.")
 
 
 def _is_final(error: KafkaError) -> bool:
