@@ -53,7 +53,7 @@ class Forward:
             async with self._opened().get(where, timeout=timeout) as answer:
                 return answer.status == 200 and bool(json.loads(await answer.read())["data"]["folded"])
         except (LogUnavailable, ClientError, TimeoutError, ValueError, LookupError):
-            return False  # Whoever reads now may read of what was; the request itself is done.
+            return False  # A read now may show the state before; the request itself is done.
 
     async def status_of(self, run: str) -> str | None:
         """The status of a run; None where there is none. Raises LogUnavailable."""

@@ -1,7 +1,7 @@
 """Scans: starting a function on what lies in a topic already (backfill), looking how far they are, ending one.
 
 A backfill is cut into ranges of offsets here, once, and each lane is asked to read those of its partitions. The id of
-the scan is the cause of its runs. Whoever hears no answer asks again with the same id: nothing is started twice.
+the scan is the cause of its runs. A client without an answer asks again with the same id: nothing is started twice.
 """
 
 from __future__ import annotations

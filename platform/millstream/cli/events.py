@@ -146,7 +146,7 @@ class Progress:
         self._begun = self._shown = time.monotonic()
 
     def show(self, sent: int) -> None:
-        """So many are sent."""
+        """This many events are sent."""
         now = time.monotonic()
         if not self._active or self._lines is None or now - self._shown < PROGRESS_EVERY_S:
             return

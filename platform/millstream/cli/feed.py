@@ -32,7 +32,7 @@ SMOKE_S_MAX: Final = 120.0
 SETTLED_AFTER_MS: Final = 5_000
 LOOK_EVERY_S: Final = 0.1
 QUIET_LOOKS: Final = 3
-"""So many looks in a row find nothing to do: an internal event is on its way for a moment and in no table."""
+"""Looks in a row that must find nothing to do: an internal event is on its way for a moment and in no table."""
 HISTORY_S_MAX: Final = 10.0
 COLUMNS: Final = ("function", "completed", "failed", "cancelled")
 

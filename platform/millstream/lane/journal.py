@@ -10,8 +10,8 @@ so what was decided on top of it may take effect. Anything else is looked into:
         a newer fence ───────────> Fenced: another owner
         neither ─────────────────> Void: fence again, then decide again
 
-A record that was reported void may still turn up before the next fence. Whoever fences therefore folds everything valid
-below the fence first; the commands are decided again on top of that, and every command is safe to decide twice.
+A record that was reported void may still turn up before the next fence. A new owner therefore folds everything valid
+below its fence first; the commands are decided again on top of that, and every command is safe to decide twice.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class LaneSettings:
     """The defaults are those of ``millstream dev``; lengths are in milliseconds.
 
     ``flush_…``       the durable overlay goes to the local store when it is this old or has this many rows.
-    ``checkpoint_…``  rows go to the compacted topics after so many facts or so long, but not more often than the gap.
+    ``checkpoint_…``  rows go to the compacted topics after these facts or this time, not more often than the gap.
     ``trim_lag_ms``   what a checkpoint made unnecessary stays this much longer; ``history_ms`` keeps it for readers;
                       ``trim_every_ms`` is how often it is looked for.
     ``queue_…max``    commands, and bytes of events, that may wait before sources pause; they pause at

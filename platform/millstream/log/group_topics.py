@@ -11,8 +11,8 @@
     <group>.replies       api instances     an hour
     <group>.dead-letters  1                 a week
 
-Whoever makes them (``millstream dev``, ``topics apply``) and whoever looks whether they are right (``topics plan``, a
-worker before it starts, ``doctor``) asks here. Add a topic: one line in ``topics_of``, its settings in
+What makes them (``millstream dev``, ``topics apply``) and what checks them (``topics plan``, a worker before it starts,
+``doctor``) asks here. Add a topic: one line in ``topics_of``, its settings in
 ``kafka/admin/wants.py``, who may touch it in ``kafka/admin/acls.py``.
 """
 

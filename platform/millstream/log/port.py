@@ -5,7 +5,7 @@ A log holds **topics**; a topic has a fixed number of **partitions**; a partitio
 offsets and knows no backend. The words and the guarantees are Kafka's, because Kafka is the backend
 with the least freedom:
 
-* ``Writer.append`` is *not* conditional. It answers with the offset the record got. Whoever must know
+* ``Writer.append`` is *not* conditional. It answers with the offset the record got. A caller that must know
   that nobody wrote in between compares that offset with the expected one (lanes.md rule 2).
 * An append has three outcomes: acknowledged with an offset; refused (``LogUnavailable``: certainly
   not written); or **unknown** (``OutcomeUnknown``: the record may be there, or may turn up later).

@@ -41,8 +41,8 @@ def check_shape(records: Sequence[Produced], kind: TopicKind) -> None:
 
 
 def record_missing(topic: str, partition: int, expected: int, got: int) -> Corruption:
-    """What stops whoever folds a journal when another record comes than the next one. Journals have no holes: nobody
-    compacts them, and no transaction writes to them."""
+    """The error that stops the fold of a journal when another record comes than the next one. Journals have no holes:
+    they are not compacted, and no transaction writes to them."""
     return Corruption(
         f"journal {topic}/{partition} gave offset {got} where {expected} was expected: a record is missing or came out "
         "of order. Nothing from there on was taken. Start again; where that does not help, the topic is not what was "

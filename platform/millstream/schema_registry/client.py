@@ -7,7 +7,7 @@
 The subject of an event's schema is the event's name, ``order/placed``: it is what the door looks up.
 
 The rule: "there is none" and "nobody answered" are told apart. The first is final for a record, which becomes a dead
-letter; the second is LogUnavailable, and whoever reads waits and asks again: an outage must lose nothing.
+letter; the second is LogUnavailable, and the reader waits and asks again: an outage must lose nothing.
 
 Needs the extra ``millstream[registry]``.
 """

@@ -1,7 +1,7 @@
 """The marker: up to which journal record a store or a checkpoint speaks.
 
 It names the record by everything that tells it from another at the same place: a topic recreated under the same name,
-a journal cut and written again, a zombie's void record. Whoever finds one compares it with the journal before
+a journal cut and written again, a zombie's void record. A reader compares it with the journal before
 believing the rows beside it (lanes.md rule 10).
 """
 

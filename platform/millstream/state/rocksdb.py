@@ -55,7 +55,7 @@ OPEN_FILES_MIN: Final = 64
 OPEN_FILES_MAX: Final = 512
 """Files of a lane kept open; a look into one that is not costs the reading of its index first, some 100 µs."""
 LANES_EXPECTED: Final = 128
-"""So many stores, some of them not lanes, share what a process may hold open: a store that finds no file is broken."""
+"""The stores, some of them not lanes, that share the files a process may hold open: one that finds none is broken."""
 BLOCK_BYTES: Final = 8 * 1024
 FILE_BYTES: Final = 16 * MIB
 BLOOM_BITS: Final = 10

@@ -26,7 +26,7 @@ ISO_CHARS_MAX: Final = 40
 DECIMAL_DIGITS_MAX: Final = 1_000
 """Highest precision of a decimal; and longest text that is tried as one."""
 SYMBOLS_SHOWN_MAX: Final = 8
-"""So many symbols of an enum are named in a message."""
+"""The most symbols of an enum that a message names."""
 
 _PRECISIONS: Final = range(1, DECIMAL_DIGITS_MAX + 1)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

@@ -1,8 +1,8 @@
 """What leaves a lane: messages to other lanes, records for topics, answers to apis (lanes.md rules 28 to 29a).
 
 Messages and records are rows: they are produced after their fact is durable, and the row goes once they are known to
-have arrived. A failure only means to try again from the first row that is still there; receivers know what came twice.
-Answers may be lost: whoever asks again gets the same answer.
+have arrived. A failure only means to try again from the first row that is still there; receivers recognise repeats.
+Answers may be lost: an api that asks again gets the same answer.
 
 One task a destination, started when there is something to send and ended when there is not: a topic that takes nothing
 holds up only itself. What waits is numbers, not records; above ``PUBLISHES_HELD_MAX`` of them not even that.

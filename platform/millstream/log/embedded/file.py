@@ -9,8 +9,8 @@ end of one B-tree and a reader scans it in order.
              partition's ``end_offset``, invisible, until that number moves; superseded rows are swept afterwards,
              ``swept_to`` says how far, so that a crash in between only leaves some of that work for the next start
 
-A stream's end is the end of its last row, or ``end_offset`` if trimming left none. The rule kept here: whoever
-reads sees one snapshot, checks every checksum, and names the place when one is wrong.
+A stream's end is the end of its last row, or ``end_offset`` if trimming left none. The rule kept here: a read
+sees one snapshot, checks every checksum, and names the place when one is wrong.
 """
 
 from __future__ import annotations

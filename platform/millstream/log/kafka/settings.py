@@ -5,7 +5,7 @@ Every figure here was measured or has a reason; where librdkafka's default is ri
     lanes        journals, inboxes, compacted rows: acks=all, idempotent, no linger (its default of 5 ms is 15 appends)
     streams      events, replies, dead letters: the same with a short linger, since many come at once
     transactions checkpoints: one transactional producer a process
-    reads        by ``assign``; ``auto.offset.reset=error``, so that a lost position is heard of, never guessed
+    reads        by ``assign``; ``auto.offset.reset=error``, so that a lost position is an error, never guessed
     the group    the member's consumer, read_committed
 
 Add a setting of a user's: a field here, its line in ``config.SETTINGS``, its place in ``of`` and in a method below.

@@ -1,6 +1,6 @@
 """An Avro value of a foreign topic as JSON, in the forms that ``schemas/README.md`` gives to each type.
 
-Whoever subscribes to a topic gets what the door would have taken: a time is a number, a decimal is text, bytes are text
+A subscriber of a topic gets what the door would have taken: a time is a number, a decimal is text, bytes are text
 with one character a byte. So an event is the same whether its producer wrote Avro to a topic or posted JSON.
 
 The rule: nothing is lost, nothing depends on the reader's time zone or locale. Logical types whose JSON form is their
