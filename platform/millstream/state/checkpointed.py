@@ -8,8 +8,8 @@ the same:
 * in the local store, as a note written once the commit is known. A crash in between leaves a note without the newest.
 
 A list may be too short or too old, never wrong: what it names was committed, and something later than all but its last
-was committed too. So an owner that cuts at any of them but the last leaves a whole checkpoint and the journal behind
-it, even a former owner with an old store. Readers that fell off the journal's start find in it which records count there.
+was committed too. So an owner that cuts at any but the last leaves a whole checkpoint and the journal behind it,
+even a former owner with an old store. Readers that fell off the journal's start find in it which records count there.
 
 ``kept`` bounds it: fine steps around the lag, coarse ones within the history, one place beyond.
 """
