@@ -76,9 +76,9 @@ async def test_an_append_that_nobody_answers_is_unknown_and_its_writer_starts_af
             with pytest.raises(LogUnavailable, match="unknown outcome"):
                 writer.append(values("never"))
             await writer.close()
-            await in_thread(None, broker.resume)
-            with pytest.raises(OutcomeUnknown):
+            with pytest.raises(OutcomeUnknown):  # Before the broker answers again: it might answer this one.
                 await beside
+            await in_thread(None, broker.resume)
             await elsewhere.close()
             # A neighbour on the same producer that had nothing under way notices nothing.
             assert await asyncio.wait_for(neighbour.append(values("after")), 30) == 1
