@@ -71,3 +71,16 @@ async def test_a_lane_that_ends_unasked_ends_the_worker(end: BaseException) -> N
     with pytest.raises((KeyError, InternalError)):
         async with asyncio.timeout(3_600):
             await worker.start()
+
+
+async def test_a_worker_that_is_no_member_any_more_is_not_ready() -> None:
+    here = Here()
+    log = MemoryCluster(now_ms=here.true_ms).client("w")
+    worker = worker_on(log, here, [])
+    await worker.start()
+    assert worker.ready
+    membership = worker._membership
+    assert membership is not None
+    await membership.leave()  # As a membership that ends by itself: the lanes go, and nobody asked for it.
+    assert not worker.ready and not worker.joined
+    await worker.stop(0)

@@ -67,8 +67,8 @@ class Worker:
 
     @property
     def joined(self) -> bool:
-        """Whether it has joined its group; it may own no lane, where there are more workers than lanes."""
-        return self._joined
+        """Whether it is a member of its group; it may own no lane, where there are more workers than lanes."""
+        return self._joined and self._membership is not None and self._membership.live
 
     @property
     def assigned_lanes(self) -> frozenset[int]:
@@ -78,7 +78,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether every lane that the group has given is live, and knows the apps of this worker."""
-        return self._joined and all(
+        return self.joined and all(
             lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue_needed
             for lane in self._assigned_lanes
         )
