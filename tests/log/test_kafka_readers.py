@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from confluent_kafka import KafkaError
 
 from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.lane.ownership.restore import Reached, fold_upto
+from millstream.log.kafka.reading.fetch import Assigning, Fetcher
 from millstream.log.kafka.reading.readers import Buffer
 from millstream.model.facts import LaneFenced
 from millstream.model.journal import JournalRecord
@@ -17,6 +19,7 @@ from millstream.model.place import Place
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from millstream.wire.journal import Validity, encode_record
+from tests.log.fake_brokers import Brokers
 from tests.log.kafka_reading import (
     EVENTS,
     FEW,
@@ -510,3 +513,17 @@ async def test_whatever_happens_in_whatever_order_each_reader_reads_what_was_wri
         for reader, read in zip(readers, got, strict=True):
             read += await offsets_upto(reader, end)
         assert got == [written] * 3
+
+
+async def test_a_fetcher_that_is_stopped_as_it_looks_for_commands_ends() -> None:
+    brokers = Brokers()
+    fetcher = Fetcher(brokers.make, asyncio.get_running_loop(), Assigning())
+
+    class StoppedThen(threading.Event):
+        def clear(self) -> None:
+            fetcher.stop()
+            super().clear()
+
+    fetcher._asked = StoppedThen()
+    fetcher.start()
+    await until(lambda: not fetcher.thread.is_alive())
