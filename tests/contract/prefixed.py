@@ -71,6 +71,10 @@ class _Membership:
         self.still_owns = inner.still_owns
         self.leave = inner.leave
 
+    @property
+    def live(self) -> bool:
+        return bool(self._inner.live)
+
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         await self._inner.join(on_assigned=on_assigned, on_revoked=on_revoked)
 

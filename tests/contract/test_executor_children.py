@@ -125,6 +125,18 @@ def test_with_no_process_left_dispatches_wait_for_the_next(play: Play, stage: St
     play(scenario)
 
 
+def test_a_process_that_died_very_often_is_started_again(play: Play, stage: Stage) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert stage.pool is not None
+        child, *_ = stage.pool.children
+        child._failures = 5_000  # Some hours of it.
+        dead = child.pid
+        os.kill(dead, signal.SIGKILL)
+        await scene.until(lambda: child.up and child.pid != dead)
+
+    play(scenario)
+
+
 def test_a_step_that_blocks_for_longer_than_its_timeout_costs_its_process(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         run = await scene.send("block")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from millstream.state.marker import Marker
 from millstream.state.tables import LaneTables
 from millstream.wire.messages import encode_inbox
 from tests.core.values import PLACE, app, event, function
-from tests.lane.rig import INBOX, JOURNAL, Owner, Rig, until
+from tests.lane.rig import EVENTS, INBOX, JOURNAL, Owner, Rig, offsets, until
 
 SHOP = app(function("ship", "order/placed"))
 QUICK = LaneSettings(
@@ -263,3 +265,69 @@ async def test_a_trim_that_fails_is_done_in_the_next_round(rig: Rig, monkeypatch
 
 def as_dict(settings: LaneSettings) -> dict[str, int]:
     return {name: getattr(settings, name) for name in LaneSettings.__slots__}
+
+
+class Slow:
+    """A log's transaction that is long in coming, or long on its way: its lane's turn comes when the test says so."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+        self.waits = 0
+        self.go_on = asyncio.Event()
+        log = rig.logs["a"]
+        begin = log.transaction
+
+        async def transaction(name: str) -> Any:
+            if slow == "begin":
+                await self._wait()
+            begun = await begin(name)
+            for what in ("send", "commit"):
+                if slow == what:
+                    monkeypatch.setattr(begun, what, self._slowly(getattr(begun, what)))
+            return begun
+
+        monkeypatch.setattr(log, "transaction", transaction)
+
+    async def _wait(self) -> None:
+        self.waits += 1
+        await self.go_on.wait()
+
+    def _slowly(self, work: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def slowly(*arguments: Any) -> None:
+            await self._wait()
+            await work(*arguments)
+
+        return slowly
+
+
+@pytest.mark.parametrize("what", ["begin", "send", "commit"])
+async def test_while_a_checkpoint_waits_rows_are_flushed_and_positions_recorded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    await rig.client("a")
+    slow = Slow(rig, monkeypatch, what)
+    owner, feeder = await fed(rig)
+    await until(lambda: slow.waits)
+    for _ in range(3):
+        await feeder.one()
+        await rig.send(event(1_000, name="nobody/waits"))
+        await rig.here.sleep(2)
+        assert owner.lane.tables.overlay_rows == 0
+        ends = rig.cluster.partitions[EVENTS].end
+        assert [offsets(record).get(EVENTS) for record in rig.decisions() if record.positions][-1] == ends
+    assert owner.lane.upkeep.checkpointed_at == -1
+    slow.go_on.set()
+    await until(lambda: owner.lane.upkeep.checkpointed_at >= 0)
+    await owner.stop()
+    assert await rig.rows_from_topics() == dump(owner.lane.tables.durable)
+
+
+@pytest.mark.parametrize("what", ["begin", "send", "commit"])
+async def test_a_lane_that_ends_while_its_checkpoint_waits_leaves_no_task_behind(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    await rig.client("a")
+    slow = Slow(rig, monkeypatch, what)
+    owner, _ = await fed(rig)
+    await until(lambda: slow.waits)
+    await owner.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from millstream.errors import LogUnavailable, OffsetOutOfRange
 from millstream.log.kafka.admin.shapes import Shape
@@ -45,7 +46,7 @@ class Member:
 
     @property
     def consumer(self) -> Consumer:
-        return self.brokers.consumers[0]
+        return self.brokers.consumers[-1]
 
     async def join(self) -> None:
         joining = asyncio.ensure_future(self.membership.join(on_assigned=self._assigned, on_revoked=self._revoked))
@@ -135,3 +136,62 @@ async def test_whether_a_lane_is_held_is_asked_of_the_group_with_a_commit() -> N
         await of.lose()
         assert not await asyncio.wait_for(of.membership.still_owns(1, inbox_position=8), SOON_S)
         await of.gain()
+
+
+def _fatal(of: Member) -> None:
+    of.brokers.complain(KafkaError(KafkaError._FATAL, "it cannot go on"))
+
+
+def _raises(of: Member) -> None:
+    def ended(consumer: Consumer) -> None:
+        raise ZeroDivisionError("a bug")
+
+    fetcher = of.membership._fetcher
+    assert fetcher is not None
+    fetcher.post(ended)  # type: ignore[arg-type]
+
+
+def _cannot_be_closed(of: Member) -> None:
+    of.consumer.is_closed = True  # Whatever is asked of it now raises, and it revokes nothing.
+
+
+@pytest.mark.parametrize("end", [_fatal, _raises, _cannot_be_closed])
+async def test_a_member_whose_thread_ends_gives_its_lanes_up_and_joins_again(
+    end: Callable[[Member], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.log.kafka.group.JOIN_AGAIN_S", 0.05)
+    async with member() as of:
+        of.brokers.append(INBOX, 0, b"a", b"b")
+        reader, first = of.membership.reader(INBOX, 0, 0), of.consumer
+        assert await offsets_upto(reader, 2) == [0, 1]
+        assert of.membership.live
+        of.brokers.refuse_consumers(2)
+        end(of)
+        await until(lambda: not of.membership.live and not of.held)
+        with pytest.raises(LogUnavailable):
+            await read_once(reader)
+        await until(lambda: of.consumer is not first)
+        assert not of.membership.live, "until the group has answered"
+        await of.gain()
+        await until(lambda: of.membership.live)
+        assert await offsets_upto(of.membership.reader(INBOX, 0, 1), 2) == [1]
+        assert await asyncio.wait_for(of.membership.still_owns(0, inbox_position=2), SOON_S)
+
+
+async def test_a_member_that_cannot_join_says_so_at_once() -> None:
+    of = Member()
+    of.brokers.refuse_consumers(1)
+    with pytest.raises(LogUnavailable, match="no consumer can be made"):
+        await of.membership.join(on_assigned=of._assigned, on_revoked=of._revoked)
+    await asyncio.sleep(0.1)
+    assert of.brokers.consumers == [], "it does not join behind the back of who was told that it has not"
+
+
+async def test_a_member_that_waits_to_join_again_can_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.log.kafka.group.JOIN_AGAIN_S", 0.05)
+    async with member() as of:
+        _fatal(of)
+        await until(lambda: not of.membership.live)
+        await of.membership.leave()
+        await asyncio.sleep(0.2)
+        assert len(of.brokers.consumers) == 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from random import Random
 
 import pytest
 
 from millstream.errors import LogUnavailable
+from millstream.log.kafka.reading.fetch import Assigning, Fetcher
 from millstream.log.kafka.reading.readers import Buffer
+from tests.log.fake_brokers import Brokers
 from tests.log.kafka_reading import (
     EVENTS,
     FEW,
@@ -386,3 +389,17 @@ async def test_whatever_happens_in_whatever_order_each_reader_reads_what_was_wri
         for reader, read in zip(readers, got, strict=True):
             read += await offsets_upto(reader, end)
         assert got == [written] * 3
+
+
+async def test_a_fetcher_that_is_stopped_as_it_looks_for_commands_ends() -> None:
+    brokers = Brokers()
+    fetcher = Fetcher(brokers.make, asyncio.get_running_loop(), Assigning())
+
+    class StoppedThen(threading.Event):
+        def clear(self) -> None:
+            fetcher.stop()
+            super().clear()
+
+    fetcher._asked = StoppedThen()
+    fetcher.start()
+    await until(lambda: not fetcher.thread.is_alive())

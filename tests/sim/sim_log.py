@@ -159,6 +159,10 @@ class _Membership:
         self._log = log
         self._inner = inner
 
+    @property
+    def live(self) -> bool:
+        return bool(self._inner.live)
+
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         await self._inner.join(on_assigned=self._inside(on_assigned), on_revoked=self._inside(on_revoked))
 

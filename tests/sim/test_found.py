@@ -45,6 +45,11 @@ class Repeating:
             inner.reader, inner.still_owns, inner.commit, inner.leave
         )  # fmt: skip
         self._join = inner.join
+        self._inner = inner
+
+    @property
+    def live(self) -> bool:
+        return bool(self._inner.live)
 
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         self.repeat = partial(on_assigned, frozenset({0}))

@@ -48,13 +48,13 @@ async def post_invoke(request: web.Request) -> web.Response:
     event = _event(door, slug, wanted)
     lane = home_of(request_id, door.config.lanes)  # Any lane may start it: spread them.
     message = InvokeFunction(slug, event, request_id, door.config.reply_partition)
-    reply = await door.requests.ask(lane, request_id, message)
-    outcome = msgspec.json.decode(reply.reply)
-    if outcome.get("status") != "started":
+    answered = await door.requests.ask(lane, request_id, message)
+    if answered.status != "started":
         known = ", ".join(sorted(fn.slug for app in door.catalogue.apps.values() for fn in app.functions)[:20])
         raise NotFound(f"function {slug[:255]!r} not found. Known functions: {known or 'none'}.")
-    await shown(door, reply)
-    return named(answer({"id": event.internal_id, "run_id": outcome["run"], "status": 200}, content_type=TEXT), reply)
+    await shown(door, answered.reply)
+    started = {"id": event.internal_id, "run_id": answered.outcome["run"], "status": 200}
+    return named(answer(started, content_type=TEXT), answered.reply)
 
 
 async def get_dev(request: web.Request) -> web.Response:

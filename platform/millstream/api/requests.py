@@ -4,6 +4,9 @@
 
 A request has a ULID. While no answer comes, the same request is sent again: the lane remembers answers by request id
 (lanes.md rule 29), so asking twice does nothing twice. A reply nobody waits for any more is passed over.
+
+A lane that cannot decide a request refuses it and says why (lanes.md rule 22): ``ask`` raises that, so that no handler
+takes it for "not found".
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from millstream.api.catalogue import log_failure
-from millstream.errors import Busy, Corruption, LogUnavailable, OffsetOutOfRange
+from millstream.errors import BadRequest, Busy, Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, OutcomeUnknown, Produced, Reader, Writer
 from millstream.model.ids import ulid
 from millstream.model.messages import InboxRecord, Message, Reply, group_topic
@@ -48,6 +54,19 @@ class Setting(Protocol):
     def now_ms(self) -> Callable[[], int]: ...
     @property
     def random(self) -> Callable[[int], bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a lane has answered: ``outcome`` has a status and more, ``reply`` where in its journal that is decided."""
+
+    outcome: dict[str, Any]
+    reply: Reply
+
+    @property
+    def status(self) -> str:
+        """In one word."""
+        return str(self.outcome.get("status", ""))
 
 
 class Requests:
@@ -84,11 +103,22 @@ class Requests:
         for writer in self._writers.values():
             await writer.close()
 
-    async def ask(self, lane: int, request: str, message: Message) -> Reply:
+    async def ask(self, lane: int, request: str, message: Message) -> Answer:
         """The lane's answer. ``message`` carries ``request`` and our reply partition.
 
-        Raises Busy when too many wait; LogUnavailable when no answer came: the request may still be carried out.
+        Raises BadRequest for a request that the lane could not decide; Busy when too many wait; LogUnavailable when no
+        answer came: the request may still be carried out.
         """
+        reply = await self._ask(lane, request, message)
+        answer = Answer(msgspec.json.decode(reply.reply), reply)
+        if answer.status == "refused":
+            raise BadRequest(
+                f"lane {lane} refused request {request} ({type(message).__name__}): {answer.outcome.get('reason')}. "
+                "Nothing was changed, and the same request is refused again."
+            )
+        return answer
+
+    async def _ask(self, lane: int, request: str, message: Message) -> Reply:
         if len(self._waiting) >= WAITING_REQUESTS_MAX:
             raise Busy(f"{len(self._waiting)} requests already wait for their lanes. Nothing was asked: try again.")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

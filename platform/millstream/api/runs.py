@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
 from millstream.api import positions
@@ -102,9 +101,10 @@ async def cancel_run(request: web.Request) -> web.Response:
     run = _run_id(request)
     request_id = door.requests.new_id()
     message = CancelRun(run, "cancelled over the API", request_id, door.config.reply_partition)
-    reply = await door.requests.ask(lane_of(run, door.config.lanes), request_id, message)
+    answered = await door.requests.ask(lane_of(run, door.config.lanes), request_id, message)
+    reply = answered.reply
     is_shown = await positions.shown(door, reply)
-    if msgspec.json.decode(reply.reply).get("status") == "cancelled":
+    if answered.status == "cancelled":
         return positions.named(answer({"data": {"run_id": run, "status": "Cancelled"}, "status": 200}), reply)
     return positions.named(await _was_over(door, run, is_shown), reply)
 

@@ -16,12 +16,12 @@ from millstream.api.answers import answer, found, iso, parse_time
 from millstream.api.budget import read_body
 from millstream.api.door import DOOR, Door
 from millstream.api.keys import may_act
+from millstream.api.requests import Answer
 from millstream.errors import BadRequest, NotFound
 from millstream.history.scans import ScanSeen
 from millstream.model.commands import BackfillFunction, CancelScan, ScanRange
 from millstream.model.function import EventTrigger, FunctionSpec, TopicTrigger
 from millstream.model.ids import hash16, is_ulid, lane_of_source, ulid, ulid_time_ms
-from millstream.model.messages import Reply
 
 BODY_BYTES_MAX: Final = 64 * 1024
 EARLIEST: Final = "earliest"
@@ -70,11 +70,10 @@ async def post_backfill(request: web.Request) -> web.Response:
     for lane, mine in sorted(by_lane.items()):
         request_id = _request_id(scan, lane)
         message = BackfillFunction(slug, topic, tuple(mine), scan, request_id, door.config.reply_partition)
-        reply = await door.requests.ask(lane, request_id, message)
-        outcome = msgspec.json.decode(reply.reply)
-        if outcome.get("status") != "started":
-            raise BadRequest(f"backfill refused: lane {lane} answered {outcome}.")
-        await positions.shown(door, reply)
+        answered = await door.requests.ask(lane, request_id, message)
+        if answered.status != "started":
+            raise BadRequest(f"backfill refused: lane {lane} answered {answered.outcome}.")
+        await positions.shown(door, answered.reply)
     return answer({"data": shown, "status": 200})
 
 
@@ -85,14 +84,14 @@ async def delete_scan(request: web.Request) -> web.Response:
     scan = request.match_info["id"]
     if not scan or len(scan) > SCAN_CHARS_MAX:
         raise BadRequest(f"Invalid scan ID: expected 1 to {SCAN_CHARS_MAX} characters, got {len(scan)}")
-    replies: list[Reply] = []
+    answers: list[Answer] = []
     for lane in range(door.config.lanes):
         request_id = door.requests.new_id()
         message = CancelScan(scan, request_id, door.config.reply_partition)
-        replies.append(await door.requests.ask(lane, request_id, message))
-    for reply in replies:
-        await positions.shown(door, reply)
-    if not any(msgspec.json.decode(reply.reply).get("status") == "cancelled" for reply in replies):
+        answers.append(await door.requests.ask(lane, request_id, message))
+    for answered in answers:
+        await positions.shown(door, answered.reply)
+    if not any(answered.status == "cancelled" for answered in answers):
         raise NotFound(f"no scan {scan[:64]!r} is under way. See GET /api/scans.")
     return answer({"data": {"scan": scan, "status": "Cancelled"}, "status": 200})
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -230,7 +231,9 @@ class Lane:
                 await self._take_over()
                 self._tasks.create_task(self._turns())
                 self._tasks.create_task(self.timers.run())
-                self._tasks.create_task(self._upkeep())
+                self._tasks.create_task(self._housekeeping())
+                self._tasks.create_task(self._tend(self.upkeep.tend))  # Which may wait for a checkpoint.
+                self._tasks.create_task(self._tend(self._tend_neighbours))
                 self._tasks.create_task(commit_offsets(self.parts, self.tables.durable, self._intake.reading))
                 self._start_intake(self._tasks)
                 self._live.set()
@@ -368,7 +371,8 @@ class Lane:
 
     # --- beside the turns ---------------------------------------------------------------------
 
-    async def _upkeep(self) -> None:
+    async def _housekeeping(self) -> None:
+        """What is due every few hundred milliseconds, and waits for nothing."""
         rounds = 0
         checked_ms = self.parts.surroundings.now_ms()
         while True:
@@ -384,15 +388,22 @@ class Lane:
             if abs(now_ms - checked_ms) >= CLOCK_CHECK_MS:  # Also where the clock was set back meanwhile.
                 checked_ms = now_ms
                 await self._check_clock()
+            self._gauge()
+
+    async def _tend_neighbours(self) -> None:
+        self.outbox.check()
+        await self.previous_owners.tend()
+
+    async def _tend(self, tend: Callable[[], Awaitable[None]]) -> None:
+        """Do what is due, every few hundred milliseconds. What the log or the store refuses is tried again."""
+        while True:
+            await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
             try:
-                await self.upkeep.tend()
-                self.outbox.check()
-                await self.previous_owners.tend()
+                await tend()
             except Corruption:
                 raise
             except OperatorError as error:
                 say(LOG, "upkeep failed", level=logging.WARNING, lane=self.place.lane, why=str(error))
-            self._gauge()
 
     async def _check_clock(self) -> None:
         """Pause the timers while the clock is wrong; an empty record a check tells when it is right again."""

@@ -158,6 +158,12 @@ LanesChanged = Callable[[frozenset[int]], Awaitable[None]]
 class Membership(Protocol):
     """This process's place in the group: which lanes it owns, as the group last told it."""
 
+    @property
+    def live(self) -> bool:
+        """Whether this process is a member, as far as it knows. A membership that ends by itself (not by ``leave``)
+        gives its lanes up and joins again."""
+        ...
+
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         """Join the group. ``on_assigned`` gets lanes that were added; ``on_revoked`` those taken away,
         before another member gets them where the group can say so, after the fact where it cannot."""

@@ -13,10 +13,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from millstream.core.tables import Tables
-from millstream.errors import ConfigError, LogUnavailable, OffsetOutOfRange
+from millstream.errors import ConfigError, InternalError, LogUnavailable, OffsetOutOfRange
 from millstream.execute.local.executor import LocalExecutor
 from millstream.execute.port import Executor
 from millstream.lane.lane import Lane
@@ -26,6 +27,7 @@ from millstream.lane.ownership.restore import restore
 from millstream.lane.parts import LaneParts
 from millstream.log.group_topics import topics_of
 from millstream.log.port import Membership, TopicSpec
+from millstream.model.backoff import doubling_s
 from millstream.model.commands import Command
 from millstream.model.place import Place
 from millstream.state.store import Store, StoreBusy
@@ -41,6 +43,8 @@ REVOKE_S: Final = 1.5
 LAST_REPORTS_S: Final = 5.0
 AGAIN_S: Final = 0.2
 AGAIN_S_MAX: Final = 5.0
+STEADY_MS: Final = 60_000
+"""A lane that has lived for so long is opened again soon, whatever befell it before."""
 
 
 class Worker:
@@ -63,8 +67,8 @@ class Worker:
 
     @property
     def joined(self) -> bool:
-        """Whether it has joined its group; it may own no lane, where there are more workers than lanes."""
-        return self._joined
+        """Whether it is a member of its group; it may own no lane, where there are more workers than lanes."""
+        return self._joined and self._membership is not None and self._membership.live
 
     @property
     def assigned_lanes(self) -> frozenset[int]:
@@ -74,7 +78,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether every lane that the group has given is live, and knows the apps of this worker."""
-        return self._joined and all(
+        return self.joined and all(
             lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue_needed
             for lane in self._assigned_lanes
         )
@@ -143,7 +147,8 @@ class Worker:
             if held is not None and not held.done():
                 continue  # Assigned twice: nothing would ever revoke a second life of it.
             owning = self._own_lane(lane, self._last_lives.get(lane))
-            self._tasks[lane] = self._last_lives[lane] = loop.create_task(owning, name=f"lane {lane}")
+            task = self._tasks[lane] = self._last_lives[lane] = loop.create_task(owning, name=f"lane {lane}")
+            task.add_done_callback(partial(self._on_lane_ended, lane))
 
     async def _on_revoked(self, lanes: frozenset[int]) -> None:
         """Release lanes: in good order where the log takes their last record in time, else at once.
@@ -174,28 +179,42 @@ class Worker:
             released in good order, or the group has taken it ──> the end
             not owned, says the group's coordinator, but not to us ──> wait a little, live again (lanes.md rule 4)
             the log gave out ──> wait a little longer each time, live again
-            anything else ──> the worker stops with it
+            anything else ──> the worker stops with it (``_on_lane_ended``)
         """
         if before is not None:
             await asyncio.wait([before])
         failures = 0
+        now_ms = self.parts.surroundings.now_ms
         while number in self._assigned_lanes and self._tasks.get(number) is asyncio.current_task():
+            began_ms = now_ms()
             try:
                 if await self._live_once(number):
                     return
                 failures = 0
             except (LogUnavailable, OffsetOutOfRange, StoreBusy) as error:
-                failures += 1
+                failures = 1 if now_ms() - began_ms >= STEADY_MS else failures + 1
                 say(LOG, "lane interrupted", level=logging.WARNING, lane=number, why=str(error), failures=failures)
             except asyncio.CancelledError:
                 raise
             except BaseException as raised:
-                error_ = _only_error(raised)
-                say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error_))
-                if not self._failed.done():
-                    self._failed.set_exception(error_)
+                self._on_lane_failed(number, _only_error(raised))
                 return
-            await self.parts.surroundings.sleep(min(AGAIN_S * 2**failures, AGAIN_S_MAX))
+            await self.parts.surroundings.sleep(doubling_s(AGAIN_S, failures, AGAIN_S_MAX))
+
+    def _on_lane_ended(self, number: int, task: asyncio.Task[None]) -> None:
+        """A lane's task has ended. One that ends otherwise than above ends the worker too: the group would go on
+        believing that the lane is served here."""
+        if task.cancelled():
+            if not task.cancelling():  # Else by us.
+                wrong = "was cancelled by nobody: expected it to live until the group takes the lane"
+                self._on_lane_failed(number, InternalError(f"lane {number} {wrong}. Please report it with the log."))
+        elif (error := task.exception()) is not None:
+            self._on_lane_failed(number, _only_error(error))
+
+    def _on_lane_failed(self, number: int, error: BaseException) -> None:
+        say(LOG, "lane stopped", level=logging.ERROR, lane=number, why=repr(error))
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _live_once(self, number: int) -> bool:
         """One life of a lane. Whether it was released in good order."""

@@ -46,6 +46,7 @@ from millstream.execute.processes.messages import (
     Reported,
     Setup,
 )
+from millstream.model.backoff import doubling_s
 from millstream.telemetry import Telemetry, say
 
 LOG: Final = logging.getLogger("millstream.executors")
@@ -243,7 +244,7 @@ class ChildProcess:
         self._release_process()
         if was_up and time.monotonic() - self._up_since_s >= STEADY_S:
             self._failures = 0
-        delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**self._failures)
+        delay_s = doubling_s(BACKOFF_FIRST_S, self._failures, BACKOFF_MAX_S)
         self._failures += 1
         if not self.refused:
             how = _how_ended(process.returncode)

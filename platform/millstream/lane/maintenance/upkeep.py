@@ -6,11 +6,16 @@ moment: a crash anywhere in here costs time at the next restore, never data (lan
 What it does is due by times that outlive the process: the last checkpoint's (the journal's beginning where there is
 none) and those of the checkpoints at which the journal may be cut (``state/checkpointed.py``). A server that is
 restarted every few seconds checkpoints and trims as often as any other.
+
+A checkpoint waits for others: for its turn, where lanes share a producer, and for the log. What was acknowledged is
+flushed meanwhile as ever: memory waits for no checkpoint (``Upkeep._while_flushing``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from millstream.errors import LogUnavailable, OffsetOutOfRange
 from millstream.lane.parts import LaneParts
@@ -20,6 +25,11 @@ from millstream.state.checkpoint import Checkpoint
 from millstream.state.checkpointed import Checkpointed, cut_at, kept
 from millstream.state.marker import Marker
 from millstream.state.tables import LaneTables
+
+FLUSH_LOOK_S: Final = 0.1
+"""How often a checkpoint that waits looks whether a flush is due."""
+
+T = TypeVar("T")
 
 
 class Upkeep:
@@ -65,9 +75,7 @@ class Upkeep:
     async def tend(self) -> None:
         """Do what is due. Called every few hundred milliseconds by one task."""
         settings, now_ms = self._settings, self._now_ms()
-        rows = self._tables.overlay_rows
-        if rows >= settings.flush_rows or (rows and now_ms - self._flushed_at_ms >= settings.flush_after_ms):
-            await self.flush()
+        await self._flush_if_due()
         if self._checkpointed_at_ms is None:
             self._checkpointed_at_ms = await self._began_ms()
         age_ms, since_ms = now_ms - self._checkpointed_at_ms, now_ms - max(self._tried_at_ms, self._checkpointed_at_ms)
@@ -92,10 +100,23 @@ class Upkeep:
             first = ()
         return min(first[0].at_ms, self._now_ms()) if first else self._now_ms()
 
-    async def _flush_if_many(self) -> None:
-        """Within a checkpoint, whose last chunk or mark memory must not wait for."""
-        if self._tables.overlay_rows >= self._settings.flush_rows:
+    async def _flush_if_due(self) -> None:
+        settings, rows = self._settings, self._tables.overlay_rows
+        old = self._now_ms() - self._flushed_at_ms >= settings.flush_after_ms
+        if rows >= settings.flush_rows or (rows and old):
             await self.flush()
+
+    async def _while_flushing(self, work: Coroutine[Any, Any, T]) -> T:
+        """What a checkpoint waits for, with flushes beside it. The rows of its snapshot stay as they are."""
+        task = asyncio.get_running_loop().create_task(work)
+        try:
+            while not (await asyncio.wait([task], timeout=FLUSH_LOOK_S))[0]:
+                await self._flush_if_due()
+        except BaseException:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        return task.result()
 
     async def flush(self) -> None:
         """Everything acknowledged goes to the local store."""
@@ -113,7 +134,7 @@ class Upkeep:
         self._tried_at_ms = self._now_ms()
         try:
             # Begun before the rows are looked at: if the lane is lost from here on, it is refused.
-            transaction = await self._log.transaction(self._transaction)
+            transaction = await self._while_flushing(self._log.transaction(self._transaction))
         except LogUnavailable:
             return
         try:
@@ -145,11 +166,12 @@ class Upkeep:
         try:
             async for which, rows in checkpoint.chunks():
                 topic = group_topic(self._place.group, which)
-                await transaction.send(topic, self._place.lane, [Produced(value, key) for key, value in rows])
-                await self._flush_if_many()  # The snapshot stays as it is.
-            await transaction.commit({self._place.lane: position})
+                records = [Produced(value, key) for key, value in rows]
+                await self._while_flushing(transaction.send(topic, self._place.lane, records))
+                await self._flush_if_due()
+            await self._while_flushing(transaction.commit({self._place.lane: position}))
             self._done, self._checkpointed_at_ms = done, now_ms
-            await checkpoint.committed(self._flush_if_many)
+            await checkpoint.committed(self._flush_if_due)
         finally:
             checkpoint.abandoned()  # Lets go of the snapshot; what is committed stays so.
         self.facts_since_checkpoint -= facts

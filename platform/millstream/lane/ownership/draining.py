@@ -79,8 +79,8 @@ class DrainingLane:
         say(LOG, "lane let go", lane=lane, holder=holder, running=len(self._released.out))
         try:
             while self._executor.executing and not self._giving_back:
+                self._wake.clear()  # Before the sends: what happens while they wait for the log must be seen.
                 await self._send()
-                self._wake.clear()
                 alarm = self._surroundings.call_later(heartbeat_ms / 1000, self._heartbeat)
                 await self._wake.wait()
                 alarm.cancel()

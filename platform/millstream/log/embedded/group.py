@@ -47,6 +47,11 @@ class EmbeddedMembership:
         self._lanes = frozenset(range(lanes))
         self._on_revoked: LanesChanged | None = None
 
+    @property
+    def live(self) -> bool:
+        """See the port."""
+        return self._log.member is self
+
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         """See the port. Every lane is assigned before this returns."""
         if not self._log.alive:

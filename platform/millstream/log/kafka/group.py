@@ -7,6 +7,7 @@
            stop reading for the lanes
          ─ on_lost: the same, after the fact
          ─ records of inboxes and sources ─────────────> buffers of the readers
+    ends by itself ────────────────────────────────────> on_revoked(what is left); joins again, with a new thread
 
 The group knows ``<group>.inbox`` only; a lane's sources are attached beside it when the lane reads them, with both
 group protocols. No user code runs in the thread; it does not fetch while lanes are being released.
@@ -34,6 +35,7 @@ from millstream.log.kafka.errors import NO_MEMBER, error_of, message_of
 from millstream.log.kafka.reading.fetch import CLOSED_WITHIN_S, Fetcher
 from millstream.log.kafka.reading.readers import Bounds, KafkaReader
 from millstream.log.port import LanesChanged
+from millstream.model.backoff import doubling_s
 from millstream.model.ids import lane_of_source
 from millstream.model.messages import group_topic
 from millstream.telemetry import say
@@ -45,6 +47,11 @@ JOIN_WAIT_S: Final = 15.0
 """``join`` returns without a lane after that: others may have them all."""
 TOGETHER_S: Final = 0.02
 """How long a commit waits for those of other lanes."""
+JOIN_AGAIN_S: Final = 1.0
+JOIN_AGAIN_S_MAX: Final = 30.0
+"""The pauses before joining again where the thread has ended by itself: a fatal error, or an error of ours."""
+STEADY_S: Final = 60.0
+"""A thread that has lived for so long is replaced soon, whatever befell those before it."""
 REFUSED_WAIT_S: Final = 3.0
 """How long a refused commit waits for the news that the lane is gone; after that it is a failed try."""
 
@@ -100,20 +107,23 @@ class _Fetcher(Fetcher):
         self._after_poll.append(command)
 
     def _run(self) -> None:
-        consumer = self._make()
         member = self._member
+        why: Exception | None = None
         try:
-            consumer.subscribe(
-                [member.inbox], on_assign=member.on_assign, on_revoke=member.on_revoke, on_lost=member.on_lost
-            )
-            while not self._stopping:
-                self._obey(consumer)
-                self._look(consumer)
-        except KafkaException as error:
-            self.call(member.on_error, error)
+            consumer = self._make()
+            try:
+                consumer.subscribe(
+                    [member.inbox], on_assign=member.on_assign, on_revoke=member.on_revoke, on_lost=member.on_lost
+                )
+                while not self._stopping:
+                    self._obey(consumer)
+                    self._look(consumer)
+            finally:
+                consumer.close()  # Calls on_revoke for what is still held.
+        except Exception as error:  # Whatever it is: a worker whose thread ends unnoticed serves nothing and says so to
+            why = error  # nobody.
         finally:
-            consumer.close()  # Calls on_revoke for what is still held.
-            self.call(member.on_thread_ended)
+            self.call(member.on_thread_ended, self, why)
 
     def _look(self, consumer: Consumer) -> None:
         waiting = len(self._after_poll)
@@ -124,6 +134,8 @@ class _Fetcher(Fetcher):
     def _note(self, key: PartitionKey, message: Message, error: KafkaError) -> None:
         if key not in self.feeds and error.code() != KafkaError._PARTITION_EOF:
             self.call(self._member.on_error, error)
+            if error.fatal() or error.code() == KafkaError._FATAL:
+                raise KafkaException(error)
             return  # It is about no partition that is read here.
         super()._note(key, message, error)
 
@@ -144,11 +156,15 @@ class KafkaMembership:
     def __init__(self, log: Grouping, group: str, lanes: int) -> None:
         self.group = group
         self.inbox = group_topic(group, "inbox")
-        self.live = False
+        self._thread_lives = False
         self._log = log
         self._lanes = lanes
         self._loop = asyncio.get_running_loop()
         self._fetcher: _Fetcher | None = None
+        self._leaving = False
+        self._failures = 0
+        self._thread_since_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._assignment_of: dict[int, int] = {}  # lane → which time it was assigned; written by the thread only
         self._assignments = 0
         self._on_assigned: LanesChanged | None = None
@@ -164,6 +180,11 @@ class KafkaMembership:
 
     # --- the port -------------------------------------------------------------------------------
 
+    @property
+    def live(self) -> bool:
+        """See the port."""
+        return self._thread_lives and self._join_answered.is_set()
+
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         """See the port. Returns once the group has answered; with no lanes, if others have them all."""
         shape = await self._log.look(self.inbox)
@@ -175,12 +196,9 @@ class KafkaMembership:
                 "lanes. Start with the number of lanes the group was made with."
             )
         self._on_assigned, self._on_revoked = on_assigned, on_revoked
-        self._fetcher = _Fetcher(lambda: self._log.member_consumer(self.group), self._loop, self)
-        self.live = True
-        self._fetcher.start()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(JOIN_WAIT_S):
-                await self._join_answered.wait()
+        self._leaving = False
+        self._start_thread()
+        await self._join_answered.wait()
         if self._refusal is not None and not self._assignment_of:
             await self.leave()
             raise LogUnavailable(message_of(self._refusal, f"this worker could not join group {self.group!r}"))
@@ -188,7 +206,7 @@ class KafkaMembership:
     async def still_owns(self, lane: int, *, inbox_position: int) -> bool:
         """See the port. Raises LogUnavailable when the group cannot be asked now."""
         fetcher = self._fetcher
-        if fetcher is None or not self.live:
+        if fetcher is None or not self._thread_lives:
             return False
         place = [TopicPartition(self.inbox, lane, inbox_position)]
 
@@ -211,7 +229,7 @@ class KafkaMembership:
         self._log.find(topic, partition)
         reader = KafkaReader(self._log, topic, partition, offset)
         lane = self._lane_of(topic, partition)
-        if self._fetcher is None or not self.live:
+        if self._fetcher is None or not self._thread_lives:
             reader.refuse(LogUnavailable("this process is no member of the group. Join it first."))
         elif lane not in self._assignment_of:
             reader.refuse(LogUnavailable(f"{topic}/{partition} belongs to lane {lane}, which another worker has."))
@@ -222,7 +240,7 @@ class KafkaMembership:
 
     async def commit(self, positions: Mapping[tuple[str, int], int]) -> None:
         """See the port."""
-        if not self.live:
+        if not self._thread_lives:
             raise LogUnavailable("positions were not committed: this process is no member of the group. Join it first.")
         self._to_commit |= positions
         if self._committing is None:
@@ -232,19 +250,21 @@ class KafkaMembership:
 
     async def leave(self) -> None:
         """See the port."""
-        fetcher = self._fetcher
-        if fetcher is None:
+        self._leaving = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fetcher is None:
             return
-        fetcher.stop()
+        self._fetcher.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSED_WITHIN_S):
                 await self._ended.wait()
-        self.live = False
+        self._thread_lives = False
 
     async def metadata(self) -> object:
         """The member's identity, as a transaction shows it to the group. None: it is no member."""
         fetcher = self._fetcher
-        if fetcher is None or not self.live:
+        if fetcher is None or not self._thread_lives:
             return None
         try:
             return await self._ask(lambda consumer: consumer.consumer_group_metadata(), fetcher.post)
@@ -260,12 +280,40 @@ class KafkaMembership:
             self._join_answered.set()
         say(LOG, "group answered with an error", level=logging.WARNING, group=self.group, why=str(why))
 
-    def on_thread_ended(self) -> None:
-        """The thread is over: left, or refused."""
-        self.live = False
+    def on_thread_ended(self, fetcher: _Fetcher, why: Exception | None) -> None:
+        """The thread is over: left, refused, or ended by an error. Then what it held is given up, and it is joined
+        again."""
+        self._thread_lives = False
         self._ended.set()
+        gone = LogUnavailable("this process has left the group")
         for future in tuple(self._questions):
-            _fail(future, LogUnavailable("this process has left the group"))
+            _fail(future, gone)
+        for reader in fetcher.readers():
+            reader.refuse(gone)
+        if why is not None:  # ``join`` may wait for it.
+            self._refusal = why if isinstance(why, KafkaException) else _ended_with(why)
+            self._join_answered.set()
+        if self._leaving:
+            return
+        held = frozenset(self._assignment_of)  # A consumer that could not be closed revokes nothing.
+        self._assignment_of.clear()
+        if held:
+            self._notify(self._on_revoked, held)
+        self._failures = 1 if self._loop.time() - self._thread_since_s >= STEADY_S else self._failures + 1
+        again_s = doubling_s(JOIN_AGAIN_S, self._failures - 1, JOIN_AGAIN_S_MAX)
+        say(LOG, "group left unasked", level=logging.ERROR, group=self.group, why=repr(why), again_in_s=again_s)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(again_s, self._start_thread)
+
+    def _start_thread(self) -> None:
+        """Join the group, or join it again; ``_join_answered`` says when it has answered, or will not soon."""
+        self._ended.clear()
+        self._join_answered.clear()
+        self._fetcher = _Fetcher(lambda: self._log.member_consumer(self.group), self._loop, self)
+        self._thread_since_s, self._thread_lives = self._loop.time(), True
+        self._fetcher.start()
+        self._timer = self._loop.call_later(JOIN_WAIT_S, self._join_answered.set)
 
     async def _ask(
         self, question: Callable[[Consumer], T], hand_over: Callable[[Callable[[Consumer], None]], None]
@@ -295,9 +343,9 @@ class KafkaMembership:
         fetcher = self._fetcher
         assert fetcher is not None
         until = self._loop.time() + REFUSED_WAIT_S
-        while self.live and self._assignment_of.get(lane) == assignment and self._loop.time() < until:
+        while self._thread_lives and self._assignment_of.get(lane) == assignment and self._loop.time() < until:
             await self._ask(lambda consumer: None, fetcher.after_poll)
-        return not self.live or self._assignment_of.get(lane) != assignment
+        return not self._thread_lives or self._assignment_of.get(lane) != assignment
 
     async def _commit_all(self) -> None:
         """Commit the positions of several lanes in one call."""
@@ -317,13 +365,16 @@ class KafkaMembership:
                 await callback(lanes)
 
     def _notify_assigned(self, lanes: frozenset[int]) -> None:
-        task = self._loop.create_task(self._run_callback(self._on_assigned, lanes))
+        self._notify(self._on_assigned, lanes).add_done_callback(lambda task: self._join_answered.set())
+
+    def _notify(self, callback: LanesChanged | None, lanes: frozenset[int]) -> asyncio.Task[None]:
+        task = self._loop.create_task(self._run_callback(callback, lanes))
         self._tasks.add(task)
         task.add_done_callback(self._on_notified)
+        return task
 
     def _on_notified(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._join_answered.set()
         task.result()
 
     def _lane_of(self, topic: str, partition: int) -> int:
@@ -393,6 +444,11 @@ _NOT_LET_IN: Final = frozenset(
         KafkaError.SASL_AUTHENTICATION_FAILED,
     }
 )
+
+
+def _ended_with(error: Exception) -> KafkaError:
+    """An error that is none of librdkafka's, as one."""
+    return KafkaError(KafkaError._FAIL, f"the member's thread ended: {error!r}")
 
 
 def _commit(consumer: Consumer, offsets: list[TopicPartition]) -> None:

@@ -71,7 +71,8 @@ class Append:
     def on_delivery(self, error: KafkaError | None, message: Message) -> None:
         """The delivery report of one record, on the producer's thread."""
         if error is not None:
-            self.error = error
+            if self.error is None or self.error.code() in NOT_WRITTEN:  # One doubt outweighs every certainty.
+                self.error = error
         else:
             offset = message.offset()
             if offset is None or offset < 0:

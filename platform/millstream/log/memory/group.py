@@ -161,6 +161,11 @@ class MemoryMembership:
         self.reader = make_reader
         self._client = client
 
+    @property
+    def live(self) -> bool:
+        """See the port."""
+        return self.member is not None and not self.member.gone
+
     async def join(self, *, on_assigned: LanesChanged, on_revoked: LanesChanged) -> None:
         """See the port."""
         self.member = GroupMember(self.group, self._client, on_assigned, on_revoked)

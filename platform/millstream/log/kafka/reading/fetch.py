@@ -197,7 +197,8 @@ class Fetcher:
     def _look(self, consumer: Consumer) -> None:
         """Take what has arrived, or wait a little."""
         if not self.feeds:
-            self._asked.wait()
+            if not self._stopping:  # It may have been told to between the last look at that and ``_obey``.
+                self._asked.wait()
             return
         if self._follow is not None:
             if all(place.full for feed in self.feeds.values() for place in feed.places.values()):
