@@ -192,6 +192,13 @@ SETTINGS: Final = (
         "print a summary; exit 0 or 1.",
     ),
     Setting(
+        name="reload",
+        kind=SWITCH,
+        default="true",
+        flag="--reload/--no-reload",
+        doc="Whether millstream dev takes up changed code: it watches the Python files below the working directory.",
+    ),
+    Setting(
         name="log_level",
         kind=CHOICE,
         default="info",
@@ -436,7 +443,9 @@ def _resolved(setting: Setting, given: Given, environ: Mapping[str, str]) -> tup
     if flag is not None and flag != () and flag != []:
         if isinstance(flag, str):
             return setting.parse(flag, setting.flag), setting.flag
-        return (flag if isinstance(flag, bool) else tuple(flag)), setting.flag
+        if isinstance(flag, bool):
+            return flag, setting.flag.split("/")[0 if flag else -1]
+        return tuple(flag), setting.flag
     if environ.get(setting.variable, "") != "":
         return setting.parse(environ[setting.variable], setting.variable), setting.variable
     return setting.parse(setting.default, setting.name), "default"

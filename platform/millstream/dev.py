@@ -20,7 +20,8 @@ from typing import Final
 import msgspec
 
 from millstream.api.door import DoorConfig
-from millstream.api.server import Served, build_app, port_taken, serve_on
+from millstream.api.listening import listen_on
+from millstream.api.server import Served, build_app, serve, serve_on
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -54,11 +55,13 @@ class DevSettings:
     ``events_per_s``      that each key may send; 0: any number.
     ``executors``         child processes that run the functions; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
+    ``listening``         a socket that listens, instead of ``host`` and ``port``.
     """
 
     data: Path = Path(".millstream")
     host: str = "127.0.0.1"
     port: int = 8288
+    listening: socket.socket | None = None
     lanes: int = 0
     group: str = ""
     durability: str = "fsync"
@@ -98,7 +101,8 @@ class DevServer:
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
-        _check_port(settings)  # Before a directory is made that fixes its group and lanes.
+        if settings.listening is None:  # Before a directory is made that fixes its group and lanes.
+            listen_on(settings.host, settings.port).close()
         await settings.boundary.look()
         settings.data.mkdir(parents=True, exist_ok=True)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
@@ -142,7 +146,10 @@ class DevServer:
             telemetry=self.telemetry,
             version=settings.version,
         )
-        self.served = await serve_on(build_app(config), settings.host, settings.port)
+        if settings.listening is not None:
+            self.served = await serve(build_app(config), host=settings.host, listening=settings.listening)
+        else:
+            self.served = await serve_on(build_app(config), settings.host, settings.port)
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self._watches = Watches(self.telemetry)
 
@@ -223,13 +230,3 @@ def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
     (settings.data / "group").write_bytes(msgspec.json.encode(made))
     say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes)
     return made
-
-
-def _check_port(settings: DevSettings) -> None:
-    """Raise ConfigError where the port is taken; what listens for good comes when everything else has started."""
-    try:
-        # The family that the name stands for, and the port kept free for the moment after.
-        with socket.create_server((settings.host, settings.port), reuse_port=False):
-            pass
-    except OSError as error:
-        raise port_taken(settings.host, settings.port, error) from error

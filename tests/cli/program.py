@@ -100,8 +100,9 @@ class Serving:
 def serving(folder: Path, *more: str) -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
     (folder / "shop.py").write_text(APP)
+    line = [sys.executable, "-P", "-m", "millstream", "dev", "shop:app", "--no-reload", "--port", "0"]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "millstream", "dev", "shop:app", "--port", "0", "--data", "data", *more],
+        [*line, "--data", "data", *more],
         cwd=folder,
         env=environment(),
         stdout=(folder / "out").open("w"),

@@ -5,6 +5,7 @@ Add a command: a function here; the settings it takes are named in ``@settings``
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Final
 
 import typer
@@ -53,7 +54,7 @@ NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", s
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "events_per_s", "history", "trim_lag", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
+    "events_per_s", "history", "trim_lag", "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
 
 WORKER: Final = (
@@ -78,11 +79,20 @@ def run_command() -> int:
 
 @app.command()
 @takes(*DEV)
-def dev(settings: Settings, *, apps: NoApps = None) -> int:
-    """Run apps in one process: an embedded log, every lane, the HTTP API."""
+def dev(
+    settings: Settings,
+    *,
+    apps: NoApps = None,
+    standby: Annotated[str, typer.Option("--standby", hidden=True)] = "",
+) -> int:
+    """Run apps in one process: an embedded log, every lane, the HTTP API. Takes up changed code by itself."""
+    if settings.switch("reload") and apps and not (standby or settings.switch("smoke")):
+        from millstream.cli.support.reloading import reload_and_serve
+
+        return reload_and_serve(sys.argv[1:], settings.text("host"), settings.number("port", 0))
     from millstream.cli.dev import dev as run
 
-    return run(settings, apps or ())
+    return run(settings, apps or (), standby)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,10 @@ from millstream.cli.support.exits import INTERRUPTED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.output import counted
 from millstream.cli.support.run_printer import RunPrinter
 from millstream.cli.support.serving import on_signals, started_before
+from millstream.cli.support.standby import Standby
 from millstream.config import BY_NAME, Settings
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import ConfigError
@@ -36,6 +38,8 @@ from millstream.sdk.client import Client
 from millstream.telemetry import setup_logging
 
 GRACE_S: Final = 10.0
+REPLACED_GRACE_S: Final = 2.0
+"""How long steps under way may go on when changed code waits for its turn: those that take longer run once more."""
 TICK_S: Final = 0.5
 SENDERS: Final = ("MILLSTREAM_URL", "MILLSTREAM_EVENT_KEY")
 MEANINGLESS: Final = {
@@ -45,8 +49,12 @@ MEANINGLESS: Final = {
 }
 
 
-def dev(settings: Settings, targets: Sequence[str]) -> int:
-    """Serve until told to stop; 0. With ``--smoke`` until the feed's runs settled; 0 or 1."""
+def dev(settings: Settings, targets: Sequence[str], standby: str = "") -> int:
+    """Serve until told to stop; 0. With ``--smoke`` until the feed's runs settled; 0 or 1.
+
+    ``standby`` is what a reloader says to a server of its own.
+    """
+    reloaded = Standby.of(standby) if standby else None
     feed = settings.text("feed")
     if settings.switch("smoke") and not feed:
         raise ConfigError("--smoke needs a --feed: it ends when the runs of the feed have.")
@@ -59,9 +67,14 @@ def dev(settings: Settings, targets: Sequence[str]) -> int:
             note(f"{BY_NAME[name].flag} changes nothing here: {why}")
     apps = load_apps(targets)
     tune_process()
+    if reloaded is not None:
+        reloaded.wait_for_turn()
+        feed = feed if reloaded.is_first else ""
     with _data(settings) as data, asyncio.Runner(loop_factory=loop_factory()) as runner:
         made = _dev_settings(settings, data, targets)
-        return runner.run(_Dev(apps, made, feed, settings.switch("smoke")).run())
+        if reloaded is not None:
+            made = replace(made, listening=reloaded.listening)
+        return runner.run(_Dev(apps, made, feed, settings.switch("smoke"), reloaded).run())
 
 
 @contextlib.contextmanager
@@ -103,11 +116,14 @@ class _Dev:
     settings: DevSettings
     feed: str
     smoke: bool
+    standby: Standby | None = None
+    grace_s: float = GRACE_S
 
     async def run(self) -> int:
         """Start, serve, stop."""
         stop_requested = asyncio.Event()
         on_signals(stop_requested, GRACE_S)
+        self._make_room_when_told(stop_requested)
         printer = RunPrinter()
         server = DevServer(self.apps, self.settings, on_facts=printer.on_facts)
         try:
@@ -116,8 +132,19 @@ class _Dev:
             self._greet(server)
             return await self._serve(server, printer, stop_requested)
         finally:
-            await server.stop(GRACE_S)
+            await server.stop(self.grace_s)
             printer.close()
+
+    def _make_room_when_told(self, stop_requested: asyncio.Event) -> None:
+        if self.standby is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self.grace_s = REPLACED_GRACE_S
+            loop.call_soon_threadsafe(stop_requested.set)
+
+        self.standby.on_replaced(stop)
 
     async def _serve(self, server: DevServer, printer: RunPrinter, stop_requested: asyncio.Event) -> int:
         """Until a signal, the end of a smoke run, or what stopped a lane, which is raised."""
@@ -161,7 +188,7 @@ class _Dev:
         if server.pool is not None:
             server.pool.put_environ({name: os.environ[name] for name in SENDERS if name in os.environ})
         functions = sum(len(app.functions) for app in self.apps)
-        apps = f"{len(self.apps)} app{'' if len(self.apps) == 1 else 's'} with {functions} functions"
+        apps = f"{counted(len(self.apps), 'app')} with {counted(functions, 'function')}"
         note(f"serving {apps} at {url}, data in {self.settings.data}, process {os.getpid()}. Ctrl-C stops.")
         if not self.apps:
             note("no app was named, so no function will run: millstream dev MODULE:APP")
