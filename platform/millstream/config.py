@@ -153,6 +153,13 @@ SETTINGS: Final = (
         doc="A key events are taken with; may be repeated. Without one, any key is taken.",
     ),
     Setting(
+        name="insecure_no_event_key",
+        kind=SWITCH,
+        default="false",
+        flag="--insecure-no-event-key",
+        doc="millstream serve takes events without a key: whoever reaches the port may send them.",
+    ),
+    Setting(
         name="events_per_s",
         kind=NUMBER,
         default="0",

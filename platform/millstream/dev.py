@@ -1,4 +1,6 @@
-"""``millstream dev``: everything in one process (the history beside it as a child), on the embedded log.
+"""The server of ``millstream dev`` and ``millstream serve``: everything in one process, on the embedded log.
+
+The history is kept beside it by a child process.
 
 data directory/
   log/       the embedded log: events, journal, checkpoints; the only place that must not be lost
@@ -48,13 +50,14 @@ LANES_DEFAULT: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevSettings:
-    """What ``millstream dev`` can be told; the command line and ``MILLSTREAM_*`` variables fill it in.
+    """What ``millstream dev`` and ``serve`` can be told; the command line and ``MILLSTREAM_*`` variables fill it in.
 
     ``lanes``, ``group``  count only when the data directory is made; 0 and "" take what it was made with.
     ``event_keys``        empty: any key is taken.
     ``events_per_s``      that each key may send; 0: any number.
     ``executors``         child processes that run the functions; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
+    ``banner``            what the page warns with; "": nothing.
     ``listening``         a socket that listens, instead of ``host`` and ``port``.
     """
 
@@ -73,6 +76,7 @@ class DevSettings:
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
+    banner: str = "DEV"
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -83,7 +87,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class DevServer:
-    """The parts of a running ``millstream dev``; ``start`` and ``stop`` them in order."""
+    """The parts of a running ``millstream dev`` or ``serve``; ``start`` and ``stop`` them in order."""
 
     def __init__(self, apps: Sequence[App], settings: DevSettings, on_facts: OnFacts | None = None) -> None:
         self.apps = apps
@@ -145,6 +149,7 @@ class DevServer:
             schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,
+            banner=settings.banner,
         )
         if settings.listening is not None:
             self.served = await serve(build_app(config), host=settings.host, listening=settings.listening)

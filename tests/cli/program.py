@@ -97,10 +97,11 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *more: str) -> Iterator[Serving]:
+def serving(folder: Path, *more: str, command: str = "dev") -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
     (folder / "shop.py").write_text(APP)
-    line = [sys.executable, "-P", "-m", "millstream", "dev", "shop:app", "--no-reload", "--port", "0"]
+    line = [sys.executable, "-P", "-m", "millstream", command, "shop:app", "--port", "0"]
+    line += ["--no-reload"] if command == "dev" else []
     process = subprocess.Popen(
         [*line, "--data", "data", *more],
         cwd=folder,

@@ -56,7 +56,10 @@ DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
     "events_per_s", "history", "trim_lag", "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
-
+SERVE: Final = (
+    "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
+    "insecure_no_event_key", "events_per_s", "history", "trim_lag", "log_level",
+)  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
     "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
@@ -93,6 +96,15 @@ def dev(
     from millstream.cli.dev import dev as run
 
     return run(settings, apps or (), standby)
+
+
+@app.command()
+@takes(*SERVE)
+def serve(settings: Settings, *, apps: Apps) -> int:
+    """Serve apps on one machine in production: as dev, with event keys, from the same data directory."""
+    from millstream.cli.serve import serve as run
+
+    return run(settings, apps)
 
 
 @app.command()
