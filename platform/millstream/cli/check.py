@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.loading import LoadFailed, load_app, put_working_directory_on_path
-from millstream.cli.support.output import chosen, show_rows
+from millstream.cli.support.output import chosen, counted, show_rows
 from millstream.config import Settings
 from millstream.core.cron import parse_cron
 from millstream.core.expressions import compile_expression
@@ -37,12 +37,12 @@ def check(settings: Settings, targets: Sequence[str]) -> int:
     problems += _problems(apps)
     if problems:
         show_rows(settings, problems, COLUMNS)
-        note(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found in {', '.join(targets)}")
+        note(f"{counted(len(problems), 'problem')} found in {', '.join(targets)}")
         return CHECK_FAILED
     functions = sum(len(app.functions) for _, app in apps)
     if chosen(settings) != "table":
         show_rows(settings, [{"app": app.id, "functions": list(app.functions)} for _, app in apps], ())
-    note(f"{len(apps)} app{'s' if len(apps) != 1 else ''} with {functions} functions checked: no problems")
+    note(f"{counted(len(apps), 'app')} with {counted(functions, 'function')} checked: no problems")
     return OK
 
 
