@@ -75,11 +75,12 @@ def millstream(*arguments: str, cwd: Path = ROOT, stdin: str = "", **variables: 
 
 @dataclass(frozen=True)
 class Serving:
-    """A ``millstream dev`` that takes events."""
+    """A server that takes events. ``told`` are the lines of its start."""
 
     url: str
     folder: Path
     process: subprocess.Popen[str]
+    told: list[str]
 
     def call(self, *arguments: str, stdin: str = "") -> Ended:
         """A command against it."""
@@ -120,7 +121,7 @@ def serving(folder: Path, *more: str, command: str = "dev") -> Iterator[Serving]
             told.append(line)
             found = re.search(r"at (http://\S+),", line)
             url = found.group(1) if found else ""
-        yield Serving(url, folder, process)
+        yield Serving(url, folder, process, told)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

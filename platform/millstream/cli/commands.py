@@ -146,7 +146,7 @@ def api(settings: Settings) -> int:
 @app.command()
 @takes("output")
 def check(settings: Settings, *, apps: Apps) -> int:
-    """Load apps and name everything that is wrong with them. Exit code 6 if there is."""
+    """Load apps and name everything that is wrong with them. Exit code 6 if there is, 1 where one cannot be loaded."""
     from millstream.cli.check import check as run
 
     return run(settings, apps)

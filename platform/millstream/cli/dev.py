@@ -22,6 +22,7 @@ from millstream.cli.support.jsonl import opened
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.one_server import GRACE_S, let_functions_send, reached_at, server_settings, serving
+from millstream.cli.support.problems import say_problems
 from millstream.cli.support.run_printer import RunPrinter
 from millstream.cli.support.serving import on_signals, started_before
 from millstream.cli.support.standby import Standby
@@ -60,6 +61,7 @@ def dev(settings: Settings, targets: Sequence[str], standby: str = "") -> int:
         if not settings.is_default(name):
             note(f"{BY_NAME[name].flag} changes nothing here: {why}")
     apps = load_apps(targets)
+    say_problems(apps)
     tune_process()
     if reloaded is not None:
         reloaded.wait_for_turn()

@@ -15,6 +15,7 @@ from typing import Final
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.one_server import GRACE_S, let_functions_send, server_settings, serving
+from millstream.cli.support.problems import say_problems
 from millstream.cli.support.serving import serve as serve_role
 from millstream.config import BY_NAME, Settings
 from millstream.dev import DevServer
@@ -30,6 +31,7 @@ def serve(settings: Settings, targets: Sequence[str]) -> int:
     refuse_without_key(settings)
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     apps = load_apps(targets)
+    say_problems(apps)
     tune_process()
 
     async def run() -> int:
