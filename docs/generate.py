@@ -74,7 +74,7 @@ def settings_page() -> str:
     for setting in config.SETTINGS:
         default = f"`{setting.default}`" if setting.default else ""
         choices = f" One of {', '.join(f'`{one}`' for one in setting.choices)}." if setting.choices else ""
-        flag = f"`{setting.flag} {setting.metavar}`".replace(" `", "`")
+        flag = ", ".join(f"`{name} {setting.metavar}`".replace(" `", "`") for name in setting.flag.split("/"))
         cells = (flag, f"`{setting.variable}`", default, setting.doc + choices)
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines) + "\n"
@@ -85,12 +85,14 @@ def cli_page(command: Any) -> str:
     lines = ["# Command line\n"]
     for path, one in _commands(command, "millstream"):
         lines.append(f"## {path}\n\n{inspect.cleandoc(one.help or '')}\n")
-        rows = [(p, getattr(p, "help", "") or "") for p in one.params if p.name != "help"]
+        shown = (p for p in one.params if p.name != "help" and not getattr(p, "hidden", False))
+        rows = [(p, getattr(p, "help", "") or "") for p in shown]
         if rows:
             lines += ["| argument or option | |", "|---|---|"]
         for parameter, words in rows:
             options = parameter.opts[0].startswith("-")
-            name = ", ".join(f"`{o}`" for o in parameter.opts) if options else f"`{parameter.name}`"
+            names = (*parameter.opts, *parameter.secondary_opts)
+            name = ", ".join(f"`{o}`" for o in names) if options else f"`{parameter.name}`"
             lines.append(f"| {name} | {' '.join(words.split()).replace('|', '&#124;')} |")
         lines.append("")
     return "\n".join(lines)

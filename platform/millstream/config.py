@@ -153,6 +153,13 @@ SETTINGS: Final = (
         doc="A key events are taken with; may be repeated. Without one, any key is taken.",
     ),
     Setting(
+        name="insecure_no_event_key",
+        kind=SWITCH,
+        default="false",
+        flag="--insecure-no-event-key",
+        doc="millstream serve takes events without a key: whoever reaches the port may send them.",
+    ),
+    Setting(
         name="events_per_s",
         kind=NUMBER,
         default="0",
@@ -190,6 +197,13 @@ SETTINGS: Final = (
         flag="--smoke",
         doc="Run until the feed's runs have ended or settled, in a fresh temporary directory unless --data is given; "
         "print a summary; exit 0 or 1.",
+    ),
+    Setting(
+        name="reload",
+        kind=SWITCH,
+        default="true",
+        flag="--reload/--no-reload",
+        doc="Whether millstream dev takes up changed code: it watches the Python files below the working directory.",
     ),
     Setting(
         name="log_level",
@@ -436,7 +450,9 @@ def _resolved(setting: Setting, given: Given, environ: Mapping[str, str]) -> tup
     if flag is not None and flag != () and flag != []:
         if isinstance(flag, str):
             return setting.parse(flag, setting.flag), setting.flag
-        return (flag if isinstance(flag, bool) else tuple(flag)), setting.flag
+        if isinstance(flag, bool):
+            return flag, setting.flag.split("/")[0 if flag else -1]
+        return tuple(flag), setting.flag
     if environ.get(setting.variable, "") != "":
         return setting.parse(environ[setting.variable], setting.variable), setting.variable
     return setting.parse(setting.default, setting.name), "default"

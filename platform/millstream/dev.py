@@ -1,4 +1,6 @@
-"""``millstream dev``: everything in one process (the history beside it as a child), on the embedded log.
+"""The server of ``millstream dev`` and ``millstream serve``: everything in one process, on the embedded log.
+
+The history is kept beside it by a child process.
 
 data directory/
   log/       the embedded log: events, journal, checkpoints; the only place that must not be lost
@@ -20,7 +22,8 @@ from typing import Final
 import msgspec
 
 from millstream.api.door import DoorConfig
-from millstream.api.server import Served, build_app, port_taken, serve_on
+from millstream.api.listening import listen_on
+from millstream.api.server import Served, build_app, serve, serve_on
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -47,18 +50,21 @@ LANES_DEFAULT: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevSettings:
-    """What ``millstream dev`` can be told; the command line and ``MILLSTREAM_*`` variables fill it in.
+    """What ``millstream dev`` and ``serve`` can be told; the command line and ``MILLSTREAM_*`` variables fill it in.
 
     ``lanes``, ``group``  count only when the data directory is made; 0 and "" take what it was made with.
     ``event_keys``        empty: any key is taken.
     ``events_per_s``      that each key may send; 0: any number.
     ``executors``         child processes that run the functions; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
+    ``banner``            what the page warns with; "": nothing.
+    ``listening``         a socket that listens, instead of ``host`` and ``port``.
     """
 
     data: Path = Path(".millstream")
     host: str = "127.0.0.1"
     port: int = 8288
+    listening: socket.socket | None = None
     lanes: int = 0
     group: str = ""
     durability: str = "fsync"
@@ -70,6 +76,7 @@ class DevSettings:
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
+    banner: str = "DEV"
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -80,7 +87,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class DevServer:
-    """The parts of a running ``millstream dev``; ``start`` and ``stop`` them in order."""
+    """The parts of a running ``millstream dev`` or ``serve``; ``start`` and ``stop`` them in order."""
 
     def __init__(self, apps: Sequence[App], settings: DevSettings, on_facts: OnFacts | None = None) -> None:
         self.apps = apps
@@ -98,7 +105,8 @@ class DevServer:
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
-        _check_port(settings)  # Before a directory is made that fixes its group and lanes.
+        if settings.listening is None:  # Before a directory is made that fixes its group and lanes.
+            listen_on(settings.host, settings.port).close()
         await settings.boundary.look()
         settings.data.mkdir(parents=True, exist_ok=True)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
@@ -141,8 +149,12 @@ class DevServer:
             schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,
+            banner=settings.banner,
         )
-        self.served = await serve_on(build_app(config), settings.host, settings.port)
+        if settings.listening is not None:
+            self.served = await serve(build_app(config), host=settings.host, listening=settings.listening)
+        else:
+            self.served = await serve_on(build_app(config), settings.host, settings.port)
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self._watches = Watches(self.telemetry)
 
@@ -223,13 +235,3 @@ def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
     (settings.data / "group").write_bytes(msgspec.json.encode(made))
     say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes)
     return made
-
-
-def _check_port(settings: DevSettings) -> None:
-    """Raise ConfigError where the port is taken; what listens for good comes when everything else has started."""
-    try:
-        # The family that the name stands for, and the port kept free for the moment after.
-        with socket.create_server((settings.host, settings.port), reuse_port=False):
-            pass
-    except OSError as error:
-        raise port_taken(settings.host, settings.port, error) from error

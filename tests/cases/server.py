@@ -43,7 +43,7 @@ class Server:
         env = {key: value for key, value in os.environ.items() if not key.startswith("MILLSTREAM_")}
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "platform"), str(ROOT), str(self.data.parent)])
         env["CASES_NOTES"] = str(self.notes)
-        line = [sys.executable, "-m", "millstream", "dev", *self.targets, "--port", str(self.port)]
+        line = [sys.executable, "-m", "millstream", "dev", "--no-reload", *self.targets, "--port", str(self.port)]
         line += ["--data", str(self.data), *self.flags]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=output, stderr=output)

@@ -98,7 +98,7 @@ class World:
         shape = self.shape
         line = [sys.executable, "-m", "tests.chaos.server", "--history-ms", str(shape.history_ms)]
         if shape.cli:
-            line = [sys.executable, "-m", "millstream", "dev", "tests.chaos.functions:app"]
+            line = [sys.executable, "-m", "millstream", "dev", "--no-reload", "tests.chaos.functions:app"]
         line += ["--data", str(self.data), "--port", str(self.port)]
         line += ["--lanes", str(shape.lanes), "--durability", shape.durability]
         with (self.directory / "server.log").open("ab") as log:

@@ -77,11 +77,12 @@ def millstream(*arguments: str, cwd: Path = ROOT, stdin: str = "", **variables: 
 
 @dataclass(frozen=True)
 class Serving:
-    """A ``millstream dev`` that takes events."""
+    """A server that takes events. ``told`` are the lines of its start."""
 
     url: str
     folder: Path
     process: subprocess.Popen[str]
+    told: list[str]
 
     def call(self, *arguments: str, stdin: str = "") -> Ended:
         """A command against it."""
@@ -105,11 +106,13 @@ def until(what: str, look: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *more: str) -> Iterator[Serving]:
+def serving(folder: Path, *more: str, command: str = "dev") -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
     (folder / "shop.py").write_text(APP)
+    line = [sys.executable, "-P", "-m", "millstream", command, "shop:app", "--port", "0"]
+    line += ["--no-reload"] if command == "dev" else []
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "millstream", "dev", "shop:app", "--port", "0", "--data", "data", *more],
+        [*line, "--data", "data", *more],
         cwd=folder,
         env=environment(),
         stdout=(folder / "out").open("w"),
@@ -126,7 +129,7 @@ def serving(folder: Path, *more: str) -> Iterator[Serving]:
             told.append(line)
             found = re.search(r"at (http://\S+),", line)
             url = found.group(1) if found else ""
-        yield Serving(url, folder, process)
+        yield Serving(url, folder, process, told)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

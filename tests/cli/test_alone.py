@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from millstream.model.place import Place
 from millstream.model.rows import EventRow, Hand, RunRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
-from tests.cli.program import millstream
+from tests.cli.program import environment, millstream
 
 RUN = "01M8321AD85Y4GST1D5EH83AVG"
 
@@ -75,6 +77,55 @@ def test_wrong_usage_is_exit_code_2_and_no_server_is_3() -> None:
     assert millstream("runs", "list", MILLSTREAM_URL="ftp://x").code == 2
     assert millstream("lanes", "verify", "--data", "nosuch").code == 2
     assert millstream("runs", "list", MILLSTREAM_URL="http://127.0.0.1:1").code == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("runs", "list", "--status", "lost"), "Completed"),
+        (("runs", "list", "--status", "sleeping"), "--status running"),
+        (("runs", "list", "--from", "yesterday"), "2026-01-31T12:00:00Z"),
+        (("runs", "list", "--limit", "many"), "--limit"),
+        (("runs", "get", "7"), "runs list"),
+        (("runs", "watch", RUN[:-1]), "26 characters"),
+        (("runs", "cancel", "--yes", RUN, "x"), "26 characters"),
+        (("events", "send", ""), "needs a name"),
+        (("events", "send", "order/placed", "--data", "{bad"), "--data"),
+        (("events", "send", "order/placed", "--data", "[1]"), "JSON object"),
+        (("events", "send", "order/placed", "--ts", "soon"), "--ts"),
+        (("functions", "invoke", "shop-f", "--data", "7"), "JSON object"),
+        (("functions", "backfill", "shop-f", "--topic", "t", "--from", "first"), "earliest"),
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_cannot_be_is_wrong_usage_before_any_server_is_asked(
+    command: tuple[str, ...], said: str
+) -> None:
+    ended = millstream(*command, MILLSTREAM_URL="http://127.0.0.1:1")
+    assert ended.code == 2 and said in ended.err, ended
+
+
+def test_a_first_app_is_written_with_a_test_and_all_of_it_runs(tmp_path: Path) -> None:
+    written = millstream("init", "My Shop", cwd=tmp_path)
+    assert written.code == 0 and len(written.rows) == 3, written.err
+    folder = tmp_path / "My Shop"
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    tested = subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert tested.returncode == 0 and "1 passed" in tested.stdout, tested.stdout + tested.stderr
+    checked = millstream("check", "app:app", cwd=folder)
+    assert checked.code == 0 and "1 app with 2 functions checked" in checked.err
+    again = millstream("init", "My Shop", cwd=tmp_path)
+    assert again.code == 2 and "app.py is there already" in again.err, "nothing is overwritten"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("millstream ser", "serve"), ("millstream runs ", "watch"), ("millstream runs list --status F", "Failed"),
+     ("millstream config show --output j", "jsonl")],
+)  # fmt: skip
+def test_a_shell_completes_commands_and_choices(words: str, offered: str) -> None:
+    ended = millstream(_MILLSTREAM_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+    assert offered in ended.out.split(), ended
 
 
 def test_the_version_is_told() -> None:

@@ -71,6 +71,15 @@ def test_jsonl_is_sent_line_by_line_and_a_bad_line_is_named(server: Serving) -> 
     assert refused.code == 1 and "refused" in refused.err
 
 
+def test_a_function_is_invoked_by_its_id_and_watched_and_an_unknown_one_names_those_there_are(server: Serving) -> None:
+    invoked = server.call("functions", "invoke", "shop-quick", "--data", '{"order": 7}')
+    assert invoked.code == 0 and server.call("runs", "watch", invoked.rows[0]["run_id"]).code == 0
+    watched = server.call("functions", "invoke", "shop-quick", "--data", '{"order": 7}', "--watch")
+    assert watched.code == 0 and watched.rows[-1]["output"]["got"]["order"] == 7
+    lost = server.call("functions", "invoke", "shop-lost")
+    assert lost.code == 4 and "shop-quick" in lost.err
+
+
 def test_lanes_are_inspected_and_verified_while_the_server_has_them(server: Serving) -> None:
     server.start_run("shop/long")
     row = until("its timer", lambda: first(server.call("lanes", "inspect", "--data", "data"), "timers"))

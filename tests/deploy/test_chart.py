@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from millstream import __version__
-from millstream.cli.dev import GRACE_S
+from millstream.cli.support.one_server import GRACE_S
 from millstream.config import BY_NAME, BY_VARIABLE, SETTINGS, refuse_unknown
 from tests.docs.blocks import ROOT
 
@@ -165,6 +165,8 @@ def test_event_keys_come_from_the_secret_and_only_from_there() -> None:
     assert keys == {"name": BY_NAME["event_keys"].variable, "valueFrom": {"secretKeyRef": reference}}
     without = LEAST | {"eventKeys": {}, "insecureNoEventKey": True}
     assert "env" not in container(without)
+    assert "--insecure-no-event-key" in container(without)["args"]
+    assert "--insecure-no-event-key" not in container(LEAST)["args"]
     assert "WARNING: no event key" in rendered(without)["NOTES.txt"]
     assert "WARNING" not in rendered(LEAST)["NOTES.txt"]
 

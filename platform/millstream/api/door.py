@@ -37,6 +37,7 @@ class DoorConfig:
     ``index``             the history's file; None: reads go to ``history_url``, the history role ("": there is none).
     ``event_keys``        empty: any key is taken (dev).
     ``events_per_s``      that each event key may send; 0: any number.
+    ``banner``            what the page shows beside the name; "": nothing.
     """
 
     log: Log

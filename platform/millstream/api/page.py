@@ -95,11 +95,12 @@ class _Found(NamedTuple):
 def _document(door: Door, found: _Found, nonce: str) -> str:
     config = door.config
     functions = sum(len(app.functions) for app in door.catalogue.apps.values())
+    banner = f'<span class="banner">{escape(config.banner)}</span>' if config.banner else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1"><title>millstream runs</title>'
         f'<style nonce="{nonce}">{_STYLE}</style></head><body>'
-        f'<header><h1>millstream</h1><span class="banner">{escape(config.banner)}</span>'
+        f"<header><h1>millstream</h1>{banner}"
         f'<span class="version">{escape(config.group)} · {escape(config.version)}</span></header>'
         f"<main>{_counts(found.tally, functions)}<h2>Last runs</h2>{_runs(found)}</main>"
         f'<script nonce="{nonce}">{_SCRIPT}</script></body></html>'

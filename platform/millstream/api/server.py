@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,13 +21,15 @@ from aiohttp import web
 from millstream.api import events, functions, page, positions, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door import DOOR, Door, DoorConfig
+from millstream.api.listening import port_taken
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
-from millstream.errors import ConfigError, MillstreamError
+from millstream.errors import MillstreamError
 from millstream.model.messages import group_topic
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PREFLIGHT_KEPT_S: Final = 3600
 SHUTDOWN_S: Final = 5.0
+BACKLOG: Final = 1_024
 
 _log = logging.getLogger(__name__)
 
@@ -144,12 +147,17 @@ class Served:
         await self.runner.cleanup()
 
 
-async def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 8288) -> Served:
-    """Listen. Raises OSError where the port is taken."""
+async def serve(
+    app: web.Application, *, host: str = "127.0.0.1", port: int = 8288, listening: socket.socket | None = None
+) -> Served:
+    """Listen, or take connections of a socket that listens. Raises OSError where the port is taken."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
+        if listening is not None:
+            await web.SockSite(runner, listening, backlog=BACKLOG).start()
+        else:
+            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
     except OSError:
         await runner.cleanup()
         raise
@@ -162,13 +170,6 @@ async def serve_on(app: web.Application, host: str, port: int) -> Served:
         return await serve(app, host=host, port=port)
     except OSError as error:
         raise port_taken(host, port, error) from error
-
-
-def port_taken(host: str, port: int, error: OSError) -> ConfigError:
-    """The error for a port on which another process listens already."""
-    return ConfigError(
-        f"cannot listen on {host}:{port}: {error.strerror or error}. Stop what listens there, or choose another port."
-    )
 
 
 async def _running_door(app: web.Application) -> AsyncIterator[None]:

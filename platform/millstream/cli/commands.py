@@ -5,6 +5,7 @@ Add a command: a function here; the settings it takes are named in ``@settings``
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Final
 
 import typer
@@ -22,14 +23,15 @@ app = typer.Typer(
     name="millstream",
     help="Durable Python functions on events. Every setting has a MILLSTREAM_* variable: millstream config show.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 events = typer.Typer(help="Send events.", no_args_is_help=True, rich_markup_mode=None)
 runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
-functions = typer.Typer(help="Let functions work on what is there.", no_args_is_help=True, rich_markup_mode=None)
+functions = typer.Typer(
+    help="Start functions, by hand or on what is there.", no_args_is_help=True, rich_markup_mode=None
+)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 lanes = typer.Typer(
     help="Look into lanes: of a data directory, or on Kafka with --brokers; also of one in use.",
@@ -48,14 +50,25 @@ GROUPS: Final = {
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 
+
+def statuses() -> list[str]:
+    """What a shell offers behind ``--status``."""
+    from millstream.cli.support.arguments import STATUSES
+
+    return list(STATUSES)
+
+
 Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
 NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "events_per_s", "history", "trim_lag", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
+    "events_per_s", "history", "trim_lag", "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
-
+SERVE: Final = (
+    "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
+    "insecure_no_event_key", "events_per_s", "history", "trim_lag", "log_level",
+)  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
     "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
@@ -78,11 +91,29 @@ def run_command() -> int:
 
 @app.command()
 @takes(*DEV)
-def dev(settings: Settings, *, apps: NoApps = None) -> int:
-    """Run apps in one process: an embedded log, every lane, the HTTP API."""
+def dev(
+    settings: Settings,
+    *,
+    apps: NoApps = None,
+    standby: Annotated[str, typer.Option("--standby", hidden=True)] = "",
+) -> int:
+    """Run apps in one process: an embedded log, every lane, the HTTP API. Takes up changed code by itself."""
+    if settings.switch("reload") and apps and not (standby or settings.switch("smoke")):
+        from millstream.cli.support.reloading import reload_and_serve
+
+        return reload_and_serve(sys.argv[1:], settings.text("host"), settings.number("port", 0))
     from millstream.cli.dev import dev as run
 
-    return run(settings, apps or ())
+    return run(settings, apps or (), standby)
+
+
+@app.command()
+@takes(*SERVE)
+def serve(settings: Settings, *, apps: Apps) -> int:
+    """Serve apps on one machine in production: as dev, with event keys, from the same data directory."""
+    from millstream.cli.serve import serve as run
+
+    return run(settings, apps)
 
 
 @app.command()
@@ -115,7 +146,7 @@ def api(settings: Settings) -> int:
 @app.command()
 @takes("output")
 def check(settings: Settings, *, apps: Apps) -> int:
-    """Load apps and name everything that is wrong with them. Exit code 6 if there is."""
+    """Load apps and name everything that is wrong with them. Exit code 6 if there is, 1 where one cannot be loaded."""
     from millstream.cli.check import check as run
 
     return run(settings, apps)
@@ -134,6 +165,19 @@ def doctor(
     from millstream.cli.doctor import examine
 
     return examine(settings, role)
+
+
+@app.command()
+@takes("output")
+def init(
+    settings: Settings,
+    *,
+    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", help="Where to write it.", show_default=False)] = ".",
+) -> int:
+    """Write a first app with its test."""
+    from millstream.cli.init import init as run
+
+    return run(settings, folder)
 
 
 @app.command()
@@ -186,7 +230,9 @@ def events_send(
 def runs_list(
     settings: Settings,
     *,
-    status: Annotated[list[str] | None, typer.Option("--status", help="Queued, Running, Completed, …")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="Queued, Running, Completed, …", autocompletion=statuses)
+    ] = None,
     function: Annotated[str, typer.Option("--function", help="A function's id, <app>-<id>.")] = "",
     app_id: Annotated[str, typer.Option("--app", help="An app's id.")] = "",
     event: Annotated[str, typer.Option("--event", help="The id of the event that started it.")] = "",
@@ -197,10 +243,11 @@ def runs_list(
 ) -> int:
     """List the newest runs."""
     from millstream.cli.runs import list_runs
+    from millstream.cli.support.arguments import statuses_of, time_of
 
-    query = [("status", one.capitalize()) for one in status or ()]
+    query = [("status", one) for one in statuses_of(status or ())]
     query += [("function", function), ("app", app_id), ("event", event), ("event_name", event_name)]
-    return list_runs(settings, [*query, ("from", since), ("to", until)], limit)
+    return list_runs(settings, [*query, ("from", time_of(since, "--from")), ("to", time_of(until, "--to"))], limit)
 
 
 @runs.command("get")
@@ -236,6 +283,21 @@ def runs_cancel(
     return cancel(settings, run, yes=yes, dry_run=dry_run)
 
 
+@functions.command("invoke")
+@takes(*CLIENT, "event_key", "timeout")
+def functions_invoke(
+    settings: Settings,
+    *,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", help="A JSON object, @file or -: the event's data.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Print its steps until it ends, as runs watch does.")] = False,
+) -> int:
+    """Start a function by its id, <app>-<id>, whatever it subscribes to."""
+    from millstream.cli.functions import invoke
+
+    return invoke(settings, function, data, until_it_ends=watch)
+
+
 @functions.command("backfill")
 @takes(*CLIENT, "event_key")
 def functions_backfill(
@@ -250,7 +312,9 @@ def functions_backfill(
 ) -> int:
     """Start a function on the records that a topic holds already, also on those it has started on before."""
     from millstream.cli.scans import backfill
+    from millstream.cli.support.arguments import time_of
 
+    start, end = time_of(start, "--from", ("earliest",)), time_of(end, "--to", ("latest",))
     wanted = {"topic": topic, "from": start, "to": end, "dry_run": dry_run}
     return backfill(settings, function, wanted, yes=yes and not dry_run)
 

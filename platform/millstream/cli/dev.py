@@ -12,32 +12,31 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from millstream import __version__
 from millstream.cli.feed import send_feed, smoke
 from millstream.cli.support.exits import INTERRUPTED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.one_server import GRACE_S, let_functions_send, reached_at, server_settings, serving
+from millstream.cli.support.problems import say_problems
 from millstream.cli.support.run_printer import RunPrinter
 from millstream.cli.support.serving import on_signals, started_before
+from millstream.cli.support.standby import Standby
 from millstream.config import BY_NAME, Settings
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import ConfigError
-from millstream.lane.settings import LaneSettings
-from millstream.model import limits
 from millstream.roles.process import tune_process
-from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
 from millstream.sdk.client import Client
 from millstream.telemetry import setup_logging
 
-GRACE_S: Final = 10.0
+REPLACED_GRACE_S: Final = 2.0
+"""How long steps under way may go on when changed code waits for its turn: those that take longer run once more."""
 TICK_S: Final = 0.5
-SENDERS: Final = ("MILLSTREAM_URL", "MILLSTREAM_EVENT_KEY")
 MEANINGLESS: Final = {
     "no_discovery": "apps are named on the command line",
     "no_poll": "apps are never polled",
@@ -45,8 +44,12 @@ MEANINGLESS: Final = {
 }
 
 
-def dev(settings: Settings, targets: Sequence[str]) -> int:
-    """Serve until told to stop; 0. With ``--smoke`` until the feed's runs settled; 0 or 1."""
+def dev(settings: Settings, targets: Sequence[str], standby: str = "") -> int:
+    """Serve until told to stop; 0. With ``--smoke`` until the feed's runs settled; 0 or 1.
+
+    ``standby`` is what a reloader says to a server of its own.
+    """
+    reloaded = Standby.of(standby) if standby else None
     feed = settings.text("feed")
     if settings.switch("smoke") and not feed:
         raise ConfigError("--smoke needs a --feed: it ends when the runs of the feed have.")
@@ -58,10 +61,16 @@ def dev(settings: Settings, targets: Sequence[str]) -> int:
         if not settings.is_default(name):
             note(f"{BY_NAME[name].flag} changes nothing here: {why}")
     apps = load_apps(targets)
+    say_problems(apps)
     tune_process()
+    if reloaded is not None:
+        reloaded.wait_for_turn()
+        feed = feed if reloaded.is_first else ""
     with _data(settings) as data, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        made = _dev_settings(settings, data, targets)
-        return runner.run(_Dev(apps, made, feed, settings.switch("smoke")).run())
+        made = server_settings(settings, data, targets, banner="DEV")
+        if reloaded is not None:
+            made = replace(made, listening=reloaded.listening)
+        return runner.run(_Dev(apps, made, feed, settings.switch("smoke"), reloaded).run())
 
 
 @contextlib.contextmanager
@@ -74,27 +83,6 @@ def _data(settings: Settings) -> Iterator[Path]:
         yield Path(settings.text("data"))
 
 
-def _dev_settings(settings: Settings, data: Path, targets: Sequence[str]) -> DevSettings:
-    return DevSettings(
-        data=data,
-        host=settings.text("host"),
-        port=settings.number("port", 0),
-        lanes=settings.number("lanes", 0),
-        group=settings.text("group"),
-        durability=settings.text("durability"),
-        retry_interval_ms=settings.number("retry_interval", -1),
-        event_keys=frozenset(settings.texts("event_keys")),
-        events_per_s=settings.number("events_per_s", 0),
-        executors=settings.number("executors", 0),
-        targets=tuple(targets),
-        boundary=Boundary.of(settings),
-        lane=LaneSettings(
-            history_ms=settings.number("history", limits.DAY_MS), trim_lag_ms=settings.number("trim_lag", 0)
-        ),
-        version=__version__,
-    )
-
-
 @dataclass(slots=True)
 class _Dev:
     """One ``millstream dev`` from start to stop."""
@@ -103,11 +91,14 @@ class _Dev:
     settings: DevSettings
     feed: str
     smoke: bool
+    standby: Standby | None = None
+    grace_s: float = GRACE_S
 
     async def run(self) -> int:
         """Start, serve, stop."""
         stop_requested = asyncio.Event()
         on_signals(stop_requested, GRACE_S)
+        self._make_room_when_told(stop_requested)
         printer = RunPrinter()
         server = DevServer(self.apps, self.settings, on_facts=printer.on_facts)
         try:
@@ -116,17 +107,28 @@ class _Dev:
             self._greet(server)
             return await self._serve(server, printer, stop_requested)
         finally:
-            await server.stop(GRACE_S)
+            await server.stop(self.grace_s)
             printer.close()
+
+    def _make_room_when_told(self, stop_requested: asyncio.Event) -> None:
+        if self.standby is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self.grace_s = REPLACED_GRACE_S
+            loop.call_soon_threadsafe(stop_requested.set)
+
+        self.standby.on_replaced(stop)
 
     async def _serve(self, server: DevServer, printer: RunPrinter, stop_requested: asyncio.Event) -> int:
         """Until a signal, the end of a smoke run, or what stopped a lane, which is raised."""
         loop = asyncio.get_running_loop()
-        serving = loop.create_task(server.wait())
+        lanes = loop.create_task(server.wait())
         stopping = loop.create_task(stop_requested.wait())
         ticking = loop.create_task(_tick(printer))
         working = loop.create_task(self._work(server, printer)) if self.feed else None
-        ends: set[asyncio.Task[Any]] = {serving, stopping} | ({working} if working is not None else set())
+        ends: set[asyncio.Task[Any]] = {lanes, stopping} | ({working} if working is not None else set())
         try:
             while True:
                 done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +138,7 @@ class _Dev:
                     if self.smoke:
                         return working.result()
                     ends.discard(working)
-                if serving in done or stopping in done:
+                if lanes in done or stopping in done:
                     # A smoke run that was told to stop has not shown anything.
                     return INTERRUPTED if self.smoke else OK
         finally:
@@ -148,31 +150,15 @@ class _Dev:
     async def _work(self, server: DevServer, printer: RunPrinter) -> int:
         assert server.served is not None, "the server has started"
         key = min(self.settings.event_keys, default=None)
-        async with Client(_reached_at(server), key) as client:
+        async with Client(reached_at(server), key) as client:
             await send_feed(self.feed, client)
         return await smoke(server, printer) if self.smoke else OK
 
     def _greet(self, server: DevServer) -> None:
-        url = _reached_at(server)
-        # Functions that send through their app reach this server, whatever its port is.
-        os.environ.setdefault("MILLSTREAM_URL", url)
-        if self.settings.event_keys:
-            os.environ.setdefault("MILLSTREAM_EVENT_KEY", min(self.settings.event_keys))
-        if server.pool is not None:
-            server.pool.put_environ({name: os.environ[name] for name in SENDERS if name in os.environ})
-        functions = sum(len(app.functions) for app in self.apps)
-        apps = f"{len(self.apps)} app{'' if len(self.apps) == 1 else 's'} with {functions} functions"
-        note(f"serving {apps} at {url}, data in {self.settings.data}, process {os.getpid()}. Ctrl-C stops.")
+        let_functions_send(server)
+        note(f"{serving(self.apps, server)}, process {os.getpid()}. Ctrl-C stops.")
         if not self.apps:
             note("no app was named, so no function will run: millstream dev MODULE:APP")
-
-
-def _reached_at(server: DevServer) -> str:
-    """The URL for this machine, also where the server listens on every address."""
-    assert server.served is not None, "the server has started"
-    host = server.settings.host
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{server.served.port}"
 
 
 async def _tick(printer: RunPrinter) -> None:

@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from millstream.cli.support.api_client import PartlyRefused, Server
+from millstream.cli.support.arguments import json_of, name_of
 from millstream.cli.support.exits import FAILED, OK, note
-from millstream.cli.support.jsonl import STDIN, JsonLines, decoded, opened, payload
+from millstream.cli.support.jsonl import STDIN, JsonLines, decoded, opened
 from millstream.cli.support.output import chosen, show_document, show_line
 from millstream.config import Settings
 from millstream.errors import BadRequest, ConfigError
@@ -51,7 +52,8 @@ def send(settings: Settings, name: str, data: str | None, extras: Extras) -> int
             raise ConfigError(f"{name} holds whole events: --data, --id, --key and --ts go with an event's name.")
         with opened(name) as lines:
             return _send_all(settings, lines, _named(lines))
-    raw = payload(data) if data is not None else b"{}"
+    name_of(name)
+    raw = json_of(data, "--data") if data is not None else b"{}"
     events = [extras.added_to({"name": name, "data": one}) for one in _data(raw, data or "--data")]
     if len(events) > 1 and extras.id is not None:
         raise ConfigError(f"--id names one event, but --data holds {len(events)}. Leave it out.")
@@ -133,7 +135,9 @@ def _data(raw: bytes, where: str) -> list[dict[str, Any]]:
         found = [decoded(line, f"{where} line {number}") for number, line in enumerate(rows, 1)]
     for one in found:
         if not isinstance(one, dict):
-            raise BadRequest(f"{where}: an event's data is a JSON object, got {msgspec.json.encode(one)[:80].decode()}")
+            raise ConfigError(
+                f"{where}: an event's data is a JSON object, got {msgspec.json.encode(one)[:80].decode()}"
+            )
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.cli.support.api_client import Server
+from millstream.cli.support.arguments import run_of
 from millstream.cli.support.exits import FAILED, NOT_FOUND, OK, USAGE, TimedOut, complain, note
 from millstream.cli.support.output import (
     STATUS_COLOURS,
@@ -43,6 +44,7 @@ def list_runs(settings: Settings, query: Sequence[tuple[str, str]], limit: int) 
 
 def get(settings: Settings, run_id: str) -> int:
     """Print one run with its steps."""
+    run_of(run_id)
     with Server(settings) as server:
         run = server.run(run_id)
     match chosen(settings):
@@ -60,6 +62,8 @@ def cancel(settings: Settings, run_ids: Sequence[str], *, yes: bool, dry_run: bo
     if not yes and not dry_run:
         note(f"error: nothing was cancelled: say --yes to cancel {len(run_ids)} run(s), or --dry-run to look at them")
         return USAGE
+    for run_id in run_ids:
+        run_of(run_id)
     code = OK
     rows = []
     with Server(settings) as server:
@@ -83,6 +87,7 @@ def cancel(settings: Settings, run_ids: Sequence[str], *, yes: bool, dry_run: bo
 
 def watch(settings: Settings, run_id: str) -> int:
     """Print a run's steps as they happen, until it ends: 0, or 1 if it failed or was cancelled. Raises TimedOut."""
+    run_of(run_id)
     timeout_ms = settings.number("timeout", -1)
     deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms >= 0 else float("inf")
     form = chosen(settings)

@@ -11,6 +11,7 @@ from millstream import __version__
 from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.problems import say_problems
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.lane.settings import LaneSettings
@@ -27,6 +28,7 @@ def worker(settings: Settings, targets: Sequence[str]) -> int:
     """Serve until told to stop; 0."""
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     apps = load_apps(targets)
+    say_problems(apps)
     tune_process()
     history_ms = HISTORY_DEFAULT_MS if settings.is_default("history") else settings.number("history", 0)
     role = WorkerRole(

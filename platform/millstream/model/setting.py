@@ -35,7 +35,8 @@ class Setting:
     """One line of the table.
 
     ``default``   as a user would write it; "" is no default for numbers and durations.
-    ``flag``      the option on the command line; the variable is ``MILLSTREAM_<NAME>``.
+    ``flag``      the option on the command line; the variable is ``MILLSTREAM_<NAME>``. A switch that is on by default
+                  has two, ``--x/--no-x``.
     ``metavar``   what stands behind the flag in its help.
     ``secret``    shown masked.
     """

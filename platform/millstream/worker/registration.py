@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -25,11 +25,12 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "
 
     ``when`` is always, never, or newer: not those that were the known ones before and have been replaced since. A
     worker that is started again with the code of yesterday must not roll the catalogue back (lanes.md rule 23).
-    Raises ConfigError when two apps have one id.
+    Raises ConfigError when two apps have one id, or one function.
     """
     ids = [spec.id for spec in specs]
     if len(set(ids)) != len(ids):
         raise ConfigError(f"two apps have the same id: got {sorted(ids)}. Give each App its own id.")
+    _refuse_shared_functions(specs)
     topic = group_topic(group, "functions")
     known: dict[str, AppSpec] = {}
     replaced: dict[str, tuple[str, ...]] = {}
@@ -46,6 +47,7 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "
                         replaced[app.id] = replaced_by(record.value)
     finally:
         await reader.close()
+    _say_shared_functions(specs, known)
     changed = [spec for spec in specs if known.get(spec.id) != spec]
     if when == "newer":
         for spec in changed:
@@ -62,3 +64,26 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "
         with suppress(Exception):
             await writer.close()
     return await log.end_offset(topic, 0)
+
+
+def _refuse_shared_functions(specs: Sequence[AppSpec]) -> None:
+    """A run knows its function by the slug alone: with two of one slug it gets the code of either."""
+    homes: dict[str, str] = {}
+    for spec in specs:
+        for function in spec.functions:
+            home = homes.setdefault(function.slug, spec.id)
+            if home != spec.id:
+                raise ConfigError(
+                    f"the apps {home!r} and {spec.id!r} both have the function {function.slug!r}. Rename one."
+                )
+
+
+def _say_shared_functions(specs: Sequence[AppSpec], known: Mapping[str, AppSpec]) -> None:
+    """Not refused: an app that was renamed, and keeps its functions, leaves its old name in the catalogue."""
+    ours = {function.slug: spec.id for spec in specs for function in spec.functions}
+    started = {spec.id for spec in specs}
+    for other in known.values():
+        for function in other.functions if other.id not in started else ():
+            if function.slug in ours:
+                fields = {"function": function.slug, "app": ours[function.slug], "other": other.id}
+                say(LOG, "function is known from another app", level=logging.WARNING, **fields)

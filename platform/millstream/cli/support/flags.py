@@ -55,8 +55,13 @@ def _parameter(setting: Setting) -> inspect.Parameter:
     default = f"default: {setting.default}; " if setting.default and setting.kind != SWITCH else ""
     kind: Any = bool | None if setting.kind == SWITCH else list[str] | None if setting.kind == TEXTS else str | None
     names = [setting.flag, SHORT[setting.name]] if setting.name in SHORT else [setting.flag]
+    choices = list(setting.choices)
     option = typer.Option(
-        *names, metavar=setting.metavar or None, help=f"{setting.doc} [{default}{setting.variable}]", show_default=False
+        *names,
+        metavar=setting.metavar or None,
+        help=f"{setting.doc} [{default}{setting.variable}]",
+        show_default=False,
+        autocompletion=(lambda: choices) if choices else None,
     )
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]

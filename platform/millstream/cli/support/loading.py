@@ -15,10 +15,16 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
-from millstream.errors import ConfigError, FunctionError, MillstreamError, UserCodeError
+import millstream
+from millstream.cli.support.problems import collisions
+from millstream.errors import ConfigError, FunctionError, UserCodeError
 from millstream.sdk.app import App
 
 NAMES_SHOWN_MAX: Final = 10
+_OURS: Final = os.path.join(os.path.dirname(os.path.abspath(millstream.__file__)), "")
+_INSTALLED: Final = tuple(
+    os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 
 class LoadFailed(UserCodeError):
@@ -26,17 +32,21 @@ class LoadFailed(UserCodeError):
 
 
 def load_apps(targets: Sequence[str]) -> list[App]:
-    """The apps, in order. Raises ConfigError for what cannot be found, LoadFailed or FunctionError for broken code."""
+    """The apps, in order.
+
+    Raises ConfigError for what cannot be found, LoadFailed for broken code, FunctionError for functions that cannot be
+    and for ids that two apps have.
+    """
     put_working_directory_on_path()
     apps: list[App] = []
+    named: list[str] = []
     for target in targets:
         app = load_app(target)
         if not any(app is other for other in apps):
             apps.append(app)
-    ids = [app.id for app in apps]
-    twice = sorted({id for id in ids if ids.count(id) > 1})
-    if twice:
-        raise FunctionError(f"two apps have the same id {twice[0]!r}, from {', '.join(targets)}. Give each its own.")
+            named.append(target)
+    for found in collisions(list(zip(named, apps, strict=True))):
+        raise FunctionError(f"refused: {found['problem']}")
     return apps
 
 
@@ -91,11 +101,19 @@ def _imported(name: str, target: str) -> ModuleType:
         raise LoadFailed(
             f"{target} could not be imported: {_where(error)}: no module {missing!r}. Install it."
         ) from error
-    except MillstreamError:
-        raise  # FunctionError says itself which function, and what is wrong with it.
+    except FunctionError as error:
+        raise FunctionError(f"{_where(error)}: {error}") from error
     except SyntaxError as error:
-        raise LoadFailed(f"{target} could not be imported: {error.filename}:{error.lineno}: {error.msg}.") from error
-    except Exception as error:
+        place = f"{_shown(error.filename or 'unknown place')}:{error.lineno}"
+        raise LoadFailed(f"{target} could not be imported: {place}: {error.msg}.") from error
+    except SystemExit as error:
+        raise LoadFailed(
+            f"{target} could not be imported: SystemExit: {_where(error)} ends the process with {error.code!r}. "
+            'Put what a script does below: if __name__ == "__main__":'
+        ) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise LoadFailed(
             f"{target} could not be imported: {_where(error)}: {type(error).__name__}: {str(error) or 'no message'}"
         ) from error
@@ -106,10 +124,21 @@ def _imported(name: str, target: str) -> ModuleType:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost place outside the import system."""
+    """The innermost line of the user's own code; where there is none, of any but the import system's."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    last = frames[-1] if frames else None
-    return f"{last.filename}:{last.lineno}" if last is not None else "unknown place"
+    own = [frame for frame in frames if not _is_installed(frame.filename)] or frames
+    return f"{_shown(own[-1].filename)}:{own[-1].lineno}" if own else "unknown place"
+
+
+def _is_installed(file: str) -> bool:
+    """Whether it is Python's, an installed package's or ours."""
+    return file.startswith(("<", _OURS, *_INSTALLED))
+
+
+def _shown(file: str) -> str:
+    """A file as seen from the working directory, where it is below it."""
+    here = os.path.join(os.getcwd(), "")
+    return file.removeprefix(here)
 
 
 def _listed(name: str, found: dict[str, App]) -> str:

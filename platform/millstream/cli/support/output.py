@@ -44,6 +44,11 @@ def has_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 app``, ``2 apps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def coloured(text: str, colour: str) -> str:
     """The text in a colour, where there is any."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colour and has_colour() else text

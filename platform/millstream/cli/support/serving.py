@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from millstream.cli.support.exits import INTERRUPTED, OK, note
@@ -25,8 +25,11 @@ class Role(Protocol):
     async def stop(self, grace_s: float) -> None: ...
 
 
-async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, greeting: str) -> int:
-    """Start, then serve until a signal or until ``until`` ends (it raises what went wrong); stop in good order."""
+async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, greeting: str | Callable[[], str]) -> int:
+    """Start, then serve until a signal or until ``until`` ends (it raises what went wrong); stop in good order.
+
+    ``greeting`` is said once it serves; a function is called then.
+    """
     stop_requested = asyncio.Event()
     on_signals(stop_requested, grace_s)
     loop = asyncio.get_running_loop()
@@ -34,7 +37,7 @@ async def serve(role: Role, until: Coroutine[Any, Any, None], grace_s: float, gr
     try:
         if not await started_before(stop_requested, role.start()):
             return OK  # The signal came before it had begun to serve: stopping is what was asked.
-        note(f"{greeting}, process {os.getpid()}. Ctrl-C stops.")
+        note(f"{greeting if isinstance(greeting, str) else greeting()}, process {os.getpid()}. Ctrl-C stops.")
         ending, stopping = loop.create_task(until), loop.create_task(stop_requested.wait())
         await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

@@ -272,12 +272,17 @@ def die_with_parent(alive: int) -> None:
         _parent_gone()
 
     threading.Thread(target=wait, name="millstream-alive", daemon=True).start()
-    if sys.platform == "linux":  # A thread needs the interpreter, which code in C may hold; the kernel does not.
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent_process()
     # The worker decides when a child ends. Functions and not SIG_IGN: processes that steps start must not inherit it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+
+
+def die_with_parent_process() -> None:
+    """Have the kernel end this process with its parent, where it can (Linux)."""
+    if sys.platform == "linux":  # A thread needs the interpreter, which code in C may hold; the kernel does not.
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def first_message(sock: socket.socket) -> Setup:
