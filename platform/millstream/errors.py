@@ -30,7 +30,10 @@ Every message says what happened, what was expected, what was got and what to do
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
 
 
 class MillstreamError(Exception):
@@ -137,12 +140,40 @@ class NonRetriableError(UserCodeError):
 class RetryAfterError(UserCodeError):
     """Raise it in a step or a body to choose when the next attempt starts.
 
-    ``after`` is seconds, a timedelta or an aware datetime; what is asked for is kept within 1 s … 24 h.
+    ``after`` is seconds, a timedelta or a datetime, or what the HTTP header Retry-After holds (``"120"``, a date), or
+    text such as ``"5m"``; what is asked for is kept within 1 s … 24 h. None: the usual delay.
+
+    Raises FunctionError on anything else.
     """
 
-    def __init__(self, message: str, after: float | timedelta | datetime) -> None:
+    def __init__(self, message: str, after: float | timedelta | datetime | str | None) -> None:
         super().__init__(message)
-        self.after = after
+        self.after = _after(after)
+
+
+_SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_LENGTH: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|s|m|h|d|)", re.ASCII)
+
+
+def _after(after: object) -> float | timedelta | datetime | None:
+    """What RetryAfterError was given, as a length or a time."""
+    if after is None or isinstance(after, timedelta | datetime):
+        return after
+    if isinstance(after, str):
+        length = _LENGTH.fullmatch(after.strip())
+        if length is not None:
+            return float(length[1]) * _SECONDS[length[2]]
+        try:
+            return parsedate_to_datetime(after)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            pass  # No date: refused below.
+    elif isinstance(after, int | float) and not isinstance(after, bool) and abs(after) < float("inf"):
+        return min(max(after, -1.0), 1e9)
+    raise FunctionError(
+        "RetryAfterError refused: after must be seconds, a timedelta, a datetime, text such as '120' or '5m', an HTTP "
+        f"date, or None for the usual delay; got {type(after).__name__}"
+        f"{f' {ascii(after)[:80]}' if isinstance(after, str | int | float) else ''}."
+    )
 
 
 class StepError(UserCodeError):

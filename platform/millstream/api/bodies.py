@@ -198,10 +198,23 @@ def _object(raw: msgspec.Raw, field: str) -> bytes:
     """The bytes of an object; empty for nothing and for null. Raises Refused for anything else."""
     content = bytes(raw)
     if content[:1] == b"{":
+        _check_values(content, field)
         return content
     if not content or content == b"null":
         return b""
     raise Refused(f"event {field} must be an object, got {_kind(content)}")
+
+
+def _check_values(content: bytes, field: str) -> None:
+    """Refuse what is JSON in form and cannot be read: 1e400 has no value, half a surrogate pair is no text."""
+    try:
+        msgspec.json.decode(content)
+    except RecursionError as deep:
+        raise Refused(f"event {field} is nested too deeply") from deep
+    except msgspec.ValidationError as wrong:
+        raise Refused(f"event {field} holds a number out of range: no 64-bit float can have it ({wrong})") from wrong
+    except msgspec.DecodeError as wrong:
+        raise Refused(f"event {field} is no valid JSON: {str(wrong).removeprefix('JSON is malformed: ')}") from wrong
 
 
 def _kind(content: bytes) -> str:

@@ -14,6 +14,7 @@ from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import Command, FireTimer
 from millstream.model.facts import Fact
+from millstream.model.text import storable
 
 
 def decide(tables: Tables, command: Command, now_ms: int) -> list[Fact]:
@@ -28,8 +29,7 @@ def decide(tables: Tables, command: Command, now_ms: int) -> list[Fact]:
             return _fire(tables, command, now_ms)
         return DECIDE[type(command)](tables, command, now_ms)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
-        return _refused(tables, command, reason, now_ms)
+        return refuse(tables, command, error, now_ms)
 
 
 def _fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
@@ -38,10 +38,12 @@ def _fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     return FIRE[command.kind].decide(tables, command, now_ms)
 
 
-def _refused(tables: Tables, command: Command, reason: str, now_ms: int) -> list[Fact]:
+def refuse(tables: Tables, command: Command, error: Exception, now_ms: int) -> list[Fact]:
+    """What remains of a command that cannot be decided, or whose facts cannot be recorded."""
+    reason = storable(f"{type(error).__name__}: {error}", limits.ERROR_MESSAGE_CHARS_MAX)
     if isinstance(command, FireTimer):
         handler = FIRE.get(command.kind)
-        refuse = handler.refuse if handler is not None else refuse_plainly
+        remains = handler.refuse if handler is not None else refuse_plainly
     else:
-        refuse = REFUSE.get(type(command), refuse_plainly)
-    return refuse(tables, command, reason, now_ms)
+        remains = REFUSE.get(type(command), refuse_plainly)
+    return remains(tables, command, reason, now_ms)

@@ -1,6 +1,10 @@
 """Exceptions of user code as data: which failure is recorded, and whether another attempt may help.
 
 Whatever user code raises is caught, ``SystemExit`` and ``KeyboardInterrupt`` too: a function must not end its worker.
+
+The rule: **nothing here raises**, or the report would be missing and the run hang. An exception is user code: its
+``__str__``, its notes, even its ``__class__`` may raise. What it says is asked for where that is caught, and made
+storable (``model/text.py``); what it is, is looked up by its type alone. Local and child-process executors share this.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from millstream.errors import (
 from millstream.model import limits
 from millstream.model.operations import BodyErrored, Failure, StepErrored
 from millstream.model.rows import StepRow
+from millstream.model.text import storable, text_by, type_name
 
 STEP_TIMEOUT: Final = "StepTimeout"
 CANCELLED: Final = "StepCancelled"
@@ -39,6 +44,7 @@ _FINAL: Final = (
 )
 _OURS: Final = str(Path(__file__).parent)
 _FRAMES_MAX: Final = 50
+_LEAVES_MAX: Final = 1_000
 
 
 def step_errored(step: str, name: str, error: BaseException, started_at_ms: int, now_ms: int) -> StepErrored:
@@ -69,12 +75,19 @@ def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The exception as name, message and stack, each within its limit."""
-    if isinstance(error, StepError):
-        name, stack = error.name, error.stack  # Of the exception that failed the step: people look for that one.
+    """The exception as name, message and stack, each within its limit and storable."""
+    name, stack = type_name(error), ""
+    if issubclass(type(error), StepError):  # Of the exception that failed the step: people look for that one.
+        name = text_by(lambda error: error.name, error, name)  # type: ignore[attr-defined]
+        stack = text_by(lambda error: error.stack, error, "")  # type: ignore[attr-defined]
     else:
-        name, stack = type(error).__name__, _stack(error)
-    return Failure(name, str(error)[: limits.ERROR_MESSAGE_CHARS_MAX], stack[-limits.ERROR_STACK_CHARS_MAX :])
+        stack = _stack(error)
+    message = text_by(str, error, f"(an exception of class {name}, whose text could not be read: its __str__ raises)")
+    return Failure(
+        storable(name, limits.ERROR_NAME_CHARS_MAX),
+        storable(message, limits.ERROR_MESSAGE_CHARS_MAX),
+        storable(stack[-limits.ERROR_STACK_CHARS_MAX :], limits.ERROR_STACK_CHARS_MAX),
+    )
 
 
 def _stack(error: BaseException) -> str:
@@ -83,8 +96,16 @@ def _stack(error: BaseException) -> str:
             type(error), error, _user_frames(error.__traceback__), limit=-_FRAMES_MAX, chain=True
         )
         return "".join(lines)
-    except Exception as broken:  # An exception whose own text raises.
-        return f"{type(error).__name__} (its traceback could not be written: {broken!r})"
+    except BaseException:  # An exception whose own text raises.
+        return f"{_frames(error)}{type_name(error)} (the rest of its traceback could not be written: its text raises)"
+
+
+def _frames(error: BaseException) -> str:
+    """The frames alone, for which the exception is not asked."""
+    try:
+        return "".join(traceback.format_tb(_user_frames(error.__traceback__), limit=-_FRAMES_MAX))
+    except BaseException:
+        return ""
 
 
 def _user_frames(frames: TracebackType | None) -> TracebackType | None:
@@ -95,9 +116,18 @@ def _user_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
-    return [error]
+    """The exceptions in a group and the groups in it, however deep; of no group, the one."""
+    if not issubclass(type(error), BaseExceptionGroup):
+        return [error]
+    leaves: list[BaseException] = []
+    todo: list[BaseException] = [error]
+    while todo and len(leaves) < _LEAVES_MAX:
+        one = todo.pop()
+        if issubclass(type(one), BaseExceptionGroup):
+            todo += reversed(BaseExceptionGroup.exceptions.__get__(one))
+        else:
+            leaves.append(one)
+    return leaves
 
 
 def _ungrouped(error: BaseException) -> BaseException:
@@ -108,20 +138,26 @@ def _ungrouped(error: BaseException) -> BaseException:
 
 def _is_retriable(error: BaseException) -> bool:
     """Whether another attempt may succeed. A StepError would be raised again by every attempt: its step has ended."""
-    return not any(isinstance(leaf, _FINAL) for leaf in _leaves(error))
+    return not any(issubclass(type(leaf), _FINAL) for leaf in _leaves(error))
 
 
 def _after_ms(error: BaseException, now_ms: int) -> int:
-    if not isinstance(error, RetryAfterError):
+    """When the exception wants the next attempt; −1: it does not say, or not so that it can be understood."""
+    if not issubclass(type(error), RetryAfterError):
         return -1
-    after = error.after
-    if isinstance(after, datetime):
-        if after.tzinfo is None:
-            after = after.astimezone()  # What a naive time means everywhere else in Python: this machine's zone.
-        return max(0, round(after.timestamp() * 1_000) - now_ms)
-    if isinstance(after, timedelta):
-        return max(0, round(after / timedelta(milliseconds=1)))
-    return max(0, round(after * 1_000))
+    try:
+        after = error.after  # type: ignore[attr-defined]
+        if isinstance(after, datetime):
+            if after.tzinfo is None:
+                after = after.astimezone()  # What a naive time means everywhere else in Python: this machine's zone.
+            ms = after.timestamp() * 1_000 - now_ms
+        elif isinstance(after, timedelta):
+            ms = after / timedelta(milliseconds=1)
+        else:
+            ms = float(after) * 1_000
+        return int(min(max(ms, 0), limits.RETRY_AFTER_MS_MAX))
+    except BaseException:  # A class of the user's, which sets it as it likes, or a year that no clock has.
+        return -1
 
 
 def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:

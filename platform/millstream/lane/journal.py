@@ -44,6 +44,10 @@ class Refused(Exception):
     """The log refused the record: it is certainly not there. The same may be tried again."""
 
 
+class Unencodable(Exception):
+    """The facts are not what the schema says: nothing was written. One of the turn's commands is to blame."""
+
+
 class Fence(NamedTuple):
     """Where a fence lies in the journal, and the log's time of it."""
 
@@ -68,12 +72,17 @@ class Journal:
         self.seq = -1
 
     async def append(self, facts: tuple[Fact, ...], positions: tuple[Position, ...], at_ms: int) -> int:
-        """Append one decision; return its bytes once it is durable and counts. Raises Void, Fenced or Refused.
+        """Append one decision; return its bytes once it is durable and counts.
+
+        Raises Void, Fenced, Refused, or Unencodable.
 
         ``expected`` and ``seq`` move when all parts are there: until then the place to go on from is before the first.
         """
         record = JournalRecord(self.owner, self.seq + 1, at_ms, facts, positions)
-        parts = encode_parts(record)
+        try:
+            parts = encode_parts(record)
+        except Exception as error:
+            raise Unencodable(f"{type(error).__name__}: {error}") from error
         expected, seq = self.expected, self.seq
         for batch in _batches(parts):
             seq += len(batch)

@@ -25,7 +25,7 @@ from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.scan_reader import ScanReader
 from millstream.lane.input.sources import Intake, Item, PositionedCommand
 from millstream.lane.input.subscriptions import Subscriptions
-from millstream.lane.journal import Fenced, Journal, Refused, Void
+from millstream.lane.journal import Fenced, Journal, Refused, Unencodable, Void
 from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
 from millstream.lane.maintenance.offsets import commit_offsets
 from millstream.lane.maintenance.upkeep import Upkeep
@@ -34,7 +34,7 @@ from millstream.lane.output.effects import Effects
 from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.timers import Timers
 from millstream.lane.ownership.draining import Released
-from millstream.lane.ownership.fencing import NotOwned, take_over, wait_a_little
+from millstream.lane.ownership.fencing import NotOwned, first_error, take_over, wait_a_little
 from millstream.lane.ownership.previous_owners import PreviousOwners
 from millstream.lane.ownership.restore import Reached
 from millstream.lane.ownership.takeover import OwedWork
@@ -94,6 +94,7 @@ class Lane:
         self._appended_at_ms = parts.surroundings.now_ms()  # By our clock, the last record.
         self._at_ms = 0
         self._releasing = False
+        self._careful = False  # The next turn looks for the command that made this one impossible to record.
         self.released: Released | None = None
         """How the lane was released in good order; None while it lives, and where it was lost."""
         self.release_under_way: Released | None = None
@@ -240,7 +241,7 @@ class Lane:
         except BaseExceptionGroup as group:
             _, stopped = group.split((NotOwned, LaneReleasedInOrder))
             if stopped is not None:
-                raise _first(stopped) from stopped
+                raise first_error(stopped) from stopped
             if self.released is None:
                 say(LOG, "lane lost", lane=self.place.lane)
         finally:
@@ -270,6 +271,14 @@ class Lane:
         self._reached = Reached(self.journal.expected, Validity(self.journal.owner, self.journal.seq), self._at_ms, 0)
         await self._take_over()
         self.timers.reload()
+
+    def _decide_carefully(self, turn: Turn, why: Exception) -> None:
+        """A turn cannot be recorded: undo it, and decide it again so that only the command to blame is refused."""
+        if turn.careful or self.release_under_way is not None:
+            raise why
+        self._undo(turn)
+        self._careful = True
+        say(LOG, "turn decided again", level=logging.WARNING, lane=self.place.lane, why=type(why).__name__)
 
     def _undo(self, turn: Turn) -> None:
         self.tables.drop()
@@ -325,9 +334,14 @@ class Lane:
 
     def _decide(self) -> Turn | None:
         """Decide and fold the queued commands, in flight. None: they decided nothing worth a record."""
-        turn = Turn(dict(self.pending_positions.offsets))
+        turn = Turn(dict(self.pending_positions.offsets), careful=self._careful)
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
-        turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)
+        try:
+            turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)
+        except Exception as error:
+            self._decide_carefully(turn, error)
+            return self._decide()
+        self._careful = False
         if not turn.facts and not (self._positions_due and self.pending_positions.offsets) and not self._record_due:
             self._positions_due = False
             return None
@@ -351,6 +365,9 @@ class Lane:
             self._undo(turn)
             say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
             await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
+            return
+        except Unencodable as error:
+            self._decide_carefully(turn, error)
             return
         except (Void, Fenced) as error:
             if self._releasing:
@@ -480,11 +497,3 @@ class Lane:
             await self.outbox.close()
         finally:  # Also where that is cancelled: nothing of this owner may turn up in the journal afterwards.
             await self.journal.close()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error that is no group: what stopped one task has cancelled the others."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

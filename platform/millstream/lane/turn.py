@@ -2,16 +2,22 @@
 
 A turn becomes one journal record, so it ends where that would become too large. Nothing here waits or knows the log;
 ``Turn`` keeps what is needed to undo it (``lane.py``).
+
+**A careful turn** is one that is decided again because its facts could not be encoded, or because deciding raised. It
+takes the long way for every command and encodes its facts before they are folded, so it finds the command that is to
+blame and refuses that one alone (lanes.md rule 22). All other turns pay nothing for this.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from millstream.core.decide import decide
+from millstream.core.decide import decide, refuse
 from millstream.core.fold import fold
+from millstream.core.handles import refuse_plainly
 from millstream.core.runs.quick import QUICK
 from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.sources import Item
@@ -19,10 +25,15 @@ from millstream.lane.ownership.restore import cannot_fold
 from millstream.lane.parts import Source
 from millstream.lane.record_size import FACT_BYTES, payload_bytes
 from millstream.lane.settings import LaneSettings
-from millstream.model.commands import Report
+from millstream.model.commands import Command, Report
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact
+from millstream.model.text import storable
 from millstream.state.tables import LaneTables
+from millstream.telemetry import say
+from millstream.wire.journal import encode_facts
+
+LOG: Final = logging.getLogger("millstream.lane")
 
 
 @dataclass(slots=True)
@@ -33,6 +44,7 @@ class Turn:
     items: list[Item] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
+    careful: bool = False
 
     @property
     def queued_bytes(self) -> int:
@@ -57,14 +69,14 @@ class Turn:
                 item = positions.take(item)
                 if item is None:
                     continue
-            way = QUICK.get(type(item))
+            way = QUICK.get(type(item)) if not self.careful else None
             done = way(tables, item, now_ms) if way is not None else None
             if done is not None:
                 facts += done[0]
                 effects += done[1]
                 size += FACT_BYTES * len(done[0]) + done[2]
                 continue
-            decided = decide(tables, item, now_ms)
+            decided = decide(tables, item, now_ms) if not self.careful else _recordable(tables, item, now_ms)
             facts += decided
             for fact in decided:
                 try:
@@ -72,3 +84,23 @@ class Turn:
                 except Exception as error:
                     raise cannot_fold(tables, fact, error) from error
             size += payload_bytes(decided)
+
+
+def _recordable(tables: LaneTables, command: Command, now_ms: int) -> list[Fact]:
+    """What a command leads to, if it can be recorded; else what remains of a command that is refused."""
+    try:
+        facts = decide(tables, command, now_ms)
+        encode_facts(facts)
+        return facts
+    except Exception as unencodable:
+        error = unencodable
+    kind = type(command).__name__
+    say(
+        LOG, "command refused", level=logging.ERROR, lane=tables.place.lane, command=kind, why=storable(str(error), 500)
+    )
+    try:
+        facts = refuse(tables, command, error, now_ms)
+        encode_facts(facts)
+    except Exception:  # Not even the names in it are text: nothing of it can be recorded but this.
+        facts = refuse_plainly(tables, command, "its facts cannot be encoded", now_ms)
+    return facts

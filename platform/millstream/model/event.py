@@ -56,6 +56,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 ID_HEADER = "millstream-id"
 """The header that names a record of a foreign topic, where its producer gives it an id."""
+TOMBSTONE = ("millstream-tombstone", b"1")
+"""The header of a record without a value, which deletes what its key has in a compacted topic."""
 INTERNAL_PREFIX = "inngest/"
 FUNCTION_FINISHED = "inngest/function.finished"
 FUNCTION_FAILED = "inngest/function.failed"

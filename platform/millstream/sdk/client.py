@@ -18,6 +18,8 @@ import msgspec
 
 from millstream.errors import BadRequest, Busy, LimitExceeded, LogUnavailable, MillstreamError, NotAllowed, NotFound
 from millstream.model.event import Event
+from millstream.sdk.outgoing import checked, several
+from millstream.sdk.payloads import encode
 
 if TYPE_CHECKING:
     import aiohttp
@@ -59,10 +61,10 @@ class Client:
         Raises BadRequest naming the event that was refused (those before it were taken), NotAllowed for a wrong key,
         Busy or LogUnavailable when the server cannot take events now.
         """
-        many = (events,) if isinstance(events, Event) else tuple(events)
+        many = several(events)
         if not many:
             return []
-        body = msgspec.json.encode([_wire(event) for event in many])
+        body = encode([_wire(event) for event in many], "what is sent")
         seed = f"{time.time_ns() // 1_000_000},{base64.b64encode(os.urandom(10)).decode()}"
         answer = await self._call("POST", f"/e/{quote(self._key, safe='')}", body, {SEED_HEADER: seed})
         return cast("list[str]", answer["ids"])
@@ -113,6 +115,7 @@ class Client:
 
 
 def _wire(event: Event) -> dict[str, object]:
+    checked(event)
     return {k: v for k, v in msgspec.structs.asdict(event).items() if v is not None}
 
 

@@ -6,21 +6,44 @@ reported twice sends the same events.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
 from millstream.errors import BadRequest, LimitExceeded
 from millstream.model import limits
 from millstream.model.event import INTERNAL_PREFIX, Envelope, Event
+from millstream.model.text import shown, type_name
 from millstream.sdk.payloads import encode
+
+
+def several(events: object) -> tuple[Event, ...]:
+    """One event or a sequence of them, as a tuple. Raises BadRequest or LimitExceeded saying what else was got."""
+    if isinstance(events, Event):
+        return (events,)
+    if isinstance(events, Mapping):
+        raise BadRequest(
+            f"event refused: expected a millstream.Event, got {type_name(events)} {shown(events)}. "
+            'Write Event("order/placed", {"order": 1}).'
+        )
+    if isinstance(events, str | bytes) or not isinstance(events, Iterable):
+        raise BadRequest(
+            f"event refused: expected a millstream.Event or a list of them, got {type_name(events)} {shown(events)}."
+        )
+    found = tuple(islice(events, limits.EVENTS_PER_REQUEST_MAX + 1))
+    if len(found) > limits.EVENTS_PER_REQUEST_MAX:
+        raise LimitExceeded(
+            f"events refused: at most {limits.EVENTS_PER_REQUEST_MAX} at once. Send them in several calls."
+        )
+    return found
 
 
 def envelope_of(event: Event, now_ms: int) -> Envelope:
     """The envelope of one event. Raises BadRequest or LimitExceeded saying what is wrong with it."""
-    if not isinstance(event, Event):
-        raise BadRequest(f"event refused: expected a millstream.Event, got {type(event).__name__} {event!r:.80}.")
-    _check_types(event)
+    checked(event)
     name = event.name
     if not name or len(name) > limits.EVENT_NAME_CHARS_MAX:
         raise BadRequest(
-            f"event refused: the name must have 1 to {limits.EVENT_NAME_CHARS_MAX} characters, got {name!r:.80}."
+            f"event refused: the name must have 1 to {limits.EVENT_NAME_CHARS_MAX} characters, got {shown(name)}."
         )
     if name.startswith(INTERNAL_PREFIX):
         raise BadRequest(f"event {name!r} refused: names starting {INTERNAL_PREFIX!r} are the server's own.")
@@ -57,19 +80,22 @@ def envelope_of(event: Event, now_ms: int) -> Envelope:
     )
 
 
-def _check_types(event: Event) -> None:
+def checked(event: Event) -> None:
+    """Raise BadRequest where this is no event, or a field of it has another type."""
+    if not isinstance(event, Event):
+        raise BadRequest(f"event refused: expected a millstream.Event, got {type_name(event)} {shown(event)}.")
     for what, text in (("name", event.name), ("id", event.id), ("key", event.key), ("v", event.v)):
         if text is None and what != "name":
             continue
         if not isinstance(text, str):
-            raise BadRequest(f"event {event.name!r:.80} refused: {what} must be a string, got {type(text).__name__}.")
+            raise BadRequest(f"event {shown(event.name)} refused: {what} must be a string, got {type_name(text)}.")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise BadRequest(f"event {event.name!r:.80} refused: {what} is no Unicode text: {error}.") from error
+            raise BadRequest(f"event {shown(event.name)} refused: {what} is no Unicode text: {error}.") from error
     if event.ts is not None and type(event.ts) is not int:
         raise BadRequest(
-            f"event {event.name!r:.80} refused: ts must be Unix milliseconds, an int, got {type(event.ts).__name__}."
+            f"event {shown(event.name)} refused: ts must be Unix milliseconds, an int, got {type_name(event.ts)}."
         )
 
 

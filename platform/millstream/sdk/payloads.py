@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 import msgspec
 
 from millstream.errors import NonRetriableError, UnserialisableResult
+from millstream.model.text import shown, text_by, type_name
 
 Reader = Callable[[bytes], object]
 
@@ -29,7 +31,11 @@ def _foreign(value: object) -> object:
     dump = getattr(value, "model_dump", None)  # pydantic, without importing it
     if dump is None or isinstance(value, type):
         raise NotImplementedError
-    return dump(mode="json")
+    dumped = dump(mode="json")
+    place = _not_finite(dumped)
+    if place is not None:
+        raise ValueError(f"{place} of it is a number that JSON does not have")
+    return dumped
 
 
 _encode: Final = msgspec.json.Encoder(enc_hook=_foreign).encode
@@ -38,16 +44,25 @@ _encode: Final = msgspec.json.Encoder(enc_hook=_foreign).encode
 def encode(value: object, what: str, id: str = "") -> bytes:
     """The value as UTF-8 JSON. ``what`` and ``id`` name it in the error.
 
-    Raises UnserialisableResult naming the path of the first field that is not JSON.
+    Raises UnserialisableResult naming the path of the first field that is not JSON. NaN and infinite numbers are not:
+    they would come back as null.
     """
     try:
-        return _encode(value)
+        data = _encode(value)
     except Exception as error:
-        path, bad = next(_unserialisable(value, "$", ()), ("$", value))
+        path, bad = _first_unserialisable(value)
         raise UnserialisableResult(
-            f"{_named(what, id)} is not JSON: {path} is {_said(bad)} ({type(error).__name__}). "
+            f"{_named(what, id)} is not JSON: {path} is {_said(bad)} ({type_name(error)}). "
             "Return dicts, lists, strings, numbers, booleans, None, dataclasses or Structs."
         ) from error
+    if value is not None and b"null" in data:  # What such a number has become.
+        place = _not_finite(value)
+        if place is not None:
+            raise UnserialisableResult(
+                f"{_named(what, id)} is not JSON: {place} is a number that JSON does not have (NaN or infinity). "
+                "Return None for what is not known, or text."
+            )
+    return data
 
 
 def _named(what: str, id: str) -> str:
@@ -55,8 +70,14 @@ def _named(what: str, id: str) -> str:
 
 
 def _said(value: object) -> str:
-    text = repr(value)
-    return f"a {type(value).__name__}, {text if len(text) <= 80 else text[:77] + '...'}"
+    return f"a {type_name(value)}, {shown(value)}"
+
+
+def _first_unserialisable(value: object) -> tuple[str, object]:
+    try:
+        return next(_unserialisable(value, "$", ()), ("$", value))
+    except BaseException:  # A mapping or property of the user's raises: then the whole value has to do.
+        return "$", value
 
 
 def _unserialisable(value: object, path: str, above: tuple[int, ...]) -> Iterator[tuple[str, object]]:
@@ -73,9 +94,22 @@ def _unserialisable(value: object, path: str, above: tuple[int, ...]) -> Iterato
     yield path, value
 
 
+def _not_finite(value: object) -> str | None:
+    """The path of the first NaN or infinite number in what was encoded; None: there is none."""
+    todo: list[tuple[str, object]] = [("$", value)]
+    while todo:
+        path, part = todo.pop()
+        if isinstance(part, float):
+            if not math.isfinite(part):
+                return path
+        elif not isinstance(part, str | bytes | int | None):
+            todo += [(f"{path}{name}", inner) for name, inner in _parts(part)][::-1]
+    return None
+
+
 def _parts(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
-        yield from ((f".{key}", part) for key, part in value.items())
+        yield from ((f".{text_by(str, key, type_name(key))}", part) for key, part in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{i}]", part) for i, part in enumerate(value))
     elif isinstance(value, msgspec.Struct):

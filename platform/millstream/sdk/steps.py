@@ -11,12 +11,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import ParamSpec, Protocol, TypeVar, cast, overload
 
+from msgspec import structs
+
 from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.durations import Duration, instant_ms, to_ms
-from millstream.model.event import Event
+from millstream.model.event import TOMBSTONE, Envelope, Event
 from millstream.model.operations import Operation, PublishFound, SendFound, SleepFound
-from millstream.sdk.outgoing import envelope_of
+from millstream.model.text import is_storable, shown, type_name
+from millstream.sdk import checks
+from millstream.sdk.outgoing import envelope_of, several
 from millstream.sdk.payloads import decode, encode
 
 P = ParamSpec("P")
@@ -76,38 +80,55 @@ class StepTools:
         Warning: at least once. The worker may die between the call and the record; for the outside world there is
         ``millstream.current().idempotency_key``.
         """
+        id = checks.step_id(id)
+        checks.step_call(id, fn)
         return self._driver.run(id, fn, args, kwargs)
 
     def sleep(self, id: str, length: Duration) -> Async[None]:
         """Sleep, at most 366 days, holding nothing: ``await ctx.step.sleep("cool-off", "1h")``."""
+        id = checks.step_id(id)
         length_ms = to_ms(length, f"sleep {id!r}")
         if length_ms > limits.SLEEP_MS_MAX:
-            raise FunctionError(f"sleep {id!r} refused: at most 366 days, got {length!r}.")
+            raise FunctionError(f"sleep {id!r} refused: at most 366 days, got {shown(length)}.")
         return self._sleep(id, length_ms, -1)
 
     def sleep_until(self, id: str, at: datetime | str) -> Async[None]:
         """Sleep until a time with a zone, a datetime or ISO 8601 text; a time that is past ends at once."""
+        id = checks.step_id(id)
         return self._sleep(id, 0, max(0, instant_ms(at, f"sleep {id!r}")))
 
     def send_event(self, id: str, events: Event | Sequence[Event]) -> Async[list[str]]:
         """Send events once the step is recorded; their ids. Repeated attempts send nothing a second time."""
-        return self._send_event(id, (events,) if isinstance(events, Event) else tuple(events))
+        now_ms = self._driver.now_ms()
+        return self._send_event(checks.step_id(id), tuple(envelope_of(event, now_ms) for event in several(events)))
 
-    def publish(self, id: str, topic: str, key: str | bytes | None, value: object) -> Async[None]:
-        """Write a record to a topic, at least once; bytes and text go as they are, anything else as JSON."""
-        return self._publish(id, topic, _raw(key, id) if key is not None else b"", _raw(value, id))
+    def publish(
+        self,
+        id: str,
+        topic: str,
+        key: str | bytes | None,
+        value: object,
+        *,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> Async[None]:
+        """Write a record to a topic, at least once; bytes and text go as they are, anything else as JSON.
+
+        ``value`` None is a tombstone: in a compacted topic it deletes what the key has. The group's own topics are not
+        for this. Key and value may have 4 MiB each; what is too large for its topic fails the step.
+        """
+        id = checks.step_id(id)
+        found = _record(id, checks.topic_name(id, topic), key, value, checks.record_headers(id, headers))
+        return self._publish(id, found)
 
     async def _sleep(self, id: str, length_ms: int, until_ms: int) -> None:
         await self._driver.ask(id, "sleep", lambda step: SleepFound(step, id, length_ms, until_ms))
 
-    async def _send_event(self, id: str, events: Sequence[Event]) -> list[str]:
-        now_ms = self._driver.now_ms()
-        envelopes = tuple(envelope_of(event, now_ms) for event in events)
+    async def _send_event(self, id: str, envelopes: tuple[Envelope, ...]) -> list[str]:
         sent = await self._driver.ask(id, "send_event", lambda step: SendFound(step, id, envelopes))
         return cast("dict[str, list[str]]", decode(sent))["ids"]
 
-    async def _publish(self, id: str, topic: str, key: bytes, value: bytes) -> None:
-        await self._driver.ask(id, "publish", lambda step: PublishFound(step, id, topic, key, value))
+    async def _publish(self, id: str, found: PublishFound) -> None:
+        await self._driver.ask(id, "publish", lambda step: structs.replace(found, step=step))
 
 
 class SyncStepTools:
@@ -125,7 +146,7 @@ class SyncStepTools:
     def run(self, id: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def run(self, id: str, fn: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         """As ``StepTools.run``."""
-        return self._driver.wait(self._driver.run(id, fn, args, kwargs))
+        return self._driver.wait(self._tools.run(id, fn, *args, **kwargs))
 
     def sleep(self, id: str, length: Duration) -> None:
         """As ``StepTools.sleep``."""
@@ -139,14 +160,46 @@ class SyncStepTools:
         """As ``StepTools.send_event``."""
         return self._driver.wait(self._tools.send_event(id, events))
 
-    def publish(self, id: str, topic: str, key: str | bytes | None, value: object) -> None:
+    def publish(
+        self,
+        id: str,
+        topic: str,
+        key: str | bytes | None,
+        value: object,
+        *,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
         """As ``StepTools.publish``."""
-        self._driver.wait(self._tools.publish(id, topic, key, value))
+        self._driver.wait(self._tools.publish(id, topic, key, value, headers=headers))
 
 
-def _raw(value: object, id: str) -> bytes:
+def _record(id: str, topic: str, key: object, value: object, headers: tuple[tuple[str, bytes], ...]) -> PublishFound:
+    """The operation of a publish, its ``step`` still to be filled in."""
+    if key is not None and not isinstance(key, str | bytes | bytearray | memoryview):
+        raise FunctionError(
+            f"step {id!r} refused: a record's key must be text, bytes or None, got {type_name(key)} {shown(key)}."
+        )
+    if value is None:
+        if key is None:
+            raise FunctionError(
+                f"step {id!r} refused: a record without a value deletes what its key has, and got no key either. "
+                'Give the key, or publish b"" or "null".'
+            )
+        headers = (*headers, TOMBSTONE)
+    data = b"" if value is None else checks.record_bytes(id, "value", _raw(value, "value", id))
+    return PublishFound(
+        "", id, topic, b"" if key is None else checks.record_bytes(id, "key", _raw(key, "key", id)), data, headers
+    )
+
+
+def _raw(value: object, what: str, id: str) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, str):
-        return value.encode()
+        if not is_storable(value):
+            raise FunctionError(
+                f"step {id!r} refused: the record's {what} must be Unicode text, got half a surrogate pair in "
+                f'{shown(value)}. Encode it yourself: os.fsencode(name), or name.encode(errors="replace").'
+            )
+        return str.encode(value)
     return encode(value, f"what step {id!r} publishes")

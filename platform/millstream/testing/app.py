@@ -24,7 +24,7 @@ from millstream.model.messages import InboxRecord, Message
 from millstream.sdk.app import App
 from millstream.sdk.client import Client
 from millstream.sdk.function import Handler
-from millstream.sdk.outgoing import envelope_of
+from millstream.sdk.outgoing import envelope_of, several
 from millstream.testing.clock import VirtualClock
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Published
@@ -200,7 +200,7 @@ class TestApp:
         """What the door does: ids, and durable when it returns."""
         now_ms, catalogue = self._clock.now_ms(), await self._rig.catalogue_end()
         envelopes = []
-        for event in (events,) if isinstance(events, Event) else tuple(events):
+        for event in several(events):
             envelope, id = envelope_of(event, now_ms), self._new_id()
             envelopes.append(
                 msgspec.structs.replace(envelope, internal_id=id, id=envelope.id or id, catalogue=catalogue)

@@ -48,6 +48,11 @@ def encode_record(record: JournalRecord) -> bytes:
     return _RECORD.encode(record)
 
 
+def encode_facts(facts: Iterable[Fact]) -> bytes:
+    """The bytes that facts have in a record. Raises what ``CompiledCodec.encode`` raises on what is no such fact."""
+    return encode_record(JournalRecord(b"", 0, 0, tuple(facts), ()))
+
+
 def decode_record(data: bytes) -> JournalRecord:
     """The record that the bytes hold; equals what was encoded, tuples and all.
 

@@ -44,7 +44,7 @@ from millstream.execute.local.op import INLINE, RUNNING, Op
 from millstream.execute.local.open_steps import OpenSteps
 from millstream.execute.local.quiescence import AnswerDelay, QuiescenceCheck
 from millstream.execute.local.replay import Replay
-from millstream.execute.local.threads import unescaped
+from millstream.execute.local.threads import is_thrown_away, unescaped
 from millstream.execute.port import RunView
 from millstream.model.commands import ParkDispatch, Report
 from millstream.model.effects import Execute
@@ -241,9 +241,9 @@ class Body:
                 context: Context[object] = Context(driver, info, view.events, reader)
                 result = await cast("Async[object]", handler(context))
             operation = BodyDone(encode(result, f"the result of function {spec.slug!r}"))
-        except GeneratorExit:
-            raise  # The coroutine is thrown away with its loop.
         except BaseException as error:
+            if type(error) is GeneratorExit and is_thrown_away(self._task):
+                raise
             if self.closed or self.over:
                 return
             operation = failures.body_errored(unescaped(error), host.source.now_ms())

@@ -21,7 +21,6 @@ from millstream.execute import failures
 from millstream.execute.local.host import BodyHost
 from millstream.execute.local.op import GO, INLINE, REPORTED, Op, attempt
 from millstream.execute.local.threads import Unwound
-from millstream.model import limits
 from millstream.model.operations import Operation, failure_of
 from millstream.model.rows import Hand, StepRow
 from millstream.sdk.current import CURRENT, Current
@@ -157,10 +156,6 @@ class LocalDriver:
         assert task is not None, "step tools are coroutines: some task runs them"
         if self.body.closed or self.body.over:
             raise asyncio.CancelledError  # Of a body that was parked or has ended: its code must not go on.
-        if not id or len(id) > limits.STEP_ID_CHARS_MAX:
-            raise FunctionError(
-                f"step refused: an id must have 1 to {limits.STEP_ID_CHARS_MAX} characters, got {len(id)}: {id!r:.80}."
-            )
         at = CURRENT.get()
         if at is not None and at.step:
             raise NonRetriableError(

@@ -23,7 +23,7 @@ import msgspec
 
 from millstream.errors import LimitExceeded
 from millstream.execute import failures
-from millstream.execute.local.threads import Threads, unescaped
+from millstream.execute.local.threads import Threads, is_thrown_away, unescaped
 from millstream.model import limits
 from millstream.model.operations import Operation, StepDone, StepErrored
 from millstream.model.rows import StepRow
@@ -120,9 +120,9 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
             raise
         # This task was not cancelled: the function awaited something that was.
         return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms())
-    except GeneratorExit:
-        raise  # The coroutine is thrown away with its loop.
     except BaseException as error:
+        if type(error) is GeneratorExit and is_thrown_away(op.task):
+            raise
         if op.stopped_at_ms:
             return _stopped(op)
         return failures.step_errored(op.step, op.name, unescaped(error), op.started_at_ms, now_ms())

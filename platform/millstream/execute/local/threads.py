@@ -127,8 +127,10 @@ class Threads:
                 job.done.set_result(result)
             else:
                 # StopIteration cannot travel through a future, and the rest of asyncio dislikes other exotic ones.
-                job.done.set_exception(error if isinstance(error, Exception) and not isinstance(error, StopIteration)
-                                       else Escaped(error))  # fmt: skip
+                # The class itself is asked, not ``isinstance``: an exception may say anything of its ``__class__``.
+                kind = type(error)
+                plain = issubclass(kind, Exception) and not issubclass(kind, StopIteration)
+                job.done.set_exception(error if plain else Escaped(error))
 
         try:
             job.done.get_loop().call_soon_threadsafe(resolve)
@@ -136,11 +138,16 @@ class Threads:
             return  # The loop was closed meanwhile, and with it the task that waited.
 
 
+def is_thrown_away(task: asyncio.Task[object]) -> bool:
+    """Whether a GeneratorExit means that this task's coroutine is dropped, with its loop: no code of it raised that."""
+    return asyncio._get_running_loop() is None or asyncio.current_task() is not task
+
+
 class Escaped(Exception):
     """Carries an exception through a future that could not carry it itself."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(repr(error))
+        super().__init__(type(error).__name__)
         self.error = error
 
 
@@ -150,4 +157,4 @@ def unescaped(error: BaseException) -> BaseException:
     Use it as an expression: a local name would make a cycle with the frame in the exception's traceback, in which the
     body outlives its run.
     """
-    return error.error if isinstance(error, Escaped) else error
+    return error.error if type(error) is Escaped else error

@@ -52,3 +52,11 @@ async def wait_a_little(parts: LaneParts) -> None:
     settings = parts.settings
     spread_ms = settings.fence_wait_max_ms - settings.fence_wait_min_ms
     await parts.surroundings.sleep((settings.fence_wait_min_ms + spread_ms * parts.surroundings.chance()) / 1000)
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error that is no group: what stopped one task has cancelled the others."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
