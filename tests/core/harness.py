@@ -16,7 +16,7 @@ from typing import Any, Final
 from millstream.core.decide import decide
 from millstream.core.fold import fold
 from millstream.core.owed import owed
-from millstream.core.runs.quick import quick
+from millstream.core.runs.quick import QUICK
 from millstream.model import facts as f
 from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
 from millstream.model.effects import Arm, CodeWanted, Deliver, Disarm, Effect, Execute, Publish, Scan
@@ -83,7 +83,8 @@ class Harness:
 
     def _short_way(self, command: Command) -> tuple[list[Fact], list[Effect], dict[str, dict[object, object]]] | None:
         """What ``quick`` makes of the command, undone again; None where it leaves it to ``decide`` and ``fold``."""
-        done = quick(self.tables, command, self.now_ms)
+        way = QUICK.get(type(command))
+        done = way(self.tables, command, self.now_ms) if way is not None else None
         written = self._in_flight()
         self.tables.drop()
         if done is None:

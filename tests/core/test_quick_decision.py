@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.core.runs.quick import quick
+from millstream.core.runs.quick import QUICK
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent, FireTimer
 from millstream.model.event import FUNCTION_FINISHED
@@ -102,7 +102,7 @@ def test_an_end_that_somebody_subscribes_to_takes_the_long_way() -> None:
 def test_an_event_that_does_not_start_one_function_now_takes_the_long_way(given: AcceptEvent) -> None:
     harness = Harness()
     harness.do(see(app(F)))
-    assert quick(harness.tables, given, START_MS) is None
+    assert QUICK[type(given)](harness.tables, given, START_MS) is None
     assert not any(table.flight for table in harness.tables.all)
 
 

@@ -8,13 +8,16 @@ from millstream.core import crons
 from millstream.core.handles import Handler
 from millstream.core.nouns import DECIDE, FIRE
 from millstream.core.runs import reports
+from millstream.core.step_kinds import QUICK_TIMERS
 from millstream.core.tables import Tables
-from millstream.model.commands import Command, FireTimer, LoseDispatch, ParkDispatch, Report
+from millstream.model.commands import CancelRun, Command, FireTimer, LoseDispatch, ParkDispatch, Report
 from millstream.model.event import FUNCTION_FAILED
 from millstream.model.facts import CommandRefused, CronDisarmed, Fact, PublishQueued, RunFailed
 from millstream.model.function import CronTrigger
+from millstream.model.operations import StepDone
+from millstream.model.rows import Hand
 from tests.core.harness import Harness
-from tests.core.values import accept, app, done, event, function, home_slug, report, see, sleep
+from tests.core.values import START_MS, accept, app, done, event, found, function, home_slug, report, see, sleep
 
 
 @pytest.fixture
@@ -81,3 +84,32 @@ def test_a_late_report_is_never_refused(harness: Harness) -> None:
     run = harness.run.run
     harness.do(report(run, 1, done("a")))
     assert reports.report(harness.tables, report(run, 1, done("a"), attempt=3), 0) == []
+
+
+def test_a_result_of_a_kind_that_a_newer_worker_knows_is_kept_and_goes_with_its_run(harness: Harness) -> None:
+    run = harness.run.run
+    fetched = StepDone("f", "f", b"1", START_MS, "fetch")
+    harness.do(report(run, 1, fetched, found("a"), found("b")))
+    assert (harness.step("f").kind, harness.step("f").hand) == ("fetch", Hand.DONE)
+    harness.do(CancelRun(run, "tests"))
+    assert not harness.runs and not harness.tables.steps.scan(limit=1)
+
+
+def test_a_result_alone_of_a_kind_that_a_newer_worker_knows_takes_the_long_way() -> None:
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(accept(event()))
+    harness.do(report(harness.run.run, 1, StepDone("f", "f", b"1", START_MS, "fetch")))
+    assert harness.step("f").data == b"1" and harness.out().step == ""
+
+
+def test_a_timer_of_a_kind_that_a_newer_version_set_fails_its_run(harness: Harness) -> None:
+    harness.do(report(harness.run.run, 1, sleep("nap")))
+    timer = harness.armed("sleep")
+    handler = FIRE.pop("sleep")
+    quick = QUICK_TIMERS.pop("sleep")
+    try:
+        facts = harness.do(FireTimer(timer.at_ms, timer.kind, timer.id, timer.step), timer.at_ms)
+    finally:
+        FIRE["sleep"], QUICK_TIMERS["sleep"] = handler, quick
+    assert isinstance(facts[1], RunFailed) and not harness.runs

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from millstream.core.nouns import FOLD
+from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.runs.moves import Move
 from millstream.core.runs.transitions import transitions
+from millstream.core.steps import KINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
-from millstream.model.facts import Fact, SleepEnded, StepCompleted
+from millstream.model.facts import Fact, StepCompleted
 from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
@@ -107,10 +109,16 @@ def distinct(row: type[RunRow] | type[StepRow], **given: Any) -> Any:
 def facts_with_rows() -> Sequence[tuple[type[Fact], Hand | None, Hand | None]]:
     """(fact, hand of the body before, hand of the step before) for each move of a row that was there."""
     table = transitions()
-    bodies = [(move.fact, move.before, Hand.SLEEPING if move.fact is SleepEnded else None) for move in table.body]
+    bodies = [(move.fact, move.before, only_of_a_step(move.fact)) for move in table.body]
     bodies = [(fact, hand, of_step) for fact, hand, of_step in bodies if hand is not None]
     steps = [(move.fact, Hand.IDLE, move.before) for move in table.step if move.before is not None]
     return sorted({*bodies, *steps}, key=repr)
+
+
+def only_of_a_step(fact: type) -> Hand | None:
+    """The hand of the step that a fact of one kind is about, where it is never about a new one."""
+    hands = [move.before for kind in KINDS.values() for move in kind.moves.step if move.fact is fact]
+    return hands[0] if hands and None not in hands else None
 
 
 def made(kind: type[Fact], step: str) -> Fact:
@@ -130,14 +138,14 @@ def tables(body: Hand, step: StepRow | None) -> LaneTables:
         made.steps.put((RUN, step.step), step)
     for id in ("", "s"):
         made.parked.put(("kept", RUN, id), ParkedRow("kept", RUN, id, 5))
-        for kind in ("retry", "sleep", "due"):
+        for kind in {*BODY_TIMERS.values(), *(timer for each in KINDS.values() for timer in each.hands.values())}:
             made.timers.put((7, kind, RUN, id), TimerRow(7, kind, RUN, id))
     return made
 
 
 @pytest.mark.parametrize(("kind", "body", "hand"), facts_with_rows(), ids=str)
 def test_each_field_that_a_fact_does_not_own_survives_it(kind: type[Fact], body: Hand, hand: Hand | None) -> None:
-    name = "sleep" if hand is Hand.SLEEPING else "run"
+    name = next(each.name for each in KINDS.values() if hand in each.hands) if hand is not None else ""
     step = distinct(StepRow, run=RUN, step="s", kind=name, hand=hand, dispatch=5) if hand is not None else None
     lane = tables(body, step)
     before = lane.runs.get(RUN)

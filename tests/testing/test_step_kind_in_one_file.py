@@ -14,9 +14,11 @@ Nothing else knows that it exists: not decide, fold, liveness, timers, the histo
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 import fastavro
 import msgspec
@@ -187,11 +189,20 @@ async def launch(ctx: Context) -> list[str]:
 # --- the tests ------------------------------------------------------------------------------------
 
 
+TABLES: Final[tuple[dict[Any, Any], ...]] = (
+    step_kinds.KINDS, step_kinds.FINDS, step_kinds.ANSWERS, step_kinds.SHOWS, step_kinds.QUICK_TIMERS,
+    nouns.DECIDE, nouns.REFUSE, nouns.FIRE, nouns.FOLD,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module", autouse=True)
-def registered() -> None:
-    """What the list in ``core/steps/__init__.py`` does at import. Nothing undoes it: its names are its own."""
-    if NAME not in step_kinds.KINDS:
+def registered() -> Iterator[None]:
+    """What the list in ``core/steps/__init__.py`` does at import; other files of this process must not see it."""
+    with ExitStack() as undo:
+        for table in TABLES:
+            undo.enter_context(patch.dict(table))
         nouns.add_step_kind(KIND)
+        yield
 
 
 @pytest.fixture(autouse=True)

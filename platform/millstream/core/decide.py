@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from millstream.core.handles import refuse_plainly
 from millstream.core.nouns import DECIDE, FIRE, REFUSE
+from millstream.core.runs.retry import refuse_timer
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import Command, FireTimer
@@ -43,7 +44,9 @@ def refuse(tables: Tables, command: Command, error: Exception, now_ms: int) -> l
     reason = storable(f"{type(error).__name__}: {error}", limits.ERROR_MESSAGE_CHARS_MAX)
     if isinstance(command, FireTimer):
         handler = FIRE.get(command.kind)
-        remains = handler.refuse if handler is not None else refuse_plainly
+        if handler is None:  # A kind of a newer version: of a run, or nothing can be said of it.
+            return refuse_timer(tables, command, reason, now_ms)
+        remains = handler.refuse
     else:
         remains = REFUSE.get(type(command), refuse_plainly)
     return remains(tables, command, reason, now_ms)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from millstream.core.handles import Decide, Handler, Handles
 from millstream.core.requests import answer, answered
@@ -49,8 +49,11 @@ class MessageKind:
 
     def refuse(self, tables: Tables, message: Any, reason: str, now_ms: int) -> list[Fact]:
         """What remains of one that raised: an api that waits is told."""
-        refused: list[Fact] = [CommandRefused(type(message).__name__, "", reason)]
-        return refused + (answer(message, {"status": "refused", "reason": reason}) if self.answers else [])
+        return [CommandRefused(type(message).__name__, "", reason), *self.refusal(message, reason)]
+
+    def refusal(self, message: Any, reason: str) -> list[Fact]:
+        """The answer that it was refused; none where no api waits."""
+        return answer(message, {"status": "refused", "reason": reason}) if self.answers else []
 
     @property
     def handles(self) -> Handles:
@@ -64,6 +67,7 @@ MESSAGES: Final[dict[type, MessageKind]] = {}
 def add(kind: MessageKind) -> None:
     """Register a kind of message."""
     assert kind.message not in MESSAGES, f"two kinds of the message {kind.message.__name__}"
+    assert kind.home is None or kind.message in get_args(LaneMessage), f"lanes cannot send {kind.message.__name__}"
     MESSAGES[kind.message] = kind
 
 
@@ -86,8 +90,8 @@ def refuse_message(tables: Tables, command: TakeMessage, reason: str, now_ms: in
     """What remains of one that raised: it counts as taken, or those behind it would wait for ever."""
     taken = MessageTaken(command.from_lane, command.seq)
     kind = MESSAGES.get(type(command.message))
-    answers = kind.refuse(tables, command.message, reason, now_ms)[1:] if kind is not None else []
-    return [taken, CommandRefused("TakeMessage", "", reason), *answers]
+    refusal = kind.refusal(command.message, reason) if kind is not None else []
+    return [taken, CommandRefused("TakeMessage", "", reason), *refusal]
 
 
 def note_delivered(tables: Tables, command: NoteDelivered, now_ms: int) -> list[Fact]:

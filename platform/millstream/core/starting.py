@@ -24,6 +24,7 @@ from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect, Execute
 from millstream.model.event import Envelope
 from millstream.model.facts import EventAccepted, Fact, RunDue, RunStarted
+from millstream.model.function import FunctionSpec
 from millstream.model.ids import run_id
 from millstream.model.rows import RunRow
 
@@ -63,6 +64,14 @@ def start(
     if not runs:
         return []
     return [*runs] if is_held else [accepted(event, origin), *runs]
+
+
+def starts_at_once(function: FunctionSpec) -> bool:
+    """Whether nothing can keep the function from starting on an event: the quick path takes only such functions.
+
+    So it is for every function today; a gate that holds runs back says here which functions have it.
+    """
+    return True
 
 
 def run_started(

@@ -4,6 +4,9 @@ Everything that must treat kinds differently asks here: the decision about a rep
 quick path, the history. No list elsewhere names kinds. ``core/steps/__init__.py`` registers those of the product.
 
 An operation about a step either *finds* it (the body asks for it the first time) or *answers* it (an attempt ended).
+
+A row or report may name a kind that this version does not know: a newer worker's. It is then a kind without hands:
+what is resolved stays, and nothing of it waits here.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from millstream.core.tables import Tables
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact
-from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.rows import RunRow, StepRow
 from millstream.model.trail import Entry
 
 # ``Any`` because each function takes its own operation or fact; the key in the mapping says which.
@@ -40,12 +43,14 @@ class StepKind:
     ``name``           as it stands in ``StepRow.kind`` and in the history.
     ``finds``          operation → decision, for operations with which a body finds such a step.
     ``answers``        operation → decision, for operations that say how an attempt ended.
+    ``counts_late``    those of them that count when they come too late: the work was done.
     ``facts``          fact → fold, for facts that only this kind makes.
     ``timers``         timer kind → handler, for timers of its own.
     ``hands``          hand → timer kind: where a step of this kind may be while it is not resolved, and the timer that
                        wakes it there; "" where something else brings it on (an executor, a parking place, a message).
     ``moves``          how its facts move a body and a step from hand to hand (``runs/transitions.py``).
     ``shows``          fact → entry of the run's trail, for facts that only this kind makes.
+    ``shows_done``     the entry of a resolved row in a history that is rebuilt from rows; None: its result.
     ``quick_result``   whether the quick path may record a result of it.
     ``quick_timer``    how the quick path wakes a step of it.
     """
@@ -53,18 +58,15 @@ class StepKind:
     name: str
     finds: Mapping[type, Find] = field(default_factory=dict)
     answers: Mapping[type, AnswerStep] = field(default_factory=dict)
+    counts_late: frozenset[type] = frozenset()
     facts: Mapping[type, FoldFact] = field(default_factory=dict)
     timers: Mapping[str, Handler] = field(default_factory=dict)
     hands: Mapping[int, str] = field(default_factory=dict)
     moves: Moves = field(default_factory=Moves)
     shows: Mapping[type, Show] = field(default_factory=dict)
+    shows_done: Callable[[StepRow], Entry] | None = None
     quick_result: bool = False
     quick_timer: QuickTimer | None = None
-
-    @property
-    def sleeps(self) -> bool:
-        """Whether a step of it waits for something else than an execution."""
-        return Hand.SLEEPING in self.hands
 
     @property
     def handles(self) -> Handles:
@@ -75,8 +77,10 @@ class StepKind:
 KINDS: Final[dict[str, StepKind]] = {}
 FINDS: Final[dict[type, Find]] = {}
 ANSWERS: Final[dict[type, AnswerStep]] = {}
+COUNTS_LATE: Final[set[type]] = set()
 SHOWS: Final[dict[type, Show]] = {}
 QUICK_TIMERS: Final[dict[str, QuickTimer]] = {}
+_UNKNOWN: Final = StepKind(name="")
 
 
 def add(kind: StepKind) -> None:
@@ -88,13 +92,20 @@ def add(kind: StepKind) -> None:
     for table, own in tables:
         taken = table.keys() & own.keys()
         assert not taken, f"step kind {kind.name!r} claims what another kind has: {taken}"
+    for table, own in tables:
         table.update(own)
+    COUNTS_LATE.update(kind.counts_late)
     if kind.quick_timer is not None:
         (timer,) = kind.timers
         QUICK_TIMERS[timer] = kind.quick_timer
     KINDS[kind.name] = kind
 
 
+def kind_of(name: str) -> StepKind:
+    """The kind of this name; one without hands where this version does not know it."""
+    return KINDS.get(name, _UNKNOWN)
+
+
 def timer_of_step(row: StepRow) -> str | None:
     """The timer that wakes this step in the hand it is in; None where no timer does."""
-    return KINDS[row.kind].hands.get(row.hand) or None
+    return kind_of(row.kind).hands.get(row.hand) or None

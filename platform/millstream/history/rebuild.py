@@ -25,7 +25,7 @@ from typing import Final
 
 import msgspec
 
-from millstream.core.steps import KINDS
+from millstream.core.step_kinds import kind_of
 from millstream.errors import LogUnavailable
 from millstream.history.fold import QUEUED, RUNNING, Changes, RunChange
 from millstream.history.index import Folded, Index
@@ -162,8 +162,8 @@ def _entries(row: StepRow, function: str) -> list[trail.Entry]:
     """What is known of a step, at no time (0)."""
     step, name, kind = row.step, row.name, row.kind
     match row.hand:
-        case Hand.DONE if KINDS[kind].sleeps:
-            return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms), (trail.WOKE, 0, step, kind)]
+        case Hand.DONE if (shows := kind_of(kind).shows_done) is not None:
+            return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms), shows(row)]
         case Hand.DONE:
             return [(trail.DONE, 0, step, name, kind, row.attempt, 0, row.data)]
         case Hand.FAILED:

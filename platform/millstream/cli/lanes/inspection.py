@@ -20,7 +20,7 @@ from millstream.cli.support.output import show_rows
 from millstream.config import Settings
 from millstream.core.liveness import Liveness, liveness, open_runs, stored_timers, timer_problem
 from millstream.dev import Made, made_with
-from millstream.errors import Corruption, OperatorError
+from millstream.errors import Corruption, OffsetOutOfRange, OperatorError
 from millstream.lane.ownership.restore import Reached, fold_upto
 from millstream.log.embedded.verify import Finding
 from millstream.log.embedded.verify import verify as verify_file
@@ -151,7 +151,7 @@ async def _compare(log: Log, made: Made, seen: Walked, restored: tuple[LaneTable
     from_journal = LaneTables(place_of(made, seen.lane), MemoryStore())
     try:
         await fold_upto(log, from_journal, Reached(0, Validity(), 0, 0), reached.offset, lambda facts, left: None)
-    except OperatorError:
+    except OffsetOutOfRange:
         return  # Its beginning was trimmed meanwhile.
     except Exception as error:
         seen.find(-1, f"the journal cannot be folded from its beginning: {type(error).__name__}: {error}")

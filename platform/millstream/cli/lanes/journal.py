@@ -13,6 +13,7 @@ from millstream.errors import Corruption, OffsetOutOfRange
 from millstream.lane.ownership.restore import Reached, restore
 from millstream.log.embedded.verify import Finding
 from millstream.log.port import Log, Record
+from millstream.log.records import record_missing
 from millstream.model.facts import LaneFenced
 from millstream.model.messages import group_topic
 from millstream.model.place import Place
@@ -56,13 +57,14 @@ async def walk(log: Log, group: str, lane: int) -> Walked:
     seen = Walked(topic, lane, await log.start_offset(topic, lane), await log.end_offset(topic, lane))
     validity: Validity | None = None
     reader = log.reader(topic, lane, seen.start)
+    expected = seen.start
     try:
         while reader.position < seen.end:
             try:
                 page = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
             except OffsetOutOfRange as gone:
                 reader.seek(gone.start)  # Trimmed while we read.
-                seen.start, validity = gone.start, None
+                seen.start, validity, expected = gone.start, None, gone.start
                 continue
             except Corruption as error:
                 seen.find(reader.position, f"the journal cannot be read any further: {error}")
@@ -72,6 +74,9 @@ async def walk(log: Log, group: str, lane: int) -> Walked:
                 break
             for record in page:
                 if record.offset < seen.end:
+                    if record.offset != expected:
+                        seen.find(record.offset, str(record_missing(topic, lane, expected, record.offset)))
+                    expected = record.offset + 1
                     validity = _take(seen, record, validity)
     finally:
         await reader.close()

@@ -21,6 +21,8 @@ from typing import Any, Final
 import msgspec
 
 from millstream.cli.support.output import STATUS_COLOURS, coloured
+from millstream.core.steps import SHOWS
+from millstream.model import trail
 from millstream.model.durations import duration_text
 from millstream.model.facts import (
     BodyAttemptFailed,
@@ -30,8 +32,6 @@ from millstream.model.facts import (
     RunCompleted,
     RunFailed,
     RunStarted,
-    SleepStarted,
-    StepAttemptFailed,
     StepCompleted,
     StepFailed,
 )
@@ -80,6 +80,8 @@ class RunPrinter:
             handler = handlers.get(type(fact))
             if handler is not None:
                 handler(self, fact, at_ms)
+            elif (show := SHOWS.get(type(fact))) is not None:  # A fact of one step kind: the kind says how it shows.
+                self.entry(fact.run, show(fact, at_ms))  # type: ignore[union-attr]
         self._names.clear()  # An event and the runs it starts are in one record.
 
     def tick(self) -> None:
@@ -111,19 +113,29 @@ class RunPrinter:
         if known is not None:
             known.steps += 1
 
-    def waits(self, fact: SleepStarted | StepAttemptFailed | BodyAttemptFailed, at_ms: int) -> None:
-        """A run begins to wait: a line, the first time."""
-        known = self._known.get(fact.run)
+    def body_retries(self, fact: BodyAttemptFailed, at_ms: int) -> None:
+        """A run waits for the next attempt of its body."""
+        why = f"(function body): {_error(fact.error_name, fact.error_message)}"
+        self._waits("retrying", fact.run, why, (fact.retry_at_ms, at_ms))
+
+    def entry(self, run: str, entry: trail.Entry) -> None:
+        """A run waits at a step, for a time or for the next attempt."""
+        match entry:
+            case (trail.SLEEPING, at_ms, _, name, _, wake_at_ms):
+                self._waits("sleeping", run, name, (wake_at_ms, at_ms))
+            case (trail.ERRORED, at_ms, _, name, _, _, _, retry_at_ms, error, message, _):
+                self._waits("retrying", run, f"{name}: {_error(error, message)}", (retry_at_ms, at_ms))
+            case _:
+                pass
+
+    def _waits(self, status: str, run: str, why: str, times: tuple[int, int]) -> None:
+        """A line, the first time that the run waits. ``times``: until when, and the record's."""
+        known = self._known.get(run)
         if known is None or known.waits:
             return
         known.waits = True
-        if isinstance(fact, SleepStarted):
-            status, why, until_ms = "sleeping", fact.name, fact.wake_at_ms
-        else:
-            status, until_ms = "retrying", fact.retry_at_ms
-            name = fact.name if isinstance(fact, StepAttemptFailed) else "(function body)"
-            why = f"{name}: {_error(fact.error_name, fact.error_message)}"
-        self._line(status, fact.run, known, f"for {duration_text(max(0, until_ms - at_ms))}  {why}", at_ms)
+        until_ms, at_ms = times
+        self._line(status, run, known, f"for {duration_text(max(0, until_ms - at_ms))}  {why}", at_ms)
 
     def run_ended(self, fact: RunCompleted | RunFailed | RunCancelled, at_ms: int) -> None:
         """A line for the run."""
@@ -195,9 +207,7 @@ _HANDLERS: Final[dict[type, Callable[[RunPrinter, Any, int], None]]] = {
     RunStarted: RunPrinter.run_started,
     StepCompleted: RunPrinter.step_ended,
     StepFailed: RunPrinter.step_ended,
-    SleepStarted: RunPrinter.waits,
-    StepAttemptFailed: RunPrinter.waits,
-    BodyAttemptFailed: RunPrinter.waits,
+    BodyAttemptFailed: RunPrinter.body_retries,
     RunCompleted: RunPrinter.run_ended,
     RunFailed: RunPrinter.run_ended,
     RunCancelled: RunPrinter.run_ended,

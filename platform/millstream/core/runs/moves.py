@@ -10,7 +10,7 @@ from millstream.model.rows import Hand
 
 
 class Move(NamedTuple):
-    """With this fact a body or step passes from one hand to another; None: there is no row before, or after."""
+    """With this fact a body or step passes from one hand to another; ``before`` None: there is no row yet."""
 
     before: Hand | None
     fact: type

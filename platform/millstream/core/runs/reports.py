@@ -17,12 +17,12 @@ from millstream.core.runs import bodies
 from millstream.core.runs.closing import close_body, close_step
 from millstream.core.runs.deciding import Case, Decided, Draft, Fate, is_resolved
 from millstream.core.runs.ending import fail, refuse_about_run
-from millstream.core.step_kinds import ANSWERS, FINDS
+from millstream.core.step_kinds import ANSWERS, COUNTS_LATE, FINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import Report
 from millstream.model.facts import Fact
-from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepDone, StepErrored
+from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import Hand, StepRow
 
 STEP_NOT_REPORTED: Final = "StepNotReported"
@@ -61,9 +61,9 @@ def _of_step(case: Case, command: Report) -> list[Fact]:
     late = row.hand != Hand.OUT or row.dispatch != command.dispatch
     if late and row.attempt != command.attempt:
         return []  # The attempt it speaks of is over.
-    taken = (StepDone,) if late else (StepDone, StepErrored)
+    taken = COUNTS_LATE if late else ANSWERS
     facts: Sequence[Fact]
-    facts, draft = _walk(case, [op for op in command.operations if isinstance(op, taken) and op.step == row.step])
+    facts, draft = _walk(case, [op for op in command.operations if type(op) in taken and _step_of(op) == row.step])
     if not late and not facts:
         facts, draft = decide_operation(case, draft, _unspoken(command, row, case.now_ms))
     return close_step(case, facts, draft)
@@ -74,9 +74,7 @@ def _late_body(case: Case, command: Report) -> list[Fact]:
     run = case.run
     awaited = run.attempt == command.attempt
     lives = run.body == Hand.IDLE and run.body_dispatch == command.dispatch
-    counts = [
-        op for op in command.operations if (awaited and isinstance(op, StepDone)) or (lives and type(op) in FINDS)
-    ]
+    counts = [op for op in command.operations if (awaited and type(op) in COUNTS_LATE) or (lives and type(op) in FINDS)]
     return close_step(case, *_walk(case, counts))
 
 
@@ -97,7 +95,7 @@ def decide_operation(case: Case, draft: Draft, operation: Operation) -> Decided:
     of_body = BODY.get(type(operation))
     if of_body is not None:
         return of_body(case, draft, operation)
-    step: str = operation.step  # type: ignore[union-attr]
+    step = _step_of(operation)
     find = FINDS.get(type(operation))
     row = case.step(step)
     if row is None:
@@ -113,6 +111,12 @@ def decide_operation(case: Case, draft: Draft, operation: Operation) -> Decided:
     return ANSWERS[type(operation)](case, draft, operation, row)
 
 
+def _step_of(operation: Operation) -> str:
+    """The step that an operation of a step kind is about."""
+    step: str = operation.step  # type: ignore[union-attr]
+    return step
+
+
 def _too_many_steps(case: Case, draft: Draft, step: str) -> Decided:
     message = (
         f"the run was ended at step {step!r}: a run may have {limits.STEPS_PER_RUN_MAX} steps and this is one "
@@ -122,7 +126,7 @@ def _too_many_steps(case: Case, draft: Draft, step: str) -> Decided:
 
 
 def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
-    """An answer to a step's hand-out that does not say what became of the step: its attempt has failed.
+    """An answer to a step's dispatch that does not say how the step ended: its attempt has failed.
 
     The code around the step raised before it was reached, or the executor is at fault. Waiting would be for ever.
     """
@@ -132,7 +136,7 @@ def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
                 row.step, row.name, operation.failure, now_ms, operation.retriable, operation.retry_after_ms
             )
     message = (
-        f"step {row.step!r} was handed out, and the answer did not say what became of it: expected its result or its "
+        f"step {row.step!r} was handed out, and the answer did not say how it ended: expected its result or its "
         f"error, got {', '.join(type(o).__name__ for o in command.operations) or 'nothing'}. "
         "Check that the function still has this step."
     )

@@ -8,6 +8,7 @@ A run may end in any hand. With its end no row of it remains, so ends are not li
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from millstream.core.runs.moves import ANSWERED, HANDED_OUT, RESOLVED, STEP_RESOLVED, Move, Moves
@@ -86,6 +87,14 @@ def transitions() -> Moves:
     return Moves(
         body=tuple(move for moves in every for move in moves.body),
         step=tuple(move for moves in every for move in moves.step),
-        run_fields={fact: fields for moves in every for fact, fields in moves.run_fields.items()},
-        step_fields={fact: fields for moves in every for fact, fields in moves.step_fields.items()},
+        run_fields=_united(moves.run_fields for moves in every),
+        step_fields=_united(moves.step_fields for moves in every),
     )
+
+
+def _united(tables: Iterable[Mapping[type, frozenset[str]]]) -> dict[type, frozenset[str]]:
+    united: dict[type, frozenset[str]] = {}
+    for table in tables:
+        for fact, fields in table.items():
+            united[fact] = united.get(fact, frozenset()) | fields
+    return united

@@ -16,7 +16,7 @@ from millstream.core.runs.hands import BACKOFF, OUT, add_step, answered, open_ru
 from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.runs.retry import next_attempt_at_ms
-from millstream.core.step_kinds import KINDS, StepKind
+from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
 from millstream.model import trail
 from millstream.model.effects import Effect, Execute
@@ -40,7 +40,7 @@ def done(case: Case, draft: Draft, op: StepDone, row: StepRow | None) -> Decided
         draft = replace(draft, spoken=(*draft.spoken, op.step))
     attempt = row.attempt if row is not None else 0
     fact = StepCompleted(
-        case.run.run, op.step, op.name, KINDS[op.kind].name, attempt, case.dispatch, op.data, op.started_at_ms, False
+        case.run.run, op.step, op.name, op.kind, attempt, case.dispatch, op.data, op.started_at_ms, False
     )
     return complete(case, draft, fact)
 
@@ -121,6 +121,7 @@ KIND = StepKind(
     name=NAME,
     finds={StepFound: found},
     answers={StepDone: done, StepErrored: errored},
+    counts_late=frozenset({StepDone}),
     facts={StepPlanned: step_planned, StepAttemptFailed: step_attempt_failed},
     moves=Moves(
         body=(Move(Hand.OUT, StepPlanned, Hand.IDLE), Move(Hand.OUT, StepAttemptFailed, Hand.IDLE)),

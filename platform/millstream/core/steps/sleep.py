@@ -124,5 +124,6 @@ KIND = StepKind(
     ),
     hands={Hand.SLEEPING: TIMER},
     shows={SleepStarted: show_started, SleepEnded: show_ended},
+    shows_done=lambda row: (trail.WOKE, 0, row.step, NAME),
     quick_timer=quick_fire,
 )
