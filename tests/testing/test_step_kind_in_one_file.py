@@ -4,7 +4,7 @@
 timer and a tool of its own. In the product each part has its place (docs/ARCHITECTURE.md, "Where to add"):
 
     CountdownFound                       model/operations.py, schemas/messages/report.avsc
-    CountdownStarted, CountdownTicked    model/facts.py, schemas/journal/record.avsc
+    CountdownStarted, CountdownTicked    model/facts/steps.py, schemas/journal/record.avsc
     KIND and its functions               core/steps/countdown.py, its name in core/steps/__init__.py
     CountdownTools.countdown             sdk/steps.py
 

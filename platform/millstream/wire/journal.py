@@ -7,7 +7,7 @@ number of its branch in the schema.
 ``encode_parts`` cuts a decision that is too large for one append; ``Validity`` puts the parts together
 again and drops what lost the race for the lane: several owners may have written to one journal.
 
-Add a fact: its class in ``model/facts.py``, its branch at the *end* of the schema; here only if
+Add a fact: its class in ``model/facts/``, its branch at the *end* of the schema; here only if
 it has a class inside that no other fact has.
 """
 

@@ -1,6 +1,6 @@
 """The step kinds of the product. Each module is one kind and exports one value, ``KIND`` (``core/step_kinds.py``).
 
-Add a step kind: its operation in ``model/operations.py``; facts and their branches in ``model/facts.py`` and
+Add a step kind: its operation in ``model/operations.py``; facts and their branches in ``model/facts/`` and
 ``schemas/journal``, where it has any of its own; a module here; one line below; a method of the tools in
 ``sdk/steps.py``.
 """

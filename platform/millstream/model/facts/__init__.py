@@ -1,0 +1,172 @@
+"""Facts: what was decided, past tense. The journal is a sequence of them and the only truth.
+
+    steps.py, runs.py    what happens to a run           events.py, sources.py   what comes in, and from where
+    lanes.py             what leaves a lane, and who owns it
+
+Each class is a branch of ``schemas/journal/record.avsc``, field for field, where every field has its documentation; a
+test compares the two. Flat on purpose: a fact is encoded once per decision, on the hot path. A fold that must treat a
+fact differently from before is a new class (lanes.md rule 33), never a new meaning of an old one.
+
+``discover`` on a fact says: with it, the body is handed out again (a *discovery*) to find what to do next.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from millstream.model.facts.events import (
+    CatalogueSeen,
+    CommandRefused,
+    CronArmed,
+    CronDisarmed,
+    CronTicked,
+    EventAccepted,
+    EventDeduplicated,
+    FunctionSkipped,
+    SeenDropped,
+)
+from millstream.model.facts.lanes import (
+    HolderGone,
+    LaneFenced,
+    LaneReleased,
+    MessagesDelivered,
+    MessageSent,
+    MessageTaken,
+    PublishesSent,
+    PublishQueued,
+    RequestAnswered,
+    RequestsDropped,
+)
+from millstream.model.facts.runs import (
+    BodyAttemptFailed,
+    DiscoveryAnswered,
+    DispatchLost,
+    DispatchParked,
+    DispatchUnparked,
+    RetryDue,
+    RunCancelled,
+    RunCompleted,
+    RunDue,
+    RunFailed,
+    RunStarted,
+)
+from millstream.model.facts.sources import (
+    FunctionSubscribed,
+    ScanAdvanced,
+    ScanEnded,
+    ScanStarted,
+    SourceGap,
+    SourceOpened,
+    TopicSeen,
+)
+from millstream.model.facts.steps import (
+    SleepEnded,
+    SleepStarted,
+    StepAttemptFailed,
+    StepCompleted,
+    StepFailed,
+    StepPlanned,
+)
+
+__all__ = [
+    "FACTS",
+    "BodyAttemptFailed",
+    "CatalogueSeen",
+    "CommandRefused",
+    "CronArmed",
+    "CronDisarmed",
+    "CronTicked",
+    "DiscoveryAnswered",
+    "DispatchLost",
+    "DispatchParked",
+    "DispatchUnparked",
+    "EventAccepted",
+    "EventDeduplicated",
+    "Fact",
+    "FunctionSkipped",
+    "FunctionSubscribed",
+    "HolderGone",
+    "LaneFenced",
+    "LaneReleased",
+    "MessageSent",
+    "MessageTaken",
+    "MessagesDelivered",
+    "PublishQueued",
+    "PublishesSent",
+    "RequestAnswered",
+    "RequestsDropped",
+    "RetryDue",
+    "RunCancelled",
+    "RunCompleted",
+    "RunDue",
+    "RunFailed",
+    "RunStarted",
+    "ScanAdvanced",
+    "ScanEnded",
+    "ScanStarted",
+    "SeenDropped",
+    "SleepEnded",
+    "SleepStarted",
+    "SourceGap",
+    "SourceOpened",
+    "StepAttemptFailed",
+    "StepCompleted",
+    "StepFailed",
+    "StepPlanned",
+    "TopicSeen",
+    "with_discovery",
+]
+
+Fact = (
+    StepCompleted
+    | EventAccepted
+    | RunStarted
+    | RunCompleted
+    | StepPlanned
+    | DiscoveryAnswered
+    | SleepStarted
+    | SleepEnded
+    | StepAttemptFailed
+    | StepFailed
+    | BodyAttemptFailed
+    | RetryDue
+    | RunDue
+    | RunFailed
+    | RunCancelled
+    | DispatchLost
+    | DispatchParked
+    | DispatchUnparked
+    | PublishQueued
+    | PublishesSent
+    | MessageSent
+    | MessageTaken
+    | MessagesDelivered
+    | CatalogueSeen
+    | CronArmed
+    | CronDisarmed
+    | CronTicked
+    | EventDeduplicated
+    | FunctionSkipped
+    | CommandRefused
+    | RequestAnswered
+    | RequestsDropped
+    | SeenDropped
+    | SourceOpened
+    | SourceGap
+    | LaneFenced
+    | LaneReleased
+    | HolderGone
+    | TopicSeen
+    | FunctionSubscribed
+    | ScanStarted
+    | ScanAdvanced
+    | ScanEnded
+)
+
+
+def with_discovery(fact: StepCompleted | StepFailed) -> StepCompleted | StepFailed:
+    """The same fact, with which the body is handed out again."""
+    return replace(fact, discover=True)
+
+
+FACTS: tuple[type[Fact], ...] = Fact.__args__

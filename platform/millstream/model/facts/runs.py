@@ -1,0 +1,103 @@
+"""What happens to a run and its body, and to dispatches that no executor answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RunStarted(msgspec.Struct, frozen=True, gc=False):
+    """A run exists. It is handed out at once, or at ``start_at_ms`` where that is not 0."""
+
+    run: str
+    function: str
+    events: tuple[str, ...]
+    cause: str
+    start_at_ms: int
+
+
+class RunDue(msgspec.Struct, frozen=True, gc=False):
+    """The time a run was to start at has come."""
+
+    run: str
+
+
+class RunCompleted(msgspec.Struct, frozen=True, gc=False):
+    """The handler returned; the run is over."""
+
+    run: str
+    function: str
+    dispatch: int
+    result: bytes
+
+
+class RunFailed(msgspec.Struct, frozen=True, gc=False):
+    """The run is over and failed."""
+
+    run: str
+    function: str
+    attempt: int
+    error_name: str
+    error_message: str
+    error_stack: str
+
+
+class RunCancelled(msgspec.Struct, frozen=True, gc=False):
+    """The run was ended from outside."""
+
+    run: str
+    function: str
+    reason: str
+
+
+class DiscoveryAnswered(msgspec.Struct, frozen=True, gc=False):
+    """The body was handed out and found nothing new."""
+
+    run: str
+    dispatch: int
+    discover: bool
+
+
+class BodyAttemptFailed(msgspec.Struct, frozen=True, gc=False):
+    """The handler raised outside a step; it is handed out again at ``retry_at_ms``."""
+
+    run: str
+    attempt: int
+    dispatch: int
+    error_name: str
+    error_message: str
+    error_stack: str
+    retry_at_ms: int
+
+
+class RetryDue(msgspec.Struct, frozen=True, gc=False):
+    """A delay before another hand-out is over. ``step`` is empty for the body."""
+
+    run: str
+    step: str
+
+
+class DispatchLost(msgspec.Struct, frozen=True, gc=False):
+    """A hand-out was lost with its worker: no attempt is used. Handed out again at ``retry_at_ms`` (0: now)."""
+
+    run: str
+    step: str
+    dispatch: int
+    lost: int
+    retry_at_ms: int
+
+
+class DispatchParked(msgspec.Struct, frozen=True, gc=False):
+    """No worker here has the function's code; the hand-out waits for it."""
+
+    run: str
+    step: str
+    function: str
+    dispatch: int
+
+
+class DispatchUnparked(msgspec.Struct, frozen=True, gc=False):
+    """The code has come; the hand-out is made again with a new number."""
+
+    run: str
+    step: str
+    function: str
