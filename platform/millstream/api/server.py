@@ -13,9 +13,10 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.api import events, functions, page, positions, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
@@ -144,9 +145,21 @@ class Served:
         await self.runner.cleanup()
 
 
+class _OurFaults(logging.LoggerAdapter[logging.Logger]):
+    """The HTTP library's log without what clients did wrong: it has been answered, and anybody can send any amount."""
+
+    def exception(self, msg: object, *args: object, **more: Any) -> None:
+        """An error with its traceback; one of the request's own bytes for ``--log-level debug`` only."""
+        if isinstance(more.get("exc_info"), HttpProcessingError | web.RequestPayloadError | ConnectionError):
+            self.debug(msg, *args, **more)
+        else:
+            super().exception(msg, *args, **more)
+
+
 async def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 8288) -> Served:
     """Listen. Raises OSError where the port is taken."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    log = _OurFaults(logging.getLogger("aiohttp.server"), {})
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, logger=log)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
@@ -196,6 +209,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         _log.exception("request failed unexpectedly path=%s number=%s", request.path, number)
         text = f"internal error {number}: please report it with the lines of the log that name this number"
         response = answer({"error": text, "data": None, "status": 500}, 500)
+    if request.content.exception() is not None:
+        response.force_close()  # What follows a body that cannot be read is no request: clients must not send another.
     headers = response.headers
     headers[KIND_HEADER] = "dev"
     origin = request.headers.get("Origin")
