@@ -23,6 +23,7 @@ from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door import DOOR, Door, DoorConfig
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.errors import ConfigError, MillstreamError
+from millstream.handles import hold, let_go
 from millstream.model.messages import group_topic
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -134,6 +135,7 @@ class Served:
     runner: web.AppRunner
     host: str
     port: int
+    handles: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
@@ -142,6 +144,8 @@ class Served:
 
     async def close(self) -> None:
         """Stop listening, answer what is under way, end the door."""
+        for handle in self.handles:
+            let_go(handle)
         await self.runner.cleanup()
 
 
@@ -162,11 +166,20 @@ async def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 82
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, logger=log)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
+        site = web.TCPSite(runner, host, port, backlog=1024)
+        await site.start()
     except OSError:
         await runner.cleanup()
         raise
-    return Served(runner, host, runner.addresses[0][1])
+    handles = _listening(site)
+    for handle in handles:
+        hold(handle)
+    return Served(runner, host, runner.addresses[0][1], handles)
+
+
+def _listening(site: web.TCPSite) -> tuple[int, ...]:
+    server: Any = site._server  # The library has no public way to it.
+    return tuple(one.fileno() for one in server.sockets)
 
 
 async def serve_on(app: web.Application, host: str, port: int) -> Served:

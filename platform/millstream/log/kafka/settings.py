@@ -214,4 +214,4 @@ def _password(given: str, file: str) -> str:
 def _file(path: str, flag: str) -> str:
     if path and not Path(path).is_file():
         raise ConfigError(f"{flag} was refused: expected a file in PEM format, got {path!r}, which is not there.")
-    return path
+    return str(Path(path).absolute()) if path else ""  # Clients are made later, too, wherever user code has gone then.
