@@ -28,6 +28,7 @@ from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.topics import refuse_unsafe_topics
 from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import TRANSACTION_MS, TRIM_LAG_MS_MIN
 from millstream.roles.group import Group
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
@@ -64,6 +65,15 @@ class WorkerSettings:
     targets: tuple[str, ...] = ()
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
+
+    def __post_init__(self) -> None:
+        if self.lane.trim_lag_ms < TRIM_LAG_MS_MIN:
+            raise ConfigError(
+                f"a trim lag of {self.lane.trim_lag_ms / 1_000:g} s was refused: expected at least "
+                f"{TRIM_LAG_MS_MIN // 1_000} s, since a worker that dies in a checkpoint hides it for "
+                f"{TRANSACTION_MS // 1_000} s, and the journal behind the one before must be there for as long. Give "
+                "--trim-lag 1m or more."
+            )
 
 
 class WorkerRole:
