@@ -181,7 +181,7 @@ SETTINGS: Final = (
         default="10m",
         flag="--trim-lag",
         metavar="DURATION",
-        doc="How long a journal that a checkpoint made unnecessary is kept.",
+        doc="How long a journal that a checkpoint made unnecessary is kept; on Kafka 1m or more.",
     ),
     Setting(
         name="feed",

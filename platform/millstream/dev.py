@@ -15,7 +15,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -91,7 +91,7 @@ class DevServer:
 
     def __init__(self, apps: Sequence[App], settings: DevSettings, on_facts: OnFacts | None = None) -> None:
         self.apps = apps
-        self.settings = settings
+        self.settings = replace(settings, data=settings.data.absolute())  # User code may change the working directory.
         self.telemetry = Telemetry(version=settings.version)
         self._on_facts = on_facts
         self.log: EmbeddedLog | None = None

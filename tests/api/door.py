@@ -139,6 +139,7 @@ async def open_world(
     """A door that runs, with everything ended afterwards."""
     log = log or MemoryLog()
     index = path / "history.db"
+    path.mkdir(exist_ok=True)
     prepare(index)
     facts: list[Fact] = []
     async with contextlib.AsyncExitStack() as ending:
@@ -150,7 +151,7 @@ async def open_world(
             config = {"now_ms": lambda: NOW_MS} | config
         if apps and follows:
             await ending.enter_async_context(_history(log, index))
-        door = DoorConfig(log=log, group=GROUP, lanes=1, index=index, **config)
+        door = DoorConfig(**{"log": log, "group": GROUP, "lanes": 1, "index": index, **config})
         served = await serve(build_app(door), port=0)
         ending.push_async_callback(served.close)
         http = await ending.enter_async_context(aiohttp.ClientSession())

@@ -207,6 +207,25 @@ async def on_demand(ctx: Context) -> dict[str, object]:
     return {"got": dict(ctx.event.data)}
 
 
+@app.function(on="cases/chdir")
+async def move_away(ctx: Context) -> None:
+    await ctx.step.run("chdir", os.chdir, "/")
+
+
+def leave_a_fork(length_s: float) -> int:
+    child = os.fork()
+    if not child:
+        time.sleep(length_s)
+        os._exit(0)
+    note(f"forked {child}")
+    return child
+
+
+@app.function(on="cases/fork")
+async def forking(ctx: Context) -> int:
+    return await ctx.step.run("fork", leave_a_fork, float(ctx.event.data["length_s"]))
+
+
 async def compute(length_s: float) -> int:
     """Computes for so long, or until it is told that it is enough."""
     note(f"computing {os.getpid()}")

@@ -36,17 +36,17 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> Server:
+    def start(self, *, cwd: Path = ROOT, port: int = 0) -> Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = port or free.getsockname()[1]
         env = {key: value for key, value in os.environ.items() if not key.startswith("MILLSTREAM_")}
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "platform"), str(ROOT), str(self.data.parent)])
         env["CASES_NOTES"] = str(self.notes)
         line = [sys.executable, "-m", "millstream", "dev", "--no-reload", *self.targets, "--port", str(self.port)]
         line += ["--data", str(self.data), *self.flags]
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=output, stderr=output)
+            self.process = subprocess.Popen(line, cwd=cwd, env=env, stdout=output, stderr=output)
         ends = time.monotonic() + WAIT_S
         while True:
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,36 @@ def test_a_second_server_on_the_same_data_is_refused(fresh: Fresh) -> None:
     other = Server(server.data)
     with pytest.raises(AssertionError, match=re.compile(f"the server ended.*{server.process.pid}", re.DOTALL)):
         other.start()
+
+
+def test_a_step_that_changes_the_working_directory_leaves_the_data_where_it_is(tmp_path: Path) -> None:
+    server = Server(Path("data"), flags=("--executors", "0"))
+    server.notes, server.output = tmp_path / "notes", tmp_path / "output"
+    server.notes.touch()
+    try:
+        server.start(cwd=tmp_path)
+        moved = server.does("cases/chdir")
+        for _ in range(3):
+            server.send("cases/nobody", {"much": "x" * 1_000_000})
+        assert server.does("cases/sequence")["output"] == {"sum": 4}
+        server.kill()
+        server.start(cwd=tmp_path)
+        assert server.does("cases/sequence")["output"] == {"sum": 4}
+        assert server.run(moved["run_id"])["status"] == "Completed"
+    finally:
+        server.close()
+
+
+def test_a_child_that_a_step_forked_keeps_neither_the_port_nor_the_data(fresh: Fresh) -> None:
+    server = fresh()
+    child = server.does("cases/fork", {"length_s": 120})["output"]
+    try:
+        server.kill()
+        server.start(port=server.port)
+        assert server.does("cases/sequence")["output"] == {"sum": 4}
+        os.kill(child, 0)  # It lives still.
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ NOT_OURS = {
     # Other things with a stroke in their names.
     "text/plain", "statefulset/millstream",
 }  # fmt: skip
+PROSE = {f"millstream {verb}" for verb in ("again", "could", "for", "itself", "runs", "wrote")}
+"""Where a text speaks of millstream and of no command (but for those below ``millstream runs``)."""
 EVENTS = re.compile(r"(?:order|shop|trial|stock|inngest|bench)/")
 
 
@@ -145,6 +148,43 @@ def test_commands_are_found_on_the_pages_and_wrong_ones_are_noticed() -> None:
     assert "no option --boat" in problem_of("millstream dev shop:app --boat 3")
     assert "no such command" in problem_of("millstream topics sink")
     assert problem_of("millstream topics plan|apply --group shop") == ""
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The texts of a module that somebody may be shown: no docstrings; ``X`` is where a value goes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            unseen.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            unseen |= {id(part) for part in node.values}
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unseen:
+            yield node.value
+
+
+def told_commands(text: str) -> Iterator[str]:
+    """The command lines in a message, up to the end of each; prose about millstream is none."""
+    for found in re.finditer(r"millstream (?=[a-z])[^.,;:|#`\"'\n<]*", text):
+        words = found[0].split()
+        if " ".join(words[:2]) not in PROSE or words[2:3] in (["list"], ["get"], ["cancel"]):
+            # Prose goes on behind a command without a sign of it: what counts are its name and its options.
+            is_group = getattr(below(words[1:2])[0], "commands", None)
+            yield " ".join(words[: 3 if is_group else 2] + [word for word in words[2:] if word.startswith("-")])
+
+
+def test_every_command_that_a_message_names_is_one_that_millstream_has() -> None:
+    lines = [
+        line
+        for path in sorted((ROOT / "platform").rglob("*.py"))
+        for text in texts(path)
+        for line in told_commands(text)
+    ]
+    assert len(lines) > 20
+    assert [problem for line in lines if (problem := problem_of(line))] == []
+    (wrong,) = told_commands("Report this with the journal: millstream journal.")
+    assert problem_of(wrong)
 
 
 def test_every_target_of_make_and_every_bench_that_a_page_names_is_there() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from random import Random
 
 import pytest
 
 from millstream.errors import LogUnavailable
 from millstream.log.kafka.reading.fetch import Assigning, Fetcher
-from millstream.log.kafka.reading.readers import Buffer
+from millstream.log.kafka.reading.readers import Buffer, KafkaReader, Run
+from millstream.log.port import Record
 from tests.log.fake_brokers import Brokers
 from tests.log.kafka_reading import (
     EVENTS,
@@ -266,6 +268,25 @@ async def test_readers_of_one_place_do_not_get_into_each_others_records() -> Non
             on.brokers.append(EVENTS, 0, *[b"x"] * 5)
         await until(lambda: all(reader.buffered_records == 10 for reader in readers))
         assert [[one.offset for one in await read_once(reader)] for reader in readers] == [list(range(10))] * 2
+
+
+async def test_readers_of_one_place_do_not_get_into_each_others_records_when_more_arrives_as_one_reads() -> None:
+    shared = [Record(offset, 0, b"x", None, ()) for offset in (0, 1)]
+
+    class ArrivesThen(deque[Run]):
+        """The buffer, into which the fetcher's thread puts the next run as the first one is taken."""
+
+        def popleft(self) -> Run:
+            if len(self) == 1 and self[0].records is shared:
+                self.append(Run(0, [Record(2, 0, b"y", None, ())], 1, 3))
+            return super().popleft()
+
+    readers = [KafkaReader(Brokers(), EVENTS, 0, 0) for _ in range(2)]
+    for reader in readers:
+        reader.runs = ArrivesThen([Run(0, shared, 2, 2)])
+    for reader in readers:
+        assert await offsets_upto(reader, 3) == [0, 1, 2]
+    assert [record.offset for record in shared] == [0, 1]
 
 
 async def test_a_late_reader_takes_the_others_nothing_away_and_gives_them_nothing_twice() -> None:

@@ -80,22 +80,9 @@ def iso(at_ms: int) -> str | None:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def parse_time(text: str, parameter: str) -> int:
-    """Unix milliseconds of a query parameter: RFC 3339, or milliseconds themselves. Raises BadRequest."""
-    if text.isdecimal() and len(text) <= 15:
-        return int(text)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadRequest(
-            f"Invalid {parameter} query parameter: expected a time such as 2026-01-31T12:00:00Z, got {text[:64]!r}"
-        ) from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def parse_number(text: str, parameter: str, maximum: int) -> int:
     """A whole number from 1 to ``maximum`` (larger ones are cut to it). Raises BadRequest."""
-    if not text.isdecimal() or len(text) > 19 or int(text) < 1:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) < 1:
         raise BadRequest(f"Invalid {parameter} query parameter: expected a number from 1, got {text[:64]!r}")
     return min(int(text), maximum)
 

@@ -1,8 +1,8 @@
 """What a POST to the event API may hold, read into events: pure, bytes in and values out.
 
 A body is one event object or an array of them. ``read`` gives the events before the first bad one, and why that one
-is bad: the valid prefix is stored, what follows is not looked at. The words of the well-known refusals are those
-users of the Inngest SDKs know; the others are ours.
+is bad, with its index in an array: the valid prefix is stored, what follows is not looked at. The words of the
+well-known refusals are those users of the Inngest SDKs know; the others are ours.
 
 ``data`` is kept as the bytes that were sent, never parsed and written again, unless it may hold ``_inngest``, which
 users may not send. The whole array is decoded in one go; only when that fails is it walked event by event.
@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from millstream.api.times import meant
 from millstream.model import limits
 from millstream.model.event import INTERNAL_PREFIX
 
@@ -53,6 +54,10 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 class Refused(Exception):
     """This event is not taken; the message is the answer's ``error``."""
+
+
+class RefusedBody(Refused):
+    """The body is not taken from here on, whatever its next event says."""
 
 
 _many: Final = msgspec.json.Decoder(list[Sent])
@@ -93,9 +98,9 @@ def draft(sent: Sent) -> Draft:
     ts = sent.ts or 0
     if ts:
         if ts < limits.EVENT_TS_MIN_MS:
-            raise Refused("timestamp is before Jan 1, 1980")
+            raise Refused(f"timestamp is before Jan 1, 1980{_idea(ts)}")
         if ts > limits.EVENT_TS_MAX_MS:
-            raise Refused("timestamp is after Jan 1, 2100")
+            raise Refused(f"timestamp is after Jan 1, 2100{_idea(ts)}")
     given, key = sent.id or "", sent.key or ""
     if len(given) > limits.EVENT_ID_CHARS_MAX or len(key) > limits.EVENT_ID_CHARS_MAX:
         got = max(len(given), len(key))
@@ -104,6 +109,16 @@ def draft(sent: Sent) -> Draft:
     if b"_inngest" in data or b"\\u00" in data:  # The second: letters may be written as escapes.
         data = _without_internal(data)
     return Draft(name, data, ts, given, key, _object(sent.user, "user"), sent.v or "", _object(sent.meta, "meta"))
+
+
+def at_index(index: int, wrong: str) -> str:
+    """What is wrong with one event of an array."""
+    return f"{wrong} (event at index {index})"
+
+
+def _idea(ts: float) -> str:
+    idea = meant(ts)
+    return f":{idea}" if idea else ""
 
 
 def _read_array(body: bytes) -> tuple[list[Draft], str]:
@@ -123,13 +138,14 @@ def _read_array(body: bytes) -> tuple[list[Draft], str]:
             _check_count(number)
             drafts.append(draft(_one_event(element)))
     except Refused as refused:
-        return drafts, str(refused)
+        is_about_event = not isinstance(refused, RefusedBody)
+        return drafts, at_index(len(drafts), str(refused)) if is_about_event else str(refused)
     return drafts, ""
 
 
 def _check_count(count: int) -> None:
     if count > limits.EVENTS_PER_REQUEST_MAX:
-        raise Refused(f"too many events in one request: Max {limits.EVENTS_PER_REQUEST_MAX} / Got {count} or more")
+        raise RefusedBody(f"too many events in one request: Max {limits.EVENTS_PER_REQUEST_MAX} / Got {count} or more")
 
 
 def _elements(body: bytes) -> Iterator[bytes]:
@@ -153,7 +169,7 @@ def _elements(body: bytes) -> Iterator[bytes]:
                 break
     except (ValueError, RecursionError):
         pass
-    raise Refused(_malformed(body))
+    raise RefusedBody(_malformed(body))
 
 
 def _skip_space(text: str, at: int) -> int:
@@ -191,7 +207,8 @@ def _in_our_words(text: str) -> str:
     expected = expected.removesuffix(" | null")
     if not field or expected not in words or got not in words:
         return text
-    return f"field {field!r} must be {words[expected]}, got {words[got]}"
+    unit = ": send Unix milliseconds" if field == "ts" else ""
+    return f"field {field!r} must be {words[expected]}, got {words[got]}{unit}"
 
 
 def _object(raw: msgspec.Raw, field: str) -> bytes:

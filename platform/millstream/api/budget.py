@@ -10,6 +10,7 @@ import asyncio
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.errors import BadRequest, Busy, LimitExceeded
 
@@ -44,12 +45,25 @@ class Budget:
 async def read_body(request: web.Request, budget: Budget, bytes_max: int) -> bytes:
     """The body, counted into the budget: the caller gives ``len(body)`` back.
 
-    Raises Busy, LimitExceeded for a body of more than ``bytes_max``, BadRequest for one that does not come in time.
+    Raises Busy, LimitExceeded for a body of more than ``bytes_max``, BadRequest for one that does not come in time or
+    is not encoded as its headers say.
     """
+    try:
+        return await _read(request, budget, bytes_max)
+    except (web.RequestPayloadError, HttpProcessingError) as wrong:
+        encoding = request.headers.get("Content-Encoding", "")[:64]
+        raise BadRequest(
+            f"the request body could not be read: expected it as its headers say (Content-Encoding {encoding!r}, "
+            f"Transfer-Encoding {request.headers.get('Transfer-Encoding', '')[:64]!r}), got {_first_line(wrong)!r}. "
+            "Nothing was stored: encode it so, or leave the header out."
+        ) from wrong
+
+
+async def _read(request: web.Request, budget: Budget, bytes_max: int) -> bytes:
     announced = request.content_length
     if announced is not None and announced > bytes_max:
         raise _too_large(announced, bytes_max)
-    if announced is not None and request.content.is_eof():
+    if announced is not None and request.content.is_eof() and "Content-Encoding" not in request.headers:
         budget.take(announced)  # All of it is here: the common case needs no timeout.
         return await _read_all(request, announced, budget)
     try:
@@ -85,6 +99,12 @@ async def _read_pieces(request: web.Request, budget: Budget, bytes_max: int) -> 
         budget.give_back(size)
         raise
     return b"".join(pieces)
+
+
+def _first_line(error: Exception) -> str:
+    """An error of the HTTP library in a few words."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200]
 
 
 def _too_large(size: int, bytes_max: int) -> LimitExceeded:

@@ -1,7 +1,8 @@
 """``POST /e/{key}``: events come in here. An answer 200 means: durable.
 
     200 {"ids": [internal ids], "status": 200}          an empty body or array: {"ids": [""], "status": 200}
-    400 {"ids": [of the valid prefix], "status": 400, "error"}    the prefix is stored, the rest was not looked at
+    400 {"ids": [of the valid prefix], "status": 400, "error"}    the prefix is stored, the rest was not looked at;
+                                                        of an array, the error names the index of the bad event
     401, 413, 429 and 503 (Retry-After)                  nothing is acknowledged
 
 Internal ids are ULIDs. With the header ``x-inngest-event-id-seed: <millis>,<base64 of 10 bytes>`` they are the same
@@ -20,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from millstream.api.answers import TEXT, answer, status_of, with_retry_after
-from millstream.api.bodies import Draft, read
+from millstream.api.bodies import Draft, at_index, read
 from millstream.api.budget import read_body
 from millstream.api.door import DOOR, Door
 from millstream.api.keys import may_send
@@ -74,6 +75,8 @@ async def _take(door: Door, key: str, body: bytes, seed: str) -> tuple[web.Respo
     ids, batches, violation = _prepare(door, drafts, seed)
     if batches:
         await door.intake.store(batches)
+    if violation and body.lstrip(b" \t\r\n")[:1] == b"[":
+        violation = at_index(len(ids), violation)
     error = violation or wrong
     answered: dict[str, object] = {"ids": ids or [""], "status": 400 if error else 200}
     if error:

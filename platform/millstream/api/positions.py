@@ -19,6 +19,7 @@ from millstream.model.messages import Reply, group_topic
 POSITION_HEADER: Final = "X-Millstream-Position"
 AFTER: Final = "after"
 DIGITS_MAX: Final = 19
+OFFSET_MAX: Final = (1 << 63) - 1
 
 
 async def shown(door: Door, reply: Reply) -> bool:
@@ -51,7 +52,7 @@ def position_in(text: str, lanes: int) -> tuple[int, int]:
     """Lane and offset of ``lane:offset``. Raises BadRequest."""
     lane, _, offset = text.partition(":")
     fine = all(part.isascii() and part.isdecimal() and len(part) <= DIGITS_MAX for part in (lane, offset))
-    if not fine or int(lane) >= lanes:
+    if not fine or int(lane) >= lanes or int(offset) > OFFSET_MAX:
         raise BadRequest(
             f"Invalid {AFTER} query parameter: expected <lane>:<offset> as {POSITION_HEADER} gave it, with one of "
             f"{lanes} lanes, got {text[:64]!r}"

@@ -13,9 +13,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from millstream.api import positions
-from millstream.api.answers import answer, found, iso, parse_number, parse_time, raw_json
+from millstream.api.answers import answer, found, iso, parse_number, raw_json
 from millstream.api.door import DOOR, Door
 from millstream.api.keys import may_act
+from millstream.api.times import parse_time
 from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES
 from millstream.history.queries import PAGE_ROWS_MAX, EventSeen, Page, RunFilter, RunInFull, RunSeen
@@ -27,7 +28,6 @@ from millstream.model.messages import group_topic
 RUNS_PER_PAGE: Final = 50
 EVENTS_PER_PAGE: Final = 20
 ID_CHARS_MAX: Final = 1_024
-LANE_DIGITS_MAX: Final = 5
 NO_ENVIRONMENT: Final = "00000000-0000-0000-0000-000000000000"
 OVER: Final = ("Completed", "Failed", "Cancelled")
 
@@ -125,10 +125,9 @@ async def get_folded(request: web.Request) -> web.Response:
     """``GET /api/folded?lane=&offset=``: wait a moment until reads show this record of a lane; whether they do."""
     door, ask = request.app[DOOR], request.query
     lane, offset = ask.get("lane", ""), ask.get("offset", "")
-    if not (lane.isdecimal() and offset.isdecimal() and len(lane) <= LANE_DIGITS_MAX and len(offset) <= 19):
-        raise BadRequest(f"lane and offset must be numbers, got {lane[:64]!r} and {offset[:64]!r}")
+    number, at = positions.position_in(f"{lane}:{offset}", door.config.lanes)
     journal = group_topic(door.config.group, "journal")
-    return found({"folded": await door.reads.wait_folded(journal, int(lane), int(offset))})
+    return found({"folded": await door.reads.wait_folded(journal, number, at)})
 
 
 def run_in_full(full: RunInFull) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import msgspec
 from aiohttp import web
 
 from millstream.api import positions
-from millstream.api.answers import answer, found, iso, parse_time
+from millstream.api.answers import answer, found, iso
 from millstream.api.budget import read_body
 from millstream.api.door import DOOR, Door
 from millstream.api.keys import may_act
 from millstream.api.requests import Answer
+from millstream.api.times import parse_time
 from millstream.errors import BadRequest, NotFound
 from millstream.history.scans import ScanSeen
 from millstream.model.commands import BackfillFunction, CancelScan, ScanRange

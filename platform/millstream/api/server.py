@@ -14,9 +14,10 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.api import events, functions, page, positions, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
@@ -24,6 +25,7 @@ from millstream.api.door import DOOR, Door, DoorConfig
 from millstream.api.listening import port_taken
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.errors import MillstreamError
+from millstream.handles import hold, let_go
 from millstream.model.messages import group_topic
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -136,6 +138,7 @@ class Served:
     runner: web.AppRunner
     host: str
     port: int
+    handles: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
@@ -144,24 +147,48 @@ class Served:
 
     async def close(self) -> None:
         """Stop listening, answer what is under way, end the door."""
+        for handle in self.handles:
+            let_go(handle)
         await self.runner.cleanup()
+
+
+class _OurFaults(logging.LoggerAdapter[logging.Logger]):
+    """The HTTP library's log without what clients did wrong: it has been answered, and anybody can send any amount."""
+
+    def exception(self, msg: object, *args: object, **more: Any) -> None:
+        """An error with its traceback; one of the request's own bytes for ``--log-level debug`` only."""
+        if isinstance(more.get("exc_info"), HttpProcessingError | web.RequestPayloadError | ConnectionError):
+            self.debug(msg, *args, **more)
+        else:
+            super().exception(msg, *args, **more)
 
 
 async def serve(
     app: web.Application, *, host: str = "127.0.0.1", port: int = 8288, listening: socket.socket | None = None
 ) -> Served:
     """Listen, or take connections of a socket that listens. Raises OSError where the port is taken."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    log = _OurFaults(logging.getLogger("aiohttp.server"), {})
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, logger=log)
     await runner.setup()
     try:
+        site: web.SockSite | web.TCPSite
         if listening is not None:
-            await web.SockSite(runner, listening, backlog=BACKLOG).start()
+            site = web.SockSite(runner, listening, backlog=BACKLOG)
         else:
-            await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+            site = web.TCPSite(runner, host, port, backlog=BACKLOG)
+        await site.start()
     except OSError:
         await runner.cleanup()
         raise
-    return Served(runner, host, runner.addresses[0][1])
+    handles = _listening(site)
+    for handle in handles:
+        hold(handle)
+    return Served(runner, host, runner.addresses[0][1], handles)
+
+
+def _listening(site: web.SockSite | web.TCPSite) -> tuple[int, ...]:
+    server: Any = site._server  # The library has no public way to it.
+    return tuple(one.fileno() for one in server.sockets)
 
 
 async def serve_on(app: web.Application, host: str, port: int) -> Served:
@@ -197,6 +224,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         _log.exception("request failed unexpectedly path=%s number=%s", request.path, number)
         text = f"internal error {number}: please report it with the lines of the log that name this number"
         response = answer({"error": text, "data": None, "status": 500}, 500)
+    if request.content.exception() is not None:
+        response.force_close()  # What follows a body that cannot be read is no request: clients must not send another.
     headers = response.headers
     headers[KIND_HEADER] = "dev"
     origin = request.headers.get("Origin")

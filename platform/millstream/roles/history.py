@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import Served, build_app, serve_on
+from millstream.handles import lock, unlock
 from millstream.history.child import Child
 from millstream.history.index import prepare
 from millstream.history.process import Options
@@ -59,7 +60,8 @@ class HistoryRole:
     """A running history; ``start`` and ``stop`` its parts in order."""
 
     def __init__(self, settings: HistorySettings) -> None:
-        self.settings = settings
+        self.settings = replace(settings, data=settings.data.absolute())
+        self._lock: int | None = None
         self.telemetry = Telemetry(version=settings.version)
         self.log: KafkaLog | None = None
         self.served: Served | None = None
@@ -73,6 +75,8 @@ class HistoryRole:
         """
         settings = self.settings
         self._watches = Watches(self.telemetry)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(settings.data, "the index of a history")
         self.log = await settings.group.open("history")
         shape = await settings.group.shape(self.log)
         events = await self.log.topic(shape.events_topic)
@@ -118,3 +122,6 @@ class HistoryRole:
             await self.child.stop()
         if self.log is not None:
             await self.log.close()
+        if self._lock is not None:
+            unlock(self._lock)
+            self._lock = None

@@ -4,7 +4,8 @@
                                                                                 └─ lane 3 …
 
 The data directory holds a RocksDB store a lane, which is a cache, and the worker's name, where none was given. Losing
-it costs the time of a restore, never data.
+it costs the time of a restore, never data. It is one worker's: two of one name would end each other's checkpoints for
+ever, so a second one is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +23,12 @@ from millstream.api.server import Served, serve_on
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
+from millstream.handles import lock, unlock
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.topics import refuse_unsafe_topics
 from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import TRANSACTION_MS, TRIM_LAG_MS_MIN
 from millstream.roles.group import Group
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
@@ -63,19 +66,29 @@ class WorkerSettings:
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
 
+    def __post_init__(self) -> None:
+        if self.lane.trim_lag_ms < TRIM_LAG_MS_MIN:
+            raise ConfigError(
+                f"a trim lag of {self.lane.trim_lag_ms / 1_000:g} s was refused: expected at least "
+                f"{TRIM_LAG_MS_MIN // 1_000} s, since a worker that dies in a checkpoint hides it for "
+                f"{TRANSACTION_MS // 1_000} s, and the journal behind the one before must be there for as long. Give "
+                "--trim-lag 1m or more."
+            )
+
 
 class WorkerRole:
     """A running worker; ``start`` and ``stop`` its parts in order."""
 
     def __init__(self, apps: Sequence[App], settings: WorkerSettings) -> None:
         self.apps = apps
-        self.settings = settings
+        self.settings = replace(settings, data=settings.data.absolute())  # User code may change the working directory.
         self.telemetry = Telemetry(version=settings.version)
         self.name = ""
         self.served: Served | None = None
         self.log: KafkaLog | None = None
         self.pool: Pool | None = None
         self.worker: Worker | None = None
+        self._lock: int | None = None
         self._watches: Watches | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -88,6 +101,7 @@ class WorkerRole:
         self._watches = Watches(self.telemetry)
         self.served = await serve_on(build_probes(self.telemetry, self._waits_for), settings.host, settings.port)
         settings.data.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(settings.data, "the store of a worker")
         self.name = settings.name or name_in(settings.data)
         await settings.boundary.look()
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
@@ -117,6 +131,9 @@ class WorkerRole:
             await self.pool.close()
         if self.log is not None:
             await self.log.close()
+        if self._lock is not None:
+            unlock(self._lock)
+            self._lock = None
         if self.served is not None:
             await self.served.close()
 

@@ -48,7 +48,7 @@ class Boundary:
     @classmethod
     def made(cls, folders: Sequence[str], registry: SchemaRegistry | None) -> Boundary:
         """Of these folders and this registry. Raises ConfigError."""
-        paths = [Path(folder) for folder in folders]
+        paths = [Path(folder).absolute() for folder in folders]
         events = EventSchemas.from_directories(paths)
         known = KnownSchemas(paths, has_registry=registry is not None)
         foreign = FileSchemas(known) if registry is None else RegistrySchemas(known, registry)

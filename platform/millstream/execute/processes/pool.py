@@ -163,7 +163,7 @@ class ChildProcess:
         connection = self._connection = Connection(FromChild, self._on_message, lambda: self._on_end(connection))
         settings = self._pool.settings
         level = logging.getLogger().getEffectiveLevel()
-        connection.send(Setup(tuple(sys.path), settings.targets, settings.local, level))
+        connection.send(Setup(self._pool.path, settings.targets, settings.local, level))
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
 
     def tick(self) -> None:
@@ -268,6 +268,8 @@ class Pool:
     def __init__(self, settings: PoolSettings, telemetry: Telemetry | None = None) -> None:
         self.settings = settings
         self.environ: dict[str, str] = {}
+        self.path = tuple(os.path.abspath(entry) for entry in sys.path)
+        """Where children import from, whatever becomes of the working directory."""
         self.closing = False
         self.children: Sequence[ChildProcess] = [ChildProcess(n, self) for n in range(settings.executors)]
         self._telemetry = telemetry

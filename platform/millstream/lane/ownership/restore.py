@@ -17,6 +17,7 @@ from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetO
 from millstream.log.port import Log, Record
 from millstream.log.read_all import read_all
 from millstream.log.records import record_missing
+from millstream.model.backoff import doubling_s
 from millstream.model.facts import Fact
 from millstream.model.journal import JournalRecord
 from millstream.model.messages import group_topic
@@ -36,7 +37,8 @@ FLUSH_ROWS: Final = 50_000
 TRIES_MAX: Final = 11
 RETRY_S: Final = 0.2
 RETRY_S_MAX: Final = 10.0
-"""Eleven tries take 53 s: longer than the death of a worker hides the rows of its checkpoint (on Kafka, 45 s)."""
+TRIES_S: Final = sum(doubling_s(RETRY_S, n, RETRY_S_MAX) for n in range(TRIES_MAX - 1))
+"""From the first try to the last: longer than the death of a worker hides its checkpoint (on Kafka, 45 s)."""
 TURN_S: Final = 0.005
 UNKNOWN: Final = -1
 
@@ -71,7 +73,7 @@ def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
     return InternalError(
         f"lane {tables.place.lane} of group {tables.place.group!r} stopped: a fact {type(fact).__name__} could not be "
         f"applied: expected every recorded fact to fold, got {type(error).__name__}: {error}. Nothing of it has taken "
-        "effect. Start the version that ran before, and report this with the journal: millstream journal."
+        "effect. Start the version that ran before, and report this with what this says: millstream lanes inspect."
     )
 
 
@@ -88,7 +90,7 @@ async def restore(
         found = await _restored_to_marker(log, place, store, progress)
         if found is None:
             # A checkpoint is being written, or trimmed to, at this moment; or its writer has died.
-            await asyncio.sleep(min(RETRY_S * 2**n, RETRY_S_MAX))
+            await asyncio.sleep(doubling_s(RETRY_S, n, RETRY_S_MAX))
             continue
         tables, reached = found
         try:

@@ -15,7 +15,6 @@ sees one snapshot, checks every checksum, and names the place when one is wrong.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from millstream.errors import (
     ConfigError,
     Corruption,
     DiskFull,
-    LogLocked,
     LogUnavailable,
     OffsetOutOfRange,
     OperatorError,
@@ -144,28 +142,6 @@ def prepare(connection: sqlite3.Connection, directory: Path) -> None:
         os.fsync(handle)  # The new files' names must survive a power cut too.
     finally:
         os.close(handle)
-
-
-def lock(directory: Path) -> int:
-    """Take the directory for this process, or raise LogLocked naming who has it. Returns the lock's descriptor.
-
-    The kernel drops the lock with the process, however it dies; there is no stale lock to remove. A forked child
-    would share it: start children with exec.
-    """
-    path = directory / "lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-        os.close(handle)
-        raise LogLocked(
-            f"the log in {directory} is already being written by process {holder}. One process writes a data "
-            "directory; stop that one, or choose another directory with --data."
-        ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-    return handle
 
 
 def explain(error: sqlite3.Error, directory: Path) -> OperatorError:

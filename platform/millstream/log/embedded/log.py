@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from millstream.errors import Busy, ConfigError, LimitExceeded, LogUnavailable
+from millstream.handles import lock, unlock
 from millstream.log.embedded.ends import EmbeddedReader, EmbeddedWriter
-from millstream.log.embedded.file import FILE_NAME, Window, connect, explain, lock, offset_at, read
+from millstream.log.embedded.file import FILE_NAME, Window, connect, explain, offset_at, read
 from millstream.log.embedded.group import EmbeddedMembership, EmbeddedTransaction
 from millstream.log.embedded.jobs import InboxPositions, Job, Once, Stage, Trim
 from millstream.log.embedded.partition import Partition
@@ -109,7 +110,7 @@ class EmbeddedLog:
         """
         if durability not in ("fsync", "os"):
             raise ConfigError(f"durability must be 'fsync' or 'os', got {durability!r}")
-        path = Path(directory)
+        path = Path(directory).absolute()  # Also where user code changes the working directory.
         if readonly and not (path / FILE_NAME).exists():
             raise ConfigError(
                 f"there is no log in {path}. Start `millstream dev` there first, or name another directory."
@@ -117,7 +118,7 @@ class EmbeddedLog:
         handle = None
         if not readonly:
             path.mkdir(parents=True, exist_ok=True)
-            handle = lock(path)
+            handle = lock(path, "the log")
         log = cls(path, options or EmbeddedOptions(), handle)
         try:
             if readonly:
@@ -381,7 +382,7 @@ class EmbeddedLog:
     def _release(self) -> None:
         self._reads.close()
         if self._lock_handle is not None:
-            os.close(self._lock_handle)
+            unlock(self._lock_handle)
 
     def _must_be_alive(self) -> None:
         if self._closed or self._writer is None:

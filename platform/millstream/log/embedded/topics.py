@@ -33,7 +33,10 @@ class Topics:
         if found is None:
             known = self.specs.get(topic)
             detail = "there is no such topic" if known is None else f"the topic has {known.partitions} partitions"
-            raise ConfigError(f"topic {topic!r} partition {partition}: {detail}. Run `millstream topics apply`.")
+            raise ConfigError(
+                f"topic {topic!r} partition {partition}: {detail}. A server makes the topics of its group "
+                "when it starts, and another when a step publishes to it."
+            )
         return found
 
     def missing(self, specs: Sequence[TopicSpec]) -> list[TopicSpec]:

@@ -29,8 +29,10 @@ REQUEST_S: Final = 10.0
 STREAM_LINGER_MS: Final = 2
 RECORD_BYTES_MAX: Final = 8 << 20
 TRANSACTION_MS: Final = 45_000
-"""A checkpoint may take so long. A dead worker's hides what lies behind it from readers for as long: less than the
-shortest trim lag, so that the journal behind the last one that can be read is still there."""
+"""A checkpoint may take so long. A dead worker's hides what lies behind it from readers for as long."""
+TRIM_LAG_MS_MIN: Final = 60_000
+"""Longer than a checkpoint may be hidden and a restore waits for it: the journal behind the last checkpoint that can be
+read must still be there (lanes.md rule 13)."""
 TRANSACTION_ROWS: Final = 20_000
 """Rows of a checkpoint under way at once; its sender waits for more room."""
 POLL_INTERVAL_MS: Final = 120_000
@@ -214,4 +216,4 @@ def _password(given: str, file: str) -> str:
 def _file(path: str, flag: str) -> str:
     if path and not Path(path).is_file():
         raise ConfigError(f"{flag} was refused: expected a file in PEM format, got {path!r}, which is not there.")
-    return path
+    return str(Path(path).absolute()) if path else ""  # Clients are made later, too, wherever user code has gone then.

@@ -231,9 +231,7 @@ class MemoryLog:
         """The partition, or ConfigError."""
         found = self.cluster.partitions.get((topic, partition))
         if found is None:
-            raise ConfigError(
-                f"there is no topic {topic!r} with a partition {partition}. Run `millstream topics apply`."
-            )
+            raise ConfigError(f"there is no topic {topic!r} with a partition {partition}. Create it first.")
         return found
 
     def take(self, records: Sequence[Produced]) -> int:

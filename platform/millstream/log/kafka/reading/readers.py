@@ -176,6 +176,7 @@ class KafkaReader:
     def _take(self, max_records: int, max_bytes: int) -> list[Record]:
         """What is buffered, within the limits; moves the position. Stops before an error."""
         runs, found, size = self.runs, list[Record](), 0
+        is_shared = False  # Whether ``found`` is the list of a run, which other readers may read as well.
         while runs:
             run = runs[0]
             if run.generation != self.generation:
@@ -185,15 +186,15 @@ class KafkaReader:
             elif not found and not self._at and len(run.records) <= max_records and run.size <= max_bytes:
                 self._count(run.records)
                 self.position = run.position
-                found, size = run.records, run.size
-                if len(runs) > 1:
-                    found = list(found)  # Others may read the same run.
-            elif self._some(run, found, max_records, max_bytes - size):
+                found, size, is_shared = run.records, run.size, True
+            else:
+                if is_shared:  # Asked here: the thread may have put this run there just now.
+                    found, is_shared = list(found), False
+                if not self._some(run, found, max_records, max_bytes - size):
+                    self.position = run.records[self._at].offset
+                    return found
                 self.position = run.position
                 size = sum(map(_size, found))
-            else:
-                self.position = run.records[self._at].offset
-                return found
             runs.popleft()
             self._at = 0
         return found

@@ -1,0 +1,68 @@
+"""What a server process holds alone: the lock of its data directory, the port that it listens on.
+
+The kernel lets go of both when the process ends, however it dies. A child that user code *forks* (``os.fork``,
+``multiprocessing``) has them too, and would keep them from the next server for as long as it lives: so a fork lets go
+of them at once. Children that are started with exec never have them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from millstream.errors import LogLocked
+
+_HELD: Final[set[int]] = set()
+
+
+def hold(handle: int) -> None:
+    """Have every fork let go of this descriptor. ``let_go`` comes before it is closed: its number is used again."""
+    _HELD.add(handle)
+
+
+def let_go(handle: int) -> None:
+    """Forget a descriptor that is about to be closed."""
+    _HELD.discard(handle)
+
+
+def lock(directory: Path, what: str) -> int:
+    """Take a directory for this process; the lock's descriptor, for ``unlock``. Raises LogLocked naming who has it.
+
+    ``what`` is there, for the message. There is no stale lock to remove.
+    """
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise LogLocked(
+            f"{what} in {directory} is already being written by process {holder}. One process writes a data "
+            "directory; stop that one, or choose another directory with --data."
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    hold(handle)
+    return handle
+
+
+def unlock(handle: int) -> None:
+    """Give the directory back."""
+    let_go(handle)
+    os.close(handle)
+
+
+def _let_go_in_child() -> None:
+    # Replaced, not closed: the objects that own these numbers are in the child, too, and close them some day.
+    with suppress(OSError):
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for handle in _HELD:
+            os.dup2(nothing, handle, inheritable=False)
+        os.close(nothing)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
