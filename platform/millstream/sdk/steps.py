@@ -114,7 +114,7 @@ class StepTools:
         """Write a record to a topic, at least once; bytes and text go as they are, anything else as JSON.
 
         ``value`` None is a tombstone: in a compacted topic it deletes what the key has. The group's own topics are not
-        for this. Key and value may have 4 MiB each; what is too large for its topic fails the step.
+        for this. A record may have 4 MiB; one that is too large for its topic fails the step.
         """
         id = checks.step_id(id)
         found = _record(id, checks.topic_name(id, topic), key, value, checks.record_headers(id, headers))
@@ -186,10 +186,15 @@ def _record(id: str, topic: str, key: object, value: object, headers: tuple[tupl
                 'Give the key, or publish b"" or "null".'
             )
         headers = (*headers, TOMBSTONE)
-    data = b"" if value is None else checks.record_bytes(id, "value", _raw(value, "value", id))
-    return PublishFound(
-        "", id, topic, b"" if key is None else checks.record_bytes(id, "key", _raw(key, "key", id)), data, headers
+    found = PublishFound(
+        "",
+        id,
+        topic,
+        b"" if key is None else _raw(key, "key", id),
+        b"" if value is None else _raw(value, "value", id),
+        headers,
     )
+    return checks.record_size(found)
 
 
 def _raw(value: object, what: str, id: str) -> bytes:
