@@ -35,8 +35,10 @@ not matter to the steps that follow: use the function's step_timeout instead.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, cast
+from types import CoroutineType
+from typing import Any, Final, cast
 
+from millstream.errors import FunctionError
 from millstream.execute import failures
 from millstream.execute.local.driver import LocalDriver
 from millstream.execute.local.host import BodyHost
@@ -240,6 +242,7 @@ class Body:
             else:
                 context: Context[object] = Context(driver, info, view.events, reader)
                 result = await cast("Async[object]", handler(context))
+                self._check_awaited(context.step.unawaited.left())
             operation = BodyDone(encode(result, f"the result of function {spec.slug!r}"))
         except BaseException as error:
             if type(error) is GeneratorExit and is_thrown_away(self._task):
@@ -248,6 +251,19 @@ class Body:
                 return
             operation = failures.body_errored(unescaped(error), host.source.now_ms())
         self._handler_ended(operation)
+
+    def _check_awaited(self, left: list[tuple[CoroutineType[Any, Any, Any], str]]) -> None:
+        """Fail a handler that returned without awaiting a step that it asked for."""
+        if not left:
+            return
+        owners = {task.get_coro(): task for task in asyncio.all_tasks(self.host.loop)}
+        for step, _ in left:  # Python would warn of each beside this error.
+            owner = owners.get(step)
+            step.close() if owner is None else owner.cancel()
+        raise FunctionError(
+            f"function {self.function.spec.slug!r} has returned, and {len(left)} of its steps were never awaited: "
+            f"they have not run. Write `await` in front of the step at {left[0][1]}, or gather them."
+        )
 
     # --- what the driver does with it (``driver.AskingBody``) ---------------------------------------
 
