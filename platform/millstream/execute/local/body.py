@@ -35,6 +35,7 @@ not matter to the steps that follow: use the function's step_timeout instead.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from types import CoroutineType
 from typing import Any, Final, cast
 
@@ -239,6 +240,8 @@ class Body:
             if self.threaded:
                 plain: SyncContext[object] = SyncContext(driver, info, view.events, reader)
                 result = await host.handler_threads.run(lambda: handler(plain))
+                if inspect.isawaitable(result):  # ``lambda ctx: work(ctx.event)``
+                    result = await result
             else:
                 context: Context[object] = Context(driver, info, view.events, reader)
                 result = await cast("Async[object]", handler(context))
