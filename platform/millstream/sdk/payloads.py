@@ -2,7 +2,7 @@
 
 A body is always given what was *decoded*, also the first time: a value that JSON changes (a tuple becomes a list) then
 changes before anybody has looked at it, and a replay cannot differ. What a function says it returns comes back as that:
-dataclasses, ``TypedDict``, ``msgspec.Struct``, tuples, sets, dates and times, Decimal, bytes, UUID, enums and, if
+dataclasses, ``TypedDict``, ``msgspec.Struct``, named tuples, sets, dates and times, Decimal, bytes, UUID, enums and, if
 installed, pydantic models, also inside each other. Without an annotation it is what JSON makes of it.
 """
 
@@ -29,10 +29,10 @@ Reader = Callable[[bytes], object]
 
 _DEPTH_MAX: Final = 64
 _CHANGED: Final = (
-    *(msgspec.Struct, enum.Enum, tuple, set, frozenset, bytes, bytearray, uuid.UUID, decimal.Decimal),
+    *(msgspec.Struct, enum.Enum, set, frozenset, bytes, bytearray, uuid.UUID, decimal.Decimal),
     *(datetime.date, datetime.time, datetime.timedelta),
 )
-"""Types whose values JSON carries as something else. A datetime is a date."""
+"""Types whose values JSON carries as something else. A datetime is a date; a plain tuple comes back as a list."""
 _AWAITED: Final = (Awaitable, Coroutine)
 _CACHE_MAX: Final = 4_096
 
@@ -175,6 +175,7 @@ def _changes(wanted: object, depth: int) -> bool:
         or dataclasses.is_dataclass(wanted)
         or typing.is_typeddict(wanted)
         or hasattr(wanted, "model_validate_json")
+        or (issubclass(wanted, tuple) and hasattr(wanted, "_fields"))
     ):
         return True
     origin, parts = typing.get_origin(wanted), typing.get_args(wanted)
