@@ -57,6 +57,11 @@ class QuiescenceCheck:
         self.busy = False
         self.foreign: list[AnyFuture] = []
 
+    @property
+    def tasks(self) -> Collection[object]:
+        """The body's own task and those it waits for."""
+        return self._followed
+
     def follow(self, task: asyncio.Task[object], depth: int = 0) -> None:
         """Follow what a task waits for, and what that waits for."""
         if task.done() or task in self._executing or task in self._followed or depth > _DEPTH_MAX:
