@@ -7,13 +7,14 @@ STAMP := $(VENV)/.installed
 
 SEEDS ?= 0-999
 KILLS ?= 50
+CALLS ?= 100000
 MINUTES ?= 20
 APPS := examples.contact_form:app examples.blog:app examples.webhooks:app
 FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev kafka test check sim chaos chaos-kafka bench
+.PHONY: help install dev kafka test check sim fuzz chaos chaos-kafka bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,9 @@ check: $(STAMP) ## format, lint, types, architecture; quick
 
 sim: $(STAMP) ## simulate a hostile world: SEEDS=0-999 or SEED=42
 	$(BIN)/python -m tests.sim $(SEED_RANGE)
+
+fuzz: $(STAMP) ## any value into any step tool, any exception out of any step: CALLS=100000
+	$(BIN)/python -m tests.faults.fuzz $(CALLS)
 
 chaos: $(STAMP) ## kill -9 a loaded server KILLS=50 times and compare ledgers
 	$(BIN)/python -m tests.chaos --kills $(KILLS)

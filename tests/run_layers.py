@@ -44,6 +44,7 @@ LAYERS = (
     Layer("parts", "does each part keep its promise?", PARTS, 180, processes=2),
     Layer("contract", "do all backends mean the same?", ("contract",), 300, processes=2),
     Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
+    Layer("faults", "does a user's value stop more than its run?", ("faults",), 180, processes=2),
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 600, processes=2),
     Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 420, processes=2),
     Layer("kafka", "does it hold on a real broker?", ("kafka",), 1_200),
