@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 SEEDS ?= 0-999
 KILLS ?= 50
+CALLS ?= 100000
 MINUTES ?= 20
 APPS := examples.contact_form:app examples.blog:app examples.webhooks:app
 FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev kafka test check sim chaos chaos-kafka bench
+.PHONY: help install dev kafka test check sim fuzz chaos chaos-kafka bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +59,9 @@ check: $(DEV) ## format, lint, types, architecture; quick
 
 sim: $(RUN) ## simulate a hostile world: SEEDS=0-999 or SEED=42
 	$(BIN)/python -m tests.sim $(SEED_RANGE)
+
+fuzz: $(DEV) ## any value into any step tool, any exception out of any step: CALLS=100000
+	$(BIN)/python -m tests.faults.fuzz $(CALLS)
 
 chaos: $(RUN) ## kill -9 a loaded server KILLS=50 times and compare ledgers
 	$(BIN)/python -m tests.chaos --kills $(KILLS)

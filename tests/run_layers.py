@@ -63,6 +63,7 @@ LAYERS = (
     Layer("parts", "does each part keep its promise?", PARTS, 100, processes=2),
     Layer("contract", "do all backends mean the same?", ("contract",), 120, processes=2, final=True),
     Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 100, processes=2),
+    Layer("faults", "does a user's value stop more than its run?", ("faults",), 100, processes=2),
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 250, processes=2, final=True),
     Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 150, processes=2),
     Layer("kafka", "does it hold on a real broker?", ("kafka",), 480, processes=2, spread="loadfile"),

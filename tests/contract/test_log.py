@@ -192,9 +192,12 @@ class TestAppending:
         with pytest.raises(LimitExceeded, match="too large"):
             log.writer("journal", 0).append([Produced(b"x" * (WAITING_BYTES_MAX + 1))])
 
-    async def test_records_without_their_key_or_value_are_refused(self, log: Log) -> None:
-        with pytest.raises(ValueError, match="needs a value"):
-            log.writer("journal", 0).append([Produced(None, b"key")])
+    async def test_a_stream_takes_a_record_without_a_value(self, log: Log) -> None:
+        await log.writer("journal", 0).append([Produced(None, b"key"), Produced(b"value")])
+        none, value = await everything(log.reader("journal", 0, 0), 2)
+        assert (none.key, none.value, value.value) == (b"key", None, b"value")
+
+    async def test_records_without_their_key_are_refused_where_they_need_one(self, log: Log) -> None:
         with pytest.raises(ValueError, match="needs a key"):
             log.writer("steps", 0).append([Produced(b"value")])
         with pytest.raises(ValueError, match="at least one record"):

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from millstream.core.decide import decide
 from millstream.core.fold import fold
 from millstream.core.owed import owed_messages
 from millstream.errors import ConfigError
@@ -13,9 +14,10 @@ from millstream.lane.output import outbox as module
 from millstream.lane.output.outbox import Outbox
 from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
 from millstream.log.port import TopicSpec
-from millstream.model.commands import CancelRun, Command, NoteDelivered, NotePublished
+from millstream.model.commands import CancelRun, Command, NoteDelivered, NotePublished, RefusePublish
 from millstream.model.effects import Answer, Deliver, Publish
-from millstream.model.facts import Fact, MessagesDelivered, MessageSent, PublishesSent, PublishQueued
+from millstream.model.event import TOMBSTONE
+from millstream.model.facts import CommandRefused, Fact, MessagesDelivered, MessageSent, PublishesSent, PublishQueued
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from millstream.wire.messages import decode_inbox, decode_reply
@@ -191,15 +193,6 @@ async def test_a_topic_that_takes_nothing_now_is_tried_until_it_does(rig: Rig) -
     assert bench.notes == [NotePublished((1,))]
 
 
-async def test_a_record_no_log_takes_stays_owed_and_those_behind_it_go_on(rig: Rig) -> None:
-    bench = Bench(rig)
-    bench.record(1, "events", b"k", b"x" * (17 << 20))
-    bench.record(2, "events", b"k", b"small")
-    await idle(bench)
-    assert bench.notes == [NotePublished((2,))]
-    assert bench.tables.durable.publishes.get(1) is not None
-
-
 async def test_of_very_many_records_only_some_are_held_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PUBLISHES_HELD_MAX", 10)
     monkeypatch.setattr(module, "SENT_AT_ONCE_MAX", 4)
@@ -249,3 +242,35 @@ async def test_nothing_is_sent_after_it_was_closed(rig: Rig) -> None:
     await rig.here.sleep(1)
     assert bench.received() == []
     assert bench.notes == []
+
+
+async def test_a_record_that_its_topic_never_takes_is_given_up_and_those_behind_it_go_on(rig: Rig) -> None:
+    await rig.logs["a"].create_topics([TopicSpec("small", 1, record_bytes_max=1_000)])
+    bench = Bench(rig)
+    bench.record(1, "small", value=b"x" * 2_000)
+    bench.record(2, "small")
+    await idle(bench)
+    (refused,) = [note for note in bench.notes if isinstance(note, RefusePublish)]
+    assert (refused.number, "too large" in refused.reason) == (1, True)
+    assert [record.value for record in rig.records("small")] == [b"v"]
+
+
+async def test_a_record_given_up_is_a_dead_letter_with_the_reason(rig: Rig) -> None:
+    await rig.logs["a"].create_topics([TopicSpec("small", 1)])
+    tables = LaneTables(PLACE, MemoryStore())
+    fold(tables, PublishQueued(1, "small", b"k", b"x" * 600_000, (("a", b"1"),), None), START_MS)
+    sent, refused, letter = decide(tables, RefusePublish(1, "too large"), START_MS)
+    assert sent == PublishesSent((1,))
+    assert isinstance(refused, CommandRefused) and refused.subject == "small/-1@1"
+    assert isinstance(letter, PublishQueued)
+    assert (letter.topic, letter.key, len(letter.value)) == (PLACE.dead_letters_topic, b"k", 512 * 1024)
+    assert dict(letter.headers)["millstream-cut-from-bytes"] == b"600000"
+    assert decide(tables, RefusePublish(2, "unknown"), START_MS) == []
+
+
+async def test_a_record_without_a_value_is_sent_without_one(rig: Rig) -> None:
+    bench = Bench(rig)
+    bench.fold(PublishQueued(1, "tombs", b"k", b"", (TOMBSTONE, ("a", b"1")), None))
+    await idle(bench)
+    (record,) = rig.records("tombs")
+    assert (record.key, record.value, record.headers) == (b"k", None, (("a", b"1"),))

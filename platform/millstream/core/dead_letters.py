@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from millstream.core.handles import Handles, fold_nothing
+from millstream.core.handles import Handler, Handles, fold_nothing
 from millstream.core.publishes import queue_record
 from millstream.core.tables import Tables
 from millstream.model.announcement import event_json
+from millstream.model.commands import RefusePublish
 from millstream.model.event import Envelope
-from millstream.model.facts import CommandRefused, Fact
+from millstream.model.facts import CommandRefused, Fact, PublishesSent
+
+CUT_BYTES: Final = 512 * 1024
+"""Of a record that was too large for its topic the dead letters keep this much."""
 
 
 class Letter(NamedTuple):
@@ -56,6 +60,19 @@ def dead_letter(tables: Tables, letter: Letter, now_ms: int, *, queued: int = 0)
     return [queue_record(tables, topic, letter.key or b"", letter.value or b"", headers=headers, queued=queued)]
 
 
+def refuse_publish(tables: Tables, command: RefusePublish, now_ms: int) -> list[Fact]:
+    """A queued record that the log will never take: it is set aside, and those behind it go on."""
+    row = tables.publishes.get(command.number)
+    if row is None:
+        return []  # It was noted before.
+    value = describe(row.event) if row.event is not None else row.value
+    headers = row.headers
+    if len(value) > CUT_BYTES:  # Too large for its topic, so perhaps for the dead letters too.
+        value, headers = value[:CUT_BYTES], (*headers, ("millstream-cut-from-bytes", b"%d" % len(value)))
+    letter = Letter(row.topic, -1, row.number, command.reason, row.key, value, headers)
+    return [PublishesSent((row.number,)), *set_aside(tables, "Publish", letter, now_ms)]
+
+
 def describe(event: Envelope) -> bytes:
     """The event as JSON, for a dead letter; its data alone where they are not JSON."""
     try:
@@ -64,4 +81,4 @@ def describe(event: Envelope) -> bytes:
         return event.data
 
 
-HANDLES = Handles(facts={CommandRefused: fold_nothing})
+HANDLES = Handles(commands={RefusePublish: Handler(refuse_publish)}, facts={CommandRefused: fold_nothing})

@@ -26,8 +26,9 @@ from millstream.errors import (
     UnserialisableResult,
 )
 from millstream.model import limits
-from millstream.model.operations import BodyErrored, Failure, StepErrored
-from millstream.model.rows import StepRow
+from millstream.model.operations import BodyErrored, Failure, StepErrored, failure_json
+from millstream.model.operations import failure_of as stored
+from millstream.model.rows import Hand, StepRow
 from millstream.model.text import storable, text_by, type_name
 
 STEP_TIMEOUT: Final = "StepTimeout"
@@ -42,6 +43,7 @@ _FINAL: Final = (
     BadRequest,
     LimitExceeded,
 )
+_CANCELLED_JSON: Final = failure_json(CANCELLED, "", "").partition(CANCELLED.encode())[0] + CANCELLED.encode()
 _OURS: Final = str(Path(__file__).parent)
 _FRAMES_MAX: Final = 50
 _LEAVES_MAX: Final = 1_000
@@ -72,6 +74,11 @@ def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
     """The operation that reports an attempt cancelled by its body: failed for good, since another has no use."""
     message = f"step {step!r} was cancelled by the function's own code, which no longer waits for it."
     return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False)
+
+
+def is_cancelled(row: StepRow) -> bool:
+    """Whether this step was cancelled by its body."""
+    return row.hand == Hand.FAILED and row.data.startswith(_CANCELLED_JSON) and stored(row.data).name == CANCELLED
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -33,7 +33,7 @@ from millstream.model.messages import group_topic
 from millstream.state.memory import MemoryStore
 from millstream.state.store import Store
 from millstream.wire.events_topic import Written, read_event
-from millstream.wire.journal import Validity, decode_record
+from millstream.wire.journal import Validity, decode_if_ours
 
 READ_RECORDS_MAX: Final = 2_000
 READ_BYTES_MAX: Final = 4 << 20
@@ -64,6 +64,9 @@ class Follows:
     def journal(self) -> str:
         """The name of the journal topic."""
         return group_topic(self.group, "journal")
+
+
+FOREIGN: Final = "no record of this journal: somebody else has written it; it is passed over"
 
 
 class _Source:
@@ -106,8 +109,13 @@ class _Source:
             if record.offset != self.next:
                 raise record_missing(self.folded.topic, self.folded.partition, self.next, record.offset)
             self.next += 1
-            if record.value is not None:
-                complete = validity.take(decode_record(record.value))
+            decoded = decode_if_ours(record.value)
+            if decoded is None:
+                validity.pass_over()
+                subject = f"{self.folded.topic}/{self.folded.partition}/{record.offset}"
+                changes.notices.append(Notice("refused", record.at_ms, subject, "", FOREIGN))
+            else:
+                complete = validity.take(decoded)
                 if complete is not None:
                     changes.fold(complete)
             if not validity.parts_held:

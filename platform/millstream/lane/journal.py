@@ -24,7 +24,7 @@ from millstream.log.port import Log, OutcomeUnknown, Produced, Record, Writer
 from millstream.log.records import record_missing
 from millstream.model.facts import Fact, LaneFenced
 from millstream.model.journal import JournalRecord, Position
-from millstream.wire.journal import Validity, decode_record, encode_parts, encode_record
+from millstream.wire.journal import Validity, decode_if_ours, encode_parts, encode_record
 
 READ_RECORDS_MAX = 1_000
 READ_BYTES_MAX = 8 * 1024 * 1024
@@ -115,7 +115,7 @@ class Journal:
         except (LogUnavailable, OffsetOutOfRange) as error:
             raise Void from error
         for one in found:
-            validity.take(decode_record(_value(one)))
+            _take(validity, one)
             if validity.owner != self.owner:
                 raise Fenced
             if validity.seq == seq:
@@ -127,13 +127,13 @@ class Journal:
 
         Raises Refused when it is certainly not there, Void when nobody knows.
         """
-        record = JournalRecord(owner, 0, at_ms, (LaneFenced(worker),))
+        fence = JournalRecord(owner, 0, at_ms, (LaneFenced(worker),))
         unknown = False
         try:
             await self._renew()
             before = await self._log.end_offset(self._topic, self._lane)
             try:
-                await self._writer.append([Produced(encode_record(record))])
+                await self._writer.append([Produced(encode_record(fence))])
             except OutcomeUnknown:
                 unknown = True
         except (LogUnavailable, Busy) as error:
@@ -144,7 +144,8 @@ class Journal:
         except (LogUnavailable, OffsetOutOfRange) as error:
             raise Void from error
         for one in found:
-            if decode_record(_value(one)).owner == owner:
+            record = decode_if_ours(one.value)
+            if record is not None and record.owner == owner:
                 if unknown:
                     await self._renew()
                 return Fence(one.offset, one.at_ms)
@@ -159,7 +160,7 @@ class Journal:
         except OffsetOutOfRange:
             return True  # Only an owner trims what lies behind our last record.
         for one in found:
-            validity.take(decode_record(_value(one)))
+            _take(validity, one)
         return validity.owner != owner
 
     async def _renew(self) -> None:
@@ -217,6 +218,9 @@ def _batches(parts: list[bytes]) -> Iterator[list[bytes]]:
     yield batch
 
 
-def _value(record: Record) -> bytes:
-    assert record.value is not None, f"journal record at {record.offset} has no value"
-    return record.value
+def _take(validity: Validity, found: Record) -> None:
+    record = decode_if_ours(found.value)
+    if record is None:
+        validity.pass_over()  # Said when the lane is restored.
+    else:
+        validity.take(record)

@@ -32,6 +32,7 @@ from millstream.lane.maintenance.upkeep import Upkeep
 from millstream.lane.metrics import count_facts
 from millstream.lane.output.effects import Effects
 from millstream.lane.output.outbox import Outbox
+from millstream.lane.output.record_limits import RecordLimits
 from millstream.lane.output.timers import Timers
 from millstream.lane.ownership.draining import Released
 from millstream.lane.ownership.fencing import NotOwned, first_error, take_over, wait_a_little
@@ -47,6 +48,7 @@ from millstream.model.commands import (
     NoteDelivered,
     NotePublished,
     ParkDispatch,
+    RefusePublish,
     ReleaseLane,
     Report,
 )
@@ -63,7 +65,7 @@ RECORDED_LOOK_S: Final = 0.005
 CHANGE_SOURCES: Final = frozenset((CatalogueSeen, TopicSeen, SourceOpened))
 OUTBOX_DRAIN_S: Final = 0.3
 """How long a released lane still sends its outbox; the next owner sends the rest."""
-KEPT_AT_RELEASE: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished)
+KEPT_AT_RELEASE: Final = (Report, ParkDispatch, LoseDispatch, NoteDelivered, NotePublished, RefusePublish)
 """Commands of the queue that a lane still records when it is released; the next owner gets all others again."""
 
 
@@ -128,7 +130,8 @@ class Lane:
         )
         self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
         self.scan_reader = ScanReader(parts, tables.durable, self.submit, self._wait_to_accept_work)
-        self.executor = parts.make_executor(tables.durable, self.submit)
+        self._record_limits = RecordLimits(parts.log, self.submit)
+        self.executor = parts.make_executor(tables.durable, self._record_limits.submit)
         self._effects = Effects(self.executor, self.timers, self.outbox, self.submit, lambda: self.journal.expected - 1)
         self._effects.scan = self.scan_reader.read_on
         self._owed_work = OwedWork(
@@ -201,7 +204,8 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether no command waits, is being appended or is on its way out. Readers of topics do not count."""
-        return self._wake is not None and self.outbox.idle and self.scan_reader.idle and self._owed_work.idle
+        beside = self.outbox.idle and self.scan_reader.idle and self._owed_work.idle and self._record_limits.idle
+        return self._wake is not None and beside
 
     @property
     def quiescent(self) -> bool:
@@ -492,6 +496,7 @@ class Lane:
 
     async def _close(self) -> None:
         self._owed_work.close()
+        self._record_limits.close()
         self.timers.close()
         try:
             await self.outbox.close()

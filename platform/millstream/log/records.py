@@ -32,12 +32,12 @@ def size_of(records: Sequence[Produced]) -> int:
 
 
 def check_shape(records: Sequence[Produced], kind: TopicKind) -> None:
-    """Compacted topics take only records with keys, streams only records with values. Raises ValueError."""
-    if kind is TopicKind.COMPACTED:
-        if any(record.key is None for record in records):
-            raise ValueError("a record for a compacted topic needs a key")
-    elif any(record.value is None for record in records):
-        raise ValueError("a record for a stream needs a value: only compacted topics have tombstones")
+    """Compacted topics take only records with keys. Raises ValueError.
+
+    A record without a value is taken everywhere, as Kafka does: in a stream it deletes nothing.
+    """
+    if kind is TopicKind.COMPACTED and any(record.key is None for record in records):
+        raise ValueError("a record for a compacted topic needs a key")
 
 
 def record_missing(topic: str, partition: int, expected: int, got: int) -> Corruption:

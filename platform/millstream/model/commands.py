@@ -175,6 +175,13 @@ class NotePublished(msgspec.Struct, frozen=True, gc=False):
     numbers: tuple[int, ...]
 
 
+class RefusePublish(msgspec.Struct, frozen=True, gc=False):
+    """The log will never take this record of the publish queue."""
+
+    number: int
+    reason: str
+
+
 class ScanStart(msgspec.Struct, frozen=True, gc=False):
     """A function wants a partition's records from this offset on."""
 
@@ -270,6 +277,7 @@ Command = (
     | TakeMessage
     | NoteDelivered
     | NotePublished
+    | RefusePublish
     | SeeTopic
     | NoteGap
     | AcceptRecord

@@ -58,6 +58,8 @@ ID_HEADER = "millstream-id"
 """The header that names a record of a foreign topic, where its producer gives it an id."""
 TOMBSTONE = ("millstream-tombstone", b"1")
 """The header of a record without a value, which deletes what its key has in a compacted topic."""
+NOT_SENT = "millstream-not-sent"
+"""The header of a record that a step publishes and that its topic cannot take: why, as text. It is never sent."""
 INTERNAL_PREFIX = "inngest/"
 FUNCTION_FINISHED = "inngest/function.finished"
 FUNCTION_FAILED = "inngest/function.failed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from millstream.model.commands import (
@@ -42,6 +44,15 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     lane: int
     offset: int
     reply: bytes
+
+
+OWN_TOPICS: Final = frozenset(("journal", "inbox", "steps", "timers", "keys", "functions", "replies", "dead-letters"))
+"""The group's own topics, by the part behind its name. Only millstream writes there."""
+
+
+def is_own_topic(group: str, topic: str) -> bool:
+    """Whether the topic is one of the group's own."""
+    return topic.startswith(f"{group}.") and topic[len(group) + 1 :] in OWN_TOPICS
 
 
 def group_topic(group: str, which: str) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from millstream.errors import FunctionError, LimitExceeded
 from millstream.model import limits
+from millstream.model.operations import PublishFound
 from millstream.model.text import is_storable, shown, type_name
 
 RESERVED_HEADERS: Final = "millstream-"
@@ -68,14 +69,16 @@ def topic_name(id: str, topic: object) -> str:
     )
 
 
-def record_bytes(id: str, what: str, value: bytes) -> bytes:
-    """A record's key or value, within what a step may hold."""
-    if len(value) > limits.PUBLISH_BYTES_MAX:
+def record_size(found: PublishFound) -> PublishFound:
+    """A record within what a step may hold."""
+    size = len(found.key) + len(found.value) + sum(len(name) + len(value) for name, value in found.headers)
+    if size > limits.PUBLISH_BYTES_MAX or len(found.headers) > limits.PUBLISH_HEADERS_MAX:
         raise LimitExceeded(
-            f"step {id!r} refused: the record's {what} may have {limits.PUBLISH_BYTES_MAX} bytes, got {len(value)}. "
+            f"step {found.name!r} refused: a record may have {limits.PUBLISH_BYTES_MAX} bytes in key, value and "
+            f"headers, and {limits.PUBLISH_HEADERS_MAX} headers, got {size} and {len(found.headers)}. "
             "Store it elsewhere and publish a reference."
         )
-    return value
+    return found
 
 
 def record_headers(id: str, headers: object) -> tuple[tuple[str, bytes], ...]:

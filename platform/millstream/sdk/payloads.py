@@ -1,17 +1,23 @@
 """JSON in and out of user code: results are encoded once, and read back into the type a function says it returns.
 
 A body is always given what was *decoded*, also the first time: a value that JSON changes (a tuple becomes a list) then
-changes before anybody has looked at it, and a replay cannot differ. Structured types are dataclasses, ``TypedDict``,
-``msgspec.Struct``, named tuples and, if installed, pydantic models; everything else stays what JSON makes of it.
+changes before anybody has looked at it, and a replay cannot differ. What a function says it returns comes back as that:
+dataclasses, ``TypedDict``, ``msgspec.Struct``, named tuples, sets, dates and times, Decimal, bytes, UUID, enums and, if
+installed, pydantic models, also inside each other. Without an annotation it is what JSON makes of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import decimal
+import enum
 import functools
 import math
+import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -22,6 +28,12 @@ from millstream.model.text import shown, text_by, type_name
 Reader = Callable[[bytes], object]
 
 _DEPTH_MAX: Final = 64
+_CHANGED: Final = (
+    *(msgspec.Struct, enum.Enum, set, frozenset, bytes, bytearray, uuid.UUID, decimal.Decimal),
+    *(datetime.date, datetime.time, datetime.timedelta),
+)
+"""Types whose values JSON carries as something else. A datetime is a date; a plain tuple comes back as a list."""
+_AWAITED: Final = (Awaitable, Coroutine)
 _CACHE_MAX: Final = 4_096
 
 decode: Final[Reader] = msgspec.json.Decoder().decode
@@ -120,32 +132,58 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 def reader_of(wanted: object) -> Reader | None:
     """What decodes JSON into this type; None where plain JSON is all there is to it."""
-    if not _is_structured(wanted, 0):
+    if typing.get_origin(wanted) in _AWAITED:
+        wanted = typing.get_args(wanted)[-1]
+    if not _changes(wanted, 0):
         return None
     validate = getattr(wanted, "model_validate_json", None)
     if validate is not None:
         return typing.cast(Reader, validate)
     try:
-        return typing.cast(Reader, msgspec.json.Decoder(typing.cast(type, wanted)).decode)
-    except TypeError:  # A type msgspec cannot decode: the function gets the plain JSON then.
+        return typing.cast(Reader, msgspec.json.Decoder(typing.cast(type, wanted), dec_hook=_made).decode)
+    except (TypeError, RuntimeError):  # A type msgspec cannot decode: pydantic may; else it is given the plain JSON.
+        return _pydantics_reader(wanted)
+
+
+def _pydantics_reader(wanted: object) -> Reader | None:
+    """Pydantic's own reader of a type, where a program has loaded pydantic and the type is one it knows."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None:
+        return None
+    try:
+        return typing.cast(Reader, pydantic.TypeAdapter(wanted).validate_json)
+    except Exception:  # Not its type either.
         return None
 
 
-def _is_structured(wanted: object, depth: int) -> bool:
+def _made(wanted: type, value: object) -> object:
+    """An instance of a type that msgspec does not know, of what was decoded: a pydantic model inside something."""
+    validate = getattr(wanted, "model_validate_json", None)
+    if validate is not None:
+        return typing.cast(Reader, validate)(_encode(value))
+    if isinstance(value, wanted):
+        return value  # ``object``.
+    raise ValueError(f"Expected `{wanted.__name__}`, got `{type(value).__name__}`")
+
+
+def _changes(wanted: object, depth: int) -> bool:
+    """Whether a value of this type is something else once JSON has carried it: a structure, a date, a set, a key."""
     if depth > _DEPTH_MAX:
         return False
     if isinstance(wanted, type) and (
-        dataclasses.is_dataclass(wanted)
-        or issubclass(wanted, msgspec.Struct)
+        issubclass(wanted, _CHANGED)
+        or dataclasses.is_dataclass(wanted)
         or typing.is_typeddict(wanted)
         or hasattr(wanted, "model_validate_json")
         or (issubclass(wanted, tuple) and hasattr(wanted, "_fields"))
     ):
         return True
-    origin = typing.get_origin(wanted)
-    if origin is not None and _is_structured(origin, depth + 1):
+    origin, parts = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is not None and _changes(origin, depth + 1):
         return True
-    return any(_is_structured(part, depth + 1) for part in typing.get_args(wanted))
+    if origin is dict and parts[0] not in (str, typing.Any, object):
+        return True
+    return any(_changes(part, depth + 1) for part in parts)
 
 
 _readers: dict[tuple[object, object], Reader | None] = {}

@@ -22,6 +22,7 @@ from millstream.model.text import is_storable, shown, type_name
 from millstream.sdk import checks
 from millstream.sdk.outgoing import envelope_of, several
 from millstream.sdk.payloads import decode, encode
+from millstream.sdk.unawaited import Unawaited
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,10 +62,11 @@ class Driver(Protocol):
 class StepTools:
     """What a coroutine handler does durably. An id names a step; used again, it becomes ``id:1``, ``id:2`` …"""
 
-    __slots__ = ("_driver",)
+    __slots__ = ("_driver", "unawaited")
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
+        self.unawaited = Unawaited()
 
     @overload
     def run(self, id: str, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> Async[R]: ...
@@ -82,7 +84,9 @@ class StepTools:
         """
         id = checks.step_id(id)
         checks.step_call(id, fn)
-        return self._driver.run(id, fn, args, kwargs)
+        step = self._driver.run(id, fn, args, kwargs)
+        self.unawaited.add(step)
+        return step
 
     def sleep(self, id: str, length: Duration) -> Async[None]:
         """Sleep, at most 366 days, holding nothing: ``await ctx.step.sleep("cool-off", "1h")``."""
@@ -90,17 +94,21 @@ class StepTools:
         length_ms = to_ms(length, f"sleep {id!r}")
         if length_ms > limits.SLEEP_MS_MAX:
             raise FunctionError(f"sleep {id!r} refused: at most 366 days, got {shown(length)}.")
-        return self._sleep(id, length_ms, -1)
+        self.unawaited.add(step := self._sleep(id, length_ms, -1))
+        return step
 
     def sleep_until(self, id: str, at: datetime | str) -> Async[None]:
         """Sleep until a time with a zone, a datetime or ISO 8601 text; a time that is past ends at once."""
         id = checks.step_id(id)
-        return self._sleep(id, 0, max(0, instant_ms(at, f"sleep {id!r}")))
+        self.unawaited.add(step := self._sleep(id, 0, max(0, instant_ms(at, f"sleep {id!r}"))))
+        return step
 
     def send_event(self, id: str, events: Event | Sequence[Event]) -> Async[list[str]]:
         """Send events once the step is recorded; their ids. Repeated attempts send nothing a second time."""
         now_ms = self._driver.now_ms()
-        return self._send_event(checks.step_id(id), tuple(envelope_of(event, now_ms) for event in several(events)))
+        envelopes = tuple(envelope_of(event, now_ms) for event in several(events))
+        self.unawaited.add(step := self._send_event(checks.step_id(id), envelopes))
+        return step
 
     def publish(
         self,
@@ -114,11 +122,12 @@ class StepTools:
         """Write a record to a topic, at least once; bytes and text go as they are, anything else as JSON.
 
         ``value`` None is a tombstone: in a compacted topic it deletes what the key has. The group's own topics are not
-        for this. Key and value may have 4 MiB each; what is too large for its topic fails the step.
+        for this. A record may have 4 MiB; one that is too large for its topic fails the step.
         """
         id = checks.step_id(id)
         found = _record(id, checks.topic_name(id, topic), key, value, checks.record_headers(id, headers))
-        return self._publish(id, found)
+        self.unawaited.add(step := self._publish(id, found))
+        return step
 
     async def _sleep(self, id: str, length_ms: int, until_ms: int) -> None:
         await self._driver.ask(id, "sleep", lambda step: SleepFound(step, id, length_ms, until_ms))
@@ -186,10 +195,15 @@ def _record(id: str, topic: str, key: object, value: object, headers: tuple[tupl
                 'Give the key, or publish b"" or "null".'
             )
         headers = (*headers, TOMBSTONE)
-    data = b"" if value is None else checks.record_bytes(id, "value", _raw(value, "value", id))
-    return PublishFound(
-        "", id, topic, b"" if key is None else checks.record_bytes(id, "key", _raw(key, "key", id)), data, headers
+    found = PublishFound(
+        "",
+        id,
+        topic,
+        b"" if key is None else _raw(key, "key", id),
+        b"" if value is None else _raw(value, "value", id),
+        headers,
     )
+    return checks.record_size(found)
 
 
 def _raw(value: object, what: str, id: str) -> bytes:

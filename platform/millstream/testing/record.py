@@ -14,7 +14,7 @@ import msgspec
 from millstream.history import trail
 from millstream.history.fold import Changes, Notice, RunChange
 from millstream.log.memory.log import MemoryCluster
-from millstream.model.event import INTERNAL_PREFIX, Envelope, Event
+from millstream.model.event import INTERNAL_PREFIX, TOMBSTONE, Envelope, Event
 from millstream.model.facts import PublishQueued
 from millstream.wire.journal import Validity, decode_record
 
@@ -23,16 +23,17 @@ READ_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A record that a function published. ``json`` is its value decoded."""
+    """A record that a function published. ``json`` is its value decoded; a tombstone has the value None."""
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def json(self) -> Any:
         """The value as JSON. Raises msgspec.DecodeError where it is none."""
-        return msgspec.json.decode(self.value)
+        return msgspec.json.decode(self.value or b"")
 
 
 class Record:
@@ -104,7 +105,9 @@ class Record:
     def _queued(self, fact: PublishQueued) -> None:
         if fact.event is None:
             if fact.topic != self._dead_letters:
-                self._published.append(Published(fact.topic, fact.key, fact.value))
+                value = None if TOMBSTONE in fact.headers else fact.value
+                headers = tuple(header for header in fact.headers if not header[0].startswith("millstream-"))
+                self._published.append(Published(fact.topic, fact.key, value, headers))
         elif not fact.event.name.startswith(INTERNAL_PREFIX):
             self._sent.append(_as_sent(fact.event))
 

@@ -39,6 +39,8 @@ def journal_codec(schema: Any, facts: Iterable[type[Any]]) -> CompiledCodec[Jour
 _RECORD = journal_codec(load_schema("journal/record"), FACTS)
 FORMAT_MAX: Final = 1
 """The highest record format that this version reads."""
+_OWNER_LENGTH: Final = 16
+"""The first byte of every record, as Avro writes it: its owner has 8 bytes."""
 PARTS_MAX: Final = 1_000
 """Parts of one decision; at the usual size of a part that is half a gigabyte."""
 
@@ -62,6 +64,17 @@ def decode_record(data: bytes) -> JournalRecord:
     if not 1 <= record.format <= FORMAT_MAX:
         raise corrupt("journal record", data, f"record format {record.format} (this version knows 1 to {FORMAT_MAX})")
     return record
+
+
+def decode_if_ours(data: bytes | None) -> JournalRecord | None:
+    """As ``decode_record``; None where somebody else has written the value: it does not begin like a record of ours.
+
+    Whoever reads a journal passes such a value over (``Validity.pass_over``) and says so: it must not end a lane for
+    good. A topic is not ours alone; a producer, or a step that publishes, may have been given its name.
+    """
+    if not data or data[0] != _OWNER_LENGTH:
+        return None
+    return decode_record(data)
 
 
 def encode_parts(record: JournalRecord, bytes_target: int = limits.RECORD_BYTES_TARGET) -> list[bytes]:
@@ -127,6 +140,11 @@ class Validity:
         self.owner = owner
         self.seq = seq
         self._parts: list[JournalRecord] = []
+        self._passed_over = False
+
+    def pass_over(self) -> None:
+        """A value that somebody else has written lies here. If it were ours, the next record would show a gap."""
+        self._passed_over = True
 
     @property
     def parts_held(self) -> int:
@@ -137,7 +155,7 @@ class Validity:
         """The complete record that ends with this one, or None where it is void, repeated or a part.
 
         A record joined of parts has all their facts, and seq, time and positions of the last. Raises Corruption where
-        a decision has more than PARTS_MAX parts.
+        a decision has more than PARTS_MAX parts, or where a record is missing and one that is not ours is in its place.
         """
         if record.seq == 0 and record.facts and type(record.facts[0]) is LaneFenced and record.owner != self.owner:
             self.owner = record.owner
@@ -145,8 +163,14 @@ class Validity:
         elif record.owner != self.owner or record.seq <= self.seq:
             return None  # Another owner's, or a repeated append.
         elif record.seq != self.seq + 1:
+            if self._passed_over:
+                raise Corruption(
+                    f"journal record {self.seq + 1} of owner {self.owner.hex()} is missing, and a value that is none "
+                    "of ours lies in its place: the record was damaged. Compare the journal with a replica."
+                )
             self._lose_owner()
             return None
+        self._passed_over = False
         self.seq = record.seq
         if record.more:
             self._hold(record)

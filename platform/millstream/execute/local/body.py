@@ -28,18 +28,23 @@ found while one runs inline, with its end, or together with it where it takes lo
 one after another is delivered, in recorded order, each when the body is quiescent: a race ends in a replay as it did at
 first.
 
-Code between steps must do the same every time. ``asyncio.timeout`` around a step is such code only if its outcome does
-not matter to the steps that follow: use the function's step_timeout instead.
+Code between steps must do the same every time. A step that ``asyncio.timeout`` has cancelled is cancelled again in a
+replay, at once (``deadlines.py``); a timer that has not rung yet starts anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, cast
+import inspect
+from collections.abc import Collection
+from types import CoroutineType
+from typing import Any, Final, cast
 
+from millstream.errors import FunctionError
 from millstream.execute import failures
+from millstream.execute.local.deadlines import ring
 from millstream.execute.local.driver import LocalDriver
-from millstream.execute.local.host import BodyHost
+from millstream.execute.local.host import WATCH_EVERY_S, BodyHost
 from millstream.execute.local.op import INLINE, RUNNING, Op
 from millstream.execute.local.open_steps import OpenSteps
 from millstream.execute.local.quiescence import AnswerDelay, QuiescenceCheck
@@ -85,6 +90,7 @@ class Body:
         self._postponed: dict[str, Execute] = {}  # Hand-outs of steps that came during the replay.
         self._end: Operation | None = None  # How the handler has ended.
         self._checks = 0
+        self._hold_since_tick = 0  # Since when the replay waits for the body to cancel a step; 0: it does not.
         self.threaded = function.spec.slug in host.threaded
         self._task: asyncio.Task[object] = host.loop.create_task(self._main(view), context=host.context.copy())
 
@@ -177,7 +183,7 @@ class Body:
             self.attempt_ended(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms))
             op.given_up = True
             self._retire()
-        if self.delay.over:
+        if self.delay.over or self._hold_over:
             self._check_soon()
 
     def answer_if_quiescent(self) -> bool:
@@ -192,6 +198,7 @@ class Body:
         if replay is None and not ((self._results or steps.awaited) if self.dispatch else self._last_dispatch):
             return False  # Nothing to say yet (4. above), or no number to say it under.
         foreign = False
+        tasks: Collection[object] = ()
         if self.threaded:
             if not any(op.wait is not None for op in steps.awaited.values()):
                 return False  # The handler's thread is at work; it will ask or end.
@@ -202,7 +209,7 @@ class Body:
             if check.busy:
                 self._checks = 0
                 return True
-            foreign = bool(check.foreign)
+            foreign, tasks = bool(check.foreign), check.tasks
             if foreign:
                 self.delay.watch(check.foreign, self._check_soon)
                 if self.dispatch or replay is not None:
@@ -216,7 +223,7 @@ class Body:
             return True
         self._checks = 0
         if replay is not None:
-            return self._replay_on(replay, foreign)
+            return self._replay_on(replay, foreign, tasks)
         if self._results:
             self._deliver()
             return True
@@ -237,9 +244,12 @@ class Body:
             if self.threaded:
                 plain: SyncContext[object] = SyncContext(driver, info, view.events, reader)
                 result = await host.handler_threads.run(lambda: handler(plain))
+                if inspect.isawaitable(result):  # ``lambda ctx: work(ctx.event)``
+                    result = await result
             else:
                 context: Context[object] = Context(driver, info, view.events, reader)
                 result = await cast("Async[object]", handler(context))
+                self._check_awaited(context.step.unawaited.left())
             operation = BodyDone(encode(result, f"the result of function {spec.slug!r}"))
         except BaseException as error:
             if type(error) is GeneratorExit and is_thrown_away(self._task):
@@ -248,6 +258,19 @@ class Body:
                 return
             operation = failures.body_errored(unescaped(error), host.source.now_ms())
         self._handler_ended(operation)
+
+    def _check_awaited(self, left: list[tuple[CoroutineType[Any, Any, Any], str]]) -> None:
+        """Fail a handler that returned without awaiting a step that it asked for."""
+        if not left:
+            return
+        owners = {task.get_coro(): task for task in asyncio.all_tasks(self.host.loop)}
+        for step, _ in left:  # Python would warn of each beside this error.
+            owner = owners.get(step)
+            step.close() if owner is None else owner.cancel()
+        raise FunctionError(
+            f"function {self.function.spec.slug!r} has returned, and {len(left)} of its steps were never awaited: "
+            f"they have not run. Write `await` in front of the step at {left[0][1]}, or gather them."
+        )
 
     # --- what the driver does with it (``driver.AskingBody``) ---------------------------------------
 
@@ -325,14 +348,23 @@ class Body:
                 self.delay.end()
                 return
 
-    def _replay_on(self, replay: Replay, unsure: bool) -> bool:
+    def _replay_on(self, replay: Replay, unsure: bool, tasks: Collection[object]) -> bool:
         row = replay.next()
         if row is not None:
+            if failures.is_cancelled(row) and self.steps.waits_for(row.step) and not self._hold_over:
+                # The body has cancelled this step itself, so it must do it again: nothing is delivered for it.
+                replay.postpone(row)
+                rang = ring(self.host.loop, tasks)
+                self._hold_since_tick = self._hold_since_tick or self.host.tick + 1
+                return rang
+            self._hold_since_tick = 0
             self._results = [row]
             self._deliver()
             return True
         unasked = replay.unasked()
         if unasked is not None:
+            if ring(self.host.loop, tasks):
+                return True  # The body went on without waiting for a step, so it asked for the next one.
             if unsure:
                 return False  # It waits for something foreign first; when that is done, it is checked again.
             instead = ", ".join(repr(op.step) for op in self.steps.found) or "no new step"
@@ -343,6 +375,12 @@ class Body:
         if self.dispatch:
             self._collect()
         return True
+
+    @property
+    def _hold_over(self) -> bool:
+        """Whether the replay has waited long enough for the body to cancel a step; then the step has just failed."""
+        limit_s = self.function.spec.step_timeout_ms / 1_000
+        return bool(self._hold_since_tick) and (self.host.tick - self._hold_since_tick) * WATCH_EVERY_S > limit_s
 
     def _hand_out_postponed(self) -> None:
         postponed, self._postponed = self._postponed, {}

@@ -25,7 +25,7 @@ from typing import Final
 
 from millstream.errors import FunctionError
 from millstream.execute.local.body import Body
-from millstream.execute.local.host import HostedBody
+from millstream.execute.local.host import WATCH_EVERY_S, HostedBody
 from millstream.execute.local.op import is_async
 from millstream.execute.local.threads import Threads
 from millstream.execute.port import RunSource
@@ -38,7 +38,6 @@ from millstream.sdk.payloads import Reader
 
 log = logging.getLogger(__name__)
 
-WATCH_EVERY_S: Final = 0.5
 PARKED_AT_ONCE_MAX: Final = 256
 _PAGE_BYTES: Final = 4_096
 _STATM: Final = Path("/proc/self/statm")

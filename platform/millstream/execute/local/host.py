@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import Protocol
+from typing import Final, Protocol
 
 from millstream.execute.local.threads import Threads
 from millstream.execute.port import RunSource
 from millstream.sdk.payloads import Reader
+
+WATCH_EVERY_S: Final = 0.5
+"""How often the executor looks after its bodies: one tick."""
 
 
 class HostedBody(Protocol):

@@ -28,7 +28,7 @@ from millstream.model import limits
 from millstream.model.operations import Operation, StepDone, StepErrored
 from millstream.model.rows import StepRow
 from millstream.sdk.current import CURRENT, Current
-from millstream.sdk.payloads import encode
+from millstream.sdk.payloads import encode, read, result_reader
 
 _COROUTINE: Final = inspect.CO_COROUTINE
 
@@ -112,6 +112,9 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
                 f"the result of step {op.step!r} was refused: at most {limits.STEP_OUTPUT_BYTES_MAX} bytes, "
                 f"got {len(data)}. Store it elsewhere and return a reference."
             )
+        reader = result_reader(call)
+        if reader is not None:  # Here a misfit fails the step; behind it, it would fail the run.
+            read(data, reader, "the result of step", op.step)
         return StepDone(op.step, op.name, data, op.started_at_ms)
     except asyncio.CancelledError as error:
         if op.stopped_at_ms:

@@ -152,6 +152,11 @@ class OpenSteps:
                 results.append(row)
         return results
 
+    def waits_for(self, step: str) -> bool:
+        """Whether the body waits for the result of this step."""
+        op = self.awaited.get(step)
+        return op is not None and op.wait is not None and not op.wait.done()
+
     def resolve(self, row: StepRow) -> bool:
         """Give the body the result of a step. False where it does not wait for it any more."""
         op = self.awaited.pop(row.step, None)

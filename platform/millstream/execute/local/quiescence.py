@@ -5,6 +5,7 @@ not say what a task waits for; but each of the usual ways leaves a trace, follow
 
     a step's future             ours
     a task, gather's children   looked into, one after another
+    asyncio.shield              the callback of its future holds the task behind it
     TaskGroup, asyncio.wait,    a bare future; the frame that awaits it holds the tasks
       wait_for (3.11)
     Event, Lock, Queue, …       another task of the same body will wake it: does not count
@@ -33,6 +34,9 @@ ANSWER_DELAY_MAX_S: Final = 1.0
 _WAIT: Final[CodeType] = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 _WAIT_FOR: Final = asyncio.wait_for.__code__
 _GROUP_EXIT: Final = asyncio.TaskGroup.__aexit__.__code__
+_SHIELD_CALLBACKS: Final = frozenset(
+    code for code in asyncio.shield.__code__.co_consts if isinstance(code, CodeType) and "outer" in code.co_name
+)
 _WITHIN: Final = frozenset({asyncio.locks.__file__, asyncio.queues.__file__})
 _DEPTH_MAX: Final = 200
 
@@ -53,6 +57,11 @@ class QuiescenceCheck:
         self.busy = False
         self.foreign: list[AnyFuture] = []
 
+    @property
+    def tasks(self) -> Collection[object]:
+        """The body's own task and those it waits for."""
+        return self._followed
+
     def follow(self, task: asyncio.Task[object], depth: int = 0) -> None:
         """Follow what a task waits for, and what that waits for."""
         if task.done() or task in self._executing or task in self._followed or depth > _DEPTH_MAX:
@@ -70,7 +79,7 @@ class QuiescenceCheck:
             return
         children = getattr(waiter, "_children", None)
         if children is None:
-            children = _awaited_within(task)
+            children = _shielded(waiter) or _awaited_within(task)
         if children is None:
             self.foreign.append(waiter)
             return
@@ -81,7 +90,7 @@ class QuiescenceCheck:
             if isinstance(part, asyncio.Task):
                 self.follow(part, depth + 1)
             elif isinstance(part, asyncio.Future) and part not in self._ours and not part.done():
-                children = getattr(part, "_children", None)
+                children = getattr(part, "_children", None) or _shielded(part)
                 if children is None:
                     self.foreign.append(part)
                 else:
@@ -126,6 +135,18 @@ class AnswerDelay:
     def end(self) -> None:
         """The answer is not delayed any more."""
         self.since_s = -1.0
+
+
+def _shielded(outer: AnyFuture) -> Iterable[object] | None:
+    """What ``asyncio.shield`` shields behind this future; None: it is no such future.
+
+    The future knows nothing of it; but the callback with which it would let go of it does.
+    """
+    for callback, _ in getattr(outer, "_callbacks", None) or ():
+        code = getattr(callback, "__code__", None)
+        if code in _SHIELD_CALLBACKS:
+            return [cell.cell_contents for cell in callback.__closure__ if cell.cell_contents is not outer]
+    return None
 
 
 def _awaited_within(task: asyncio.Task[object]) -> Iterable[object] | None:

@@ -41,6 +41,10 @@ class Replay:
             return self._undelivered.pop()
         return None
 
+    def postpone(self, row: StepRow) -> None:
+        """The result was not delivered after all: it is the next one again."""
+        self._undelivered.append(row)
+
     def unasked(self) -> StepRow | None:
         """The first recorded step that the body has not asked for: in turn of results, then those under way."""
         for row in (*reversed(self._undelivered), *self._rows.values()):

@@ -21,8 +21,9 @@ from millstream.core.tables import Tables
 from millstream.errors import Busy, InternalError, LimitExceeded, MillstreamError, OperatorError
 from millstream.lane.port import OnTopicWanted
 from millstream.log.port import Log, Produced, Writer
-from millstream.model.commands import Command, NoteDelivered, NotePublished
+from millstream.model.commands import Command, NoteDelivered, NotePublished, RefusePublish
 from millstream.model.effects import Answer, Deliver, Publish
+from millstream.model.event import TOMBSTONE
 from millstream.model.messages import InboxRecord, Reply, group_topic
 from millstream.model.rows import OutboxRow, PublishRow
 from millstream.telemetry import say
@@ -153,17 +154,18 @@ class Outbox:
         del self._publishes[topic]  # In the turn in which it was seen to be empty.
 
     async def _send(self, topic: str, partition: int, batch: list[tuple[int, Produced]]) -> None:
-        """Until it is there; one that the log will never take stays a row, and those behind it go on."""
+        """Until it is there; one that the log will never take becomes a dead letter, and those behind it go on."""
         while True:
             try:
                 if await self._append(topic, partition, [record for _, record in batch]):
                     break
-            except LimitExceeded as error:
+            except (LimitExceeded, ValueError) as error:  # ValueError: it has no key, in a topic that needs one.
                 if len(batch) > 1:
                     for one in batch:
                         await self._send(topic, partition, [one])
                     return
                 say(LOG, "record not sent", level=logging.ERROR, topic=topic, number=batch[0][0], why=str(error))
+                self._submit(RefusePublish(batch[0][0], str(error)))
                 return
         self._submit(NotePublished(tuple(number for number, _ in batch)))
 
@@ -260,4 +262,6 @@ def _batches(records: Iterable[tuple[T, Produced]]) -> Iterator[list[tuple[T, Pr
 def _produced(row: PublishRow) -> Produced:
     if row.event is not None:
         return Produced(encode_envelope(row.event), (row.event.key or row.event.id).encode())
+    if TOMBSTONE in row.headers:
+        return Produced(None, row.key or None, tuple(header for header in row.headers if header != TOMBSTONE))
     return Produced(row.value, row.key or None, row.headers)

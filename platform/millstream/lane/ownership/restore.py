@@ -8,13 +8,14 @@ then: fold every valid record up to the end
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from millstream.core.fold import fold
 from millstream.core.tables import Tables
 from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
-from millstream.log.port import Log, Record
+from millstream.log.port import Log
 from millstream.log.read_all import read_all
 from millstream.log.records import record_missing
 from millstream.model.backoff import doubling_s
@@ -28,8 +29,10 @@ from millstream.state.marker import Marker
 from millstream.state.restore import Restore
 from millstream.state.store import Store
 from millstream.state.tables import LaneTables
-from millstream.wire.journal import Validity, decode_record
+from millstream.telemetry import say
+from millstream.wire.journal import Validity, decode_if_ours, decode_record
 
+LOG: Final = logging.getLogger("millstream.lane")
 READ_RECORDS_MAX: Final = 2_000
 READ_BYTES_MAX: Final = 16 * 1024 * 1024
 READ_WAIT_S: Final = 5.0
@@ -193,8 +196,20 @@ async def fold_upto(
                     break
                 if found.offset != offset:
                     raise record_missing(topic, lane, offset, found.offset)
-                record = validity.take(_decoded(found, topic, lane))
+                decoded = decode_if_ours(found.value)
                 offset = found.offset + 1
+                if decoded is None:
+                    validity.pass_over()
+                    place = f"{topic}/{lane}@{found.offset}"
+                    say(
+                        LOG,
+                        "foreign record passed over",
+                        level=logging.ERROR,
+                        place=place,
+                        bytes=len(found.value or b""),
+                    )
+                    continue
+                record = validity.take(decoded)
                 if time() - yielded_s > TURN_S:
                     await asyncio.sleep(0)  # Other lanes of this worker live on meanwhile.
                     yielded_s = time()
@@ -214,14 +229,6 @@ async def fold_upto(
     if offset < end:
         raise record_missing(topic, lane, offset, end)
     return Reached(offset, validity, at_ms, facts)
-
-
-def _decoded(found: Record, topic: str, lane: int) -> JournalRecord:
-    if found.value is None:
-        raise Corruption(
-            f"journal {topic}/{lane} holds no record at offset {found.offset}: expected one, got a tombstone."
-        )
-    return decode_record(found.value)
 
 
 def _journal(place: Place) -> str:

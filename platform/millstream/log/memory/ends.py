@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from millstream.errors import LogUnavailable
+from millstream.errors import LimitExceeded, LogUnavailable
 from millstream.log.memory.faults import ACKNOWLEDGED, Fate, Faults, Verdict
 from millstream.log.memory.group import Held, MemoryMembership
 from millstream.log.memory.partition import MemoryPartition
@@ -78,6 +78,12 @@ class MemoryWriter:
         if not records:
             raise ValueError("an append needs at least one record")
         check_shape(records, spec.kind)
+        largest = max(len(record.value or b"") + len(record.key or b"") for record in records)
+        if 0 <= spec.record_bytes_max < largest:
+            raise LimitExceeded(
+                f"a record of {largest} bytes is too large for topic {spec.name!r}: at most {spec.record_bytes_max} "
+                "are taken. Send less."
+            )
         size = self._log.take(records)
         faults = self._log.faults
         verdict = ACKNOWLEDGED if faults is None else faults.on_append(self._log.name, spec.name, number)

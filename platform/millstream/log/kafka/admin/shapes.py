@@ -214,13 +214,15 @@ class Shapes:
 
         compacted = "compact" in value("cleanup.policy", "delete")
         kept_ms = int(value("retention.ms", "-1"))
+        record_bytes_max = int(value("max.message.bytes", "1048588")) - RECORD_MARGIN_BYTES
         spec = TopicSpec(
             topic,
             len(described.partitions),
             TopicKind.COMPACTED if compacted else TopicKind.STREAM,
             -1 if compacted else kept_ms,
+            max(record_bytes_max, 0),
         )
-        shape = self._known[topic] = Shape(spec, int(value("max.message.bytes", "1048588")) - RECORD_MARGIN_BYTES)
+        shape = self._known[topic] = Shape(spec, record_bytes_max)
         return shape
 
     def _new(self, spec: TopicSpec) -> NewTopic:

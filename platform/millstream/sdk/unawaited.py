@@ -1,0 +1,46 @@
+"""``Unawaited``: the steps that a body has asked for and not awaited yet, and the lines that did so.
+
+A step tool is a coroutine: without ``await`` nothing happens, and nobody would say so. So each is kept until it has
+begun, with the place of the call; what is still here when the handler returns was never awaited.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine
+from types import CodeType, CoroutineType
+from typing import Any, Final, cast
+
+_TOOL: Final = 2
+"""Frames from ``add`` to the caller of the step tool."""
+
+
+class Unawaited:
+    """The steps of one body that have not begun. Costs a step about 0.2 µs."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[CoroutineType[Any, Any, Any], CodeType, int]] = []
+
+    def add(self, step: Coroutine[Any, Any, Any]) -> None:
+        """A step tool was called, by its caller's caller."""
+        steps = self._steps
+        while steps and _has_begun(steps[-1][0]):
+            steps.pop()
+        frame = sys._getframe(_TOOL)
+        steps.append((cast("CoroutineType[Any, Any, Any]", step), frame.f_code, frame.f_lasti))
+
+    def left(self) -> list[tuple[CoroutineType[Any, Any, Any], str]]:
+        """The steps that have not begun, each with the place of its call."""
+        return [(step, _place(code, at)) for step, code, at in self._steps if not _has_begun(step)]
+
+
+def _has_begun(step: CoroutineType[Any, Any, Any]) -> bool:
+    """Also of one that was closed, or whose task was cancelled before its turn."""
+    return step.cr_suspended or step.cr_running or step.cr_frame is None
+
+
+def _place(code: CodeType, at: int) -> str:
+    lines = (line for start, end, line in code.co_lines() if start <= at < end and line is not None)
+    return f"{code.co_filename}, line {next(lines, code.co_firstlineno)}, in {code.co_qualname}"
