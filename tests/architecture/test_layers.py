@@ -51,6 +51,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "cel_expr_python": {"core.expressions"},
     "cronsim": {"core.cron"},
     "fastavro": {"wire"},
+    "google": {"wire.formats.protobuf_value"},
     "msgspec": set(MAY_IMPORT) - {"errors", "millstream"},
     "prometheus_client": {"telemetry"},
     "pytest": {"testing"},
