@@ -48,7 +48,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "avro": {"wire.compatibility"},
     "aiohttp": {"api", "execute", "sdk.client", "cli", "testing"},
     "aiohttp.web": {"api"},
-    "cel_expr_python": {"core.expressions"},
+    "cel_expr_python": {"core.expressions", "core.mixed_numbers"},
     "cronsim": {"core.cron"},
     "fastavro": {"wire"},
     "google": {"wire.formats.protobuf_value"},

@@ -44,8 +44,20 @@ class Budget:
 async def read_body(request: web.Request, budget: Budget, bytes_max: int) -> bytes:
     """The body, counted into the budget: the caller gives ``len(body)`` back.
 
-    Raises Busy, LimitExceeded for a body of more than ``bytes_max``, BadRequest for one that does not come in time.
+    Raises Busy, LimitExceeded for a body of more than ``bytes_max``, BadRequest for one that does not come in time or
+    is not what its headers say.
     """
+    try:
+        return await _read(request, budget, bytes_max)
+    except web.RequestPayloadError as error:
+        request.content.feed_eof()  # Else the library reads on for what is left, and logs its failure as ours.
+        request.protocol.close()
+        encoding = request.headers.get("Content-Encoding", "")
+        what = f"is no {encoding[:40]}, as its header Content-Encoding says" if encoding else "is broken"
+        raise BadRequest(f"the request body {what}. Nothing was stored: send it as it is.") from error
+
+
+async def _read(request: web.Request, budget: Budget, bytes_max: int) -> bytes:
     announced = request.content_length
     if announced is not None and announced > bytes_max:
         raise _too_large(announced, bytes_max)

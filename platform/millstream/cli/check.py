@@ -12,10 +12,8 @@ from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.loading import LoadFailed, load_app, put_working_directory_on_path
 from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
-from millstream.core.cron import parse_cron
-from millstream.core.expressions import compile_expression
+from millstream.core.trigger_problems import trigger_problems
 from millstream.errors import ConfigError, FunctionError
-from millstream.model.function import CronTrigger, FunctionSpec
 from millstream.sdk.app import App
 
 COLUMNS = ("app", "function", "problem")
@@ -61,22 +59,13 @@ def _problems(apps: Sequence[tuple[str, App]]) -> Iterator[Problem]:
             other = slugs.setdefault(spec.slug, app.id)
             if other != app.id:
                 yield _problem(app.id, spec.slug, f"the apps {other!r} and {app.id!r} both have it. Rename one.")
-            yield from (_problem(app.id, spec.slug, text) for text in _trigger_problems(spec))
+            yield from (
+                _problem(app.id, spec.slug, text) for trigger in spec.triggers for text in trigger_problems(trigger)
+            )
         try:
             app.spec()
         except FunctionError as error:
             yield _problem(app.id, "", str(error))
-
-
-def _trigger_problems(spec: FunctionSpec) -> Iterator[str]:
-    for trigger in spec.triggers:
-        try:
-            if isinstance(trigger, CronTrigger):
-                parse_cron(trigger.cron)
-            elif trigger.expression:
-                compile_expression(trigger.expression)
-        except FunctionError as error:
-            yield str(error)
 
 
 def _problem(app: str, function: str, text: str) -> Problem:
