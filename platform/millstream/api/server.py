@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api import events, functions, page, positions, probes, runs, scans
+from millstream.api import dead_letters, events, functions, page, positions, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door import DOOR, Door, DoorConfig
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
@@ -94,6 +94,9 @@ WRITES: Final[Routes] = (
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
     ("DELETE", "/api/scans/{id}", scans.delete_scan),
+    ("GET", "/api/dead-letters", dead_letters.list_letters),
+    ("GET", "/api/dead-letters/{id}", dead_letters.get_letter),
+    ("POST", "/api/dead-letters/{id}/redrive", dead_letters.post_redrive),
     ("GET", "/dev", functions.get_dev),
 )
 READS: Final[Routes] = (
