@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,25 @@ async def test_an_event_over_its_limit_is_refused_and_those_before_it_are_stored
         status, answer, _ = await world.call("POST", "/e/K", json=fits)
         assert (status, len(answer["ids"])) == (200, 9)
         assert len(await world.stored()) == 10
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize(
+    "body", [b'{"name":"x"}', b"\x1f\x8b\x08" + b"\xff" * 200, gzip.compress(b"{}")[:-9] + b"\0" * 9]
+)
+async def test_a_body_that_is_not_what_its_encoding_says_is_a_400_and_no_trouble_of_ours(
+    tmp_path: Path, encoding: str, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_world(tmp_path) as world:
+        host, port = world.served.host, world.served.port
+        reader, writer = await asyncio.open_connection(host, port)
+        head = f"POST /e/K HTTP/1.1\r\nHost: x\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        line = await reader.readline()
+        writer.close()
+        assert b" 400 " in line
+        assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+        assert await world.stored() == []
 
 
 async def test_a_body_over_its_limit_is_a_413(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from millstream.model import limits
 from millstream.model.commands import CleanUp, FireTimer, NoteGap, Opening, RefuseRecord, SeeTopic
@@ -84,6 +85,52 @@ def test_an_expression_decides_on_the_data_of_the_event() -> None:
 def test_an_expression_that_gives_no_bool_skips_the_function_and_says_why() -> None:
     (fact,) = harness_with(EventTrigger("order/placed", "event.data.n")).do(accept(event(data=b'{"n":3}')))
     assert isinstance(fact, FunctionSkipped) and "true or false" in fact.reason
+
+
+@pytest.mark.parametrize(
+    ("expression", "data", "reason"),
+    [
+        ("event.data.n > 3", b"{}", 'Key not found in map : "n"'),
+        ("event.data.n > 3", b'{"n":"4"}', "No matching overloads found : _>_(string, int64)"),
+        ("event.data.n > 3", b'{"n":null}', "No matching overloads found"),
+        ("event.dat.n > 3", b'{"n":4}', 'Key not found in map : "dat"'),
+        ("12 / event.data.n > 3", b'{"n":0}', "divide by zero"),
+        ("event.data.n[4] == 1", b'{"n":[1]}', "Index error"),
+    ],
+)
+def test_an_expression_without_an_answer_leaves_a_notice_with_cels_reason(
+    expression: str, data: bytes, reason: str
+) -> None:
+    harness = harness_with(EventTrigger("order/placed", expression))
+    (fact,) = harness.do(accept(event(data=data)))
+    assert isinstance(fact, FunctionSkipped) and reason in fact.reason
+    assert "could not be evaluated" in fact.reason
+
+
+def test_a_field_that_one_of_many_kinds_of_events_lacks_is_no_news() -> None:
+    harness = harness_with(EventTrigger("order/*", "event.data.n > 3"))
+    assert harness.do(accept(event(1, data=b"{}"), 0)) == []
+    (fact,) = harness.do(accept(event(2, data=b'{"n":"4"}'), 1))
+    assert isinstance(fact, FunctionSkipped)
+
+
+def test_a_side_that_decides_alone_decides() -> None:
+    harness = harness_with(EventTrigger("order/placed", "event.data.n > 3 || event.data.m == 1"))
+    assert started(harness.do(accept(event(1, data=b'{"m":1}'), 0))) == ["shop-f"]
+    assert started(harness.do(accept(event(2, data=b'{"n":4}'), 1))) == ["shop-f"]
+    harness = harness_with(EventTrigger("order/placed", "event.data.n > 3 && event.data.m == 1"))
+    assert harness.do(accept(event(3, data=b'{"m":2}'), 0)) == []
+
+
+def test_a_trigger_without_an_answer_is_no_news_where_another_starts_the_function() -> None:
+    harness = harness_with(EventTrigger("order/placed", "event.data.n > 3"), EventTrigger("order/placed"))
+    assert not [fact for fact in harness.do(accept(event())) if isinstance(fact, FunctionSkipped)]
+
+
+def test_an_expression_sees_the_key_and_the_meta_of_an_event() -> None:
+    harness = harness_with(EventTrigger("order/placed", "event.key == 'k1' && event.meta.shop == 7"))
+    seen = replace(event(), key="k1", meta=b'{"shop":7}')
+    assert started(harness.do(accept(seen))) == ["shop-f"]
 
 
 def test_an_expression_that_cannot_be_compiled_skips_the_function_and_stops_nothing() -> None:

@@ -13,6 +13,7 @@ from millstream.lane.journal import Journal
 from millstream.lane.lane import Lane
 from millstream.lane.ownership.restore import restore
 from millstream.lane.parts import LaneParts, Source
+from millstream.lane.port import Schemas
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import topics_of
 from millstream.log.memory.faults import ACKNOWLEDGED, Verdict
@@ -176,6 +177,7 @@ class Rig:
         self.told: dict[str, list[tuple[str, frozenset[int]]]] = defaultdict(list)
         self.disk = MemoryDisk()
         self.wanted: list[str] = []
+        self.schemas: Schemas = FileSchemas()
         self.recorded: list[Fact] = []
         self.busy = False
         """Whether executors made from now on are full."""
@@ -232,7 +234,7 @@ class Rig:
             telemetry=TELEMETRY,
             worker=name,
             on_topic_wanted=want,
-            schemas=FileSchemas(),
+            schemas=self.schemas,
             settings=settings or LaneSettings(),
             on_facts=lambda facts, at_ms: self.recorded.extend(facts),
         )

@@ -18,7 +18,7 @@ from millstream.schema_registry.sources import FileSchemas
 from millstream.wire.messages import encode_app, encode_envelope, encode_inbox
 from millstream.wire.schemas import EventSchemas
 from tests.core.values import PLACE, app, event, function
-from tests.lane.rig import EVENTS, FUNCTIONS, INBOX, LETTERS, Rig, until
+from tests.lane.rig import EVENTS, FUNCTIONS, INBOX, LETTERS, TELEMETRY, Rig, until
 
 SHOP = app(function("ship", "order/placed"))
 
@@ -38,7 +38,7 @@ class Gate:
             PLACE,
             self.items.append,
             current_catalogue=lambda: None,
-            foreign=ForeignReader(FileSchemas()),
+            foreign=ForeignReader(FileSchemas(), TELEMETRY, PLACE.lane),
             schemas=EventSchemas(),
             wait_to_accept_work=self._wait_to_accept_work,
             wait_for_queue_capacity=self.queue_has_capacity.wait,  # type: ignore[arg-type]

@@ -35,8 +35,8 @@ async def test_what_is_registered_is_found_by_id_and_by_name(registry: SchemaReg
     first = await registry.register("order/placed", FIRST)
     second = await registry.register("order/placed", SECOND)
     assert (first.version, second.version) == (1, 2)
-    assert json.loads(await registry.text("id", str(first.id))) == json.loads(FIRST)
-    assert json.loads(await registry.text("name", "order/placed")) == json.loads(SECOND)
+    assert json.loads((await registry.schema("id", str(first.id))).text) == json.loads(FIRST)
+    assert json.loads((await registry.schema("name", "order/placed")).text) == json.loads(SECOND)
     assert await registry.subjects() == ["order/placed"]
     assert [one.version for one in await registry.versions("order/placed")] == [1, 2]
 
@@ -47,9 +47,9 @@ async def test_the_same_schema_twice_is_one_version(registry: SchemaRegistry) ->
 
 async def test_what_is_not_there_is_not_found(registry: SchemaRegistry) -> None:
     with pytest.raises(NotFound):
-        await registry.text("id", "77")
+        await registry.schema("id", "77")
     with pytest.raises(NotFound):
-        await registry.text("name", "nothing")
+        await registry.schema("name", "nothing")
     assert await registry.versions("nothing") == []
     assert await registry.latest("nothing") is None
 
@@ -59,7 +59,7 @@ async def test_nobody_answering_is_not_the_same_as_none() -> None:
         port = held.getsockname()[1]
     registry = SchemaRegistry(RegistrySettings(url=f"http://127.0.0.1:{port}"))
     with pytest.raises(LogUnavailable, match="Nothing is lost"):
-        await registry.text("id", "1")
+        await registry.schema("id", "1")
 
 
 def test_a_url_that_is_none_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 from millstream.errors import Corruption
 from millstream.model import limits
 from millstream.model.event import Envelope
-from millstream.model.ids import ulid_time_ms
+from millstream.model.ids import ulid, ulid_time_ms
 from millstream.wire.events_topic import Written, read_event
 from millstream.wire.messages import encode_envelope
 from millstream.wire.schemas import EventSchema, EventSchemas, event_schema
@@ -18,14 +18,16 @@ AT = Written("events", 3, 7, AT_MS)
 SCHEMA = '{"type": "record", "name": "Order", "fields": [{"name": "n", "type": "long"}]}'
 PLAIN = Envelope("", "", False, "order/placed", b'{"n": 1}', 0, 0)
 
+DOORS_ID = ulid(AT_MS, bytes(10))
+DOORS = msgspec.structs.replace(PLAIN, internal_id=DOORS_ID, id=DOORS_ID, ts_ms=AT_MS, received_at_ms=AT_MS)
+
 
 def read(event: Envelope, offset: int = 7, at_ms: int = AT_MS) -> Envelope:
     return read_event(Written("events", 3, offset, at_ms), encode_envelope(event))
 
 
 def test_what_the_door_wrote_is_taken_as_it_is() -> None:
-    doors = msgspec.structs.replace(PLAIN, internal_id="01KA", id="01KA", ts_ms=AT_MS, received_at_ms=AT_MS)
-    assert read(doors) == doors
+    assert read(DOORS) == DOORS
 
 
 def test_an_event_without_an_id_gets_one_of_its_place() -> None:

@@ -128,8 +128,8 @@ class TestAvro:
         mark = bytes.fromhex(fastavro.schema.fingerprint(TEXT_CANONICAL, "CRC-64-AVRO"))
         assert data(read(b"\xc3\x01" + mark + avro(), schemas=KnownSchemas([tmp_path]))) == PAID_JSON
 
-    def test_a_single_object_value_of_an_unknown_schema_says_where_to_put_it(self) -> None:
-        with pytest.raises(Corruption, match="--schemas"):
+    def test_a_single_object_value_of_an_unknown_schema_wants_it_and_is_no_dead_letter(self) -> None:
+        with pytest.raises(SchemaWanted, match="fingerprint 0000000000000000"):
             read(b"\xc3\x01" + bytes(8) + avro())
 
     @pytest.mark.parametrize("name", ["com.acme.Payment", "payment"])

@@ -19,7 +19,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from millstream.api import events, functions, page, positions, probes, runs, scans
+from millstream.api import dead_letters, events, functions, page, positions, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door import DOOR, Door, DoorConfig
 from millstream.api.listening import port_taken
@@ -99,6 +99,9 @@ WRITES: Final[Routes] = (
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
     ("DELETE", "/api/scans/{id}", scans.delete_scan),
+    ("GET", "/api/dead-letters", dead_letters.list_letters),
+    ("GET", "/api/dead-letters/{id}", dead_letters.get_letter),
+    ("POST", "/api/dead-letters/{id}/redrive", dead_letters.post_redrive),
     ("GET", "/dev", functions.get_dev),
 )
 READS: Final[Routes] = (

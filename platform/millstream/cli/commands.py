@@ -33,6 +33,9 @@ functions = typer.Typer(
     help="Start functions, by hand or on what is there.", no_args_is_help=True, rich_markup_mode=None
 )
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+dead_letters = typer.Typer(
+    help="Look at records that could not be taken, and take one again.", no_args_is_help=True, rich_markup_mode=None
+)
 lanes = typer.Typer(
     help="Look into lanes: of a data directory, or on Kafka with --brokers; also of one in use.",
     no_args_is_help=True,
@@ -44,8 +47,8 @@ schemas = typer.Typer(
 topics = typer.Typer(help="The topics of a group on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
 GROUPS: Final = {
-    "events": events, "runs": runs, "functions": functions, "scans": scans, "topics": topics, "lanes": lanes,
-    "schemas": schemas, "config": config,
+    "events": events, "runs": runs, "functions": functions, "scans": scans, "dead-letters": dead_letters,
+    "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
 }  # fmt: skip
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
@@ -60,6 +63,7 @@ def statuses() -> list[str]:
 
 Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
 NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", show_default=False)]
+LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
@@ -393,6 +397,40 @@ def lanes_verify(settings: Settings) -> int:
     from millstream.cli.lanes.inspection import verify
 
     return verify(settings)
+
+
+@dead_letters.command("list")
+@takes(*CLIENT)
+def dead_letters_list(
+    settings: Settings, *, limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50
+) -> int:
+    """List the newest dead letters with their reasons."""
+    from millstream.cli.dead_letters import list_letters
+
+    return list_letters(settings, limit)
+
+
+@dead_letters.command("show")
+@takes(*CLIENT)
+def dead_letters_show(settings: Settings, *, id: LetterId) -> int:
+    """Show one dead letter with its key, value and headers."""
+    from millstream.cli.dead_letters import show
+
+    return show(settings, id)
+
+
+@dead_letters.command("redrive")
+@takes(*CLIENT, "event_key")
+def dead_letters_redrive(
+    settings: Settings,
+    *,
+    id: LetterId,
+    function: Annotated[str, typer.Option("--function", help="Only this one, <app>-<id>.")] = "",
+) -> int:
+    """Start the functions of its topic on the record once more, read where it lies."""
+    from millstream.cli.dead_letters import redrive
+
+    return redrive(settings, id, function)
 
 
 @schemas.command("list")

@@ -6,13 +6,21 @@ changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from millstream.core.expressions import Expression, compile_expression
 from millstream.core.tables import Tables
 from millstream.errors import FunctionError
-from millstream.model.function import CronTrigger, EventTrigger, FunctionSpec, Reading, TopicTrigger, decode_app_spec
+from millstream.model.function import (
+    CronTrigger,
+    EventTrigger,
+    FunctionSpec,
+    Reading,
+    TopicTrigger,
+    decode_app_spec,
+    patterns,
+)
 from millstream.model.messages import group_topic
 
 APPS_MAX: Final = 10_000
@@ -71,14 +79,6 @@ class Catalogue:
                 self._by_name.clear()
             self._by_name[name] = found
         return found
-
-
-def patterns(name: str) -> Iterator[str]:
-    """The trigger names that match an event's name: itself, then a wildcard at every boundary, longest first."""
-    yield name
-    for i in range(len(name) - 1, 0, -1):
-        if name[i - 1] in "/.":
-            yield name[:i] + "*"
 
 
 def catalogue(tables: Tables) -> Catalogue:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from millstream.core import seen
 from millstream.core.catalogue import Subscription, catalogue
 from millstream.core.dead_letters import Letter, dead_letter, describe, set_aside
-from millstream.core.expressions import Expression
+from millstream.core.expressions import Answer, Expression
 from millstream.core.handles import Handler, Handles, fold_nothing
 from millstream.core.starting import Origin, start
 from millstream.core.tables import Tables
@@ -18,6 +19,7 @@ from millstream.model.commands import AcceptEvent, AcceptRecord, RefuseRecord
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, EventAccepted, EventDeduplicated, Fact, FunctionSkipped
+from millstream.model.function import EventTrigger, FunctionSpec
 from millstream.model.rows import EventRow
 
 FUTURE_SLACK_MS = 1_000  # A sender's clock may be this much ahead before its events count as "later".
@@ -103,18 +105,25 @@ def choose(event: Envelope, subscriptions: Sequence[Subscription]) -> tuple[list
         if expression is not None:
             if value is None:
                 value = _readable(event)
-            verdict = _holds(expression, value)
-            if verdict is not True:
-                if verdict:
-                    skipped.append(FunctionSkipped(event.internal_id, function.slug, verdict))
+            answer = _verdict(expression, value)
+            if answer.value is not True:
+                if answer.why and not (answer.is_missing and _hears_many(function, event)):
+                    reason = f"the trigger's expression could not be evaluated: {answer.why}"
+                    skipped.append(FunctionSkipped(event.internal_id, function.slug, reason))
                 continue
         starting[function.slug] = None
-    return list(starting), skipped
+    # One trigger that has no answer is no news where another has started the function.
+    return list(starting), [notice for notice in skipped if notice.function not in starting]
 
 
 def _readable(event: Envelope) -> dict[str, object]:
+    """The event as functions see it, ``key`` and ``meta`` too."""
     try:
-        return event_json(event)
+        value = event_json(event)
+        value["key"] = event.key
+        if event.meta:
+            value["meta"] = json.loads(event.meta)
+        return value
     except (ValueError, RecursionError) as error:
         raise BadRequest(
             f"event {event.id!r} refused: data must be JSON, since a trigger has an expression; got "
@@ -122,11 +131,19 @@ def _readable(event: Envelope) -> dict[str, object]:
         ) from error
 
 
-def _holds(expression: Expression, event: dict[str, object]) -> bool | str:
+def _verdict(expression: Expression, event: dict[str, object]) -> Answer:
     try:
-        return expression.matches(event)
+        return expression.verdict(event)
     except Exception as error:  # What user-written expressions raise is theirs to read, never ours to stop on.
-        return f"the trigger's expression could not be evaluated: {error}"
+        return Answer(None, str(error)[: limits.ERROR_MESSAGE_CHARS_MAX])
+
+
+def _hears_many(function: FunctionSpec, event: Envelope) -> bool:
+    """Whether events of several kinds start the function: a topic's, or those of a wildcard.
+
+    What one kind has another may lack, and each of them would leave a notice.
+    """
+    return not any(isinstance(trigger, EventTrigger) and trigger.event == event.name for trigger in function.triggers)
 
 
 def refuse_record(tables: Tables, command: RefuseRecord, now_ms: int) -> list[Fact]:

@@ -72,8 +72,10 @@ _UINT64_SIZE = 1 << 64
 
 
 def read_tree(serialised: bytes) -> Node:
-    """The tree in what ``cel.Expression.serialize`` returns: a ``google.protobuf.Any`` around a ``CheckedExpr``."""
-    return _node(_message(_message(serialised, 2), 4))
+    """The tree in what ``cel.Expression.serialize`` returns: a ``google.protobuf.Any`` around a ``CheckedExpr``, or a
+    ``ParsedExpr`` where its types were not checked."""
+    number = 2 if _message(serialised, 1).endswith(b".ParsedExpr") else 4
+    return _node(_message(_message(serialised, 2), number))
 
 
 def paths_read(node: Node, hidden: frozenset[str] = frozenset()) -> frozenset[tuple[str, ...]]:
@@ -94,6 +96,21 @@ def paths_read(node: Node, hidden: frozenset[str] = frozenset()) -> frozenset[tu
             within = hidden | variables
             read = [paths_read(part, hidden) for part in outer] + [paths_read(part, within) for part in inner]
             return frozenset[tuple[str, ...]]().union(*read)
+        case _:
+            return frozenset()
+
+
+def calls(node: Node) -> frozenset[str]:
+    """The names of all functions and operators that it calls."""
+    match node:
+        case Select(operand=operand):
+            return calls(operand)
+        case Call(function=function, arguments=parts):
+            return frozenset({function}).union(*map(calls, parts))
+        case Group(parts=parts):
+            return frozenset[str]().union(*map(calls, parts))
+        case Loop(outer=outer, inner=inner):
+            return frozenset[str]().union(*map(calls, (*outer, *inner)))
         case _:
             return frozenset()
 

@@ -37,14 +37,21 @@ from typing import NamedTuple
 
 from cel_expr_python import cel
 
-from millstream.core.expression_tree import Call, Literal, Node, path_of, paths_read, read_tree
+from millstream.core.expression_tree import Call, Literal, Node, calls, path_of, paths_read, read_tree
+from millstream.core.mixed_numbers import RENAMED, functions, renamed
 from millstream.errors import FunctionError
 
 EXPRESSION_CHARS_MAX = 4_096
 VALUE_DEPTH_MAX = 64
 COMPILED_MAX = 4_096
 
-Predicate = Callable[[Mapping[str, object]], bool]
+EVENT_FIELDS = ("name", "data", "id", "ts", "key", "user", "v", "meta")
+"""The fields of an event that an expression may see: those that functions see."""
+NOT_FOUND = "Key not found"
+NO_OVERLOAD = "No matching overload"
+
+Predicate = Callable[[Mapping[str, object]], bool | None]
+"""True, False, or None where there is no answer."""
 Compares = Callable[..., bool]
 
 
@@ -53,6 +60,11 @@ class Answer(NamedTuple):
 
     value: object
     why: str
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no answer because the event lacks a field."""
+        return NOT_FOUND in self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,7 @@ class Expression:
     variables: tuple[str, ...]
     paths: frozenset[tuple[str, ...]] = field(compare=False)
     _program: cel.Expression = field(compare=False, repr=False)
+    _mixed: cel.Expression | None = field(compare=False, repr=False)
     _wanted: Mapping[str, _Wanted | None] = field(compare=False, repr=False)
     _closure: Predicate | None = field(compare=False, repr=False)
 
@@ -79,13 +92,26 @@ class Expression:
 
         Raises FunctionError when the answer is neither true nor false.
         """
+        return self.verdict(event).value is True
+
+    @property
+    def unknown_fields(self) -> tuple[str, ...]:
+        """The fields of the event that it reads and no event can have, sorted."""
+        read = {path[1] for path in self.paths if path[0] == "event" and len(path) > 1}
+        return tuple(sorted(read.difference(EVENT_FIELDS)))
+
+    def verdict(self, event: Mapping[str, object]) -> Answer:
+        """True or false for an event, or CEL's reason why there is no answer.
+
+        Raises FunctionError when the answer is neither true nor false.
+        """
         if self._closure is not None:
-            return self._closure(event)
+            known = self._closure(event)
+            if known is not None:
+                return HOLDS if known else HOLDS_NOT
         answer = self.evaluate({"event": event})
-        if answer.why:
-            return False
-        if isinstance(answer.value, bool):
-            return answer.value
+        if answer.why or isinstance(answer.value, bool):
+            return answer
         raise FunctionError(
             f"expression {self.text!r} gave {answer.value!r:.100} for event {event.get('name')!r:.100}, expected true"
             " or false. Compare it with something: event.data.x == 'yes'."
@@ -97,11 +123,23 @@ class Expression:
             given = {
                 name: _pruned(variables[name], wanted) for name, wanted in self._wanted.items() if name in variables
             }
-            result = self._program.eval(data=given)
+            answer = _evaluated(self._program, given)
+            if NO_OVERLOAD in answer.why and self._mixed is not None:
+                mixed = _evaluated(self._mixed, given)
+                return answer if NO_OVERLOAD in mixed.why else mixed
         except (RuntimeError, _TooDeep) as error:
             return Answer(None, str(error))
-        value = result.plain_value()
-        return Answer(None, str(value)) if result.type() == cel.Type.ERROR else Answer(value, "")
+        return answer
+
+
+HOLDS = Answer(True, "")
+HOLDS_NOT = Answer(False, "")
+
+
+def _evaluated(program: cel.Expression, given: Mapping[str, object]) -> Answer:
+    result = program.eval(data=given)
+    value = result.plain_value()
+    return Answer(None, str(value)) if result.type() == cel.Type.ERROR else Answer(value, "")
 
 
 @lru_cache(maxsize=COMPILED_MAX)
@@ -124,10 +162,7 @@ def compile_expression(text: str, variables: tuple[str, ...] = ("event",)) -> Ex
             f"expression {text!r} is not valid at column {unusual.start() + 1}: expected text without NUL and lone"
             f" surrogates, got {unusual[0]!r}. Remove that character."
         )
-    try:
-        program = _environment(variables).compile(text)
-    except RuntimeError as error:
-        raise FunctionError(_bad_expression(text, variables, str(error))) from None
+    program, mixed = _programs(text, variables)
     gives = program.return_type()
     if gives not in (cel.Type.BOOL, cel.Type.DYN):
         raise FunctionError(
@@ -136,13 +171,39 @@ def compile_expression(text: str, variables: tuple[str, ...] = ("event",)) -> Ex
         )
     tree = read_tree(bytes(program.serialize()))
     paths = frozenset(path for path in paths_read(tree) if path[0] in variables)
-    return Expression(text, variables, paths, program, _wanted(paths).parts, _closure(tree))
+    return Expression(text, variables, paths, program, mixed, _wanted(paths).parts, _closure(tree))
+
+
+def _programs(text: str, variables: tuple[str, ...]) -> tuple[cel.Expression, cel.Expression | None]:
+    """What CEL makes of the text; and, where it counts, the same for mixed numbers. Raises FunctionError."""
+    environment = _environment(variables)
+    try:
+        program = environment.compile(text)
+    except RuntimeError as error:
+        if _MIXED.search(str(error)) is None:
+            raise FunctionError(_bad_expression(text, variables, str(error))) from None
+        program = environment.compile(text, disable_check=True)  # Its types are only known when it counts.
+        if not _counts(program):
+            raise FunctionError(_bad_expression(text, variables, str(error))) from None
+    if not _counts(program):
+        return program, None
+    unchecked = environment.compile(text, disable_check=True)
+    return program, environment.deserialize(renamed(bytes(unchecked.serialize())))
+
+
+def _counts(program: cel.Expression) -> bool:
+    return any(name.encode() in RENAMED for name in calls(read_tree(bytes(program.serialize()))))
 
 
 @lru_cache(maxsize=16)
 def _environment(variables: tuple[str, ...]) -> cel.Env:
     kind = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
-    return cel.NewEnv(variables=dict.fromkeys(variables, kind))
+    return cel.NewEnv(variables=dict.fromkeys(variables, kind), functions=functions())
+
+
+_MIXED = re.compile(
+    r"no matching overload for '_([-+*/%<>]|[=!<>]=)_' applied to '\((int|double|dyn), (int|double|dyn)\)'"
+)
 
 
 # --- what a bad expression is told ----------------------------------------------------------------
@@ -250,8 +311,8 @@ def _number(number: int | float) -> int | float:
 
 # --- the common form, without CEL -----------------------------------------------------------------
 #
-# Only && and || join the comparisons, never !. Without negation "no answer" may be taken as false at once: CEL's logic
-# gives true for the whole exactly when this gives true.
+# Only && and || join the comparisons, never !. What has no answer is None, and joins as in CEL: a side that decides
+# alone does so whatever the other is.
 
 _OPERATORS: Mapping[str, Compares] = {
     "_==_": operator.eq,
@@ -281,11 +342,25 @@ def _closure(node: Node) -> Predicate | None:
 
 
 def _both(first: Predicate, second: Predicate) -> Predicate:
-    return lambda event: first(event) and second(event)
+    def both(event: Mapping[str, object]) -> bool | None:
+        one = first(event)
+        if one is False:
+            return False
+        other = second(event)
+        return other if one or other is False else None
+
+    return both
 
 
 def _either(first: Predicate, second: Predicate) -> Predicate:
-    return lambda event: first(event) or second(event)
+    def either(event: Mapping[str, object]) -> bool | None:
+        one = first(event)
+        if one:
+            return True
+        other = second(event)
+        return other if one is False or other else None
+
+    return either
 
 
 def _comparison(function: str, other: Node, literal: Literal) -> Predicate | None:
@@ -297,21 +372,21 @@ def _comparison(function: str, other: Node, literal: Literal) -> Predicate | Non
         return None
     above, last = path[1:-1], path[-1]
 
-    def compares(event: Mapping[str, object]) -> bool:
+    def compares(event: Mapping[str, object]) -> bool | None:
         value: object = event
         for key in above:
             value = value.get(key) if isinstance(value, Mapping) else None
         if not isinstance(value, Mapping) or last not in value:
-            return False  # No such field: no answer.
+            return None  # No such field: no answer.
         return test(value[last])
 
     return compares
 
 
-def _test(function: str, literal: Literal) -> Callable[[object], bool] | None:
+def _test(function: str, literal: Literal) -> Callable[[object], bool | None] | None:
     """``value op literal`` for one operator and one literal; values of another type differ and have no order."""
     compare, expected = _OPERATORS[function], literal.value
-    differs = function == "_!=_"
+    differs = {"_==_": False, "_!=_": True}.get(function)
     match literal.kind, expected:
         case "null", None:
             if function not in ("_==_", "_!=_"):

@@ -29,7 +29,7 @@ from millstream.lane.journal import Fenced, Journal, Refused, Unencodable, Void
 from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
 from millstream.lane.maintenance.offsets import commit_offsets
 from millstream.lane.maintenance.upkeep import Upkeep
-from millstream.lane.metrics import count_facts
+from millstream.lane.metrics import Refusals, count_facts
 from millstream.lane.output.effects import Effects
 from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.record_limits import RecordLimits
@@ -89,7 +89,8 @@ class Lane:
         self._queue: deque[Item] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._capacity_freed = asyncio.Event()
-        foreign = ForeignReader(parts.schemas)
+        self._refusals = Refusals(parts.place.lane)
+        foreign = ForeignReader(parts.schemas, parts.telemetry, parts.place.lane)
         self.pending_positions = PendingPositions(tables, foreign)
         self._positions_due = False
         self._record_due = False  # Even an empty one.
@@ -483,6 +484,7 @@ class Lane:
         telemetry.count("millstream_journal_records_total")
         telemetry.count("millstream_journal_bytes_total", size)
         count_facts(telemetry, facts)
+        self._refusals.take(facts, self._at_ms)
         if self.parts.on_facts is not None:
             self.parts.on_facts(facts, self._at_ms)
 

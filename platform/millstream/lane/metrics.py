@@ -1,6 +1,8 @@
 """A lane's metrics: what the facts of a record count for, and how far a restore is.
 
-Facts are counted once a record, not once a fact; a restore says every few seconds how far it is.
+Facts are counted once a record, not once a fact; a restore says every few seconds how far it is. Of what is set aside
+the log has the first of each source at once, and of the others the number once a minute: one line for each record of a
+topic that cannot be read would bury everything else.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from millstream.telemetry import Telemetry, say
 
 LOG: Final = logging.getLogger("millstream.lane")
 LOG_EVERY_S: Final = 2.0
+REFUSED_EVERY_MS: Final = 60_000
+REFUSED_SOURCES_MAX: Final = 1_000
 _ENDS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
 
 
@@ -48,6 +52,43 @@ def count_facts(telemetry: Telemetry, facts: Sequence[Fact]) -> None:
     for (name, *labels), amount in counts.items():
         if amount:
             telemetry.count(name, amount, *labels)
+
+
+class Refusals:
+    """The log lines about records and commands that one lane has set aside."""
+
+    def __init__(self, lane: int) -> None:
+        self._lane = lane
+        self._said_ms: dict[tuple[str, str], int] = {}
+        self._unsaid: Counter[tuple[str, str]] = Counter()
+
+    def take(self, facts: Sequence[Fact], now_ms: int) -> None:
+        """Say what of a durable record's facts is to be said."""
+        for fact in facts:
+            if type(fact) is not CommandRefused:
+                continue
+            place, at, _ = fact.subject.rpartition("@")
+            source = (fact.command, place if at else "")
+            self._unsaid[source] += 1
+            said_ms = self._said_ms.get(source)
+            if said_ms is None or now_ms - said_ms >= REFUSED_EVERY_MS:
+                self._say(source, fact, now_ms)
+
+    def _say(self, source: tuple[str, str], fact: CommandRefused, now_ms: int) -> None:
+        if len(self._said_ms) >= REFUSED_SOURCES_MAX:
+            self._said_ms.clear()
+        self._said_ms[source] = now_ms
+        count = self._unsaid.pop(source)
+        say(
+            LOG,
+            "set aside",
+            level=logging.WARNING,
+            lane=self._lane,
+            command=fact.command,
+            subject=fact.subject,
+            count=count,
+            why=fact.reason,
+        )
 
 
 class Progress:

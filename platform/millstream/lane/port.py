@@ -40,8 +40,8 @@ OnTopicWanted = Callable[[str], Awaitable[None]]
 class Schemas(Protocol):
     """The schemas of foreign values: those that are known, and how to get another.
 
-    ``fetch`` makes one known, or known to be absent; ``look`` asks again for what may have changed. Both raise
-    LogUnavailable when nobody answers now.
+    ``fetch`` makes one known, or known to be absent; ``look`` asks again for what may have changed. Both raise an
+    OperatorError when that cannot be done now: nobody answers, or nobody was named who could. The topic waits.
     """
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -58,6 +59,14 @@ _PATH: Final = re.compile(r"key|(data|headers)(\.[^.]+)+")
 def is_path(rule: str) -> bool:
     """Whether a rule of a Reading names a place in the record; a name may be a plain text instead."""
     return _PATH.fullmatch(rule) is not None
+
+
+def patterns(name: str) -> Iterator[str]:
+    """The trigger names that match an event's name: itself, then a wildcard at every boundary, longest first."""
+    yield name
+    for i in range(len(name) - 1, 0, -1):
+        if name[i - 1] in "/.":
+            yield name[:i] + "*"
 
 
 class TopicTrigger(msgspec.Struct, frozen=True, gc=False, tag="topic"):

@@ -1,6 +1,6 @@
 """A schema registry (Confluent's HTTP API; Apicurio, Karapace and Redpanda speak it too), asked in threads.
 
-    text(kind, value)      a schema that a record's mark names (``wire.formats.framing.SchemaRef``)
+    schema(kind, value)    a schema that a record's mark names (``wire.formats.framing.SchemaRef``)
     subjects, versions     what is registered           register   a new version of a subject
     latest                 the newest version of a subject
 
@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from millstream.errors import BadRequest, ConfigError, LogUnavailable, NotFound
+from millstream.wire.formats.foreign_schema import ForeignSchema
+from millstream.wire.schema_files import standing_alone
 
 if TYPE_CHECKING:
-    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 R = TypeVar("R")
 
@@ -32,6 +34,11 @@ LATEST_KEPT_S: Final = 1
 """How long the client may answer from memory which version is the latest: it would for ever."""
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 SUBJECTS_MAX: Final = 10_000
+REFERENCES_MAX: Final = 1_000
+REFERENCES_DEEP_MAX: Final = 32
+AVRO: Final = "AVRO"
+PROTOBUF: Final = "PROTOBUF"
+SERIALIZED: Final = "serialized"
 _REFUSED: Final = (409, 422)
 _NOT_ALLOWED: Final = (401, 403)
 
@@ -69,7 +76,7 @@ class RegistrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One version of a subject. ``text`` is its Avro schema as JSON."""
+    """One version of a subject. ``text`` is its Avro schema as JSON, with the types of other subjects in it."""
 
     subject: str
     version: int
@@ -83,14 +90,17 @@ class SchemaRegistry:
     def __init__(self, settings: RegistrySettings) -> None:
         """Raises ConfigError."""
         self.url: Final = settings.url
+        self._settings = settings
         self._client = settings.client()
+        self._clients = {"": self._client}
+        """By the form in which they ask for schemas: what a client has kept in one form it gives for any."""
 
-    async def text(self, kind: str, value: str) -> str:
-        """The JSON of the Avro schema by its "id", its "guid", or the latest of the subject of this "name".
+    async def schema(self, kind: str, value: str) -> ForeignSchema:
+        """The schema by its "id", its "guid", or the latest of the subject of this "name", with its references.
 
         Raises NotFound when there is none, LogUnavailable when nobody answered.
         """
-        return await self._call(lambda: self._text(kind, value))
+        return await self._call(lambda: self._foreign(kind, value))
 
     async def subjects(self) -> list[str]:
         """Every subject, sorted. At most SUBJECTS_MAX. Raises LogUnavailable."""
@@ -131,26 +141,54 @@ class SchemaRegistry:
         schema = found.schema
         if schema.schema_str is None or found.schema_id is None:
             raise NotFound(f"registry {self.url} gave version {number} of {subject} without a schema.")
-        return Registered(subject, number, found.schema_id, schema.schema_str)
+        references = await self._call(lambda: self._references(schema, ""))
+        return Registered(subject, number, found.schema_id, standing_alone(schema.schema_str, references))
 
-    def _text(self, kind: str, value: str) -> str:
-        client = self._client
-        match kind:
-            case "id":
-                schema = client.get_schema(int(value))
-            case "guid":
-                schema = client.get_schema_by_guid(value)
-            case "name":
-                latest = client.get_latest_version(value).schema
-                assert latest is not None
-                schema = latest
-            case _:
-                raise NotFound(f"registry {self.url} knows no schema by its {kind}, {value}.")
+    def _foreign(self, kind: str, value: str) -> ForeignSchema:
+        schema = self._by(kind, value, "")
+        type_ = schema.schema_type or AVRO
+        form = SERIALIZED if type_ == PROTOBUF else ""
+        if form:  # The file's text would need a compiler; the registry has one.
+            schema = self._by(kind, value, form)
         if schema.schema_str is None:
             raise NotFound(f"registry {self.url} has no schema by the {kind} {value}.")
-        if schema.schema_type not in (None, "AVRO"):
-            raise NotFound(f"the schema by the {kind} {value} is {schema.schema_type}: expected Avro.")
-        return schema.schema_str
+        return ForeignSchema(type_, schema.schema_str, self._references(schema, form))
+
+    def _by(self, kind: str, value: str, form: str) -> Schema:
+        client, format = self._client_for(form), form or None
+        match kind:
+            case "id":
+                return client.get_schema(int(value), fmt=format)
+            case "guid":
+                return client.get_schema_by_guid(value, fmt=format)
+            case "name":
+                return client.get_version(value, "latest", fmt=format).schema
+        raise NotFound(f"registry {self.url} knows no schema by its {kind}, {value}.")
+
+    def _client_for(self, form: str) -> SchemaRegistryClient:
+        if form not in self._clients:
+            self._clients[form] = self._settings.client()
+        return self._clients[form]
+
+    def _references(self, schema: Schema, form: str) -> tuple[str, ...]:
+        """The texts of all schemas that this one uses, each once and behind those that it uses itself."""
+        found: dict[tuple[str, int], str] = {}
+
+        def add(held: Schema, depth: int) -> None:
+            for reference in held.references or ():
+                place = (reference.subject or "", reference.version or 0)
+                if place in found:
+                    continue
+                if depth > REFERENCES_DEEP_MAX or len(found) >= REFERENCES_MAX:
+                    raise NotFound(f"registry {self.url} gave a schema with too many references: {place}.")
+                used = self._client_for(form).get_version(*place, fmt=form or None).schema
+                if used.schema_str is None:
+                    raise NotFound(f"registry {self.url} gave version {place[1]} of {place[0]} without a schema.")
+                add(used, depth + 1)
+                found[place] = used.schema_str
+
+        add(schema, 1)
+        return tuple(found.values())
 
     async def _call(self, call: Callable[[], R]) -> R:
         from confluent_kafka.schema_registry.error import SchemaRegistryError

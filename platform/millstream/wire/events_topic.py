@@ -5,23 +5,31 @@ docs/how-to/produce-events.md) leaves that empty, and gets one made of where the
 record is read, by a lane, a scan or the history. What the door would have refused is Corruption here, its schema
 included, and becomes a dead letter.
 
-An event that has its ``internal_id`` was checked, and is not looked at a second time.
+That an event has its ``internal_id`` is no proof that a door has seen it: anybody can fill the field. So everything but
+the schema is looked at again. What only the server sends must show that it is the server's: an announcement has an id
+that its run, name and time give. That catches mistakes, and no malice: who may write to this topic can start any
+function (docs/how-to/security.md).
+
+Times are bounded too: one that is far from the record's own would count as the time until which ids are remembered.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from millstream.errors import Corruption, SchemaViolation
 from millstream.model import limits
+from millstream.model.announcement import announcement_id
 from millstream.model.event import INTERNAL_PREFIX, Envelope
-from millstream.model.ids import ulid
+from millstream.model.ids import is_ulid, ulid
 from millstream.wire.messages import decode_envelope
 from millstream.wire.schemas import EventSchemas
 
+RECEIVED_OFF_MS_MAX: Final = limits.DAY_MS
+"""How far a door's clock, or an outage between a decision and its record, may lie from the record's time."""
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DATA = msgspec.json.Decoder(dict[str, Any])
 
@@ -40,25 +48,70 @@ def read_event(at: Written, value: bytes, schemas: EventSchemas | None = None) -
 
     With ``schemas`` that is so for data that do not fit the schema of the event's name, too.
     """
+    try:
+        return _read(at, value, schemas)
+    except Corruption:
+        raise
+    except Exception as error:  # Whatever nobody has thought of is one record's trouble, never the lane's.
+        raise Corruption(f"an event could not be read: {type(error).__name__}: {error}") from error
+
+
+def _read(at: Written, value: bytes, schemas: EventSchemas | None) -> Envelope:
     event = decode_envelope(value)
-    if event.internal_id:
-        return event
     _check(event)
+    at_ms = min(max(at.at_ms, 0), limits.EVENT_TS_MAX_MS)
+    if event.internal_id:
+        return _ours(event, at_ms)
+    if event.name.startswith(INTERNAL_PREFIX):
+        raise _reserved(event)
+    if len(event.data) > limits.EVENT_BYTES_MAX:  # An announcement may be larger: it holds a result.
+        raise Corruption(
+            f"event {event.name!r} refused: its data may have {limits.EVENT_BYTES_MAX} bytes, got {len(event.data)}"
+        )
     if schemas is not None and schemas.get(event.name) is not None:
         try:
             schemas.check(event.name, _DATA.decode(event.data))
         except SchemaViolation as error:
             raise Corruption(str(error)) from error
     tail = blake2b(f"{at.topic}\x00{at.partition}\x00{at.offset}".encode(), digest_size=10).digest()
-    internal_id = ulid(min(max(at.at_ms, 0), limits.EVENT_TS_MAX_MS), tail)
+    internal_id = ulid(at_ms, tail)
     return msgspec.structs.replace(
         event,
         internal_id=internal_id,
         id=event.id or internal_id,
         id_is_clients=bool(event.id),
-        ts_ms=event.ts_ms or at.at_ms,
-        received_at_ms=at.at_ms,
+        ts_ms=event.ts_ms or at_ms,
+        received_at_ms=at_ms,
     )
+
+
+def _ours(event: Envelope, at_ms: int) -> Envelope:
+    """An event with an internal id, as a door or a lane writes it. Raises Corruption where neither has written this."""
+    advice = "Leave internal_id empty and received_at_ms 0: docs/how-to/produce-events.md"
+    if not is_ulid(event.internal_id):
+        raise Corruption(
+            f"event {event.name!r} refused: its internal_id is none of ours, got {event.internal_id[:64]!r}. {advice}"
+        )
+    if not (event.ts_ms > 0 and 0 <= event.received_at_ms <= limits.EVENT_TS_MAX_MS):
+        raise Corruption(
+            f"event {event.name!r} refused: expected times in Unix milliseconds, got ts_ms {event.ts_ms} and "
+            f"received_at_ms {event.received_at_ms}. {advice}"
+        )
+    if event.name.startswith(INTERNAL_PREFIX) and not _is_announcement(event):
+        raise _reserved(event)
+    if at_ms and abs(event.received_at_ms - at_ms) > RECEIVED_OFF_MS_MAX:
+        return msgspec.structs.replace(event, received_at_ms=at_ms)
+    return event
+
+
+def _is_announcement(event: Envelope) -> bool:
+    return event.ts_ms == event.received_at_ms and event.internal_id == announcement_id(
+        event.name, event.key, event.ts_ms
+    )
+
+
+def _reserved(event: Envelope) -> Corruption:
+    return Corruption(f"event {event.name!r} refused: names that begin with {INTERNAL_PREFIX} are the server's own")
 
 
 def peek_event(value: bytes) -> tuple[str, int] | None:
@@ -106,18 +159,12 @@ def _check(event: Envelope) -> None:
             f"an event was refused: expected a name of 1 to {limits.EVENT_NAME_CHARS_MAX} characters, "
             f"got {event.name[:64]!r}"
         )
-    if event.name.startswith(INTERNAL_PREFIX):
-        raise Corruption(f"event {event.name!r} refused: names that begin with {INTERNAL_PREFIX} are the server's own")
     if max(len(event.id), len(event.key)) > limits.EVENT_ID_CHARS_MAX:
         raise Corruption(
             f"event {event.name!r} refused: its id or key has more than {limits.EVENT_ID_CHARS_MAX} characters"
         )
     if event.ts_ms and not limits.EVENT_TS_MIN_MS <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
         raise Corruption(f"event {event.name!r} refused: ts_ms is no time in Unix milliseconds, got {event.ts_ms}")
-    if len(event.data) > limits.EVENT_BYTES_MAX:
-        raise Corruption(
-            f"event {event.name!r} refused: its data may have {limits.EVENT_BYTES_MAX} bytes, got {len(event.data)}"
-        )
     for part, optional in ((event.data, False), (event.user, True), (event.meta, True)):
         if not part and optional:
             continue

@@ -27,7 +27,7 @@ from millstream.model import limits
 from millstream.model.event import ID_HEADER, Envelope
 from millstream.model.function import Reading, is_path
 from millstream.model.ids import ulid
-from millstream.wire.formats.content import Content, ForeignRecord, SchemaSource
+from millstream.wire.formats.content import Content, ForeignRecord, SchemaSource, SchemaWanted
 from millstream.wire.formats.reading import read_content
 from millstream.wire.messages import decode_envelope
 
@@ -36,7 +36,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def read_record(reading: Reading, record: ForeignRecord, schemas: SchemaSource) -> Envelope | None:
-    """The event of a record; None: it is a tombstone. Raises Corruption, SchemaWanted."""
+    """The event of a record; None: it is a tombstone. Raises Corruption, SchemaWanted, and nothing else."""
+    try:
+        return _event(reading, record, schemas)
+    except (Corruption, SchemaWanted):
+        raise
+    except Exception as error:  # Whatever nobody has thought of is one record's trouble, never the lane's.
+        raise Corruption(f"a record could not be read: {type(error).__name__}: {error}") from error
+
+
+def _event(reading: Reading, record: ForeignRecord, schemas: SchemaSource) -> Envelope | None:
     value = record.value
     if value is not None and len(value) > limits.EVENT_BYTES_MAX:
         raise Corruption(f"a record was refused: at most {limits.EVENT_BYTES_MAX} bytes are taken, got {len(value)}")
@@ -49,17 +58,31 @@ def read_record(reading: Reading, record: ForeignRecord, schemas: SchemaSource) 
     id = _by_rule(reading.id, record, content) or content.id or record.header(ID_HEADER)
     place = f"{record.topic}-{record.partition}-{record.offset}"
     at_ms = min(max(record.at_ms, 0), limits.EVENT_TS_MAX_MS)
+    meta = _meta(record, content)
+    if len(content.data) + len(meta) > limits.EVENT_BYTES_MAX:
+        raise Corruption(
+            f"a record was refused: as JSON it may have {limits.EVENT_BYTES_MAX} bytes, got {len(content.data)} "
+            f"and {len(meta)} of headers"
+        )
     return Envelope(
         internal_id=_internal_id(reading, place, at_ms),
-        id=(id or place)[: limits.EVENT_ID_CHARS_MAX],
+        id=_shortened(id or place),
         id_is_clients=bool(id),
         name=(_name(reading, record, content) or record.topic)[: limits.EVENT_NAME_CHARS_MAX],
         data=content.data,
         ts_ms=content.ts_ms if 0 <= content.ts_ms <= limits.EVENT_TS_MAX_MS else at_ms,
         received_at_ms=at_ms,
-        key=_by_rule(reading.key, record, content) or content.key or _text(record.key or b""),
-        meta=_meta(record, content),
+        key=_shortened(_by_rule(reading.key, record, content) or content.key or _text(record.key or b"")),
+        meta=meta,
     )
+
+
+def _shortened(text: str) -> str:
+    """An id or key within the limit. Of a longer one the end is a hash: two that begin alike stay two."""
+    if len(text) <= limits.EVENT_ID_CHARS_MAX:
+        return text
+    end = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{text[: limits.EVENT_ID_CHARS_MAX - len(end) - 1]}~{end}"
 
 
 def _envelope(value: bytes) -> Content:

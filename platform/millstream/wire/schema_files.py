@@ -90,6 +90,25 @@ def parse_text(text: str) -> Any:
         raise ValueError(_reason(problem)) from problem
 
 
+def standing_alone(text: str, references: Iterable[str]) -> str:
+    """A schema's JSON with the types of its references in it, as files of one folder use each other's types.
+
+    The text itself where it has none, or is no Avro.
+    """
+    texts = tuple(references)
+    if not texts:
+        return text
+    known: dict[str, list[_Definition]] = {}
+    try:
+        source = json.loads(text)
+        for number, each in enumerate((source, *map(json.loads, texts))):
+            for full_name, definition in _definitions(each, "", str(number)):
+                known.setdefault(full_name, []).append(definition)
+        return json.dumps(_Inliner("0", known, {}).inline(source, "", 1))
+    except _NOT_AVRO:
+        return text
+
+
 def same_schema(one: str, other: str) -> bool:
     """Whether two JSON texts are the same schema, however their names are spelled out. Raises what fastavro does."""
     texts = (schema_json(fastavro.parse_schema(json.loads(text))) for text in (one, other))

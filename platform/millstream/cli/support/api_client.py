@@ -122,6 +122,28 @@ class Server:
         """End a scan. Raises NotFound."""
         return self._data("DELETE", f"/api/scans/{quote(scan, safe='')}", {"Authorization": f"Bearer {self._key}"})
 
+    def dead_letters(self, limit: int) -> list[dict[str, Any]]:
+        """The newest dead letters, without their values; ``limit`` at most, page by page."""
+        letters: list[dict[str, Any]] = []
+        before: str | None = ""
+        while len(letters) < limit and before is not None:
+            page = {"limit": min(limit - len(letters), PAGE_ROWS_MAX)} | ({"before": before} if before else {})
+            status, answer = self._call("GET", f"/api/dead-letters?{urlencode(page)}")
+            self._raise_if_refused(status, answer, "GET /api/dead-letters")
+            letters += answer["data"]
+            before = answer["metadata"]["before"]
+        return letters
+
+    def dead_letter(self, id: str) -> dict[str, Any]:
+        """One dead letter with its key, value and headers. Raises NotFound."""
+        return self._data("GET", f"/api/dead-letters/{quote(id, safe='')}")
+
+    def redrive(self, id: str, function: str) -> dict[str, Any]:
+        """Start functions on the record of a dead letter once more. Raises NotFound, BadRequest."""
+        path = f"/api/dead-letters/{quote(id, safe='')}/redrive"
+        body = msgspec.json.encode({"function": function})
+        return self._data("POST", path, {"Authorization": f"Bearer {self._key}"}, body)
+
     def runs(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
         """The newest runs that fit, ``limit`` at most, page by page."""
         cursor: str | None = None

@@ -15,7 +15,7 @@ from typing import Final
 from millstream.core.catalogue import catalogue
 from millstream.core.tables import ScanKey, Tables
 from millstream.errors import Corruption, OffsetOutOfRange, OperatorError
-from millstream.lane.input.foreign import Foreign, ForeignReader
+from millstream.lane.input.foreign import Foreign, ForeignReader, printable
 from millstream.lane.input.subscriptions import offset_since
 from millstream.lane.parts import LaneParts
 from millstream.log.port import Record
@@ -47,7 +47,7 @@ class ScanReader:
         wait_to_accept_work: Callable[[], Awaitable[None]],
     ) -> None:
         self._log = parts.log
-        self._foreign = ForeignReader(parts.schemas)
+        self._foreign = ForeignReader(parts.schemas, parts.telemetry, parts.place.lane)
         self._events_topic = parts.place.events_topic
         self._records_per_s = parts.settings.scan_records_per_s
         self._sleep = parts.surroundings.sleep
@@ -60,6 +60,7 @@ class ScanReader:
         self._event_schemas = parts.event_schemas
         self._group: asyncio.TaskGroup | None = None
         self._waiting: set[ScanKey] = set()
+        self._held: set[ScanKey] = set()
 
     @property
     def open_scans(self) -> int:
@@ -123,6 +124,7 @@ class ScanReader:
         finally:
             del self._tasks[key], self._moved[key]
             self._waiting.discard(key)
+            self._held.discard(key)
 
     async def _wait_moved(self, moved: asyncio.Event) -> None:
         timeout = asyncio.ensure_future(self._sleep(LOST_AFTER_S))
@@ -173,10 +175,20 @@ class ScanReader:
         mine = [record for record in page if record.offset < row.upto]
         if row.topic != self._events_topic:
             for record in mine:
-                await self._foreign.learn((reading,), Foreign(row.topic, row.partition, record))
+                why = await self._foreign.missing((reading,), Foreign(row.topic, row.partition, record))
+                if why:  # Others may read meanwhile.
+                    self._say_held(row, why)
+                    return None
+            self._held.discard((row.scan, row.partition))
         found = (self._read(row, reading, record) for record in mine)
         reads = tuple(read for read in found if read is not None)
         return AdvanceScan(row.scan, row.partition, row.at, to, reads)
+
+    def _say_held(self, row: ScanRow, why: str) -> None:
+        key = (row.scan, row.partition)
+        if key not in self._held:
+            self._held.add(key)
+            say(LOG, "scan held", level=logging.ERROR, topic=row.topic, scan=row.scan, partition=row.partition, why=why)
 
     def _read(self, row: ScanRow, reading: Reading, record: Record) -> ReadRecord | None:
         if row.topic != self._events_topic:
@@ -186,5 +198,5 @@ class ScanReader:
             event = read_event(at, record.value or b"", self._event_schemas)
             return ReadRecord(record.offset, reading, event)
         except Corruption as error:
-            reason = f"the record is no event: {error}"
+            reason = printable(f"the record is no event: {error}")
             return ReadRecord(record.offset, reading, None, reason, record.key, record.value, record.headers)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from millstream.core.catalogue import Catalogue
 from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
-from millstream.lane.input.foreign import Foreign, ForeignReader
+from millstream.lane.input.foreign import Foreign, ForeignReader, printable
 from millstream.lane.parts import Source
 from millstream.log.port import Log, Membership, Reader, Record
 from millstream.model.commands import (
@@ -28,7 +28,6 @@ from millstream.model.commands import (
     StillRunning,
     TakeMessage,
 )
-from millstream.model.function import Reading
 from millstream.model.journal import Position
 from millstream.model.messages import group_topic
 from millstream.model.place import Place
@@ -42,6 +41,7 @@ READ_RECORDS_MAX: Final = 1_000
 READ_BYTES_MAX: Final = 4 * 1024 * 1024
 READ_WAIT_S: Final = 5.0
 RETRY_S: Final = 0.2
+CATALOGUE_LOOK_S: Final = 0.01
 
 
 class PositionedCommand(NamedTuple):
@@ -106,12 +106,22 @@ class Intake:
             async for page, _ in pages:
                 for record in page:
                     item = Foreign(topic, partition, record)
-                    await self._foreign.learn(self._readings(topic), item)
+                    await self._learn(item)
                     self._submit(item)
 
-    def _readings(self, topic: str) -> list[Reading]:
-        catalogue = self._current_catalogue()
-        return [reader.reading for reader in catalogue.readers(topic)] if catalogue is not None else []
+    async def _learn(self, item: Foreign) -> None:
+        """Get the schemas for every way in which the record will be read when it is decided.
+
+        A catalogue that is about to change, or has while a schema was fetched, may ask for other ways.
+        """
+        while True:
+            catalogue = self._current_catalogue()
+            if catalogue is None:
+                await asyncio.sleep(CATALOGUE_LOOK_S)
+                continue
+            await self._foreign.learn([reader.reading for reader in catalogue.readers(item.topic)], item)
+            if self._current_catalogue() is catalogue:
+                return
 
     async def _run_events(self, partition: int, offset: int) -> None:
         """Read the events topic. An event without subscribers costs a look at its name, a page of them one position."""
@@ -267,7 +277,7 @@ class Intake:
 
 
 def _refused(source: Source, record: Record, reason: str) -> RefuseRecord:
-    return RefuseRecord(*source, record.offset, reason, record.key, record.value, record.headers)
+    return RefuseRecord(*source, record.offset, printable(reason), record.key, record.value, record.headers)
 
 
 def _sender(key: bytes | None) -> tuple[int, int] | None:

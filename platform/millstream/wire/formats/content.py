@@ -47,10 +47,14 @@ class Content(msgspec.Struct, frozen=True, gc=False):
 
 
 class SchemaWanted(Exception):
-    """A schema is not known yet: fetch it (``SchemaSource``), then read the record again."""
+    """A schema is not known yet: fetch it (``lane.port.Schemas``), then read the record again.
+
+    The topic waits as long as it takes. That the schema is nowhere is the operator's to mend and says nothing against
+    the record, so it never makes a dead letter.
+    """
 
     def __init__(self, ref: SchemaRef) -> None:
-        super().__init__(f"schema {ref} is wanted")
+        super().__init__(f"the schema by the {ref} is not known")
         self.ref = ref
 
 
@@ -63,7 +67,7 @@ class SchemaSource(Protocol):
         ...
 
     def reader(self, ref: SchemaRef) -> ValueReader:
-        """The reader of a schema by mark. Raises SchemaWanted (fetch it first), Corruption (there is none)."""
+        """The reader of a schema by mark. Raises SchemaWanted (fetch it first), Corruption (a registry has none)."""
         ...
 
     def named(self, name: str) -> ValueReader:

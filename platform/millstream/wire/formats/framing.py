@@ -5,6 +5,9 @@
     00 + 4 bytes            ... in that header: the id, the same
     C3 01 + 8 bytes         Avro's single-object encoding: the CRC-64-AVRO fingerprint, little-endian, then the value
 
+Behind an id that stands for Protobuf comes which message of its file it is (``protobuf_value.py``), in front of the
+value or in the header; behind one of JSON Schema comes JSON.
+
 The rule: a mark is only what is certainly one. Bytes that begin with 0 by chance are no mark where nobody can tell what
 the id means; ``reading.py`` decides that, by the topic's format and by whether there is a registry.
 """
@@ -38,16 +41,17 @@ class SchemaRef:
         return f"{self.kind} {self.value}"
 
 
-def schema_in_headers(headers: Iterable[tuple[str, bytes]], *, key: bool = False) -> SchemaRef | None:
-    """The schema that a header names. Raises Corruption where that header is there and says nothing readable."""
+def schema_in_headers(headers: Iterable[tuple[str, bytes]], *, key: bool = False) -> tuple[SchemaRef, bytes] | None:
+    """The schema that a header names, and what stands behind it there. Raises Corruption where that header is there and
+    says nothing readable."""
     wanted = ID_HEADERS[key]
     for name, value in headers:
-        if name != wanted:
+        if name != wanted or value is None:
             continue
         if len(value) >= GUID_BYTES and value[0] == 1:
-            return SchemaRef("guid", str(UUID(bytes=bytes(value[1:GUID_BYTES]))))
+            return SchemaRef("guid", str(UUID(bytes=bytes(value[1:GUID_BYTES])))), value[GUID_BYTES:]
         if len(value) >= ID_IN_FRONT_BYTES and value[0] == 0:
-            return _id(value)
+            return _id(value), value[ID_IN_FRONT_BYTES:]
         raise Corruption(f"header {wanted} was refused: expected 0 and 4 bytes, or 1 and 16 bytes, got {value[:20]!r}")
     return None
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from millstream.errors import ConfigError, Corruption
 from millstream.wire.formats.avro_value import ValueReader, value_reader
 from millstream.wire.formats.content import SchemaWanted
+from millstream.wire.formats.foreign_schema import ForeignSchema
 from millstream.wire.formats.framing import SchemaRef, fingerprint
 from millstream.wire.schema_files import SUFFIX, SchemaFiles, schema_json
 
@@ -44,22 +45,20 @@ class KnownSchemas:
             return found
         if ref in self._absent:
             raise Corruption(self._absent[ref])
-        if ref.kind == "fingerprint" or not self.has_registry:
-            raise Corruption(
-                f"no schema is known by the {ref}: expected it among the files of --schemas"
-                f"{' or in the registry' if self.has_registry else ', and no registry is set (--registry)'}."
-            )
         raise SchemaWanted(ref)
 
     def named(self, name: str) -> ValueReader:
         """See ``SchemaSource``."""
         return self.reader(SchemaRef(BY_NAME, name))
 
-    def learn(self, ref: SchemaRef, text: str) -> None:
-        """A registry has answered. A schema that is no Avro counts as absent, with the reason."""
+    def learn(self, ref: SchemaRef, schema: ForeignSchema | str) -> None:
+        """A registry has answered; a plain text is Avro. A schema that cannot be used counts as absent, with a reason.
+
+        Raises ConfigError where its kind needs an extra that is not installed.
+        """
         self._absent.pop(ref, None)
         try:
-            reader = value_reader(text)
+            reader = (ForeignSchema("AVRO", schema) if isinstance(schema, str) else schema).reader()
         except Corruption as error:
             self.miss(ref, str(error))
             return

@@ -114,6 +114,7 @@ def _api(group: str, events: str) -> list[Access]:
         own("inbox", "Write", "requests to lanes"),
         own("replies", "Read", "their answers"),
         own("functions", "Read", "which functions there are"),
+        own("dead-letters", "Read", "millstream dead-letters"),
     ]
 
 

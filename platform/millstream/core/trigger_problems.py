@@ -1,0 +1,44 @@
+"""What is wrong with a trigger although it can be declared: it would never fire, and nothing would say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from millstream.core.cron import parse_cron
+from millstream.core.expressions import EVENT_FIELDS, compile_expression
+from millstream.errors import FunctionError
+from millstream.model.function import CronTrigger, EventTrigger, Trigger
+
+
+def trigger_problems(trigger: Trigger) -> Iterator[str]:
+    """Every problem as a sentence with what to do: a cron or expression that is none, a wildcard or a field that no
+    event can fit."""
+    if isinstance(trigger, CronTrigger):
+        try:
+            parse_cron(trigger.cron)
+        except FunctionError as error:
+            yield str(error)
+        return
+    if isinstance(trigger, EventTrigger):
+        yield from _pattern_problems(trigger.event)
+    if not trigger.expression:
+        return
+    try:
+        expression = compile_expression(trigger.expression)
+    except FunctionError as error:
+        yield str(error)
+        return
+    for name in expression.unknown_fields:
+        yield (
+            f"expression {trigger.expression!r} reads event.{name}, which no event has: an event has "
+            f"{', '.join(EVENT_FIELDS)}. What was sent is under event.data."
+        )
+
+
+def _pattern_problems(pattern: str) -> Iterator[str]:
+    if "*" not in pattern or (pattern.count("*") == 1 and pattern.endswith(("/*", ".*"))):
+        return
+    yield (
+        f"the event name {pattern!r} is no wildcard, and fits no other name than itself: expected one * at the end, "
+        "behind / or ., such as 'order/*' or 'order/item.*'. For every event of a topic write on=Topic(…)."
+    )
