@@ -106,10 +106,10 @@ def until(what: str, look: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *more: str, command: str = "dev") -> Iterator[Serving]:
+def serving(folder: Path, *more: str, command: str = "dev", app: str = "shop:app") -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
     (folder / "shop.py").write_text(APP)
-    line = [sys.executable, "-P", "-m", "millstream", command, "shop:app", "--port", "0"]
+    line = [sys.executable, "-P", "-m", "millstream", command, app, "--port", "0"]
     line += ["--no-reload"] if command == "dev" else []
     process = subprocess.Popen(
         [*line, "--data", "data", *more],

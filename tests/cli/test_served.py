@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.program import ROOT, Ended, Serving, millstream, serving, until
+from tests.cli.program import PATIENCE_S, ROOT, Ended, Serving, millstream, serving, until
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,28 @@ def test_lanes_are_inspected_and_verified_while_the_server_has_them(server: Serv
     assert listed["journal_end"] >= row["journal_end"]
     verified = server.call("lanes", "verify", "--data", "data")
     assert verified.code == 0 and "no problems" in verified.err, verified
+
+
+def test_open_runs_without_code_are_said_once_and_measured_until_their_app_is_back(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        run = served.start_run("shop/long")
+    (tmp_path / "other.py").write_text('from millstream import App\napp = App("other")\n')
+    with serving(tmp_path, app="other:app") as served:
+        ends_s = time.monotonic() + PATIENCE_S
+        while 'millstream_runs_without_code{function="shop-long"} 1.0' not in (text := metrics(served)):
+            assert time.monotonic() < ends_s, text
+        served.process.send_signal(signal.SIGTERM)
+        _, said = served.process.communicate(timeout=PATIENCE_S)
+        said = "".join(served.told) + said
+        assert said.count("open runs wait for code") == 1 and "shop-long" in said
+    with serving(tmp_path) as served:
+        assert served.call("runs", "cancel", "--yes", run).code == 0
+        assert "runs_without_code{" not in metrics(served)
+
+
+def metrics(served: Serving) -> str:
+    with urllib.request.urlopen(f"{served.url}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
 
 
 def test_a_second_server_on_the_same_data_is_refused_in_one_line(server: Serving) -> None:
