@@ -33,6 +33,13 @@ async def bad(ctx: Context):
         raise ValueError("it burst")
     await ctx.step.run("explode", explode)
 
+@app.function(on="shop/flaky", retries=1, backoff=Linear("1h"))
+async def flaky(ctx: Context):
+    def stumble():
+        raise ValueError("it stumbled")
+    await ctx.step.run("one", lambda: {"is": "there"})
+    await ctx.step.run("stumble", stumble)
+
 @app.function(on="shop/long")
 async def long(ctx: Context):
     await ctx.step.sleep("nap", "1d")
@@ -88,9 +95,9 @@ class Serving:
         """A command against it."""
         return millstream(*arguments, cwd=self.folder, stdin=stdin, MILLSTREAM_URL=self.url)
 
-    def start_run(self, event: str) -> str:
+    def start_run(self, event: str, *more: str) -> str:
         """Send an event; the id of the run it started."""
-        sent = self.call("events", "send", event)
+        sent = self.call("events", "send", event, *more)
         assert sent.code == 0, sent.err
         listed = ("runs", "list", "--event", str(sent.rows[0]["id"]))
         return str(until(f"a run of {event}", lambda: self.call(*listed).rows)[0]["run_id"])

@@ -45,6 +45,48 @@ def test_watching_a_run_that_fails_is_exit_code_1_and_names_the_error(server: Se
     assert "explode" in shown and "Failed" in shown
 
 
+def test_a_run_is_shown_with_its_input_results_attempts_times_and_tracebacks(server: Serving) -> None:
+    run = server.start_run("shop/flaky", "--data", '{"order": 4711}')
+    ends_s = time.monotonic() + PATIENCE_S
+    while (shown := server.call("runs", "get", run).rows[0])["state"] != "Retrying":
+        assert time.monotonic() < ends_s, shown
+    assert shown["status"] == "Running" and shown["input"] == {"order": 4711}
+    text = server.call("runs", "get", run, "-o", "table").out
+    for said in ('{"order":4711}', "Retrying", '{"is":"there"}', "stumble, attempt 1 failed, at ", "again at ",
+                 "ValueError: it stumbled", "Traceback", 'raise ValueError("it stumbled")'):  # fmt: skip
+        assert said in text, said
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("stumble ")]
+    assert row[:4] == ["stumble", "run", "retrying", "1"], "one attempt, everywhere"
+    with urllib.request.urlopen(server.url, timeout=30) as page:
+        html = page.read().decode()
+    assert "attempt 1 failed" in html and "attempt 0" not in html
+
+
+def test_status_words_say_what_a_run_that_is_under_way_does(server: Serving) -> None:
+    asleep, retries = server.start_run("shop/long"), server.start_run("shop/flaky")
+    ends_s = time.monotonic() + PATIENCE_S
+    while True:
+        states = {row["run_id"]: row["state"] for row in server.call("runs", "list", "--status", "running").rows}
+        if (states[asleep], states[retries]) == ("Sleeping", "Retrying"):
+            return
+        assert time.monotonic() < ends_s, states
+
+
+def test_an_unknown_function_app_or_event_is_not_an_empty_list(server: Serving) -> None:
+    for option, said in (("--function", "shop-quick"), ("--app", "shop"), ("--event", "moment")):
+        ended = server.call("runs", "list", option, "lost")
+        assert ended.code == 4 and "'lost' not found" in ended.err and said in ended.err
+    assert server.call("runs", "list", "--function", "shop-bad", "--to", "2000-01-01").code == 0, "none, but known"
+
+
+def test_runs_are_found_by_the_event_s_id_of_its_sender_as_well(server: Serving) -> None:
+    sent = server.call("events", "send", "shop/quick", "--id", "order-7-placed")
+    ends_s = time.monotonic() + PATIENCE_S
+    while not (rows := server.call("runs", "list", "--event", "order-7-placed").rows):
+        assert time.monotonic() < ends_s
+    assert rows == server.call("runs", "list", "--event", sent.rows[0]["id"]).rows
+
+
 def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the_run(server: Serving) -> None:
     run = server.start_run("shop/long")
     assert server.call("runs", "watch", run, "--timeout", "300ms").code == 7

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from millstream.api.door import DOOR, Door
 from millstream.history.queries import Queries, RunInFull, RunSeen
-from millstream.history.trail import AttemptSeen, Error, StepSeen
+from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen
 
 RUNS_SHOWN: Final = 100
 STEPS_SHOWN_MAX: Final = 60
@@ -156,20 +156,24 @@ def _steps(full: RunInFull) -> str:
 
 
 def _step(step: StepSeen) -> str:
-    tries = "".join(_attempt(attempt) for attempt in step.attempts if attempt.error is not None)
+    tries, number = "", 0
+    for attempt in step.attempts:
+        number += attempt.status in COUNTED
+        tries += _attempt(attempt, number) if attempt.error is not None else ""
     output = f"<pre>{_short(step.output.decode(errors='replace'))}</pre>" if step.output else ""
     wake = f'<span class="dim">until {_clock(step.wake_at_ms)}</span>' if step.status == "sleeping" else ""
-    count = f'<span class="dim">{len(step.attempts)} attempts</span>' if len(step.attempts) > 1 else ""
+    count = f'<span class="dim">{number} attempts</span>' if number > 1 else ""
     return (
         f"<tr><td>{escape(step.name)}</td><td>{escape(step.kind)}</td>"
         f'<td class="{step.status}">{step.status}</td><td>{count}{wake}{tries}{output}</td></tr>'
     )
 
 
-def _attempt(attempt: AttemptSeen) -> str:
+def _attempt(attempt: AttemptSeen, number: int) -> str:
     assert attempt.error is not None, "only attempts that went wrong are shown one by one"
     again = f", again {_clock(attempt.retry_at_ms)}" if attempt.retry_at_ms else ""
-    head = f'<span class="{attempt.status}">attempt {attempt.attempt} {attempt.status}</span>'
+    name = f"attempt {number} " if attempt.status in COUNTED else ""
+    head = f'<span class="{attempt.status}">{name}{attempt.status}</span>'
     return f'<div>{head} <span class="dim">{_clock(attempt.ended_at_ms)}{again}</span>{_error(attempt.error)}</div>'
 
 

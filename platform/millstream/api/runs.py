@@ -147,6 +147,7 @@ def _run(run: RunSeen) -> dict[str, Any]:
         "event_id": run.event,
         "event_name": run.event_name or None,
         "status": run.status,
+        "state": run.state,
         "queued_at": iso(run.queued_ms),
         "ended_at": iso(run.ended_ms),
     }
