@@ -188,12 +188,18 @@ class Queries:
         steps = trail.read(chunks)
         return RunInFull(_with_state(seen, steps), (seen.event, *further), steps)
 
-    def latest(self, limit: int) -> list[RunInFull]:
-        """The newest runs with their steps, for a screen: of a run whose trail is longer than
+    def screen(self, wanted: RunFilter, page: Page) -> tuple[list[RunInFull], int]:
+        """A page of runs with their steps, and the cursor of the next one: of a run whose trail is longer than
         TRAIL_BYTES_SHOWN_MAX the steps are left out (``run`` gives them)."""
+        runs, cursor = self.runs(wanted, page)
         with self._snapshot() as db:
-            rows = db.execute(f"{_RUN} ORDER BY r.n DESC LIMIT ?", (min(limit, PAGE_ROWS_MAX),)).fetchall()
-            return [self._shown(db, _run(row)) for row in rows]
+            return [self._shown(db, run) for run in runs], cursor
+
+    def payloads(self, events: Iterable[str], bytes_max: int) -> dict[str, bytes]:
+        """The beginnings of events' data, by internal id; nothing of those that are not kept."""
+        question = "SELECT substr(data, 1, ?) FROM event WHERE internal_id = ? LIMIT 1"
+        found = {event: self._ask(question, (bytes_max, event)) for event in set(events)}
+        return {event: bytes(rows[0][0]) for event, rows in found.items() if rows}
 
     def _shown(self, db: sqlite3.Connection, run: RunSeen) -> RunInFull:
         size = db.execute(
