@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,10 +112,16 @@ def until(what: str, look: Callable[[], T]) -> T:
     return seen
 
 
+DEFAULT_FILES = {"shop.py": APP}
+
+
 @contextlib.contextmanager
-def serving(folder: Path, *more: str, command: str = "dev", app: str = "shop:app") -> Iterator[Serving]:
+def serving(
+    folder: Path, *more: str, command: str = "dev", app: str = "shop:app", files: Mapping[str, str] = DEFAULT_FILES
+) -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
-    (folder / "shop.py").write_text(APP)
+    for name, text in files.items():
+        (folder / name).write_text(text)
     line = [sys.executable, "-P", "-m", "millstream", command, app, "--port", "0"]
     line += ["--no-reload"] if command == "dev" else []
     process = subprocess.Popen(
