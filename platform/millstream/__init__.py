@@ -24,7 +24,7 @@ from millstream.model.event import Event
 from millstream.model.function import EventTrigger
 from millstream.sdk.app import App
 from millstream.sdk.backoff import Exponential, Linear, Table
-from millstream.sdk.client import Client
+from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
 from millstream.sdk.records import EventRecord, event_record
@@ -47,6 +47,7 @@ __all__ = [
     "RetryAfterError",
     "StepError",
     "StepsChanged",
+    "SyncClient",
     "SyncContext",
     "Table",
     "Topic",

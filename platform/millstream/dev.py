@@ -35,6 +35,7 @@ from millstream.lane.parts import OnFacts
 from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.group_topics import GROUP_DEFAULT
+from millstream.roles.missing_code import watch_missing_code
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
@@ -100,6 +101,7 @@ class DevServer:
         self.served: Served | None = None
         self._history: Child | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._missing_code: asyncio.Task[None] | None = None
         self._watches: Watches | None = None
 
     async def start(self) -> None:
@@ -135,6 +137,7 @@ class DevServer:
             )
         )
         await self.worker.start()
+        self._missing_code = asyncio.get_running_loop().create_task(watch_missing_code(self.worker, self.telemetry))
         index = settings.data / "history.db"
         prepare(index)
         self._start_history(index, made)
@@ -175,8 +178,9 @@ class DevServer:
         """Take nothing new, let running steps end and be recorded, let go of everything."""
         if self._watches is not None:
             self._watches.stop()
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in (self._looking, self._missing_code):
+            if task is not None:
+                task.cancel()
         if self.served is not None:
             await self.served.close()
         if self.worker is not None:

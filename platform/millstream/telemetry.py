@@ -65,6 +65,12 @@ METRICS: Final = (
     ),
     Metric("millstream_topics_missing", "gauge", "Topics subscribed to that cannot be read.", ("lane",)),
     Metric("millstream_partitions_held", "gauge", "Partitions that wait for a schema nobody has given.", ("lane",)),
+    Metric(
+        "millstream_runs_without_code",
+        "gauge",
+        "Open runs whose function no app of this process has (at least: the oldest 20,000 of each lane are looked at).",
+        ("function",),
+    ),
     Metric("millstream_scans_open", "gauge", "Scans that are under way.", ("lane",)),
     Metric("millstream_scan_records_left", "gauge", "Records that scans have yet to read.", ("lane",)),
     Metric("millstream_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from millstream.model.facts import RunStarted
@@ -27,6 +28,25 @@ async def test_a_run_is_read_back_with_its_steps_and_attempts(tmp_path: Path) ->
         assert "no &lt;b&gt;card&lt;/b&gt;" in page
         assert "<b>card" not in page
         assert "script-src 'nonce-" in response.headers["Content-Security-Policy"]
+
+
+async def test_the_page_shows_payloads_and_dates_and_its_counters_filter(tmp_path: Path) -> None:
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        _, run = await world.started(basket="<7 apples>")
+        await world.shown(run, "Completed")
+        page = str((await world.call("GET", "/"))[1])
+        assert "&quot;&lt;7 apples&gt;&quot;" in page
+        assert re.search(r'<time class="dim" datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ">\d{4}-\d\d-\d\d ', page)
+        links = re.findall(r'<a href="([^"]+)"( aria-current="true")?><small>([^<]+)', page)
+        assert [name for _, _, name in links] == ["All runs", "Open runs", "Completed", "Failed", "Cancelled"]
+        assert [name for _, here, name in links if here] == ["All runs"]
+        for path, _, name in links:
+            status, filtered, _ = await world.call("GET", path)
+            assert status == 200 and (run in filtered) is (name in ("All runs", "Completed")), name
+        for path, holds in ((f"/?function={FULFIL}", True), ("/?function=other", False), ("/?event_name=x", False)):
+            assert (run in (await world.call("GET", path))[1]) is holds
+        assert (await world.call("GET", "/?status=odd"))[0] == 400
+        assert "<script>" not in (await world.call("GET", "/?function=%22%3E%3Cscript%3E&cursor=1"))[1]
 
 
 async def test_events_are_listed_and_found_by_either_id(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "confluent_kafka": {"log.kafka", "schema_registry"},
     "rocksdict": {"state"},
     "avro": {"wire.compatibility"},
-    "aiohttp": {"api", "execute", "sdk.client", "cli", "testing"},
+    "aiohttp": {"api", "execute", "cli", "testing"},
     "aiohttp.web": {"api"},
     "cel_expr_python": {"core.expressions", "core.mixed_numbers"},
     "cronsim": {"core.cron"},

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,13 @@ async def bad(ctx: Context):
     def explode():
         raise ValueError("it burst")
     await ctx.step.run("explode", explode)
+
+@app.function(on="shop/flaky", retries=1, backoff=Linear("1h"))
+async def flaky(ctx: Context):
+    def stumble():
+        raise ValueError("it stumbled")
+    await ctx.step.run("one", lambda: {"is": "there"})
+    await ctx.step.run("stumble", stumble)
 
 @app.function(on="shop/long")
 async def long(ctx: Context):
@@ -88,9 +95,9 @@ class Serving:
         """A command against it."""
         return millstream(*arguments, cwd=self.folder, stdin=stdin, MILLSTREAM_URL=self.url)
 
-    def start_run(self, event: str) -> str:
+    def start_run(self, event: str, *more: str) -> str:
         """Send an event; the id of the run it started."""
-        sent = self.call("events", "send", event)
+        sent = self.call("events", "send", event, *more)
         assert sent.code == 0, sent.err
         listed = ("runs", "list", "--event", str(sent.rows[0]["id"]))
         return str(until(f"a run of {event}", lambda: self.call(*listed).rows)[0]["run_id"])
@@ -105,11 +112,17 @@ def until(what: str, look: Callable[[], T]) -> T:
     return seen
 
 
+DEFAULT_FILES = {"shop.py": APP}
+
+
 @contextlib.contextmanager
-def serving(folder: Path, *more: str, command: str = "dev") -> Iterator[Serving]:
+def serving(
+    folder: Path, *more: str, command: str = "dev", app: str = "shop:app", files: Mapping[str, str] = DEFAULT_FILES
+) -> Iterator[Serving]:
     """A server of APP on a free port, with its data in ``folder``/data."""
-    (folder / "shop.py").write_text(APP)
-    line = [sys.executable, "-P", "-m", "millstream", command, "shop:app", "--port", "0"]
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    line = [sys.executable, "-P", "-m", "millstream", command, app, "--port", "0"]
     line += ["--no-reload"] if command == "dev" else []
     process = subprocess.Popen(
         [*line, "--data", "data", *more],

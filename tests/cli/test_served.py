@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.program import ROOT, Ended, Serving, millstream, serving, until
+from tests.cli.program import PATIENCE_S, ROOT, Ended, Serving, millstream, serving, until
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,48 @@ def test_watching_a_run_that_fails_is_exit_code_1_and_names_the_error(server: Se
     assert "it burst" in watched.err and "it burst" in watched.out
     shown = server.call("runs", "get", run, "-o", "table").out
     assert "explode" in shown and "Failed" in shown
+
+
+def test_a_run_is_shown_with_its_input_results_attempts_times_and_tracebacks(server: Serving) -> None:
+    run = server.start_run("shop/flaky", "--data", '{"order": 4711}')
+    ends_s = time.monotonic() + PATIENCE_S
+    while (shown := server.call("runs", "get", run).rows[0])["state"] != "Retrying":
+        assert time.monotonic() < ends_s, shown
+    assert shown["status"] == "Running" and shown["input"] == {"order": 4711}
+    text = server.call("runs", "get", run, "-o", "table").out
+    for said in ('{"order":4711}', "Retrying", '{"is":"there"}', "stumble, attempt 1 failed, at ", "again at ",
+                 "ValueError: it stumbled", "Traceback", 'raise ValueError("it stumbled")'):  # fmt: skip
+        assert said in text, said
+    (row,) = [line.split() for line in text.splitlines() if line.startswith("stumble ")]
+    assert row[:4] == ["stumble", "run", "retrying", "1"], "one attempt, everywhere"
+    with urllib.request.urlopen(server.url, timeout=30) as page:
+        html = page.read().decode()
+    assert "attempt 1 failed" in html and "attempt 0" not in html
+
+
+def test_status_words_say_what_a_run_that_is_under_way_does(server: Serving) -> None:
+    asleep, retries = server.start_run("shop/long"), server.start_run("shop/flaky")
+    ends_s = time.monotonic() + PATIENCE_S
+    while True:
+        states = {row["run_id"]: row["state"] for row in server.call("runs", "list", "--status", "running").rows}
+        if (states[asleep], states[retries]) == ("Sleeping", "Retrying"):
+            return
+        assert time.monotonic() < ends_s, states
+
+
+def test_an_unknown_function_app_or_event_is_not_an_empty_list(server: Serving) -> None:
+    for option, said in (("--function", "shop-quick"), ("--app", "shop"), ("--event", "moment")):
+        ended = server.call("runs", "list", option, "lost")
+        assert ended.code == 4 and "'lost' not found" in ended.err and said in ended.err
+    assert server.call("runs", "list", "--function", "shop-bad", "--to", "2000-01-01").code == 0, "none, but known"
+
+
+def test_runs_are_found_by_the_event_s_id_of_its_sender_as_well(server: Serving) -> None:
+    sent = server.call("events", "send", "shop/quick", "--id", "order-7-placed")
+    ends_s = time.monotonic() + PATIENCE_S
+    while not (rows := server.call("runs", "list", "--event", "order-7-placed").rows):
+        assert time.monotonic() < ends_s
+    assert rows == server.call("runs", "list", "--event", sent.rows[0]["id"]).rows
 
 
 def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the_run(server: Serving) -> None:
@@ -89,6 +133,28 @@ def test_lanes_are_inspected_and_verified_while_the_server_has_them(server: Serv
     assert listed["journal_end"] >= row["journal_end"]
     verified = server.call("lanes", "verify", "--data", "data")
     assert verified.code == 0 and "no problems" in verified.err, verified
+
+
+def test_open_runs_without_code_are_said_once_and_measured_until_their_app_is_back(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        run = served.start_run("shop/long")
+    (tmp_path / "other.py").write_text('from millstream import App\napp = App("other")\n')
+    with serving(tmp_path, app="other:app") as served:
+        ends_s = time.monotonic() + PATIENCE_S
+        while 'millstream_runs_without_code{function="shop-long"} 1.0' not in (text := metrics(served)):
+            assert time.monotonic() < ends_s, text
+        served.process.send_signal(signal.SIGTERM)
+        _, said = served.process.communicate(timeout=PATIENCE_S)
+        said = "".join(served.told) + said
+        assert said.count("open runs wait for code") == 1 and "shop-long" in said
+    with serving(tmp_path) as served:
+        assert served.call("runs", "cancel", "--yes", run).code == 0
+        assert "runs_without_code{" not in metrics(served)
+
+
+def metrics(served: Serving) -> str:
+    with urllib.request.urlopen(f"{served.url}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
 
 
 def test_a_second_server_on_the_same_data_is_refused_in_one_line(server: Serving) -> None:

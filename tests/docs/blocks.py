@@ -12,6 +12,7 @@ A block is what stands between ```` ```python ```` and ```` ``` ````. The blocks
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import sys
@@ -74,7 +75,8 @@ class Running:
         """Run a block, then the tests it has."""
         module = self._module(block.module)
         before = set(vars(module))
-        outcome = eval(block.compiled(), vars(module))
+        # In a thread: a block may wait for the server, which runs on this loop.
+        outcome = await asyncio.to_thread(eval, block.compiled(), vars(module))
         if inspect.isawaitable(outcome):
             await outcome
         for name in [name for name in vars(module) if name.startswith("test_") and name not in before]:

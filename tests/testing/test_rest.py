@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from millstream import App, Context, Event
+from millstream import App, Context, Event, SyncContext
 from millstream.errors import FunctionError
 from millstream.testing import NotAsExpected, TestApp, rig
 
@@ -135,3 +135,20 @@ def test_the_kit_runs_on_any_asyncio_loop_and_the_same_test_gives_the_same_ids()
             return [run.id for run in t.runs]
 
     assert asyncio.run(test()) == asyncio.run(test())
+
+
+async def test_a_sync_step_sends_through_the_app_without_a_network() -> None:
+    app = App("shop")
+
+    @app.function(on="go")
+    def go(ctx: SyncContext) -> int:
+        return ctx.step.run("send", lambda: len(app.send_sync([Event("sent"), Event("sent")])))
+
+    @app.function(on="sent")
+    async def sent(ctx: Context) -> None: ...
+
+    async with TestApp(app) as t:
+        assert (await t.send(Event("go"))).result == 2
+        assert [run.function for run in t.runs] == ["shop-go", "shop-sent", "shop-sent"]
+        with pytest.raises(FunctionError, match=r"await app\.send"):
+            app.send_sync(Event("go"))

@@ -89,11 +89,10 @@ async def post_redrive(request: web.Request) -> web.Response:
         scan, id = door.requests.new_id(), door.requests.new_id()
         ranges = (ScanRange(partition, offset, offset + 1),)
         message = BackfillFunction(slug, topic, ranges, scan, id, door.config.reply_partition)
-        reply = await door.requests.ask(lane, id, message)
-        outcome = msgspec.json.decode(reply.reply)
-        if outcome.get("status") != "started":
-            raise BadRequest(f"redrive refused: lane {lane} answered {outcome}.")
-        await positions.shown(door, reply)
+        answered = await door.requests.ask(lane, id, message)
+        if answered.status != "started":
+            raise BadRequest(f"redrive refused: lane {lane} answered {answered.outcome}.")
+        await positions.shown(door, answered.reply)
         started.append({"function_id": slug, "scan": scan})
     return answer({"data": {"id": row["id"], "redriven": started}, "status": 200})
 

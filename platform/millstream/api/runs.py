@@ -35,7 +35,7 @@ OVER: Final = ("Completed", "Failed", "Cancelled")
 async def list_events(request: web.Request) -> web.Response:
     """``GET /v1/events?name=&received_after=&limit=&cursor=``: newest first."""
     ask = request.query
-    name, after, page = ask.get("name", ""), ask.get("received_after", ""), _page(request, EVENTS_PER_PAGE)
+    name, after, page = ask.get("name", ""), ask.get("received_after", ""), page_of(request, EVENTS_PER_PAGE)
     after_ms = parse_time(after, "received_after") if after else 0
     events, cursor = await request.app[DOOR].reads.ask(
         lambda queries: queries.events(name=name, received_after_ms=after_ms, page=page)
@@ -89,7 +89,7 @@ async def list_runs(request: web.Request) -> web.Response:
 
     ``status`` may name several, with commas or repeated. ``cursor`` of the answer's metadata asks for the next page.
     """
-    wanted, page = _filter(request), _page(request, RUNS_PER_PAGE)
+    wanted, page = filter_of(request), page_of(request, RUNS_PER_PAGE)
     runs, cursor = await request.app[DOOR].reads.ask(lambda queries: queries.runs(wanted, page))
     return found([_run(run) for run in runs], cursor=str(cursor) if cursor else None)
 
@@ -147,6 +147,7 @@ def _run(run: RunSeen) -> dict[str, Any]:
         "event_id": run.event,
         "event_name": run.event_name or None,
         "status": run.status,
+        "state": run.state,
         "queued_at": iso(run.queued_ms),
         "ended_at": iso(run.ended_ms),
     }
@@ -216,14 +217,16 @@ def _run_id(request: web.Request) -> str:
     return text
 
 
-def _page(request: web.Request, default: int) -> Page:
+def page_of(request: web.Request, default: int) -> Page:
+    """``limit`` and ``cursor`` of a listing. Raises BadRequest."""
     ask = request.query
     limit = parse_number(ask["limit"], "limit", PAGE_ROWS_MAX) if ask.get("limit") else default
     cursor = parse_number(ask["cursor"], "cursor", (1 << 63) - 1) if ask.get("cursor") else 0
     return Page(limit, cursor)
 
 
-def _filter(request: web.Request) -> RunFilter:
+def filter_of(request: web.Request) -> RunFilter:
+    """Which runs are asked for. Raises BadRequest."""
     ask = request.query
     statuses = [
         text.strip().capitalize() for part in ask.getall("status", []) for text in part.split(",") if text.strip()

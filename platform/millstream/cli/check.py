@@ -36,8 +36,9 @@ def check(settings: Settings, targets: Sequence[str]) -> int:
             code = FAILED
         except FunctionError as error:
             problems.append(problem(target, "", str(error)))
+    distinct = {app.id: app for _, app in reversed(apps)}  # Of two with one id, the first.
+    problems += [one for app in reversed(distinct.values()) for one in problems_of(app)]
     problems += collisions(apps)
-    problems += [one for app in {id(app): app for _, app in apps}.values() for one in problems_of(app)]
     if problems:
         show_rows(settings, problems, COLUMNS)
         note(f"{counted(len(problems), 'problem')} found in {', '.join(targets)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,25 +28,50 @@ from millstream.model.durations import duration_text
 POLL_S: Final = 0.25
 APPEARS_S: Final = 2.0
 """A run that was just started may not be in the history yet: this long, not found means not yet."""
-COLUMNS: Final = ("run_id", "status", "function_id", "event_name", "queued_at", "took")
-STEP_COLUMNS: Final = ("step", "kind", "status", "attempts", "took", "wake_at", "error")
+COLUMNS: Final = ("run_id", "state", "function_id", "event_name", "queued_at", "took")
+STEP_COLUMNS: Final = ("step", "kind", "status", "attempts", "started", "took", "result")
+ATTEMPTS_COUNTED: Final = ("completed", "failed")
+"""How an attempt ends that counts as one: one that was lost, or found no code, does not."""
+NAMES_SHOWN_MAX: Final = 20
 OVER: Final = ("Completed", "Failed", "Cancelled")
 
 
 def list_runs(settings: Settings, query: Sequence[tuple[str, str]], limit: int) -> int:
-    """Print the newest runs that fit."""
+    """Print the newest runs that fit. Raises NotFound for a function, an app or an event that is not there."""
+    asked = {name: value for name, value in query if value}
     with Server(settings) as server:
-        rows = server.runs([(name, value) for name, value in query if value], limit)
+        rows = list(server.runs([(name, value) for name, value in query if value], limit))
+        if not rows:
+            _refuse_unknown(server, asked)
         table = chosen(settings) == "table"
         show_rows(settings, (_with_length(run) for run in rows) if table else rows, COLUMNS)
     return OK
 
 
+def _refuse_unknown(server: Server, asked: Mapping[str, str]) -> None:
+    """Raise NotFound where nothing was found because there is no such function, app or event."""
+    for what in ("function", "app"):
+        if wanted := asked.get(what):
+            known = sorted({str(one["slug" if what == "function" else "app"]) for one in server.functions()})
+            if wanted not in known:
+                names = ", ".join(known[:NAMES_SHOWN_MAX]) or "none"
+                raise NotFound(f"{what} {wanted!r:.80} not found. Known {what}s: {names}.")
+    if wanted := asked.get("event"):
+        try:
+            server.event(wanted)
+        except NotFound:
+            raise NotFound(
+                f"event {wanted!r:.80} not found: expected the id that a send answered with, or the sender's own. "
+                "One that was sent a moment ago may take a moment to be shown; older ones are forgotten."
+            ) from None
+
+
 def get(settings: Settings, run_id: str) -> int:
-    """Print one run with its steps."""
+    """Print one run: its input, its steps with results and attempts, its errors with their tracebacks."""
     run_of(run_id)
     with Server(settings) as server:
         run = server.run(run_id)
+        run["input"] = _input(server, run)
     match chosen(settings):
         case "json":
             show_document(run)
@@ -103,7 +128,7 @@ def watch(settings: Settings, run_id: str) -> int:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimedOut(
-                    f"run {run_id} has not ended after {duration_text(timeout_ms)}: it is {run['status']}. "
+                    f"run {run_id} has not ended after {duration_text(timeout_ms)}: it is {run['state']}. "
                     "Watch again, or allow more with --timeout."
                 )
             time.sleep(min(POLL_S, left))
@@ -134,12 +159,12 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
         yield from _run_change(run, known)
     for step in run["steps"]:
         head = {"run_id": run["run_id"], "step": step["name"], "id": step["id"], "kind": step["kind"]}
-        for number, attempt in enumerate(step["attempts"]):
-            if (step["id"], number) not in known:
-                known[step["id"], number] = True
+        for place, (number, attempt) in enumerate(numbered(step["attempts"])):
+            if (step["id"], place) not in known:
+                known[step["id"], place] = True
                 yield (
                     head
-                    | {"at": attempt["ended_at"], "took": _length(attempt)}
+                    | {"at": attempt["ended_at"], "took": _length(attempt), "number": number}
                     | {name: attempt[name] for name in ("attempt", "status", "error", "retry_at")}
                 )
         if known.get((step["id"],)) != step["status"]:
@@ -166,8 +191,8 @@ def _show_change(change: dict[str, Any]) -> None:
         print(f"{head}run {change['run_id']}  {tail}".rstrip(), flush=True)
         return
     words = [f"{change['kind']} {change['step']}"]
-    if change.get("attempt"):
-        words.append(f"attempt {change['attempt'] + 1}")
+    if change.get("number", 0) > 1:
+        words.append(f"attempt {change['number']}")
     words += [change["took"]] if change.get("took") else []
     if change.get("error"):
         words.append(f"{change['error']['name']}: {change['error']['message']}")
@@ -178,25 +203,66 @@ def _show_change(change: dict[str, Any]) -> None:
     print(head + "  ".join(words), flush=True)
 
 
+def _input(server: Server, run: dict[str, Any]) -> Any:
+    """The data of the event that started it; None where that is not kept any more."""
+    try:
+        return server.event(str(run["event_id"])).get("data")
+    except NotFound:
+        return None
+
+
 def _show_run(run: dict[str, Any]) -> None:
-    shown = ("run_id", "status", "function_id", "event_name", "event_id", "queued_at", "run_started_at", "ended_at")
+    shown = ("run_id", "state", "function_id", "event_name", "event_id", "queued_at", "run_started_at", "ended_at")
     rows = [{"": name.replace("_", " "), "value": run.get(name)} for name in shown if run.get(name)]
+    rows += [{"": "took", "value": took}] if (took := _with_length(run)["took"]) else []
+    rows += [{"": "input", "value": run["input"]}] if run["input"] is not None else []
     if run.get("output") is not None and not run.get("error"):
         rows.append({"": "output", "value": run["output"]})
-    if run.get("error"):
-        rows.append({"": "error", "value": f"{run['error']['name']}: {run['error']['message']}"})
     show_table(rows, ("", "value"))
     if run["steps"]:
         print()
         show_table((_step_row(step) for step in run["steps"]), STEP_COLUMNS)
+    for step in run["steps"]:
+        for number, attempt in numbered(step["attempts"]):
+            if attempt.get("error"):
+                _show_error(f"{step['name']}, {attempt_name(number, attempt)}", attempt, attempt["error"])
+    if run.get("error"):
+        _show_error(f"run {str(run['status']).lower()}", run, run["error"])
+
+
+def _show_error(head: str, span: dict[str, Any], error: dict[str, Any]) -> None:
+    words = [head, f"at {_clock(span.get('ended_at'))}"] + ([f"after {took}"] if (took := _length(span)) else [])
+    words += [f"again at {_clock(span['retry_at'])}"] if span.get("retry_at") else []
+    print(f"\n{coloured(', '.join(words), 'red')}\n{error['name']}: {error['message']}")
+    if error.get("stack"):
+        print(str(error["stack"]).rstrip())
+
+
+def numbered(attempts: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Attempts with the number that people see: from 1; 0 for those that do not count."""
+    number = 0
+    for attempt in attempts:
+        counts = attempt["status"] in ATTEMPTS_COUNTED
+        number += counts
+        yield number if counts else 0, attempt
+
+
+def attempt_name(number: int, attempt: dict[str, Any]) -> str:
+    """``attempt 2 failed``; one that does not count has no number."""
+    return f"attempt {number} {attempt['status']}" if number else str(attempt["status"])
 
 
 def _step_row(step: dict[str, Any]) -> dict[str, Any]:
-    errors = [attempt["error"] for attempt in step["attempts"] if attempt.get("error")]
-    last = f"{errors[-1]['name']}: {errors[-1]['message']}" if errors else ""
-    waits = step["wake_at"] if step["status"] == "sleeping" else ""
-    count = len(step["attempts"])
-    return step | {"step": step["name"], "attempts": count, "took": _length(step), "wake_at": waits, "error": last}
+    result = step["output"]
+    if step["status"] == "sleeping":
+        result = f"until {step['wake_at']}"
+    elif errors := [attempt for attempt in step["attempts"] if attempt.get("error") and step["status"] != "completed"]:
+        last = errors[-1]
+        again = f", again at {_clock(last['retry_at'])}" if last.get("retry_at") else ""
+        result = f"{last['error']['name']}: {last['error']['message']}{again}"
+    count = sum(attempt["status"] in ATTEMPTS_COUNTED for attempt in step["attempts"])
+    started = _clock(step["started_at"])
+    return step | {"step": step["name"], "attempts": count, "started": started, "took": _length(step), "result": result}
 
 
 def _with_length(run: dict[str, Any]) -> dict[str, Any]:

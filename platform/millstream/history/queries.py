@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from millstream.errors import LogUnavailable
 from millstream.history import announced, scans, trail
@@ -32,7 +33,10 @@ _NEWEST: Final = 1 << 62
 
 
 class RunSeen(msgspec.Struct, frozen=True):
-    """A run as the index knows it. Times in Unix ms, 0 where not yet; ``error`` and ``result`` are JSON or empty."""
+    """A run as the index knows it. Times in Unix ms, 0 where not yet; ``error`` and ``result`` are JSON or empty.
+
+    ``state`` says more of one that is Running: Sleeping, Retrying or Waiting; of all others it is the status.
+    """
 
     n: int
     run: str
@@ -48,6 +52,7 @@ class RunSeen(msgspec.Struct, frozen=True):
     cause: str
     error: bytes
     result: bytes
+    state: str = ""
 
 
 class RunInFull(msgspec.Struct, frozen=True):
@@ -153,7 +158,8 @@ class Queries:
         """A page of runs, newest first, and the cursor of the next one (0: none)."""
         limit = max(1, min(page.limit, PAGE_ROWS_MAX))
         if wanted.event:
-            found = [run for run in self.runs_of_event(wanted.event) if _fits(run, wanted)]
+            of_event = self.runs_of_event(wanted.event) or self.runs_of_sent_id(wanted.event)
+            found = [run for run in of_event if _fits(run, wanted)]
             below = [run for run in found if run.n < (page.cursor or _NEWEST)]
             return below[:limit], below[limit - 1].n if len(below) > limit else 0
         upper = page.cursor or _NEWEST
@@ -168,7 +174,7 @@ class Queries:
             if len(rows) > limit or scanned >= ROWS_SCANNED_MAX:
                 break
         cursor = rows[limit - 1] if len(rows) > limit else (last if scanned >= ROWS_SCANNED_MAX else 0)
-        return [self._run_at(n) for n in rows[:limit]], cursor
+        return self._with_states([self._run_at(n) for n in rows[:limit]]), cursor
 
     def run(self, run: str) -> RunInFull | None:
         """A run with its steps and attempts."""
@@ -179,14 +185,21 @@ class Queries:
             seen = _run(row)
             chunks = _chunks(db, seen)
             further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (seen.n,))]
-        return RunInFull(seen, (seen.event, *further), trail.read(chunks))
+        steps = trail.read(chunks)
+        return RunInFull(_with_state(seen, steps), (seen.event, *further), steps)
 
-    def latest(self, limit: int) -> list[RunInFull]:
-        """The newest runs with their steps, for a screen: of a run whose trail is longer than
+    def screen(self, wanted: RunFilter, page: Page) -> tuple[list[RunInFull], int]:
+        """A page of runs with their steps, and the cursor of the next one: of a run whose trail is longer than
         TRAIL_BYTES_SHOWN_MAX the steps are left out (``run`` gives them)."""
+        runs, cursor = self.runs(wanted, page)
         with self._snapshot() as db:
-            rows = db.execute(f"{_RUN} ORDER BY r.n DESC LIMIT ?", (min(limit, PAGE_ROWS_MAX),)).fetchall()
-            return [self._shown(db, _run(row)) for row in rows]
+            return [self._shown(db, run) for run in runs], cursor
+
+    def payloads(self, events: Iterable[str], bytes_max: int) -> dict[str, bytes]:
+        """The beginnings of events' data, by internal id; nothing of those that are not kept."""
+        question = "SELECT substr(data, 1, ?) FROM event WHERE internal_id = ? LIMIT 1"
+        found = {event: self._ask(question, (bytes_max, event)) for event in set(events)}
+        return {event: bytes(rows[0][0]) for event, rows in found.items() if rows}
 
     def _shown(self, db: sqlite3.Connection, run: RunSeen) -> RunInFull:
         size = db.execute(
@@ -197,7 +210,14 @@ class Queries:
         chunks: list[bytes] = []
         if size <= TRAIL_BYTES_SHOWN_MAX:
             chunks = _chunks(db, run)
-        return RunInFull(run, (run.event,), trail.read(chunks), complete=size <= TRAIL_BYTES_SHOWN_MAX)
+        steps = trail.read(chunks)
+        shown = _with_state(run, steps)
+        return RunInFull(shown, (run.event,), steps, complete=size <= TRAIL_BYTES_SHOWN_MAX)
+
+    def _with_states(self, runs: list[RunSeen]) -> list[RunSeen]:
+        """The runs, those under way with what they do; where a trail is too long, they are Running."""
+        with self._snapshot() as db:
+            return [self._shown(db, run).run if run.status == trail.RUNNING else run for run in runs]
 
     def runs_of_event(self, event: str) -> list[RunSeen]:
         """The runs that an event (by internal id) is a trigger of, newest first, RUNS_OF_EVENT_MAX at most."""
@@ -206,7 +226,7 @@ class Queries:
             " ORDER BY r.n DESC LIMIT ?2",
             (event, RUNS_OF_EVENT_MAX),
         )
-        return [_run(row) for row in rows]
+        return self._with_states([_run(row) for row in rows])
 
     def runs_of_sent_id(self, id: str) -> list[RunSeen]:
         """The runs of every event that carries this sender's id, newest first, RUNS_OF_EVENT_MAX at most.
@@ -219,7 +239,7 @@ class Queries:
             f" UNION SELECT n FROM run_event WHERE event IN ({same})) ORDER BY r.n DESC LIMIT ?2",
             (id, RUNS_OF_EVENT_MAX),
         )
-        return [_run(row) for row in rows]
+        return self._with_states([_run(row) for row in rows])
 
     def events(self, *, name: str = "", received_after_ms: int = 0, page: Page) -> tuple[list[EventSeen], int]:
         """A page of events, newest first, and the cursor of the next one (0: none)."""
@@ -368,8 +388,13 @@ def _fits(run: RunSeen, wanted: RunFilter) -> bool:
 
 
 def _run(row: tuple[Any, ...]) -> RunSeen:
-    n, run, function, app, name, status, *rest = row
-    return RunSeen(n, run, function, app, name, STATUSES[status], n >> COUNTER_BITS, *rest)
+    n, run, function, app, name, number, started_ms, ended_ms, event, event_name, cause, error, result = row
+    head = (n, run, function, app, name, STATUSES[number], n >> COUNTER_BITS)
+    return RunSeen(*head, started_ms, ended_ms, event, event_name, cause, error, result, STATUSES[number])
+
+
+def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
+    return replace(run, state=trail.state_of(steps)) if run.status == trail.RUNNING else run
 
 
 def _event(row: tuple[Any, ...]) -> EventSeen:

@@ -63,6 +63,33 @@ class StepSeen(msgspec.Struct):
     attempts: list[AttemptSeen] = msgspec.field(default_factory=list)
 
 
+COUNTED: Final = ("completed", "failed")
+"""How an attempt ends that counts as one: those that were lost with their worker, or found no code, do not."""
+RUNNING: Final = "Running"
+_STATES: Final = (("planned", RUNNING), ("retrying", "Retrying"), ("sleeping", "Sleeping"), ("parked", "Waiting"))
+
+
+def attempts_counted(step: StepSeen) -> int:
+    """How often a step was tried so far."""
+    return sum(attempt.status in COUNTED for attempt in step.attempts)
+
+
+def state_of(steps: Iterable[StepSeen]) -> str:
+    """What a run that is open does: Running, Retrying, Sleeping, or Waiting (for its code).
+
+    The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
+    it counts only where nothing has happened since.
+    """
+    steps = tuple(steps)
+    newest_ms = max((_newest_ms(step) for step in steps if step.step), default=0)
+    found = {step.status for step in steps if step.step or _newest_ms(step) >= newest_ms}
+    return next((state for status, state in _STATES if status in found), RUNNING)
+
+
+def _newest_ms(step: StepSeen) -> int:
+    return max(step.started_at_ms, step.ended_at_ms, *(attempt.ended_at_ms for attempt in step.attempts))
+
+
 def pack(entries: list[Entry]) -> bytes:
     """Entries in order as bytes."""
     return _encoder.encode(entries)

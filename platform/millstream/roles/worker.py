@@ -30,6 +30,7 @@ from millstream.log.kafka.admin.topics import refuse_unsafe_topics
 from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import TRANSACTION_MS, TRIM_LAG_MS_MIN
 from millstream.roles.group import Group
+from millstream.roles.missing_code import watch_missing_code
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
@@ -91,6 +92,7 @@ class WorkerRole:
         self._lock: int | None = None
         self._watches: Watches | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._missing_code: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Return when the worker has joined its group and what lanes it was given at once are live.
@@ -112,6 +114,7 @@ class WorkerRole:
             await self.pool.start()
         self.worker = Worker(self._parts(self.log, shape))
         await self.worker.start()
+        self._missing_code = asyncio.get_running_loop().create_task(watch_missing_code(self.worker, self.telemetry))
         say(LOG, "worker joined", name=self.name, group=shape.group, lanes=shape.lanes)
 
     async def wait(self) -> None:
@@ -123,8 +126,9 @@ class WorkerRole:
         """Leave the group at once; live on until running steps are reported, at most ``grace_s``."""
         if self._watches is not None:
             self._watches.stop()
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in (self._looking, self._missing_code):
+            if task is not None:
+                task.cancel()
         if self.worker is not None:
             await self.worker.stop(grace_s)
         if self.pool is not None:

@@ -102,6 +102,13 @@ class App:
 
     async def send(self, events: Event | Sequence[Event]) -> list[str]:
         """Send events through the app's client; their internal ids. Durable when it returns."""
+        return await self._sender().send(events)
+
+    def send_sync(self, events: Event | Sequence[Event]) -> list[str]:
+        """``send`` for code without an event loop (Flask, Django, Celery): it blocks until the events are durable."""
+        return self._sender().send_sync(events)
+
+    def _sender(self) -> Client:
         if self._client is None:
             self._client = Client()
-        return await self._client.send(events)
+        return self._client

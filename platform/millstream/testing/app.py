@@ -236,7 +236,16 @@ class _Loopback(Client):
     def __init__(self, test: TestApp) -> None:
         super().__init__()
         self._test = test
+        self._loop = asyncio.get_running_loop()
 
     async def send(self, events: Event | Sequence[Event]) -> list[str]:
         """See ``Client``."""
         return list((await self._test._accept(events, 1)).events)
+
+    def send_sync(self, events: Event | Sequence[Event]) -> list[str]:
+        """See ``Client``. Raises FunctionError on the test's own loop, which would wait for itself."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run_coroutine_threadsafe(self.send(events), self._loop).result()
+        raise FunctionError("send_sync refused: it would block the loop that it waits for. Write: await app.send(…)")

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES
-from millstream.history.trail import StepSeen
+from millstream.history.trail import StepSeen, attempts_counted
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
 
@@ -61,7 +61,7 @@ class Step:
     @property
     def attempts(self) -> int:
         """How often it was tried so far; attempts that died with their worker don't count."""
-        return sum(attempt.status in ENDED for attempt in self._seen.attempts)
+        return attempts_counted(self._seen)
 
     @property
     def error(self) -> Failed | None:

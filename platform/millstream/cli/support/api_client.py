@@ -95,6 +95,16 @@ class Server:
         """A run with its steps. Raises NotFound."""
         return self._data("GET", f"/v1/runs/{quote(id, safe='')}")
 
+    def event(self, id: str) -> dict[str, Any]:
+        """An event, by its internal id or its sender's. Raises NotFound."""
+        return self._data("GET", f"/v1/events/{quote(id, safe='')}")
+
+    def functions(self) -> list[dict[str, Any]]:
+        """The functions that are registered."""
+        status, answer = self._call("GET", "/dev")
+        self._raise_if_refused(status, answer, "GET /dev")
+        return list(answer["functions"])
+
     def cancel(self, id: str) -> dict[str, Any]:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})

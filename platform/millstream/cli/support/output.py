@@ -26,6 +26,7 @@ STATUS_COLOURS: Final = {
     "running": "blue",
     "sleeping": "blue",
     "retrying": "yellow",
+    "waiting": "yellow",
 }
 
 Row = Mapping[str, Any]
