@@ -29,7 +29,7 @@ from millstream.lane.journal import Fenced, Journal, Refused, Unencodable, Void
 from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
 from millstream.lane.maintenance.offsets import commit_offsets
 from millstream.lane.maintenance.upkeep import Upkeep
-from millstream.lane.metrics import Refusals, count_record
+from millstream.lane.metrics import Refusals, count_record, set_gauges
 from millstream.lane.output.effects import Effects
 from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.record_limits import RecordLimits
@@ -487,12 +487,9 @@ class Lane:
             self.parts.on_facts(facts, self._at_ms)
 
     def _gauge(self) -> None:
-        telemetry, lane = self.parts.telemetry, str(self.place.lane)
-        telemetry.set("millstream_lane_lag", len(self._queue), lane)
-        telemetry.set("millstream_scans_open", self.scan_reader.open_scans, lane)
-        telemetry.set("millstream_scan_records_left", self.scan_reader.records_left, lane)
-        telemetry.set("millstream_timers_pending", self.timers.pending, lane)
-        telemetry.set("millstream_checkpoint_age_seconds", self.upkeep.checkpoint_age_ms / 1000, lane)
+        ages_ms, reader = self.upkeep.checkpoint_age_ms, self.scan_reader
+        figures = (len(self._queue), reader.open_scans, reader.records_left, self.timers.pending, ages_ms / 1000)
+        set_gauges(self.parts.telemetry, self.place.lane, figures)
 
     async def _close(self) -> None:
         self._owed_work.close()

@@ -42,6 +42,21 @@ def count_record(telemetry: Telemetry, facts: Sequence[Fact], *, size: int, took
     count_facts(telemetry, facts)
 
 
+GAUGES: Final = (
+    "millstream_lane_lag",
+    "millstream_scans_open",
+    "millstream_scan_records_left",
+    "millstream_timers_pending",
+    "millstream_checkpoint_age_seconds",
+)
+
+
+def set_gauges(telemetry: Telemetry, lane: int, figures: tuple[float, ...]) -> None:
+    """Set the gauges of a lane: one figure for each of GAUGES, in their order."""
+    for name, figure in zip(GAUGES, figures, strict=True):
+        telemetry.set(name, figure, str(lane))
+
+
 def count_facts(telemetry: Telemetry, facts: Sequence[Fact]) -> None:
     """Add the facts of one durable record to the counters."""
     kinds = Counter(map(type, facts))  # In C: what is counted by function is looked at once more.
