@@ -29,7 +29,7 @@ from millstream.lane.journal import Fenced, Journal, Refused, Unencodable, Void
 from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
 from millstream.lane.maintenance.offsets import commit_offsets
 from millstream.lane.maintenance.upkeep import Upkeep
-from millstream.lane.metrics import Refusals, count_facts
+from millstream.lane.metrics import Refusals, count_record
 from millstream.lane.output.effects import Effects
 from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.record_limits import RecordLimits
@@ -478,12 +478,7 @@ class Lane:
         self.parts.telemetry.observe("millstream_timer_lateness_seconds", seconds)
 
     def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
-        telemetry = self.parts.telemetry
-        telemetry.observe("millstream_journal_append_seconds", took_s)
-        telemetry.observe("millstream_journal_facts_per_record", len(facts))
-        telemetry.count("millstream_journal_records_total")
-        telemetry.count("millstream_journal_bytes_total", size)
-        count_facts(telemetry, facts)
+        count_record(self.parts.telemetry, facts, size=size, took_s=took_s)
         self._refusals.take(facts, self._at_ms)
         if self.parts.on_facts is not None:
             self.parts.on_facts(facts, self._at_ms)

@@ -33,6 +33,15 @@ REFUSED_SOURCES_MAX: Final = 1_000
 _ENDS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
 
 
+def count_record(telemetry: Telemetry, facts: Sequence[Fact], *, size: int, took_s: float) -> None:
+    """Count one durable record of ``size`` bytes whose append took ``took_s``, with its facts."""
+    telemetry.observe("millstream_journal_append_seconds", took_s)
+    telemetry.observe("millstream_journal_facts_per_record", len(facts))
+    telemetry.count("millstream_journal_records_total")
+    telemetry.count("millstream_journal_bytes_total", size)
+    count_facts(telemetry, facts)
+
+
 def count_facts(telemetry: Telemetry, facts: Sequence[Fact]) -> None:
     """Add the facts of one durable record to the counters."""
     kinds = Counter(map(type, facts))  # In C: what is counted by function is looked at once more.
