@@ -52,6 +52,8 @@ def test_a_producers_own_id_and_time_are_kept() -> None:
         ({"data": b"[1]"}, "expected a JSON object"),
         ({"data": b""}, "expected a JSON object"),
         ({"data": b"\xff"}, "expected a JSON object"),
+        ({"data": b'{"a": {"b\xf8": 1}}'}, "expected a JSON object"),
+        ({"data": b'{"a": ' + b"[" * 300 + b"]" * 300 + b"}"}, "deep"),
         ({"meta": b"7"}, "expected a JSON object"),
         ({"id": "x" * 2_000}, "its id or key"),
         ({"name": "inngest/function.finished"}, "server's own"),

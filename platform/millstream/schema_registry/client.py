@@ -141,7 +141,10 @@ class SchemaRegistry:
         schema = found.schema
         if schema.schema_str is None or found.schema_id is None:
             raise NotFound(f"registry {self.url} gave version {number} of {subject} without a schema.")
-        references = await self._call(lambda: self._references(schema, ""))
+        try:
+            references = await self._call(lambda: self._references(schema, ""))
+        except NotFound:  # Its own trouble, which whoever parses it will name; the other subjects are fine.
+            references = ()
         return Registered(subject, number, found.schema_id, standing_alone(schema.schema_str, references))
 
     def _foreign(self, kind: str, value: str) -> ForeignSchema:

@@ -25,12 +25,12 @@ from millstream.model import limits
 from millstream.model.announcement import announcement_id
 from millstream.model.event import INTERNAL_PREFIX, Envelope
 from millstream.model.ids import is_ulid, ulid
+from millstream.wire.formats.json_text import parse_json
 from millstream.wire.messages import decode_envelope
 from millstream.wire.schemas import EventSchemas
 
 RECEIVED_OFF_MS_MAX: Final = limits.DAY_MS
 """How far a door's clock, or an outage between a decision and its record, may lie from the record's time."""
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DATA = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -68,9 +68,11 @@ def _read(at: Written, value: bytes, schemas: EventSchemas | None) -> Envelope:
         raise Corruption(
             f"event {event.name!r} refused: its data may have {limits.EVENT_BYTES_MAX} bytes, got {len(event.data)}"
         )
+    data = parse_json(event.data).value
+    assert isinstance(data, dict)
     if schemas is not None and schemas.get(event.name) is not None:
         try:
-            schemas.check(event.name, _DATA.decode(event.data))
+            schemas.check(event.name, data)
         except SchemaViolation as error:
             raise Corruption(str(error)) from error
     tail = blake2b(f"{at.topic}\x00{at.partition}\x00{at.offset}".encode(), digest_size=10).digest()
@@ -169,7 +171,7 @@ def _check(event: Envelope) -> None:
         if not part and optional:
             continue
         try:
-            _OBJECT.decode(part)
+            _DATA.decode(part)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Corruption(
                 f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r} ({error})"

@@ -28,6 +28,7 @@ from millstream.model.event import ID_HEADER, Envelope
 from millstream.model.function import Reading, is_path
 from millstream.model.ids import ulid
 from millstream.wire.formats.content import Content, ForeignRecord, SchemaSource, SchemaWanted
+from millstream.wire.formats.json_text import event_data, parse_json
 from millstream.wire.formats.reading import read_content
 from millstream.wire.messages import decode_envelope
 
@@ -88,11 +89,12 @@ def _shortened(text: str) -> str:
 def _envelope(value: bytes) -> Content:
     event = decode_envelope(value)
     try:
-        msgspec.json.decode(event.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Corruption(f"a record was refused: its event's data are no JSON: {error}") from error
+        data = event_data(parse_json(event.data))
+        meta = parse_json(event.meta).text if event.meta else b""
+    except Corruption as error:
+        raise Corruption(f"a record was refused: its event's data or meta are no JSON: {error}") from error
     id = event.id if event.id_is_clients else event.internal_id
-    return Content(event.data, event.name, id, event.key, event.ts_ms, event.meta)
+    return Content(data, event.name, id, event.key, event.ts_ms, meta)
 
 
 def _name(reading: Reading, record: ForeignRecord, content: Content) -> str:
