@@ -30,7 +30,7 @@ NOT_OURS = {
     # Other things with a stroke in their names.
     "text/plain", "statefulset/millstream",
 }  # fmt: skip
-PROSE = {f"millstream {verb}" for verb in ("again", "could", "for", "itself", "runs", "wrote")}
+PROSE = {f"millstream {verb}" for verb in ("again", "could", "for", "itself", "runs", "writes", "wrote")}
 """Where a text speaks of millstream and of no command (but for those below ``millstream runs``)."""
 EVENTS = re.compile(r"(?:order|shop|trial|stock|inngest|bench)/")
 
@@ -166,7 +166,7 @@ def texts(path: Path) -> Iterator[str]:
 
 def told_commands(text: str) -> Iterator[str]:
     """The command lines in a message, up to the end of each; prose about millstream is none."""
-    for found in re.finditer(r"millstream (?=[a-z])[^.,;:|#`\"'\n<]*", text):
+    for found in re.finditer(r"millstream (?!import )(?=[a-z])[^.,;:|#`\"'\n<]*", text):
         words = found[0].split()
         if " ".join(words[:2]) not in PROSE or words[2:3] in (["list"], ["get"], ["cancel"]):
             # Prose goes on behind a command without a sign of it: what counts are its name and its options.
