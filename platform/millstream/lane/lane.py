@@ -230,11 +230,6 @@ class Lane:
         """The offset of the functions topic up to which this lane knows apps and reads their sources; −1: not live."""
         return self.subscriptions.seen if self.live else -1
 
-    @property
-    def durable_offset(self) -> int:
-        """The journal offset up to which the durable tables speak."""
-        return self.journal.expected
-
     async def run(self) -> None:
         """Take over and live. Returns when the lane is no longer owned; raises what stops it."""
         try:
@@ -487,8 +482,8 @@ class Lane:
             self.parts.on_facts(facts, self._at_ms)
 
     def _gauge(self) -> None:
-        ages_ms, reader = self.upkeep.checkpoint_age_ms, self.scan_reader
-        figures = (len(self._queue), reader.open_scans, reader.records_left, self.timers.pending, ages_ms / 1000)
+        reader, age_s = self.scan_reader, self.upkeep.checkpoint_age_ms / 1000
+        figures = (len(self._queue), reader.open_scans, reader.records_left, self.timers.pending, age_s)
         set_gauges(self.parts.telemetry, self.place.lane, figures)
 
     async def _close(self) -> None:
