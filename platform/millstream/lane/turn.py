@@ -58,7 +58,7 @@ class Turn:
 
         Raises InternalError on a fact that cannot be folded.
         """
-        items, facts, effects = self.items, self.facts, self.effects
+        items, facts, effects, careful = self.items, self.facts, self.effects, self.careful
         size, facts_max, bytes_max = 0, settings.turn_facts_max, settings.turn_bytes_max
         for _ in range(min(len(queue), settings.turn_commands_max)):
             if len(facts) >= facts_max or size >= bytes_max:
@@ -69,14 +69,14 @@ class Turn:
                 item = positions.take(item)
                 if item is None:
                     continue
-            way = QUICK.get(type(item)) if not self.careful else None
+            way = QUICK.get(type(item)) if not careful else None
             done = way(tables, item, now_ms) if way is not None else None
             if done is not None:
                 facts += done[0]
                 effects += done[1]
                 size += FACT_BYTES * len(done[0]) + done[2]
                 continue
-            decided = decide(tables, item, now_ms) if not self.careful else _recordable(tables, item, now_ms)
+            decided = decide(tables, item, now_ms) if not careful else _recordable(tables, item, now_ms)
             facts += decided
             for fact in decided:
                 try:

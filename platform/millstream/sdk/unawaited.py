@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Coroutine
 from types import CodeType, CoroutineType
-from typing import Any, Final, cast
+from typing import Any, Final
 
+_frame: Final = sys._getframe
 _TOOL: Final = 2
 """Frames from ``add`` to the caller of the step tool."""
 
@@ -26,10 +27,10 @@ class Unawaited:
     def add(self, step: Coroutine[Any, Any, Any]) -> None:
         """A step tool was called, by its caller's caller."""
         steps = self._steps
-        while steps and _has_begun(steps[-1][0]):
-            steps.pop()
-        frame = sys._getframe(_TOOL)
-        steps.append((cast("CoroutineType[Any, Any, Any]", step), frame.f_code, frame.f_lasti))
+        if steps and steps[-1][0].cr_frame is None:
+            steps.pop()  # It has ended: in a body of one step after another no more than one is kept.
+        frame = _frame(_TOOL)
+        steps.append((step, frame.f_code, frame.f_lasti))  # type: ignore[arg-type]
 
     def left(self) -> list[tuple[CoroutineType[Any, Any, Any], str]]:
         """The steps that have not begun, each with the place of its call."""

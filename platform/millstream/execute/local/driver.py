@@ -87,9 +87,9 @@ class LocalDriver:
         """Run a step, at once or when it is handed out; its result."""
         op = self._op(id, "run")
         op.call, op.args, op.kwargs = call, args, kwargs
+        reader = op.reader = result_reader(call)
         self.body.ask(op)
         row = await self._drive(op)
-        reader = result_reader(call)
         return decode(row.data) if reader is None else read(row.data, reader, "the recorded result of step", op.step)
 
     async def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> bytes:

@@ -28,7 +28,7 @@ from millstream.model import limits
 from millstream.model.operations import Operation, StepDone, StepErrored
 from millstream.model.rows import StepRow
 from millstream.sdk.current import CURRENT, Current
-from millstream.sdk.payloads import encode, read, result_reader
+from millstream.sdk.payloads import Reader, encode, read
 
 _COROUTINE: Final = inspect.CO_COROUTINE
 
@@ -60,6 +60,7 @@ class Op(msgspec.Struct, eq=False):
 
     ``task``           the task that asked for it, which its attempts run in.
     ``operation``      what is reported when it is found; None: StepFound, since it carries code (``call``).
+    ``reader``         what its result is read with, where its function says what it returns.
     ``wait``           what its coroutine waits on; None while an attempt runs, and when the body no longer waits
                        (its branch was cancelled).
     ``started_at_ms``  −1: the attempt has not begun.
@@ -77,6 +78,7 @@ class Op(msgspec.Struct, eq=False):
     call: Callable[..., object] | None = None
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = {}
+    reader: Reader | None = None
     state: State = FOUND
     wait: asyncio.Future[Signal] | None = None
     attempt: int = 0
@@ -112,9 +114,8 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
                 f"the result of step {op.step!r} was refused: at most {limits.STEP_OUTPUT_BYTES_MAX} bytes, "
                 f"got {len(data)}. Store it elsewhere and return a reference."
             )
-        reader = result_reader(call)
-        if reader is not None:  # Here a misfit fails the step; behind it, it would fail the run.
-            read(data, reader, "the result of step", op.step)
+        if op.reader is not None:  # Here a misfit fails the step; behind it, it would fail the run.
+            read(data, op.reader, "the result of step", op.step)
         return StepDone(op.step, op.name, data, op.started_at_ms)
     except asyncio.CancelledError as error:
         if op.stopped_at_ms:
