@@ -32,7 +32,6 @@ BAD: list[Any] = [
     StepDone(["s"], "s", b"1", 0),  # type: ignore[arg-type]
     StepDone("s", "s", "text", 0),  # type: ignore[arg-type]
     StepDone("s", "s", b"1", 2**70),
-    StepDone("s", "s", b"1", 0, "no such kind"),
     BodyDone("text"),  # type: ignore[arg-type]
     BodyDone(None),  # type: ignore[arg-type]
     BodyErrored(Failure(HALF, HALF), retriable=False),
