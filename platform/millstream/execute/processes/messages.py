@@ -28,6 +28,7 @@ from millstream.execute.local.executor import LocalSettings
 from millstream.execute.port import RunView
 from millstream.model.commands import ParkDispatch, Report
 from millstream.model.effects import Execute
+from millstream.model.operations import BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import StepRow
 
 MESSAGES_PER_FRAME_MAX: Final = 256
@@ -235,6 +236,14 @@ class Connection(asyncio.Protocol):
             self._ended = True
             self._on_end()
 
+    def _encoded(self, message: object) -> bytes:
+        try:
+            return self._encode(message)
+        except Exception as error:  # Lost, it would leave its run in Running.
+            if not isinstance(message, Reported):
+                raise
+            return self._encode(_unsendable(message, error))
+
     def _flush(self) -> None:
         self._flushing = False
         transport, outgoing = self._transport, self._outgoing
@@ -246,7 +255,19 @@ class Connection(asyncio.Protocol):
             parts: list[bytes] = []
             size = 0
             while outgoing and size < FRAME_BYTES_TARGET and len(parts) < MESSAGES_PER_FRAME_MAX:
-                parts.append(part := self._encode(outgoing.popleft()))
+                parts.append(part := self._encoded(outgoing.popleft()))
                 size += len(part)
             head = _HEAD.pack(size + _HEAD.size - _LENGTH.size, _LIST, len(parts))
             transport.write(b"".join((head, *parts)))
+
+
+def _unsendable(message: Reported, error: Exception) -> Reported:
+    """A report that says that the real one cannot be encoded: it fails its step or body for good."""
+    report = message.report
+    kinds = ", ".join(type(operation).__name__ for operation in report.operations)
+    why = f"the report of {kinds} could not be sent to the worker: {type(error).__name__}. Please report this."
+    failure = Failure("InternalError", why)
+    operation: Operation = BodyErrored(failure, retriable=False)
+    if report.step:
+        operation = StepErrored(report.step, report.step, failure, 0, retriable=False)
+    return Reported(message.lane, msgspec.structs.replace(report, operations=(operation,)))
