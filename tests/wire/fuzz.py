@@ -35,6 +35,7 @@ from millstream.wire.formats.content import ForeignRecord, SchemaWanted
 from millstream.wire.formats.foreign_schema import ForeignSchema
 from millstream.wire.formats.framing import SchemaRef
 from millstream.wire.formats.known import KnownSchemas
+from millstream.wire.formats.reading import may_want_schema
 from millstream.wire.messages import decode_envelope, encode_envelope
 from tests.core.harness import Harness
 from tests.core.values import START_MS, app, function, see
@@ -139,6 +140,8 @@ class Fuzz:
             event = read_record(reading, record, schemas)
         except (Corruption, SchemaWanted) as reason:
             _thought_of(reason)
+            if isinstance(reason, SchemaWanted):
+                assert may_want_schema(reading.format, reading.schema, record), "nobody would have asked for it"
             return
         if event is not None:
             assert event == read_record(reading, record, schemas), "read again it is another event"

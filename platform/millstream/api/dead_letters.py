@@ -29,7 +29,7 @@ from millstream.model.commands import BackfillFunction, ScanRange
 from millstream.model.function import EventTrigger, FunctionSpec, TopicTrigger, patterns
 from millstream.model.ids import lane_of_source
 from millstream.model.messages import group_topic
-from millstream.wire.messages import decode_envelope
+from millstream.wire.events_topic import Written, read_event
 
 PARTITION: Final = 0  # The topic has one.
 LIMIT_DEFAULT: Final = 50
@@ -82,7 +82,7 @@ async def post_redrive(request: web.Request) -> web.Response:
     if topic.startswith(group_topic(door.config.group, "")) or partition is None or offset is None:
         raise BadRequest(f"dead letter {row['id']} cannot be driven again: topic {topic[:255]!r} is the server's own.")
     original = await _original(door, topic, partition, offset)
-    functions = _functions(door, topic, original, wanted)
+    functions = _functions(door, (topic, partition), original, wanted)
     lane = lane_of_source(topic, partition, door.config.lanes)
     started: list[dict[str, str]] = []
     for slug in functions:
@@ -97,13 +97,15 @@ async def post_redrive(request: web.Request) -> web.Response:
     return answer({"data": {"id": row["id"], "redriven": started}, "status": 200})
 
 
-def _functions(door: Door, topic: str, original: Record, wanted: str) -> Sequence[str]:
+def _functions(door: Door, source: tuple[str, int], original: Record, wanted: str) -> Sequence[str]:
     """The slugs of the functions that read the record. Raises NotFound where there are none."""
+    topic, partition = source
     specs = [spec for app in door.catalogue.apps.values() for spec in app.functions]
     names: frozenset[str] = frozenset()
     if topic == door.config.events_topic:
         try:
-            names = frozenset(patterns(decode_envelope(original.value or b"").name))
+            at = Written(topic, partition, original.offset, original.at_ms)
+            names = frozenset(patterns(read_event(at, original.value or b"", door.config.schemas).name))
         except Corruption as error:
             raise BadRequest(f"the record is still no event, and would only be set aside again: {error}") from error
     found = sorted(spec.slug for spec in specs if _reads(spec, topic, names) and wanted in ("", spec.slug))

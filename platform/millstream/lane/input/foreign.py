@@ -27,6 +27,7 @@ from millstream.model.function import Reading
 from millstream.telemetry import Telemetry, say
 from millstream.wire.foreign import read_record
 from millstream.wire.formats.content import ForeignRecord, SchemaWanted
+from millstream.wire.formats.reading import may_want_schema
 
 LOG: Final = logging.getLogger("millstream.lane.sources")
 FETCH_AGAIN_S: Final = 1.0
@@ -81,12 +82,13 @@ class ForeignReader:
 
     async def missing(self, readings: Iterable[Reading], item: Foreign) -> str:
         """Ask once for the schemas that the record needs; why one of them cannot be had now, or nothing."""
-        if item.record.value is None:
-            return ""
+        record = _foreign_record(item)
         for reading in readings:
+            if not may_want_schema(reading.format, reading.schema, record):
+                continue
             for _ in range(SCHEMAS_OF_A_RECORD_MAX):
                 try:
-                    read_record(reading, _foreign_record(item), self._schemas.known)
+                    read_record(reading, record, self._schemas.known)
                 except SchemaWanted as wanted:
                     try:
                         await self._schemas.fetch(wanted.ref)

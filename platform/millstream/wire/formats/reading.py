@@ -23,7 +23,9 @@ from millstream.wire.formats.cloudevents import is_cloud_event, is_structured, r
 from millstream.wire.formats.content import Content, ForeignRecord, SchemaSource, SchemaWanted
 from millstream.wire.formats.debezium import change_of, read_change
 from millstream.wire.formats.framing import (
+    ID_HEADERS,
     ID_IN_FRONT_BYTES,
+    SINGLE_OBJECT,
     id_in_front,
     schema_in_headers,
     single_object,
@@ -38,6 +40,7 @@ from millstream.wire.formats.json_text import (
 )
 
 JSON_FIRST_BYTES: Final = frozenset(b'{["tfn-0123456789 \t\r\n')
+WITHOUT_SCHEMAS: Final = ("json", "raw")
 INSIDES_FIRST_BYTES: Final = frozenset(b"{[")
 NOT_AVRO: Final = object()
 Reader = Callable[[str, ForeignRecord, SchemaSource], Content]
@@ -51,6 +54,15 @@ def read_content(format: str, schema: str, record: ForeignRecord, schemas: Schem
     if record.value is None and not is_cloud_event(record):
         return None
     return READERS[format](schema, record, schemas)
+
+
+def may_want_schema(format: str, schema: str, record: ForeignRecord) -> bool:
+    """Whether reading the record could raise SchemaWanted; far cheaper than to read it."""
+    if format not in READERS or format in WITHOUT_SCHEMAS:
+        return False
+    if schema or (record.value or b"").startswith((b"\0", SINGLE_OBJECT)):
+        return True
+    return any(name == ID_HEADERS[False] for name, _ in record.headers)
 
 
 def _auto(schema: str, record: ForeignRecord, schemas: SchemaSource) -> Content:
