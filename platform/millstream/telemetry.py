@@ -170,6 +170,15 @@ async def watch_loop(telemetry: Telemetry, *, every_s: float = 0.05) -> None:
 # --- log lines --------------------------------------------------------------------------------
 
 
+TALKATIVE: Final = (
+    "aiobotocore", "aiohttp", "aiokafka", "anthropic", "asyncio", "asyncpg", "azure", "boto3", "botocore", "celery",
+    "elastic_transport", "google", "grpc", "httpcore", "httpx", "kafka", "kubernetes", "openai", "opensearch",
+    "paramiko", "pika", "pymongo", "redis", "requests", "s3transfer", "sqlalchemy", "stripe", "urllib3", "websockets",
+)  # fmt: skip
+"""Libraries that log each request, at info: their warnings are shown, the rest with ``--log-level debug`` only. Lines
+of the user's own loggers are shown."""
+
+
 def say(log: logging.Logger, fact: str, /, *, level: int = logging.INFO, **fields: object) -> None:
     """Log one fact with its fields."""
     if log.isEnabledFor(level):
@@ -184,7 +193,10 @@ def setup_logging(stream: TextIO | None = None, *, level: int = logging.INFO) ->
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    for name in TALKATIVE:
+        library = logging.getLogger(name)
+        if library.level == logging.NOTSET and level > logging.DEBUG:  # Who has chosen a level for it gets that.
+            library.setLevel(max(level, logging.WARNING))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
