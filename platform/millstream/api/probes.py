@@ -1,10 +1,11 @@
 """What every server process answers about itself: it lives, it is ready, its metrics.
 
-    GET /livez    200 while the loop turns: never about brokers, lag or restores, or a slow broker would restart all
+    GET /livez    200: never about brokers, lag or restores, or a slow broker would restart all
     GET /readyz   200 once it can do its work, else 503 with what it waits for
     GET /metrics  Prometheus' text format
 
-A worker serves only these; a door and a history have them beside their own routes.
+A door and a history have them beside their own routes. A worker, which runs user code that may block its loop, serves
+only these, in a thread of their own (``probes_thread.py``).
 """
 
 from __future__ import annotations
@@ -40,13 +41,3 @@ async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
     body, content_type = request.app[MEASURED].exposition()
     return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-def build_probes(telemetry: Telemetry, waits_for: WaitsFor) -> web.Application:
-    """The application of a process that serves nothing else."""
-    app = web.Application()
-    app[WAITS_FOR], app[MEASURED] = waits_for, telemetry
-    app.router.add_get("/livez", get_livez)
-    app.router.add_get("/readyz", get_readyz)
-    app.router.add_get("/metrics", get_metrics)
-    return app

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from millstream.api.probes import build_probes
-from millstream.api.server import Served, serve_on
+from millstream.api.probes_thread import ProbesThread
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -85,7 +84,7 @@ class WorkerRole:
         self.settings = replace(settings, data=settings.data.absolute())  # User code may change the working directory.
         self.telemetry = Telemetry(version=settings.version)
         self.name = ""
-        self.served: Served | None = None
+        self.probes: ProbesThread | None = None
         self.log: KafkaLog | None = None
         self.pool: Pool | None = None
         self.worker: Worker | None = None
@@ -101,7 +100,8 @@ class WorkerRole:
         """
         settings = self.settings
         self._watches = Watches(self.telemetry)
-        self.served = await serve_on(build_probes(self.telemetry, self._waits_for), settings.host, settings.port)
+        self.probes = ProbesThread(self.telemetry, self._waits_for)
+        await self.probes.start(settings.host, settings.port)
         settings.data.mkdir(parents=True, exist_ok=True)
         self._lock = lock(settings.data, "the store of a worker")
         self.name = settings.name or name_in(settings.data)
@@ -138,8 +138,8 @@ class WorkerRole:
         if self._lock is not None:
             unlock(self._lock)
             self._lock = None
-        if self.served is not None:
-            await self.served.close()
+        if self.probes is not None:
+            await self.probes.close()
 
     def _parts(self, log: KafkaLog, shape: GroupShape) -> WorkerParts:
         settings = self.settings
