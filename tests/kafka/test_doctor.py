@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ def test_it_is_silent_when_all_is_well(kafka: Broker, tmp_path: Path) -> None:
     made(kafka, shape)
     found = examined(kafka, shape.group, tmp_path)
     assert (found.code, found.out, found.err) == (0, "", "")
+
+
+def test_the_number_of_lanes_and_of_apis_is_read_from_the_group(kafka: Broker, tmp_path: Path) -> None:
+    shape = replace(shape_of(), lanes=3, apis=2)
+    made(kafka, shape)
+    about = ("--brokers", kafka.bootstrap, "--group", shape.group, "--events-topic", shape.events_topic,
+             "--replication-factor", "1", "--min-insync", "1")  # fmt: skip
+    found = millstream("doctor", *about, cwd=tmp_path)
+    assert (found.code, found.out, found.err) == (0, "", "")
+    planned = millstream("topics", "plan", *about, cwd=tmp_path)
+    assert (planned.code, planned.out) == (0, ""), planned
+    other = millstream("topics", "plan", *about, "--lanes", "4", cwd=tmp_path)
+    assert other.code == 6 and "partitions" in other.out
 
 
 def test_it_names_what_is_missing_and_what_is_unsafe(kafka: Broker, tmp_path: Path) -> None:

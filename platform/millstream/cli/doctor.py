@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from millstream.cli.support.exits import CHECK_FAILED, OK
-from millstream.cli.support.kafka_group import kafka_of, shape_of
+from millstream.cli.support.kafka_group import kafka_of, shape_of, unsaid
 from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
 from millstream.log.kafka.admin.health import health
@@ -24,7 +24,7 @@ FREE_SHARE_MIN: Final = 0.05
 def examine(settings: Settings, role: str) -> int:
     """Print the problems; 0 for none, else 6."""
     kafka, shape = kafka_of(settings), shape_of(settings)
-    problems = list(health(kafka, shape, role))
+    problems = list(health(kafka, shape, role, unsaid=unsaid(settings)))
     if role == "worker":
         problems += disk_problems(Path(settings.text("data")))
     if chosen(settings) in ("json", "jsonl") and settings.text("output") != "auto":

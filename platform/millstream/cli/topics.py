@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from millstream.cli.support.exits import CHECK_FAILED, FAILED, OK, note
-from millstream.cli.support.kafka_group import kafka_of, shape_of
+from millstream.cli.support.kafka_group import kafka_of, shape_of, unsaid
 from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
 from millstream.log.kafka.admin.acls import Besides, accesses
 from millstream.log.kafka.admin.client import Admin
-from millstream.log.kafka.admin.topics import CHANGE, CREATE, LEAVE, Step, apply, plan, problems
+from millstream.log.kafka.admin.topics import CHANGE, CREATE, LEAVE, Step, apply, plan, problems, shape_found
 
 COLUMNS: Final = ("action", "about", "name", "setting", "found", "wanted", "why")
 ACL_COLUMNS: Final = ("role", "kind", "name", "pattern", "operations", "why")
@@ -25,7 +25,8 @@ ACL_COLUMNS: Final = ("role", "kind", "name", "pattern", "operations", "why")
 
 def show_plan(settings: Settings) -> int:
     """Print what differs; nothing when nothing does."""
-    steps = plan(Admin(kafka_of(settings)), shape_of(settings))
+    admin = Admin(kafka_of(settings))
+    steps = plan(admin, shape_found(admin, shape_of(settings), unsaid(settings)))
     show_rows(settings, map(_row, steps), COLUMNS)
     if not steps:
         note("every topic is as it must be")
@@ -64,7 +65,8 @@ def carry_out(settings: Settings, *, yes: bool, dry_run: bool) -> int:
     """Do what is safe. Settings of topics that exist are altered with ``yes`` only."""
     if dry_run:
         return show_plan(settings)
-    admin, shape = Admin(kafka_of(settings)), shape_of(settings)
+    admin = Admin(kafka_of(settings))
+    shape = shape_found(admin, shape_of(settings), unsaid(settings))
     steps = plan(admin, shape)
     held = [step for step in steps if step.action == CHANGE and not yes]
     done = apply(admin, shape, [step for step in steps if step not in held])

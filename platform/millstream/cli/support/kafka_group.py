@@ -24,6 +24,11 @@ def shape_of(settings: Settings) -> GroupShape:
     )
 
 
+def unsaid(settings: Settings) -> frozenset[str]:
+    """What of the shape nobody has said: it is as the group's topics have it, and as above where there are none."""
+    return frozenset(name for name in ("lanes", "apis") if settings.is_default(name))
+
+
 def kafka_of(settings: Settings) -> KafkaSettings:
     """How to reach it. Raises ConfigError for what does not fit together."""
     return KafkaSettings.of(settings)

@@ -34,6 +34,8 @@ from millstream.log.kafka.settings import KafkaSettings
 
 ANSWER_S: Final = 10.0
 POLL_S: Final = 0.05
+MOVED_S: Final = 1.0
+"""How long a group is looked for elsewhere; where nobody ever joined one, that is how long it takes to say so."""
 FINAL_ERRORS_MIN: Final = 2
 """So often a login or a handshake must fail: one broker of several may be just starting."""
 LOGIN_REFUSED: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
@@ -49,7 +51,9 @@ ABSENT: Final = frozenset(
     # Where no group was ever joined, there are no coordinators yet.
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NOT_COORDINATOR}
 )
-LOADING: Final = KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+LOADING: Final = frozenset(
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError._WAIT_COORD}
+)
 Answer = TypeVar("Answer")
 
 
@@ -58,7 +62,12 @@ class Absent(NotFound):
 
 
 class Loading(OperatorError):
-    """The broker that looks after a group is still reading what it knows of it: a moment after it started."""
+    """The broker that looks after a group is still reading what it knows of it, or is none yet: a moment after a start
+    or a move."""
+
+
+class Moved(Absent):
+    """The broker that was asked looks after the group no longer, or nobody does, since nobody ever joined it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,13 +299,13 @@ class Admin:
 
 
 def _once_loaded(ask: Callable[[], Answer]) -> Answer:
-    """Ask a group's coordinator, again while it is loading: that passes by itself, and within ``ANSWER_S``."""
-    until = time.monotonic() + ANSWER_S
+    """Ask a group's coordinator, again while it is loading or has moved: that passes by itself, and soon."""
+    began = time.monotonic()
     while True:
         try:
             return ask()
-        except Loading:
-            if time.monotonic() > until:
+        except (Loading, Moved) as passing:
+            if time.monotonic() - began > (MOVED_S if isinstance(passing, Moved) else ANSWER_S):
                 raise
             time.sleep(POLL_S)
 
@@ -316,7 +325,8 @@ def explained(error: KafkaError, doing: str, brokers: str) -> MillstreamError:
             "speaks TLS."
         )
     if error.code() in ABSENT:
-        return Absent(f"{doing}: Kafka said {text}.")
+        absent = Moved if error.code() == KafkaError.NOT_COORDINATOR else Absent
+        return absent(f"{doing}: Kafka said {text}.")
     if error.code() in FORBIDDEN:
         return NotAllowed(
             f"{doing} is not allowed: Kafka said {text}. Give this user the access that "
@@ -332,7 +342,7 @@ def explained(error: KafkaError, doing: str, brokers: str) -> MillstreamError:
             f"{doing} was refused: {text}. There must be as many brokers as copies: start more, or give "
             "--replication-factor and --min-insync (1 and 1 for a broker alone)."
         )
-    kind = Loading if error.code() == LOADING else OperatorError
+    kind = Loading if error.code() in LOADING else OperatorError
     return kind(f"{doing} failed: Kafka said {error.name()}: {text}.")
 
 

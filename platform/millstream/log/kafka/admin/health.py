@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, libversion
@@ -21,7 +21,7 @@ from millstream.errors import ConfigError, MillstreamError, NotAllowed
 from millstream.log.group_topics import GroupShape, topics_of
 from millstream.log.kafka.admin.acls import GROUP, ROLES, TOPIC, Access, Besides, accesses
 from millstream.log.kafka.admin.client import Admin, ClusterFound, explained
-from millstream.log.kafka.admin.topics import LEAVE, SESSION, Step, group_steps, topic_steps
+from millstream.log.kafka.admin.topics import LEAVE, SESSION, Step, group_steps, shape_found, topic_steps
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.model.messages import group_topic
 
@@ -34,14 +34,18 @@ NOTHING: Final[frozenset[str]] = frozenset()
 IMPLIED: Final = {"DESCRIBE": {"READ", "WRITE", "DELETE", "ALTER"}, "DESCRIBE_CONFIGS": {"ALTER_CONFIGS"}}
 
 
-def health(settings: KafkaSettings, shape: GroupShape, role: str) -> Iterator[str]:
-    """The problems, in an order in which mending them makes sense. Raises ConfigError for a role that is none."""
+def health(settings: KafkaSettings, shape: GroupShape, role: str, *, unsaid: Collection[str] = ()) -> Iterator[str]:
+    """The problems, in an order in which mending them makes sense. Raises ConfigError for a role that is none.
+
+    ``unsaid``: what of the shape nobody has said; it is taken from the group's topics.
+    """
     if role not in ROLES:
         raise ConfigError(f"there is no role {role!r}: expected one of {', '.join(ROLES)}.")
     yield from _client()
     try:
         admin = Admin(settings)
         cluster = admin.cluster()
+        shape = shape_found(admin, shape, unsaid)
     except MillstreamError as error:
         yield str(error)
         return

@@ -18,15 +18,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from millstream.errors import MillstreamError, OperatorError
+from millstream.errors import MillstreamError, NotAllowed, OperatorError
 from millstream.log.group_topics import OF_LANES, GroupShape, role_of, topics_of
 from millstream.log.kafka.admin.client import Admin, TopicFound
 from millstream.log.kafka.admin.wants import STATE, Safety, Want, made_with, wants
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import TopicSpec
+from millstream.model.messages import group_topic
 
 CREATE: Final = "create"
 CHANGE: Final = "change"
@@ -64,6 +65,28 @@ class Step:
 def plan(admin: Admin, shape: GroupShape) -> list[Step]:
     """Every difference between what is there and what must be. Empty: all is well."""
     return [*topic_steps(admin, shape), *group_steps(admin, shape.group)]
+
+
+def shape_found(admin: Admin, shape: GroupShape, unsaid: Collection[str]) -> GroupShape:
+    """The shape, with what nobody has said (``lanes``, ``apis``) as the group's topics have it, where they are there.
+
+    The number of lanes is fixed with the group: held against any other, every topic of it would be wrong.
+    """
+    lanes, apis = shape.lanes, shape.apis
+    if "lanes" in unsaid:
+        lanes = next((found for which in OF_LANES if (found := _partitions(admin, shape, which))), lanes)
+    if "apis" in unsaid:
+        apis = _partitions(admin, shape, "replies") or apis
+    return replace(shape, lanes=lanes, apis=apis)
+
+
+def _partitions(admin: Admin, shape: GroupShape, which: str) -> int:
+    """Of a topic of the group; 0 where it is not there, or this user may not see it."""
+    name = group_topic(shape.group, which)
+    with suppress(NotAllowed):
+        there = admin.topics([name]).get(name)
+        return there.partitions if there is not None else 0
+    return 0
 
 
 def topic_steps(admin: Admin, shape: GroupShape, seen: Collection[str] = ()) -> list[Step]:
