@@ -64,7 +64,10 @@ def test_a_second_server_on_the_same_data_is_refused(fresh: Fresh) -> None:
         other.start()
 
 
-def test_a_step_that_changes_the_working_directory_leaves_the_data_where_it_is(tmp_path: Path) -> None:
+def test_a_step_that_changes_the_working_directory_leaves_the_data_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     server = Server(Path("data"), flags=("--executors", "0"))
     server.notes, server.output = tmp_path / "notes", tmp_path / "output"
     server.notes.touch()
