@@ -77,14 +77,18 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether every lane that the group has given is live, and knows the apps of this worker."""
-        return self.joined and all(
+        """Whether it is a member, and every lane that the group has given is live and knows this worker's apps."""
+        return self.joined and self._lanes_ready
+
+    @property
+    def _lanes_ready(self) -> bool:
+        return all(
             lane in self.lanes and self.lanes[lane].catalogue_seen >= self._catalogue_needed
             for lane in self._assigned_lanes
         )
 
     async def start(self) -> None:
-        """Create what topics are missing, register the apps, join the group; return when ``ready``.
+        """Create what topics are missing, register the apps, join the group; return when its lanes are ready.
 
         Lanes that the group gives later are not waited for.
         """
@@ -100,7 +104,8 @@ class Worker:
         self._membership = membership
         await membership.join(on_assigned=self._on_assigned, on_revoked=self._on_revoked)
         self._joined = True
-        while not self._failed.done() and not self.ready:  # noqa: ASYNC110 - once, when a worker starts
+        # A membership that ends meanwhile is no reason to wait here: it comes back, and ``ready`` says when.
+        while not self._failed.done() and not self._lanes_ready:  # noqa: ASYNC110 - once, when a worker starts
             await asyncio.sleep(LIVE_LOOK_S)
         if self._failed.done():
             self._failed.result()
