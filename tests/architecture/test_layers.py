@@ -13,7 +13,7 @@ from tests.architecture.code import complain, imports, modules, own_imports
 # Layer -> what it may import, a layer or one module, besides itself and what EVERYBODY may.
 EVERYBODY = {"errors"}
 BELOW_THE_SHELL = {"errors", "model", "core", "wire"}  # May not touch settings or telemetry.
-SETTINGS = {"config", "telemetry", "handles"}
+SETTINGS = {"config", "telemetry", "process_handles"}
 EVERYTHING = {"*"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"model", "log", "wire", "history"},
     "config": {"model"},
     "telemetry": {"model"},
-    "handles": set(),
+    "process_handles": set(),
     "testing": EVERYTHING,
     "schema_registry": EVERYTHING,
     "worker": EVERYTHING,
@@ -49,8 +49,8 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "avro": {"wire.compatibility"},
     "aiohttp": {"api", "execute", "cli", "testing"},
     "aiohttp.web": {"api"},
-    "cel_expr_python": {"core.expressions", "core.mixed_numbers"},
-    "cronsim": {"core.cron"},
+    "cel_expr_python": {"core.triggers.expressions", "core.triggers.mixed_numbers"},
+    "cronsim": {"core.triggers.cron"},
     "fastavro": {"wire"},
     "google": {"wire.formats.protobuf_value"},
     "msgspec": set(MAY_IMPORT) - {"errors", "millstream"},

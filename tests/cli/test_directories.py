@@ -12,8 +12,8 @@ from millstream import App
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import LogLocked
 from millstream.execute.processes.pool import Pool, PoolSettings
-from millstream.handles import lock, unlock
 from millstream.log.kafka.settings import KafkaSettings
+from millstream.process_handles import lock, unlock
 from millstream.roles.group import Group
 from millstream.roles.history import HistoryRole, HistorySettings
 from millstream.roles.worker import WorkerRole, WorkerSettings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from millstream.core.catalogue import patterns
-from millstream.core.trigger_problems import trigger_problems
+from millstream.core.triggers.catalogue import patterns
+from millstream.core.triggers.problems import trigger_problems
 from millstream.errors import ConfigError
 from millstream.log.memory.log import MemoryLog
 from millstream.model.function import AppSpec, EventTrigger, FunctionSpec

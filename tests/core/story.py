@@ -7,9 +7,9 @@ window and a record before its source's position start nothing.
 
 from __future__ import annotations
 
-from millstream.core.catalogue import catalogue
 from millstream.core.runs.bodies import NOTHING_REPORTED
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.model import facts as f
 from millstream.model import limits
 from millstream.model.effects import Effect, Execute, Publish

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.core.cron import CRON_CHARS_MAX, parse_cron
+from millstream.core.triggers.cron import CRON_CHARS_MAX, parse_cron
 from millstream.errors import FunctionError
 
 

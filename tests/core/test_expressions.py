@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from millstream.core.expressions import EXPRESSION_CHARS_MAX, VALUE_DEPTH_MAX, Expression, compile_expression
+from millstream.core.triggers.expressions import EXPRESSION_CHARS_MAX, VALUE_DEPTH_MAX, Expression, compile_expression
 from millstream.errors import FunctionError
 
 EVENT = {

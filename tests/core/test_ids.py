@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.core.seen import seen_hash
+from millstream.core.intake.seen import seen_hash
 from millstream.model import ids
 from millstream.model.ids import TIMES_KEPT_MAX, decode_ulid, encode_ulid, hash16, ulid, ulid_time_ms
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.core.expressions import compile_expression
+from millstream.core.triggers.expressions import compile_expression
 
 NUMBERS = st.integers(-1_000, 1_000) | st.floats(-1_000, 1_000).map(lambda x: round(x, 2))
 

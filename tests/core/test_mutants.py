@@ -13,7 +13,8 @@ from typing import Final
 import pytest
 from msgspec.structs import replace
 
-from millstream.core import messages, publishes, seen, starting
+from millstream.core import messages, publishes, starting
+from millstream.core.intake import seen
 from millstream.core.nouns import DECIDE, FOLD
 from millstream.core.runs import bodies, dispatches, ending, hands, reports, retry
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved

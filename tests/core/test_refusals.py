@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.core import crons
 from millstream.core.handles import Handler
+from millstream.core.intake import crons
 from millstream.core.nouns import DECIDE, FIRE
 from millstream.core.runs import reports
 from millstream.core.step_kinds import QUICK_TIMERS

@@ -1,4 +1,4 @@
-"""``core/topics.py`` and ``core/scans.py``: where sources open, and second cursors over what lies before."""
+"""``core/intake/topics.py``, ``core/intake/scans.py``: where sources open, and second cursors over what lies before."""
 
 from __future__ import annotations
 

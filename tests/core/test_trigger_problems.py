@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.core.trigger_problems import trigger_problems
+from millstream.core.triggers.problems import trigger_problems
 from millstream.model.function import CronTrigger, EventTrigger, TopicTrigger, patterns
 
 

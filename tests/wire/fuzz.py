@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.core.decide import decide
-from millstream.core.expressions import compile_expression
+from millstream.core.triggers.expressions import compile_expression
 from millstream.errors import Corruption
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent

@@ -25,8 +25,8 @@ from millstream.api.door import DOOR, Door, DoorConfig
 from millstream.api.listening import port_taken
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.errors import MillstreamError
-from millstream.handles import hold, let_go
 from millstream.model.messages import group_topic
+from millstream.process_handles import drop_in_forks, forget
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PREFLIGHT_KEPT_S: Final = 3600
@@ -151,7 +151,7 @@ class Served:
     async def close(self) -> None:
         """Stop listening, answer what is under way, end the door."""
         for handle in self.handles:
-            let_go(handle)
+            forget(handle)
         await self.runner.cleanup()
 
 
@@ -185,7 +185,7 @@ async def serve(
         raise
     handles = _listening(site)
     for handle in handles:
-        hold(handle)
+        drop_in_forks(handle)
     return Served(runner, host, runner.addresses[0][1], handles)
 
 

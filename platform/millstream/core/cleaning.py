@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from millstream.core import requests, seen
+from millstream.core import requests
 from millstream.core.handles import Handler, Handles
+from millstream.core.intake import seen
 from millstream.core.tables import Tables
 from millstream.model.commands import CleanUp
 from millstream.model.facts import Fact

@@ -10,24 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from millstream.core import (
-    apps,
-    cleaning,
-    crons,
-    dead_letters,
-    events,
-    handover,
-    messages,
-    publishes,
-    requests,
-    scans,
-    seen,
-    starting,
-    step_kinds,
-    steps,
-    topics,
-)
+from millstream.core import cleaning, handover, messages, publishes, requests, starting, step_kinds, steps
 from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
+from millstream.core.intake import apps, crons, dead_letters, events, scans, seen, topics
 from millstream.core.runs import bodies, dispatches, ending, invoking, reports, resolving, retry
 from millstream.core.step_kinds import StepKind
 

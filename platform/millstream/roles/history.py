@@ -21,13 +21,13 @@ from typing import Final
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import Served, build_app, serve_on
-from millstream.handles import lock, unlock
 from millstream.history.child import Child
 from millstream.history.index import prepare
 from millstream.history.process import Options
 from millstream.history.service import Follows
 from millstream.log.kafka.log import KafkaLog
 from millstream.model.limits import DAY_MS
+from millstream.process_handles import lock, unlock
 from millstream.roles.group import Group
 from millstream.roles.process import Watches
 from millstream.telemetry import Telemetry

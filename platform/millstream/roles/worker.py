@@ -22,12 +22,12 @@ from millstream.api.probes_thread import ProbesThread
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
-from millstream.handles import lock, unlock
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.topics import refuse_unsafe_topics
 from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import TRANSACTION_MS, TRIM_LAG_MS_MIN
+from millstream.process_handles import lock, unlock
 from millstream.roles.group import Group
 from millstream.roles.missing_code import watch_missing_code
 from millstream.roles.process import Watches

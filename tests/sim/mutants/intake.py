@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from millstream.core import seen, starting
+from millstream.core import starting
+from millstream.core.intake import seen
 from millstream.execute.local.executor import LocalExecutor
 from millstream.lane import lane as lane_lane
 from millstream.lane.input import sources, subscriptions

@@ -1,4 +1,4 @@
-"""Faults in scans: each record of a scan's range starts its function exactly once (lanes.md rule 18; core/scans.py)."""
+"""Faults in scans: each record of a scan's range starts its function exactly once (lanes.md rule 18)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.core import topics
+from millstream.core.intake import topics
 from millstream.lane.input import scan_reader
 from millstream.model.commands import AdvanceScan
 from tests.sim.mutants.mutant import Mutant, Patch

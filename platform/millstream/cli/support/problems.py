@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from millstream.cli.support.exits import note
-from millstream.core.trigger_problems import trigger_problems
+from millstream.core.triggers.problems import trigger_problems
 from millstream.errors import FunctionError
 from millstream.sdk.app import App
 

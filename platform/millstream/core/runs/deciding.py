@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from millstream.core.catalogue import catalogue
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.model.facts import Fact
 from millstream.model.function import FunctionSpec
 from millstream.model.rows import Hand, RunRow, StepRow

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from millstream.core.catalogue import catalogue, seen_upto
 from millstream.core.handles import Handles
 from millstream.core.messages import MessageKind
 from millstream.core.publishes import queue_event
@@ -18,6 +17,7 @@ from millstream.core.requests import answer
 from millstream.core.runs.deciding import Case, Decided, Draft, Fate
 from millstream.core.runs.hands import IDLE, leave_hand, open_run
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
 from millstream.model.commands import CancelRun
 from millstream.model.effects import Abandon, Effect

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from millstream.core.catalogue import catalogue
 from millstream.core.messages import MessageKind
 from millstream.core.requests import answer
 from millstream.core.starting import OWN_EVENT, new_run_id, start
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.model.commands import InvokeFunction
 from millstream.model.facts import Fact
 

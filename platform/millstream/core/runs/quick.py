@@ -22,13 +22,13 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from millstream.core import events, seen
-from millstream.core.catalogue import catalogue
+from millstream.core.intake import events, seen
 from millstream.core.runs.ending import release_events
 from millstream.core.runs.hands import DONE, OUT
 from millstream.core.starting import Origin, accepted, run_started, starts_at_once
 from millstream.core.step_kinds import QUICK_TIMERS, kind_of
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent, FireTimer, Report
 from millstream.model.effects import Effect, Execute

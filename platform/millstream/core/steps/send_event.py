@@ -6,11 +6,11 @@ import json
 
 from msgspec.structs import replace
 
-from millstream.core.catalogue import seen_upto
 from millstream.core.publishes import queue_event
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.resolving import complete, is_completed
 from millstream.core.step_kinds import StepKind
+from millstream.core.triggers.catalogue import seen_upto
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, StepCompleted
 from millstream.model.ids import hash16, ulid

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
-from millstream.core.catalogue import catalogue
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.errors import Corruption, OperatorError
 from millstream.lane.port import Schemas
 from millstream.log.port import Record

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from millstream.core.catalogue import Catalogue, catalogue
+from millstream.core.triggers.catalogue import Catalogue, catalogue
 from millstream.lane.input.foreign import Foreign, ForeignReader
 from millstream.lane.input.sources import Item, PositionedCommand
 from millstream.lane.parts import Source

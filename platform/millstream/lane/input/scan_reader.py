@@ -2,7 +2,7 @@
 
 A scan has its own reader, waits for capacity like any source, reads at most ``scan_records_per_s`` of a lane's records
 a second, and ``SCANS_AT_ONCE_MAX`` scans of a lane read at a time: the live sources go first. Nothing here is
-remembered: ``core/scans.py`` owes the next page as an effect, and the row says where it begins.
+remembered: ``core/intake/scans.py`` owes the next page as an effect, and the row says where it begins.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from millstream.core.catalogue import catalogue
 from millstream.core.tables import ScanKey, Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.errors import Corruption, OffsetOutOfRange, OperatorError
 from millstream.lane.input.foreign import Foreign, ForeignReader, printable
 from millstream.lane.input.subscriptions import offset_since

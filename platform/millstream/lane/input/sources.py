@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from millstream.core.catalogue import Catalogue
+from millstream.core.triggers.catalogue import Catalogue
 from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.lane.input.foreign import Foreign, ForeignReader, printable
 from millstream.lane.parts import Source

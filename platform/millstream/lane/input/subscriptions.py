@@ -14,8 +14,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from millstream.core.catalogue import Catalogue, catalogue
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import Catalogue, catalogue
 from millstream.errors import MillstreamError
 from millstream.lane.parts import LaneParts, Source
 from millstream.log.port import Log

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from millstream.errors import Busy, ConfigError, LimitExceeded, LogUnavailable
-from millstream.handles import lock, unlock
 from millstream.log.embedded.ends import EmbeddedReader, EmbeddedWriter
 from millstream.log.embedded.file import FILE_NAME, Window, connect, explain, offset_at, read
 from millstream.log.embedded.group import EmbeddedMembership, EmbeddedTransaction
@@ -42,6 +41,7 @@ from millstream.log.embedded.topics import Topics
 from millstream.log.embedded.writer import Append, AppendOwner, Report, SqliteWriter, WriterSettings
 from millstream.log.port import Produced, Record, TopicKind, TopicSpec
 from millstream.log.records import check_shape, size_of
+from millstream.process_handles import lock, unlock
 
 WAITING_BYTES_MAX = 64 << 20
 BATCH_BYTES_MAX = 16 << 20

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from millstream.core.catalogue import Subscription, catalogue
-from millstream.core.dead_letters import Letter, set_aside
-from millstream.core.events import choose
 from millstream.core.handles import Handler, Handles
+from millstream.core.intake.dead_letters import Letter, set_aside
+from millstream.core.intake.events import choose
+from millstream.core.intake.topics import BACKFILL, opened
 from millstream.core.messages import MessageKind
 from millstream.core.requests import answer
 from millstream.core.starting import Origin, new_run_id, start
 from millstream.core.tables import Tables
-from millstream.core.topics import BACKFILL, opened
+from millstream.core.triggers.catalogue import Subscription, catalogue
 from millstream.model import limits
 from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan
 from millstream.model.effects import Effect, Scan

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from millstream.core.expressions import Expression, compile_expression
 from millstream.core.tables import Tables
+from millstream.core.triggers.expressions import Expression, compile_expression
 from millstream.errors import FunctionError
 from millstream.model.function import (
     CronTrigger,

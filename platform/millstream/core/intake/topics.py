@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from millstream.core.catalogue import catalogue
 from millstream.core.handles import Handler, Handles
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.model.commands import NoteGap, Opening, SeeTopic
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, FunctionSubscribed, ScanStarted, SourceGap, SourceOpened, TopicSeen

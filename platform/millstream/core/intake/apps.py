@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from millstream.core import crons, topics
 from millstream.core.handles import Handler, Handles
+from millstream.core.intake import crons, topics
 from millstream.core.tables import Tables
 from millstream.model.commands import SeeCatalogue
 from millstream.model.effects import Effect

@@ -37,8 +37,8 @@ from typing import NamedTuple
 
 from cel_expr_python import cel
 
-from millstream.core.expression_tree import Call, Literal, Node, calls, path_of, paths_read, read_tree
-from millstream.core.mixed_numbers import RENAMED, functions, renamed
+from millstream.core.triggers.expression_tree import Call, Literal, Node, calls, path_of, paths_read, read_tree
+from millstream.core.triggers.mixed_numbers import RENAMED, functions, renamed
 from millstream.errors import FunctionError
 
 EXPRESSION_CHARS_MAX = 4_096

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from millstream.core.cron import parse_cron
-from millstream.core.expressions import EVENT_FIELDS, compile_expression
+from millstream.core.triggers.cron import parse_cron
+from millstream.core.triggers.expressions import EVENT_FIELDS, compile_expression
 from millstream.errors import FunctionError
 from millstream.model.function import CronTrigger, EventTrigger, Trigger
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from millstream.core import timers
-from millstream.core.catalogue import catalogue, crons_of
-from millstream.core.cron import Cron, parse_cron
 from millstream.core.handles import Handler, Handles
 from millstream.core.starting import OWN_EVENT, start
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue, crons_of
+from millstream.core.triggers.cron import Cron, parse_cron
 from millstream.errors import FunctionError
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect

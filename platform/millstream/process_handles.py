@@ -18,12 +18,12 @@ from millstream.errors import LogLocked
 _HELD: Final[set[int]] = set()
 
 
-def hold(handle: int) -> None:
-    """Have every fork let go of this descriptor. ``let_go`` comes before it is closed: its number is used again."""
+def drop_in_forks(handle: int) -> None:
+    """Have every fork let go of this descriptor. ``forget`` comes before it is closed: its number is used again."""
     _HELD.add(handle)
 
 
-def let_go(handle: int) -> None:
+def forget(handle: int) -> None:
     """Forget a descriptor that is about to be closed."""
     _HELD.discard(handle)
 
@@ -45,17 +45,17 @@ def lock(directory: Path, what: str) -> int:
         ) from None
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-    hold(handle)
+    drop_in_forks(handle)
     return handle
 
 
 def unlock(handle: int) -> None:
     """Give the directory back."""
-    let_go(handle)
+    forget(handle)
     os.close(handle)
 
 
-def _let_go_in_child() -> None:
+def _drop_in_child() -> None:
     # Replaced, not closed: the objects that own these numbers are in the child, too, and close them some day.
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -65,4 +65,4 @@ def _let_go_in_child() -> None:
     _HELD.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_drop_in_child)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from millstream.core import seen
-from millstream.core.catalogue import Subscription, catalogue
-from millstream.core.dead_letters import Letter, dead_letter, describe, set_aside
-from millstream.core.expressions import Answer, Expression
 from millstream.core.handles import Handler, Handles, fold_nothing
+from millstream.core.intake import seen
+from millstream.core.intake.dead_letters import Letter, dead_letter, describe, set_aside
 from millstream.core.starting import Origin, start
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import Subscription, catalogue
+from millstream.core.triggers.expressions import Answer, Expression
 from millstream.errors import BadRequest
 from millstream.model import limits
 from millstream.model.announcement import event_json
