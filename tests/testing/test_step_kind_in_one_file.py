@@ -29,9 +29,9 @@ from millstream.core import nouns, step_kinds, timers
 from millstream.core.handles import Handler
 from millstream.core.liveness import liveness
 from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import SLEEPING, add_step, answered, open_run, open_step, put_step
 from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
-from millstream.core.runs.retry import refuse_timer
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
 from millstream.model import trail
@@ -141,7 +141,7 @@ KIND: Final = StepKind(
     name=NAME,
     finds={CountdownFound: found},
     facts={CountdownStarted: fold_started, CountdownTicked: fold_ticked},
-    timers={TIMER: Handler(fire, refuse_timer)},
+    timers={TIMER: Handler(fire, refuse_run_timer)},
     hands={Hand.SLEEPING: TIMER},
     moves=Moves(
         body=(Move(Hand.OUT, CountdownStarted, Hand.IDLE),),

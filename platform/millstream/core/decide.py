@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from millstream.core.handles import refuse_plainly
 from millstream.core.nouns import DECIDE, FIRE, REFUSE
-from millstream.core.runs.retry import refuse_timer
+from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import Command, FireTimer
@@ -45,7 +45,7 @@ def refuse(tables: Tables, command: Command, error: Exception, now_ms: int) -> l
     if isinstance(command, FireTimer):
         handler = FIRE.get(command.kind)
         if handler is None:  # A kind of a newer version: of a run, or nothing can be said of it.
-            return refuse_timer(tables, command, reason, now_ms)
+            return refuse_run_timer(tables, command, reason, now_ms)
         remains = handler.refuse
     else:
         remains = REFUSE.get(type(command), refuse_plainly)

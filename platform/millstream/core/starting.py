@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
-from millstream.core.runs.ending import refuse_about_run
+from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import OUT, SCHEDULED, hand_out_body, leave_hand, open_run
 from millstream.core.tables import Tables
 from millstream.errors import BadRequest
@@ -111,11 +111,6 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     return [RunDue(command.id)]
 
 
-def refuse_timer(tables: Tables, command: FireTimer, reason: str, now_ms: int) -> list[Fact]:
-    """What remains of its timer, where that raised."""
-    return refuse_about_run(tables, command.id, "FireTimer", reason, now_ms)
-
-
 # --- fold -----------------------------------------------------------------------------------------
 
 
@@ -140,6 +135,6 @@ def run_due(tables: Tables, f: RunDue, at_ms: int) -> Sequence[Effect]:
 
 
 HANDLES = Handles(
-    timers={timers.DUE: Handler(fire, refuse_timer)},
+    timers={timers.DUE: Handler(fire, refuse_run_timer)},
     facts={RunStarted: fold_run_started, RunDue: run_due},
 )

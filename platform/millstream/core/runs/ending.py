@@ -19,7 +19,7 @@ from millstream.core.runs.hands import IDLE, leave_hand, open_run
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
-from millstream.model.commands import CancelRun
+from millstream.model.commands import CancelRun, FireTimer
 from millstream.model.effects import Abandon, Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, Fact, RunCancelled, RunCompleted, RunFailed
@@ -62,6 +62,11 @@ def refuse_about_run(tables: Tables, id: str, command: str, reason: str, now_ms:
     message = f"millstream could not decide about this run: {reason}. Please report this."
     facts, _ = fail(Case(tables, run, 0, now_ms), Draft.of(run), "InternalError", message)
     return [*refused, *facts]
+
+
+def refuse_run_timer(tables: Tables, command: FireTimer, reason: str, now_ms: int) -> list[Fact]:
+    """What remains of a run's timer, of whatever kind, that raised."""
+    return refuse_about_run(tables, command.id, "FireTimer", reason, now_ms)
 
 
 # --- cancelling -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Final
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
 from millstream.core.runs.deciding import Case
-from millstream.core.runs.ending import refuse_about_run
+from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import hand_out_body, hand_out_step, leave_hand, open_run, open_step
 from millstream.core.tables import Tables
 from millstream.model import limits
@@ -62,11 +62,6 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     return [RetryDue(command.id, command.step)]
 
 
-def refuse_timer(tables: Tables, command: FireTimer, reason: str, now_ms: int) -> list[Fact]:
-    """What remains of a run's timer that raised."""
-    return refuse_about_run(tables, command.id, "FireTimer", reason, now_ms)
-
-
 def retry_due(tables: Tables, f: RetryDue, at_ms: int) -> Sequence[Effect]:
     """Fold: hand out again."""
     run = open_run(tables, f.run)
@@ -78,4 +73,4 @@ def retry_due(tables: Tables, f: RetryDue, at_ms: int) -> Sequence[Effect]:
     return [*gone, *hand_out_step(tables, run, held)]
 
 
-HANDLES = Handles(timers={timers.RETRY: Handler(fire, refuse_timer)}, facts={RetryDue: retry_due})
+HANDLES = Handles(timers={timers.RETRY: Handler(fire, refuse_run_timer)}, facts={RetryDue: retry_due})

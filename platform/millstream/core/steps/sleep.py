@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from millstream.core import timers
 from millstream.core.handles import Handler
 from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import (
     DONE,
     IDLE,
@@ -22,12 +23,9 @@ from millstream.core.runs.hands import (
     answered,
     open_run,
     open_step,
-    put_run,
-    put_step,
 )
 from millstream.core.runs.moves import ANSWERED, FOUND, HANDED_OUT, RESOLVED, STEP_RESOLVED, Move, Moves
 from millstream.core.runs.resolving import fail_step, resolve
-from millstream.core.runs.retry import refuse_timer
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
 from millstream.model import limits, trail
@@ -71,11 +69,13 @@ def quick_fire(tables: Tables, command: FireTimer, run: RunRow, step: StepRow) -
         return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
     number, order = run.dispatch + 1, run.resolved + 1
     gone = timers.disarm(tables, command.at_ms, TIMER, run.run, command.step)
-    put_step(tables, step, hand=DONE, attempt=0, lost=0, order=order, data=SLEPT, wake_at_ms=0)
-    put_run(
-        tables, run, body=OUT, body_dispatch=number, dispatch=number, again=False, pending=run.pending - 1,
-        resolved=order, bytes=run.bytes + len(SLEPT),
+    done = replace(step, hand=DONE, attempt=0, lost=0, order=order, data=SLEPT, wake_at_ms=0)
+    tables.steps.put((step.run, step.step), done)
+    out = replace(
+        run, body=OUT, body_dispatch=number, dispatch=number, again=False, pending=run.pending - 1, resolved=order,
+        bytes=run.bytes + len(SLEPT),
     )  # fmt: skip
+    tables.runs.put(run.run, out)
     return SleepEnded(run.run, command.step, True), (gone, Execute(run.run, run.function, "", run.attempt, number))
 
 
@@ -115,7 +115,7 @@ KIND = StepKind(
     name=NAME,
     finds={SleepFound: found},
     facts={SleepStarted: sleep_started, SleepEnded: sleep_ended},
-    timers={TIMER: Handler(fire, refuse_timer)},
+    timers={TIMER: Handler(fire, refuse_run_timer)},
     moves=Moves(
         body=(Move(Hand.OUT, SleepStarted, Hand.IDLE), Move(Hand.IDLE, SleepEnded, Hand.OUT)),
         step=(Move(None, SleepStarted, Hand.SLEEPING), Move(Hand.SLEEPING, SleepEnded, Hand.DONE)),

@@ -136,16 +136,16 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message in order; varints as int, everything else as bytes."""
     at = 0
     while at < len(message):
-        tag, at = _varint(message, at)
+        tag, at = read_varint(message, at)
         match tag & 7:
             case 0:
-                value, at = _varint(message, at)
+                value, at = read_varint(message, at)
                 yield tag >> 3, value
                 continue
             case 1:
                 length = 8
             case 2:
-                length, at = _varint(message, at)
+                length, at = read_varint(message, at)
             case 5:
                 length = 4
             case unknown:
@@ -154,7 +154,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         at += length
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """A protobuf varint that begins at ``at``, and where it ends."""
     value = shift = 0
     while True:
         byte = message[at]

@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
+from millstream.core.triggers.expression_tree import read_varint
+
 RENAMED: Final = {b"_+_": b"add", b"_-_": b"sub", b"_*_": b"mul", b"_/_": b"div", b"_%_": b"mod"}
 _INT: Final = (-(1 << 63), (1 << 63) - 1)
 _PARSED_EXPR: Final = 2
@@ -68,29 +70,18 @@ def _parts(message: bytes, at: int, end: int, number: int) -> list[tuple[int, in
 def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The fields of a message that have a length, and where each lies."""
     while at < end:
-        tag, at = _varint(message, at)
+        tag, at = read_varint(message, at)
         match tag & 7:
             case 0:
-                _, at = _varint(message, at)
+                _, at = read_varint(message, at)
             case 1:
                 at += 8
             case 5:
                 at += 4
             case _:
-                length, at = _varint(message, at)
+                length, at = read_varint(message, at)
                 yield tag >> 3, at, at + length
                 at += length
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-        shift += 7
 
 
 # --- what is counted ------------------------------------------------------------------------------
