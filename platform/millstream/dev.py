@@ -24,6 +24,7 @@ import msgspec
 from millstream.api.door import DoorConfig
 from millstream.api.listening import listen_on
 from millstream.api.server import Served, build_app, serve, serve_on
+from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -236,6 +237,6 @@ def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
         return made
     group = settings.group or (apps[0].id if len(apps) == 1 else GROUP_DEFAULT)
     made = Made(group, settings.lanes or LANES_DEFAULT)
-    (settings.data / "group").write_bytes(msgspec.json.encode(made))
+    write_small_file(settings.data / "group", msgspec.json.encode(made))
     say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes)
     return made

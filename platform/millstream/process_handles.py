@@ -43,8 +43,9 @@ def lock(directory: Path, what: str) -> int:
             f"{what} in {directory} is already being written by process {holder}. One process writes a data "
             "directory; stop that one, or choose another directory with --data."
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # A full disk: the note is for a message only, and the lock is held all the same.
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     drop_in_forks(handle)
     return handle
 

@@ -5,47 +5,29 @@ On a real full file system (a small tmpfs), because a simulated one would only s
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cases.server import Server
+from tests.disks import fill, small_disk
 
 SIZE = "48m"
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {made.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", SIZE) as mounted:
+        yield mounted
 
 
-def fill(disk: Path) -> Path:
-    """Take all the room there is."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    return filler
-
-
-def test_a_full_disk_refuses_events_loses_none_and_goes_on_with_room(small_disk: Path) -> None:
-    server = Server(small_disk / "data").start()
+def test_a_full_disk_refuses_events_loses_none_and_goes_on_with_room(disk: Path) -> None:
+    server = Server(disk / "data").start()
     try:
         before = server.send("cases/long-sleep")
         server.run_of(before)
-        filler = fill(small_disk)
+        filler = fill(disk)
         taken = [before]
         refused = False
         for _ in range(200):

@@ -17,6 +17,7 @@ from millstream import __version__
 from millstream.cli.support.exits import OK, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
+from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.model import limits
 
@@ -97,7 +98,7 @@ def init(settings: Settings, folder: str) -> int:
         raise ConfigError(f"nothing was written: {where / there[0]} is there already. Name another folder.")
     where.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (where / name).write_text(text, encoding="utf-8")
+        write_small_file(where / name, text.encode(), mode=0o666)
     show_rows(settings, [{"file": str(where / name)} for name in files], ("file",))
     enter = "" if folder == "." else f"cd {folder}; "
     note(f"run it: {enter}millstream dev app:app     its test: pip install pytest pytest-asyncio; pytest")

@@ -16,6 +16,7 @@ from typing import Any, Final
 from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
+from millstream.disk import write_small_file
 from millstream.errors import ConfigError, FunctionError
 from millstream.model.function import EventTrigger
 from millstream.schema_registry.boundary import registry_of
@@ -153,7 +154,7 @@ def _write(text: str, path: Path | None) -> None:
         print(text, end="")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_small_file(path, text.encode(), mode=0o666)
     note(f"written: {path}")
 
 

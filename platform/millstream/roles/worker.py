@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from millstream.api.probes_thread import ProbesThread
+from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -186,7 +187,7 @@ def name_in(data: Path) -> str:
         name = path.read_text().strip()
     except FileNotFoundError:
         name = f"worker-{secrets.token_hex(4)}"
-        path.write_text(name + "\n")
+        write_small_file(path, f"{name}\n".encode())
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
         raise ConfigError(f"{path} holds no name: expected up to {NAME_CHARS_MAX} characters, got {name[:64]!r}.")
     return name
