@@ -120,7 +120,7 @@ class DevServer:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
         self.pool = await self._start_pool()
-        self.worker = Worker(
+        worker = self.worker = Worker(
             WorkerParts(
                 log=self.log,
                 group=made.group,
@@ -154,6 +154,7 @@ class DevServer:
             telemetry=self.telemetry,
             version=settings.version,
             banner=settings.banner,
+            refuses=lambda: worker.refuses,
         )
         if settings.listening is not None:
             self.served = await serve(build_app(config), host=settings.host, listening=settings.listening)

@@ -7,7 +7,10 @@
     │   │   ├── DiskFull             ... because the disk has no room
     │   │   └── BrokersUnreachable   ... because no Kafka broker answers
     │   ├── LogLocked            another process writes this data directory
-    │   └── Corruption           stored bytes are not what was written: the lane stops
+    │   ├── Corruption           stored bytes are not what was written: the lane stops
+    │   └── StoreFailed          a lane's local store, which is a cache
+    │       ├── StoreUnavailable     ... cannot be read or written now; it goes on by itself
+    │       └── StoreDamaged         ... is not what was written: it is moved aside and built anew
     ├── CallerError          fix the request
     │   ├── BadRequest           the payload is malformed
     │   ├── SchemaViolation      the payload does not fit its Avro schema
@@ -81,6 +84,21 @@ class OffsetOutOfRange(OperatorError):
 
 class Corruption(OperatorError):
     """Stored bytes are not what was written. The lane stops rather than guess."""
+
+
+class StoreFailed(OperatorError):
+    """A lane's local store could not do what it was asked. It is a cache: nothing is lost."""
+
+
+class StoreUnavailable(StoreFailed):
+    """A lane's local store cannot be read or written now: no room, no descriptors, no permission.
+
+    The lane takes nothing in until that passes; the same call succeeds then.
+    """
+
+
+class StoreDamaged(StoreFailed):
+    """A lane's local store is not what was written. It is moved aside and built anew from the topics."""
 
 
 # --- the caller's -----------------------------------------------------------------------------

@@ -63,6 +63,12 @@ METRICS: Final = (
         "Records of its journal that a lane being restored has yet to fold.",
         ("lane",),
     ),
+    Metric(
+        "millstream_storage_refused",
+        "gauge",
+        "1 while a lane takes nothing in: its log takes no append, or its store cannot be opened, read or flushed.",
+        ("lane", "what"),
+    ),
     Metric("millstream_topics_missing", "gauge", "Topics subscribed to that cannot be read.", ("lane",)),
     Metric("millstream_partitions_held", "gauge", "Partitions that wait for a schema nobody has given.", ("lane",)),
     Metric(

@@ -163,12 +163,26 @@ def test_rocksdb_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["CURRENT", CONDEMNED])
-def test_a_broken_rocksdb_is_emptied_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str) -> None:
-    store = RocksStore(tmp_path / "db", RocksBudget())
+def test_a_broken_rocksdb_is_moved_aside_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    for _ in range(2):  # The second time there is one aside already.
+        store = RocksStore(tmp_path / "db", RocksBudget())
+        store.write([(b"a", b"1")])
+        store.close()
+        (tmp_path / "db" / broken).write_bytes(b"nonsense")
+        again = RocksStore(tmp_path / "db", RocksBudget())
+        assert again.get(b"a") is None
+        again.close()
+    assert caplog.text.count("lane store moved aside") == 2
+    assert sorted(os.listdir(tmp_path)) == ["db", "db.damaged"]
+
+
+def test_a_condemned_store_is_empty_when_it_is_opened_again(open_store: Open) -> None:
+    store = open_store()
     store.write([(b"a", b"1")])
-    store.close()
-    (tmp_path / "db" / broken).write_bytes(b"nonsense")
-    again = RocksStore(tmp_path / "db", RocksBudget())
-    assert again.get(b"a") is None
-    assert "lane store wiped" in caplog.text
-    again.close()
+    assert "a row is not what was written" in str(store.condemn("a row is not what was written"))
+    store = open_store()
+    assert store.get(b"a") is None
+    store.write([(b"a", b"2")])
+    assert open_store().get(b"a") == b"2"

@@ -11,6 +11,7 @@ from typing import Any
 from millstream.core.tables import Tables
 from millstream.lane.journal import Journal
 from millstream.lane.lane import Lane
+from millstream.lane.maintenance.trouble import Trouble
 from millstream.lane.ownership.restore import restore
 from millstream.lane.parts import LaneParts, Source
 from millstream.lane.port import Schemas
@@ -237,6 +238,7 @@ class Rig:
             schemas=self.schemas,
             settings=settings or LaneSettings(),
             on_facts=lambda facts, at_ms: self.recorded.extend(facts),
+            trouble=Trouble(PLACE.lane, TELEMETRY),
         )
         return parts, desks
 

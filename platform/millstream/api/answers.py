@@ -1,8 +1,8 @@
 """How the door answers: JSON bodies, and which status an error is.
 
     BadRequest, SchemaViolation  400     NotAllowed  401     NotFound  404     LimitExceeded  413
-    TooMany  429, Busy, DiskFull, LogUnavailable  503, both with Retry-After: nothing was acknowledged, the same request
-    may be sent again
+    TooMany  429, Busy, DiskFull, LogUnavailable, StoreUnavailable  503, both with Retry-After: nothing was
+    acknowledged, the same request may be sent again
 
 Add a class of errors: its line in ``_STATUS``.
 """
@@ -24,6 +24,7 @@ from millstream.errors import (
     NotAllowed,
     NotFound,
     SchemaViolation,
+    StoreUnavailable,
     TooMany,
 )
 
@@ -39,6 +40,7 @@ _STATUS: Final = (
     (TooMany, 429),
     (Busy, 503),
     (LogUnavailable, 503),
+    (StoreUnavailable, 503),
 )
 _encoder: Final = msgspec.json.Encoder()
 

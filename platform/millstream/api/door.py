@@ -38,6 +38,7 @@ class DoorConfig:
     ``event_keys``        empty: any key is taken (dev).
     ``events_per_s``      that each event key may send; 0: any number.
     ``banner``            what the page shows beside the name; "": nothing.
+    ``refuses``           why no event is to be taken in now: the lanes behind this door cannot; "": they can.
     """
 
     log: Log
@@ -54,6 +55,7 @@ class DoorConfig:
     telemetry: Telemetry = field(default_factory=Telemetry)
     version: str = "dev"
     banner: str = "DEV"
+    refuses: Callable[[], str] = field(default=lambda: "")
     now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     random: Callable[[int], bytes] = os.urandom
 
@@ -65,7 +67,7 @@ class Door:
         self.config = config
         self.budget = Budget(BYTES_UNDER_WAY_MAX)
         self.quota = Quota(config.events_per_s, time.monotonic)
-        self.intake = Intake(config.log, config.events_topic, config.event_partitions)
+        self.intake = Intake(config.log, config.events_topic, config.event_partitions, config.refuses)
         self.catalogue = Catalogue(config.log, config.group)
         self.requests = Requests(config)
         self._reads = Reads(config.index) if config.index is not None else None

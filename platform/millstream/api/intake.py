@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from millstream.errors import DiskFull, LogUnavailable, MillstreamError
+from millstream.errors import DiskFull, LogUnavailable, MillstreamError, StoreUnavailable
 from millstream.log.port import Log, Produced, Writer
 
 APPENDS_UNDER_WAY_MAX: Final = 2
@@ -29,8 +29,10 @@ _log = logging.getLogger(__name__)
 class Intake:
     """Appends events to the partitions of one topic."""
 
-    def __init__(self, log: Log, topic: str, partitions: int) -> None:
+    def __init__(self, log: Log, topic: str, partitions: int, refuses: Callable[[], str] = lambda: "") -> None:
+        """``refuses`` is asked before each post why nothing is to be taken in now."""
         self.partitions = partitions
+        self._refuses = refuses
         self._log = log
         self._topic = topic
         self._queues: list[_PartitionQueue | None] = [None] * partitions
@@ -38,8 +40,11 @@ class Intake:
     async def store(self, batches: Mapping[int, Sequence[Produced]]) -> None:
         """Return when all records are durable in their partitions.
 
-        Raises what the log raised if some are not: DiskFull, LogUnavailable, Busy. Others may be stored then.
+        Raises what the log raised if some are not: DiskFull, LogUnavailable, Busy. Others may be stored then. Raises
+        StoreUnavailable, none stored, where the lanes take nothing in.
         """
+        if why := self._refuses():
+            raise StoreUnavailable(f"no event is taken in now: {why} Send it again in a while.")
         done = [self._queue(partition).add(records) for partition, records in batches.items()]
         if len(done) == 1:
             await done[0]

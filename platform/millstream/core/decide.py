@@ -12,6 +12,7 @@ from millstream.core.handles import refuse_plainly
 from millstream.core.nouns import DECIDE, FIRE, REFUSE
 from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.tables import Tables
+from millstream.errors import StoreFailed
 from millstream.model import limits
 from millstream.model.commands import Command, FireTimer
 from millstream.model.facts import Fact
@@ -29,6 +30,8 @@ def decide(tables: Tables, command: Command, now_ms: int) -> list[Fact]:
         if type(command) is FireTimer:
             return _fire(tables, command, now_ms)
         return DECIDE[type(command)](tables, command, now_ms)
+    except StoreFailed:
+        raise  # It says nothing of the command, which is decided when the tables can be read again.
     except Exception as error:
         return refuse(tables, command, error, now_ms)
 

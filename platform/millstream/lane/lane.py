@@ -14,12 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from millstream.errors import Corruption, OperatorError
+from millstream.errors import StoreFailed, StoreUnavailable
 from millstream.lane.input.foreign import Foreign, ForeignReader
 from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.scan_reader import ScanReader
@@ -28,6 +27,7 @@ from millstream.lane.input.subscriptions import Subscriptions
 from millstream.lane.journal import Fenced, Journal, Refused, Unencodable, Void
 from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
 from millstream.lane.maintenance.offsets import commit_offsets
+from millstream.lane.maintenance.trouble import APPENDS, FLUSHES, OPENS, READS
 from millstream.lane.maintenance.upkeep import Upkeep
 from millstream.lane.metrics import Refusals, count_record, set_gauges
 from millstream.lane.output.effects import Effects
@@ -90,6 +90,8 @@ class Lane:
         self._wake: asyncio.Future[None] | None = None
         self._capacity_freed = asyncio.Event()
         self._refusals = Refusals(parts.place.lane)
+        self._trouble = parts.trouble
+        self._trouble.on_passed = self._signal_capacity
         foreign = ForeignReader(parts.schemas, parts.telemetry, parts.place.lane)
         self.pending_positions = PendingPositions(tables, foreign)
         self._positions_due = False
@@ -239,11 +241,12 @@ class Lane:
                 self._tasks.create_task(self._turns())
                 self._tasks.create_task(self.timers.run())
                 self._tasks.create_task(self._housekeeping())
-                self._tasks.create_task(self._tend(self.upkeep.tend))  # Which may wait for a checkpoint.
-                self._tasks.create_task(self._tend(self._tend_neighbours))
+                self._tasks.create_task(self._trouble.tend(self.parts, FLUSHES, self.upkeep.tend))
+                self._tasks.create_task(self._trouble.tend(self.parts, READS, self._tend_neighbours))
                 self._tasks.create_task(commit_offsets(self.parts, self.tables.durable, self._intake.reading))
                 self._start_intake(self._tasks)
                 self._live.set()
+                self._trouble.passed(OPENS)
         except BaseExceptionGroup as group:
             _, stopped = group.split((NotOwned, LaneReleasedInOrder))
             if stopped is not None:
@@ -315,7 +318,12 @@ class Lane:
             if not self._queue and not self._positions_due:
                 self._wake = loop.create_future()
                 await self._wake
-            turn = self._decide()
+            try:
+                turn = self._decide()
+            except StoreUnavailable as error:
+                await self._trouble.wait(self.parts, READS, error)
+                continue
+            self._trouble.passed(READS)
             if turn is None:
                 self._signal_capacity()
                 await asyncio.sleep(0)
@@ -344,6 +352,9 @@ class Lane:
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
         try:
             turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)
+        except StoreFailed:  # No command is to blame: they wait until the store can be read.
+            self._undo(turn)
+            raise
         except Exception as error:
             self._decide_carefully(turn, error)
             return self._decide()
@@ -369,8 +380,7 @@ class Lane:
                 self.release_under_way = None
                 raise NotOwned(f"lane {self.place.lane} could not be released in good order: {error}") from error
             self._undo(turn)
-            say(LOG, "append refused", level=logging.WARNING, lane=self.place.lane, why=str(error))
-            await self.parts.surroundings.sleep(self._settings.retry_refused_ms / 1000)
+            await self._trouble.wait(self.parts, APPENDS, error)
             return
         except Unencodable as error:
             self._decide_carefully(turn, error)
@@ -382,6 +392,7 @@ class Lane:
                 raise NotOwned(f"lane {self.place.lane} could not be released in good order.") from error
             await self._reopen(turn, error)
             return
+        self._trouble.passed(APPENDS)
         self._appended_at_ms = appended_at_ms
         self.tables.promote(size)
         self.pending_positions.offsets.clear()
@@ -417,17 +428,6 @@ class Lane:
         self.outbox.check()
         await self.previous_owners.tend()
 
-    async def _tend(self, tend: Callable[[], Awaitable[None]]) -> None:
-        """Do what is due, every few hundred milliseconds. What the log or the store refuses is tried again."""
-        while True:
-            await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
-            try:
-                await tend()
-            except Corruption:
-                raise
-            except OperatorError as error:
-                say(LOG, "upkeep failed", level=logging.WARNING, lane=self.place.lane, why=str(error))
-
     async def _check_clock(self) -> None:
         """Pause the timers while the clock is wrong; an empty record a check tells when it is right again."""
         off_ms = await clock_off_ms(self.journal, self._appended_at_ms)
@@ -443,9 +443,9 @@ class Lane:
             self.append_empty()
 
     def _can_accept_work(self) -> bool:
-        """Whether queue, executor and the memory of unflushed rows all have capacity for new work."""
+        """Whether queue, executor, the memory of unflushed rows and the disk all have capacity for new work."""
         flushed = self.tables.overlay_bytes < self._settings.overlay_bytes_max
-        return self._queue_has_capacity() and flushed and not self.executor.full
+        return self._queue_has_capacity() and flushed and not self.executor.full and not self._trouble.why
 
     def _queue_has_capacity(self) -> bool:
         settings = self._settings

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from millstream.core.tables import Tables
 from millstream.execute.port import Executor
+from millstream.lane.maintenance.trouble import Trouble
 from millstream.lane.port import OnTopicWanted, Schemas, Surroundings
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Log, Membership
@@ -29,6 +30,7 @@ class LaneParts:
     ``make_executor``  makes the lane's executor from its durable tables and the function that queues its reports.
     ``schemas``        of the values of foreign topics; ``event_schemas``: of events, which direct producers must fit.
     ``on_facts``       is told the facts of every record once it is durable, with the record's time.
+    ``trouble``        what keeps the lane from taking anything in; it outlives the lane.
     """
 
     place: Place
@@ -44,3 +46,4 @@ class LaneParts:
     event_schemas: EventSchemas = field(default_factory=EventSchemas)
     settings: LaneSettings = field(default_factory=LaneSettings)
     on_facts: OnFacts | None = None
+    trouble: Trouble

@@ -19,6 +19,7 @@ from millstream.core.decide import decide, refuse
 from millstream.core.fold import fold
 from millstream.core.handles import refuse_plainly
 from millstream.core.runs.quick import QUICK
+from millstream.errors import StoreFailed
 from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.sources import Item
 from millstream.lane.ownership.restore import cannot_fold
@@ -56,7 +57,7 @@ class Turn:
     ) -> None:
         """Decide and fold the commands of ``queue``, in flight; ``positions`` notes the position of each item.
 
-        Raises InternalError on a fact that cannot be folded.
+        Raises InternalError on a fact that cannot be folded, StoreFailed where the local store cannot be read.
         """
         items, facts, effects, careful = self.items, self.facts, self.effects, self.careful
         size, facts_max, bytes_max = 0, settings.turn_facts_max, settings.turn_bytes_max
@@ -81,6 +82,8 @@ class Turn:
             for fact in decided:
                 try:
                     effects += fold(tables, fact, now_ms)
+                except StoreFailed:
+                    raise  # No fault of the fact.
                 except Exception as error:
                     raise cannot_fold(tables, fact, error) from error
             size += payload_bytes(decided)
@@ -92,6 +95,8 @@ def _recordable(tables: LaneTables, command: Command, now_ms: int) -> list[Fact]
         facts = decide(tables, command, now_ms)
         encode_facts(facts)
         return facts
+    except StoreFailed:
+        raise  # No fault of the command.
     except Exception as unencodable:
         error = unencodable
     kind = type(command).__name__

@@ -24,7 +24,7 @@ from heapq import nsmallest
 from operator import attrgetter, itemgetter
 from typing import Final, Generic, TypeVar, cast
 
-from millstream.errors import InternalError
+from millstream.errors import Corruption, InternalError
 from millstream.model.rows import Row
 from millstream.state.keys import Key
 from millstream.state.keyspace import TableSpec
@@ -255,7 +255,10 @@ class LayeredTable(Generic[K, R]):
         self.forget(key for key in old if key not in self._clean_before and key not in young)
 
     def _row(self, raw: bytes) -> R:
-        return cast("R", decode_row(self.spec.row, raw))
+        try:
+            return cast("R", decode_row(self.spec.row, raw))
+        except Corruption as error:
+            raise self._store.condemn(f"a row of table {self.spec.name} cannot be read: {error}") from error
 
     def _merge(self, layers: tuple[dict[K, R | None], ...], start: K | None, limit: int) -> list[tuple[K, R]]:
         if limit < 1:

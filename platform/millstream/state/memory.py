@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from millstream.errors import InternalError
+from millstream.errors import InternalError, StoreDamaged
 from millstream.state.store import Change
 
 UNSYNCED_WRITES_MAX: Final = 64
@@ -22,10 +22,12 @@ UNSYNCED_WRITES_MAX: Final = 64
 class MemoryDisk:
     """The bytes that outlive a store, and how to lose the latest of them."""
 
-    __slots__ = ("_keys", "_undo", "rows")
+    __slots__ = ("_keys", "_undo", "damaged", "rows")
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self.damaged: set[bytes] = set()
+        """Keys of rows in which a bit has flipped: who reads one is told so, as checksums tell; a new row heals it."""
         self._keys: list[bytes] | None = None  # sorted; None: some came or went since
         self._undo: deque[list[Change]] = deque(maxlen=UNSYNCED_WRITES_MAX)
 
@@ -55,6 +57,7 @@ class MemoryDisk:
     def wipe(self) -> None:
         """Empty, and surely so."""
         self.rows.clear()
+        self.damaged.clear()
         self._keys = None
         self._undo.clear()
 
@@ -67,6 +70,7 @@ class MemoryDisk:
     def _apply(self, changes: Iterable[Change]) -> None:
         rows = self.rows
         for key, value in changes:
+            self.damaged.discard(key)
             if value is None:
                 if rows.pop(key, None) is not None:
                     self._keys = None
@@ -79,21 +83,28 @@ class MemoryDisk:
 class MemoryStore:
     """A ``Store`` over a ``MemoryDisk``."""
 
-    __slots__ = ("_closed", "disk")
+    __slots__ = ("_closed", "_condemned", "disk")
 
     def __init__(self, disk: MemoryDisk | None = None) -> None:
         self.disk = disk if disk is not None else MemoryDisk()
         self._closed = False
+        self._condemned = False
 
     def get(self, key: bytes) -> bytes | None:
         """See ``StoreView``."""
         self._check()
+        if key in self.disk.damaged:
+            raise self.condemn(_flipped(key))
         return self.disk.rows.get(key)
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See ``StoreView``."""
         self._check()
-        return _scan(self.disk.keys(), self.disk.rows, start, end, limit)
+        found = _scan(self.disk.keys(), self.disk.rows, start, end, limit)
+        for key, _ in found if self.disk.damaged else ():
+            if key in self.disk.damaged:
+                raise self.condemn(_flipped(key))
+        return found
 
     def write(self, changes: Sequence[Change]) -> None:
         """See ``Store``; never busy."""
@@ -103,7 +114,12 @@ class MemoryStore:
     def snapshot(self) -> MemorySnapshot:
         """See ``Store``; a copy, O(rows)."""
         self._check()
-        return MemorySnapshot(dict(self.disk.rows))
+        return MemorySnapshot(self)
+
+    def condemn(self, found: str) -> StoreDamaged:
+        """See ``Store``."""
+        self._condemned = True
+        return StoreDamaged(f"this store in memory is damaged: {found}. It is emptied when it is closed.")
 
     def wipe(self) -> None:
         """See ``Store``."""
@@ -113,6 +129,9 @@ class MemoryStore:
     def close(self) -> None:
         """See ``Store``."""
         self._closed = True
+        if self._condemned:
+            self.disk.wipe()
+            self._condemned = False
 
     def _check(self) -> None:
         if self._closed:
@@ -120,26 +139,38 @@ class MemoryStore:
 
 
 class MemorySnapshot:
-    """A ``Snapshot``: a copy of the rows."""
+    """A ``Snapshot``: a copy of the rows, with what is damaged of them."""
 
-    __slots__ = ("_keys", "_rows")
+    __slots__ = ("_damaged", "_keys", "_rows", "_store")
 
-    def __init__(self, rows: dict[bytes, bytes]) -> None:
-        self._rows = rows
-        self._keys = sorted(rows)
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._rows = dict(store.disk.rows)
+        self._keys = sorted(self._rows)
+        self._damaged = frozenset(store.disk.damaged)
 
     def get(self, key: bytes) -> bytes | None:
         """See ``StoreView``."""
+        if key in self._damaged:
+            raise self._store.condemn(_flipped(key))
         return self._rows.get(key)
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See ``StoreView``."""
-        return _scan(self._keys, self._rows, start, end, limit)
+        found = _scan(self._keys, self._rows, start, end, limit)
+        for key, _ in found if self._damaged else ():
+            if key in self._damaged:
+                raise self._store.condemn(_flipped(key))
+        return found
 
     def close(self) -> None:
         """See ``Snapshot``."""
         self._rows = {}
         self._keys = []
+
+
+def _flipped(key: bytes) -> str:
+    return f"the row of {key[:64].hex()} has another checksum than was written with it"
 
 
 def _scan(

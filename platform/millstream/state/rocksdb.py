@@ -10,8 +10,17 @@ Settings, and why:
 * Bloom filters, of memtables too: most looks of the hot path are for keys that are not there.
 * Recovery to a point in time: a damaged tail of the log ends it there, which is the same as having lost it.
 
-A directory that cannot be opened is emptied, with a line in the log: it is a cache. One that was found broken while in
-use is marked so (``CONDEMNED``), the lane stops with Corruption, and the next open empties it.
+Every error is one of three (``RocksStore._failed``):
+
+* **It passes**: no room, no descriptors, no permission (``disk.passing``). StoreUnavailable; nothing is thrown away.
+  After an error of a write RocksDB takes no more until it is opened anew, which the next call does, in place; snapshots
+  end with that. What such a database says when it is closed ("Writer has previous error") masks no error before it.
+* **The caller's**: a closed store was used.
+* **Damage**, which is all else: the store is a cache, so it is condemned. StoreDamaged; when it is closed the directory
+  is moved aside to ``<directory>.damaged``, one at most, and the next open begins with an empty one. ``CONDEMNED``
+  says so to the next process, where this one dies before that.
+
+A directory that cannot be opened for damage is moved aside likewise.
 """
 
 from __future__ import annotations
@@ -19,9 +28,11 @@ from __future__ import annotations
 import logging
 import resource
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from rocksdict import (
     BlockBasedIndexType,
@@ -38,7 +49,8 @@ from rocksdict import (
 )
 from rocksdict import Snapshot as RawSnapshot
 
-from millstream.errors import Corruption, InternalError, LogLocked
+from millstream.disk import passing
+from millstream.errors import InternalError, LogLocked, StoreDamaged, StoreUnavailable
 from millstream.state.store import Change, StoreBusy
 
 log = logging.getLogger(__name__)
@@ -61,7 +73,11 @@ FILE_BYTES: Final = 16 * MIB
 BLOOM_BITS: Final = 10
 INFO_LOG_BYTES_MAX: Final = MIB
 CONDEMNED: Final = "condemned"
-"""A file of this name beside the database says: empty it at the next open."""
+"""A file of this name beside the database says: move it aside at the next open."""
+DAMAGED: Final = ".damaged"
+"""What the name of a directory that was moved aside ends with."""
+OPEN_AGAIN_S: Final = 0.2
+"""Between two tries to open a database after an error: each reads its log once more."""
 # Done timers leave long rows of tombstones, which every scan from the front would step over: compact such files early.
 TOMBSTONE_WINDOW: Final = 10_000
 TOMBSTONES_MAX: Final = 5_000
@@ -85,51 +101,61 @@ class RocksBudget:
 class RocksStore:
     """A ``Store`` in a directory of its own."""
 
-    __slots__ = ("_budget", "_database", "_directory", "_snapshots", "_untouched", "_write_options")
+    __slots__ = (
+        "_budget",
+        "_closed",
+        "_condemned",
+        "_database",
+        "_directory",
+        "_opened_s",
+        "_sequence",
+        "_snapshots",
+        "_stuck",
+        "_untouched",
+        "_write_options",
+    )
 
     def __init__(self, directory: Path, budget: RocksBudget) -> None:
-        """Open or create it; empty it first if it cannot be opened. Raises LogLocked if another process has it."""
+        """Open or create it; a damaged one is moved aside first.
+
+        Raises LogLocked if another process has it, StoreUnavailable where it cannot be opened now.
+        """
         self._directory = directory
         self._budget = budget
         self._snapshots: list[RocksSnapshot] = []
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
+        self._database: Rdict | None = None
+        self._closed = False
+        self._condemned = ""  # Why, in words.
+        self._stuck = False  # An error of a write: RocksDB takes no more until it is opened anew.
+        self._opened_s = 0.0
+        self._sequence = 0  # Of the last write: what an open that lost one has not.
+        self._untouched = False
         if (directory / CONDEMNED).exists():
-            log.warning("lane store wiped directory=%s reason=found broken while in use", directory)
-            shutil.rmtree(directory)
+            self._move_aside("found damaged while in use")
         try:
-            self._database = self._open()
-        except Exception as error:
-            if _is_lock(error):
-                raise LogLocked(
-                    f"the lane store {directory} is open elsewhere: expected to be its only user, got {error}. "
-                    "Stop the other worker, or give this one a data directory of its own."
-                ) from error
-            log.warning("lane store wiped directory=%s reason=%s", directory, error)
-            shutil.rmtree(directory, ignore_errors=True)
-            self._database = self._open()
+            self._open()
+        except StoreDamaged as damaged:
+            self._move_aside(str(damaged.__cause__))
+            self._open()
 
     def get(self, key: bytes) -> bytes | None:
         """See ``StoreView``."""
+        database = self._database or self._opened_anew()
         try:
-            value: bytes | None = self._database.get(key)
+            value: bytes | None = database.get(key)
         except Exception as error:
-            raise self._broken(error) from error
+            raise self._failed(error) from error
         return value
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See ``StoreView``."""
+        database = self._database or self._opened_anew()
         try:
-            found: list[tuple[bytes, bytes]] = []
-            # Raw mode gives bytes, though the binding's types know nothing of it.
-            rows = cast("Iterator[tuple[bytes, bytes]]", self._database.items(from_key=start))
-            for key, value in rows:
-                if len(found) == limit or key >= end:
-                    break
-                found.append((key, value))
-            return found
+            return _scan(database.iter(), start, end, limit)
         except Exception as error:
-            raise self._broken(error) from error
+            raise self._failed(error) from error
 
     def write(self, changes: Sequence[Change]) -> None:
         """See ``Store``. Holds the interpreter's lock for about 1 µs a change, so the caller keeps them few."""
@@ -140,19 +166,25 @@ class RocksStore:
                 batch.delete(key)
             else:
                 batch.put(key, value)
+        database = self._database
+        if database is None or self._stuck:
+            database = self._opened_anew()
         try:
-            self._database.write(batch, self._write_options)
+            database.write(batch, self._write_options)
+            self._sequence = database.latest_sequence_number()
         except Exception as error:
-            if "ncomplete" in str(error):  # RocksDB's status Incomplete: it would have had to wait.
+            if _WOULD_WAIT in str(error):
                 raise StoreBusy(f"the lane store {self._directory} is compacting: {error}. Try again.") from error
-            raise self._broken(error) from error
+            self._stuck = True
+            raise self._failed(error) from error
 
     def snapshot(self) -> RocksSnapshot:
         """See ``Store``; O(1)."""
+        database = self._database or self._opened_anew()
         try:
-            made = RocksSnapshot(self._database)
+            made = RocksSnapshot(database, self._failed)
         except Exception as error:
-            raise self._broken(error) from error
+            raise self._failed(error) from error
         self._snapshots = [held for held in self._snapshots if held.open]
         self._snapshots.append(made)
         return made
@@ -161,30 +193,106 @@ class RocksStore:
         """See ``Store``."""
         if self._untouched:
             return  # Opening once more takes as long as starting a lane.
-        self.close()
-        shutil.rmtree(self._directory)
-        self._database = self._open()
+        self._let_go()
+        try:
+            shutil.rmtree(self._directory)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._open()
+
+    def condemn(self, found: str) -> StoreDamaged:
+        """See ``Store``."""
+        if not self._condemned:
+            self._condemned = found
+            with suppress(OSError):  # No room for the note: who opens it next finds the damage again.
+                (self._directory / CONDEMNED).touch()
+        return StoreDamaged(
+            f"the lane store {self._directory} is damaged: {found}. Expected what was written to it. It is moved aside "
+            f"to {_aside(self._directory)} and built anew from the topics; nothing is lost. Check the disk."
+        )
 
     def close(self) -> None:
         """See ``Store``."""
+        self._closed = True
+        self._let_go()
+        if self._condemned:
+            with suppress(StoreUnavailable):  # The next open tries again, and says so.
+                self._move_aside(self._condemned)
+
+    # --- opening, and what went wrong ----------------------------------------------------------
+
+    def _open(self) -> None:
+        """Raises LogLocked, StoreUnavailable, or StoreDamaged."""
+        self._opened_s = time.monotonic()
+        try:
+            untouched = not self._directory.exists()
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._database = Rdict(str(self._directory), _options(self._budget))
+            self._sequence = self._database.latest_sequence_number()
+        except Exception as error:
+            if _is_lock(error):
+                raise LogLocked(
+                    f"the lane store {self._directory} is open elsewhere: expected to be its only user, got {error}. "
+                    "Stop the other worker, or give this one a data directory of its own."
+                ) from error
+            raise self._failed(error) from error
+        self._untouched, self._stuck = untouched, False
+
+    def _opened_anew(self) -> Rdict:
+        """The database, opened once more: an error of a write has ended the one before. Raises what ``_open`` does."""
+        if self._closed:
+            raise self._failed_closed()
+        if self._condemned:
+            raise self.condemn(self._condemned)
+        if time.monotonic() < self._opened_s + OPEN_AGAIN_S:
+            raise self._unavailable("opening it has just failed, or a write right behind that")
+        expected = self._sequence
+        self._let_go()
+        self._open()
+        database = self._database
+        assert database is not None, "it was just opened"
+        if self._sequence < expected:
+            raise self.condemn(f"it came back with write {self._sequence} as its last, not {expected}")
+        return database
+
+    def _let_go(self) -> None:
         for held in self._snapshots:
             held.close()
         self._snapshots = []
-        self._database.close()
+        database, self._database = self._database, None
+        if database is not None:
+            try:
+                database.close()
+            except Exception as error:  # It repeats what a write has raised already, and lets go all the same.
+                log.info("lane store closed after an error directory=%s error=%s", self._directory, error)
 
-    def _open(self) -> Rdict:
-        self._untouched = not self._directory.exists()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        return Rdict(str(self._directory), _options(self._budget))
-
-    def _broken(self, error: Exception) -> Exception:
+    def _failed(self, error: Exception) -> Exception:
+        """What an error means; the one place that says so."""
         if type(error).__name__ == "DbClosedError":
-            return InternalError(f"the closed lane store {self._directory} was used; its lane should have ended before")
-        (self._directory / CONDEMNED).touch()
-        return Corruption(
-            f"the lane store {self._directory} cannot be read or written: {error}. "
-            "It will be emptied at the next open and restored from the topics; check the disk."
+            return self._failed_closed()
+        why = passing(error)
+        return self._unavailable(f"{why} ({error})") if why else self.condemn(str(error))
+
+    def _failed_closed(self) -> InternalError:
+        return InternalError(f"the closed lane store {self._directory} was used; its lane should have ended before")
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the lane store {self._directory} cannot be read or written now: {why}. Nothing is lost, and nothing is "
+            "thrown away; the lane goes on by itself when that has passed."
         )
+
+    def _move_aside(self, why: str) -> None:
+        aside = _aside(self._directory)
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            self._directory.rename(aside)
+        except OSError as error:
+            raise self._unavailable(f"it is damaged, and was not moved aside: {error}") from error
+        self._condemned = ""
+        with suppress(OSError):
+            (aside / CONDEMNED).unlink(missing_ok=True)
+        log.warning("lane store moved aside directory=%s to=%s reason=%s", self._directory, aside, why)
 
 
 class RocksSnapshot:
@@ -195,9 +303,10 @@ class RocksSnapshot:
     made together with the snapshot and kept.
     """
 
-    __slots__ = ("_iterator", "_raw")
+    __slots__ = ("_failed", "_iterator", "_raw")
 
-    def __init__(self, database: Rdict) -> None:
+    def __init__(self, database: Rdict, failed: Callable[[Exception], Exception]) -> None:
+        self._failed = failed
         self._raw: RawSnapshot | None = database.snapshot()
         self._iterator: RdictIter | None = database.iter()
 
@@ -215,41 +324,59 @@ class RocksSnapshot:
         except Exception as error:
             if str(error) == _NOT_FOUND:
                 return None
-            raise Corruption(f"a snapshot of a lane store cannot be read: {error}. Check the disk.") from error
+            raise self._failed(error) from error
         return value
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See ``StoreView``."""
-        at = self._iterator
-        if at is None:
+        if self._iterator is None:
             raise _closed_snapshot()
-        found: list[tuple[bytes, bytes]] = []
-        at.seek(start)
-        while len(found) < limit and at.valid():
-            key: bytes = at.key()
-            if key >= end:
-                break
-            found.append((key, at.value()))
-            at.next()
-        at.status()  # Raises where the iterator stopped for an error and not for an end.
-        return found
+        try:
+            return _scan(self._iterator, start, end, limit)
+        except Exception as error:
+            raise self._failed(error) from error
 
     def close(self) -> None:
         """See ``Snapshot``."""
         self._raw = self._iterator = None
 
 
+def _scan(at: RdictIter, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    """Rows of an iterator. The binding's own ``items`` ends at a damaged block as at the end, without a word."""
+    found: list[tuple[bytes, bytes]] = []
+    at.seek(start)
+    while len(found) < limit and at.valid():
+        key: bytes = at.key()
+        if key >= end:
+            return found
+        found.append((key, at.value()))
+        at.next()
+    at.status()  # Raises where the iterator stopped for an error and not for an end.
+    return found
+
+
 _NOT_FOUND: Final = "key not found"
 """All that the binding says of a missing key in a snapshot: a bare Exception with this text."""
 
 
-def _closed_snapshot() -> InternalError:
-    return InternalError("a closed snapshot of a lane store was read: expected its checkpoint to have ended before")
+_WOULD_WAIT: Final = "Result incomplete"
+"""RocksDB's status Incomplete: the write would have had to wait."""
+
+
+def _closed_snapshot() -> StoreUnavailable:
+    return StoreUnavailable(
+        "a closed snapshot of a lane store was read: its store was opened anew after an error, and its checkpoint is "
+        "made again"
+    )
+
+
+def _aside(directory: Path) -> Path:
+    return directory.with_name(directory.name + DAMAGED)
 
 
 def _is_lock(error: Exception) -> bool:
     text = str(error)
-    return "lock hold by" in text or "While lock file" in text
+    return "lock hold by" in text or ("While lock file" in text and "temporarily unavailable" in text)
 
 
 def _open_files() -> int:

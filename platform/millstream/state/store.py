@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from millstream.errors import OperatorError
+from millstream.errors import OperatorError, StoreDamaged
 
 Change = tuple[bytes, bytes | None]
 """A key and its new value; None deletes the key."""
@@ -26,7 +26,7 @@ class StoreBusy(OperatorError):
 
 
 class StoreView(Protocol):
-    """What can be read."""
+    """What can be read. Raises StoreUnavailable or StoreDamaged, as ``write`` does."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None if there is no such key."""
@@ -49,11 +49,22 @@ class Store(StoreView, Protocol):
     """The rows of one lane."""
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Apply all changes at once, in order. Raises StoreBusy, nothing written, where it would have to wait."""
+        """Apply all changes at once, in order. Raises StoreBusy, nothing written, where it would have to wait.
+
+        Raises StoreUnavailable, nothing seen of it by now, where the disk takes nothing; it is to be written again.
+        Raises StoreDamaged where the store is not what was written.
+        """
         ...
 
     def snapshot(self) -> Snapshot:
         """The store as it is now."""
+        ...
+
+    def condemn(self, found: str) -> StoreDamaged:
+        """It holds what nobody has written: once closed it is moved aside, and the next one is empty.
+
+        Returns the error to raise.
+        """
         ...
 
     def wipe(self) -> None:

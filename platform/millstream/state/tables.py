@@ -20,6 +20,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Final
 
+from millstream.errors import Corruption
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
@@ -92,9 +93,12 @@ class LaneTables:
             log.warning("lane store wiped lane=%d reason=torn flush", place.lane)
             store.wipe()
         held = store.get(MARKER_KEY)
-        self.marker: Marker | None = None if held is None else decode_marker(held)
-        """The last record that the store includes; None: the store is empty."""
-        self.checkpointed: tuple[Checkpointed, ...] = decode_checkpointed(store.get(CHECKPOINTED_KEY))
+        try:
+            self.marker: Marker | None = None if held is None else decode_marker(held)
+            """The last record that the store includes; None: the store is empty."""
+            self.checkpointed: tuple[Checkpointed, ...] = decode_checkpointed(store.get(CHECKPOINTED_KEY))
+        except Corruption as error:
+            raise store.condemn(str(error)) from error
         """The checkpoints known to be committed when the store was opened, oldest first."""
         # A checkpoint may have been under way when the last owner ended: its epoch is not used again.
         self.epoch = int.from_bytes(store.get(EPOCH_KEY) or b"", "big") + 1

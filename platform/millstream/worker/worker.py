@@ -17,10 +17,18 @@ from functools import partial
 from typing import Final
 
 from millstream.core.tables import Tables
-from millstream.errors import ConfigError, InternalError, LogUnavailable, OffsetOutOfRange
+from millstream.errors import (
+    ConfigError,
+    InternalError,
+    LogUnavailable,
+    OffsetOutOfRange,
+    StoreDamaged,
+    StoreUnavailable,
+)
 from millstream.execute.local.executor import LocalExecutor
 from millstream.execute.port import Executor
 from millstream.lane.lane import Lane
+from millstream.lane.maintenance.trouble import OPENS, Trouble
 from millstream.lane.metrics import Progress
 from millstream.lane.ownership.draining import DrainingLane, Released
 from millstream.lane.ownership.restore import restore
@@ -43,6 +51,8 @@ REVOKE_S: Final = 1.5
 LAST_REPORTS_S: Final = 5.0
 AGAIN_S: Final = 0.2
 AGAIN_S_MAX: Final = 5.0
+DAMAGES_MAX: Final = 5
+"""Stores in a row that were damaged before they were a minute old: it is the disk, and the operator must hear of it."""
 STEADY_MS: Final = 60_000
 """A lane that has lived for so long is opened again soon, whatever befell it before."""
 
@@ -60,6 +70,7 @@ class Worker:
         self._stores: dict[int, Store] = {}
         self._executors: dict[int, Executor] = {}
         self._sources: dict[int, LaneRunSource] = {}
+        self._troubles: dict[int, Trouble] = {}
         self._catalogue_needed = 0  # How much of the functions topic our own apps need.
         self._membership: Membership | None = None
         self._joined = False
@@ -79,6 +90,14 @@ class Worker:
     def ready(self) -> bool:
         """Whether it is a member, and every lane that the group has given is live and knows this worker's apps."""
         return self.joined and self._lanes_ready
+
+    @property
+    def refuses(self) -> str:
+        """Why a lane takes nothing in now, and so nothing should be sent; "" where all do."""
+        return next((trouble.why for trouble in self._troubles.values() if trouble.why), "")
+
+    def _trouble(self, number: int) -> Trouble:
+        return self._troubles.setdefault(number, Trouble(number, self.parts.telemetry))
 
     @property
     def _lanes_ready(self) -> bool:
@@ -183,7 +202,8 @@ class Worker:
         Every way in which a life of the lane ends, and what comes next:
             released in good order, or the group has taken it ──> the end
             not owned, says the group's coordinator, but not to us ──> wait a little, live again (lanes.md rule 4)
-            the log gave out ──> wait a little longer each time, live again
+            the log or its store gave out ──> wait a little longer each time, live again
+            its store is damaged ──> it was moved aside: live again on an empty one, DAMAGES_MAX times in a row
             anything else ──> the worker stops with it (``_on_lane_ended``)
         """
         if before is not None:
@@ -199,6 +219,15 @@ class Worker:
             except (LogUnavailable, OffsetOutOfRange, StoreBusy) as error:
                 failures = 1 if now_ms() - began_ms >= STEADY_MS else failures + 1
                 say(LOG, "lane interrupted", level=logging.WARNING, lane=number, why=str(error), failures=failures)
+            except StoreUnavailable as error:
+                failures += 1
+                self._trouble(number).begin(OPENS, str(error))
+            except StoreDamaged as error:
+                failures = 1 if now_ms() - began_ms >= STEADY_MS else failures + 1
+                if failures > DAMAGES_MAX:
+                    self._on_lane_failed(number, error)
+                    return
+                say(LOG, "lane interrupted", level=logging.WARNING, lane=number, why=str(error), failures=failures)
             except asyncio.CancelledError:
                 raise
             except BaseException as raised:
@@ -209,6 +238,8 @@ class Worker:
     def _on_lane_ended(self, number: int, task: asyncio.Task[None]) -> None:
         """A lane's task has ended. One that ends otherwise than above ends the worker too: the group would go on
         believing that the lane is served here."""
+        if (trouble := self._troubles.pop(number, None)) is not None:
+            trouble.forget()
         if task.cancelled():
             if not task.cancelling():  # Else by us.
                 wrong = "was cancelled by nobody: expected it to live until the group takes the lane"
@@ -284,6 +315,7 @@ class Worker:
                 event_schemas=parts.event_schemas,
                 settings=parts.settings,
                 on_facts=parts.on_facts,
+                trouble=self._trouble(number),
             ),
             tables,
             reached,

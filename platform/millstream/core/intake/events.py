@@ -12,7 +12,7 @@ from millstream.core.starting import Origin, start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
 from millstream.core.triggers.expressions import Answer, Expression
-from millstream.errors import BadRequest
+from millstream.errors import BadRequest, StoreFailed
 from millstream.model import limits
 from millstream.model.announcement import event_json
 from millstream.model.commands import AcceptEvent, AcceptRecord, RefuseRecord
@@ -64,6 +64,8 @@ def accept_record(tables: Tables, command: AcceptRecord, now_ms: int) -> list[Fa
             try:
                 facts += _start_on(tables, command, read.event, readers.get(read.reading, ()))
                 continue
+            except StoreFailed:
+                raise
             except Exception as error:  # One way of reading it may fail where another does not.
                 reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
         letter = Letter(command.topic, command.partition, read.offset, reason, read.key, read.value, read.headers)

@@ -24,6 +24,7 @@ from millstream.core.requests import answer
 from millstream.core.starting import Origin, new_run_id, start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
+from millstream.errors import StoreFailed
 from millstream.model import limits
 from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan
 from millstream.model.effects import Effect, Scan
@@ -48,6 +49,8 @@ def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
             try:
                 facts += _start(tables, row, read.event, read.offset, now_ms)
                 continue
+            except StoreFailed:
+                raise
             except Exception as error:  # As the lane refuses a command that raises: this record alone is set aside.
                 reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
         letter = Letter(row.topic, row.partition, read.offset, reason, read.key, read.value, read.headers)

@@ -123,8 +123,9 @@ class Upkeep:
         marker = self._marker()
         if marker is None:
             return
-        self._flushed_at_ms = self._now_ms()
+        began_ms = self._now_ms()
         await self._tables.flush(marker)
+        self._flushed_at_ms = began_ms  # One that failed is due again at once.
 
     async def checkpoint(self) -> None:
         """The rows as they are at the last acknowledged record go to the compacted topics, all or none."""

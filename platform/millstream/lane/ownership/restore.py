@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from millstream.core.fold import fold
 from millstream.core.tables import Tables
-from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange
+from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange, StoreFailed
 from millstream.log.port import Log
 from millstream.log.read_all import read_all
 from millstream.log.records import record_missing
@@ -60,6 +60,8 @@ def apply(tables: Tables, record: JournalRecord) -> None:
     for fact in record.facts:
         try:
             fold(tables, fact, record.at_ms)
+        except StoreFailed:
+            raise
         except Exception as error:
             raise cannot_fold(tables, fact, error) from error
     for p in record.positions:
