@@ -35,7 +35,7 @@ from millstream.history.service import Follows
 from millstream.lane.parts import OnFacts
 from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog
-from millstream.log.group_topics import GROUP_DEFAULT
+from millstream.log.group_topics import GROUP_DEFAULT, topics_of
 from millstream.roles.missing_code import watch_missing_code
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
@@ -137,6 +137,7 @@ class DevServer:
                 on_facts=self._on_facts,
             )
         )
+        await self.log.keep(topics_of(worker.parts.shape))  # --history may be another than last time.
         await self.worker.start()
         self._missing_code = asyncio.get_running_loop().create_task(watch_missing_code(self.worker, self.telemetry))
         index = settings.data / "history.db"
@@ -164,13 +165,13 @@ class DevServer:
         self._watches = Watches(self.telemetry)
 
     async def wait(self) -> None:
-        """Return when stopped; raise what stopped a lane or the history."""
+        """Return when stopped; raise what stopped a lane."""
         assert self.worker is not None
         lanes = asyncio.ensure_future(self.worker.wait())
         try:
             while not lanes.done():
                 if self._history is not None:
-                    self._history.check()
+                    self._history.tend()
                 await asyncio.wait([lanes], timeout=1.0)
             lanes.result()
         finally:
@@ -210,7 +211,8 @@ class DevServer:
             events=("events",),
             retention_ms=self.settings.lane.history_ms,
         )
-        self._history = Child(HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows))
+        options = HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows)
+        self._history = Child(options, self.telemetry)
         self._history.start()
 
 

@@ -93,6 +93,7 @@ METRICS: Final = (
     Metric("millstream_restore_seconds", "histogram", "Rebuilding a lane's tables at take-over.", (), _LONG_S),
     Metric("millstream_checkpoint_age_seconds", "gauge", "Since the lane's last checkpoint.", ("lane",)),
     Metric("millstream_dead_letters_total", "counter", "Records and commands set aside, by why.", ("reason",)),
+    Metric("millstream_history_deaths_total", "counter", "History processes that ended and were started again."),
     Metric("millstream_history_lag", "gauge", "Journal records that the history has yet to fold.", ("lane",)),
     Metric("millstream_build_info", "gauge", "Always 1; the labels say what runs.", ("version", "python")),
 )

@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
+
 from millstream.errors import Busy, LogUnavailable
+from millstream.history.damage import RowDamaged
 from millstream.history.queries import Queries
 
 READS_WAITING_MAX: Final = 200
@@ -34,9 +37,16 @@ class Reads:
             raise Busy(f"{self._waiting} reads already wait for the history index. Try again.")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, question, self._queries)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
         finally:
             self._waiting -= 1
+
+    def _answer(self, question: Callable[[Queries], T]) -> T:
+        """In the thread."""
+        try:
+            return question(self._queries)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RowDamaged) as error:
+            raise self._queries.unreadable(error) from error
 
     async def wait_folded(self, journal: str, lane: int, offset: int) -> bool:
         """Wait until the index shows a lane's record at ``offset``, FOLDED_WAIT_S_MAX at most. Whether it does."""

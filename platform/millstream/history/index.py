@@ -16,6 +16,8 @@
 need only name what is filtered by. The file is a cache of the log in all but age: it is synced when SQLite
 checkpoints, a power cut takes back rows together with their positions, and they are folded again.
 
+Every error of the file is explained in ``damage.py``: it passes, or the index is damaged and made anew.
+
 Retention deletes in bounded chunks and keeps runs that are still open; SQLite uses the freed pages again.
 Add a column: raise FORMAT; an index of another format is thrown away and folded afresh.
 """
@@ -23,16 +25,19 @@ Add a column: raise FORMAT; an index of another format is thrown away and folded
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
-from millstream.errors import DiskFull, LogUnavailable
+from millstream.errors import LogUnavailable
 from millstream.history import scans, trail
+from millstream.history.damage import HistoryDamaged, condemn, explain, is_condemned
 from millstream.history.fold import (
     ANNOUNCEMENTS,
     CANCELLED,
@@ -47,7 +52,9 @@ from millstream.history.fold import (
 from millstream.model.announcement import handled_function
 from millstream.model.event import FUNCTION_FAILED
 
-FORMAT: Final = 4
+_log = logging.getLogger(__name__)
+
+FORMAT: Final = 5
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000
@@ -92,7 +99,7 @@ CREATE TABLE function (
 );
 CREATE TABLE position (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, position INTEGER NOT NULL,
-    owner BLOB NOT NULL, seq INTEGER NOT NULL,
+    owner BLOB NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 CREATE TABLE tally (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -125,23 +132,36 @@ class Folded(msgspec.Struct, frozen=True, gc=False):
 class Index:
     """The writer of an index file. One per file; not for several threads at once.
 
-    Raises DiskFull or LogUnavailable from ``apply`` and ``forget``; then nothing of the call is stored.
+    Raises DiskFull or LogUnavailable where the file cannot be used now, HistoryDamaged where it is not what was
+    written; then nothing of the call is stored.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._db = _open(path)
-        self._functions: dict[str, int] = dict(self._db.execute("SELECT slug, id FROM function"))
-        row = self._db.execute("SELECT value FROM tally WHERE name = 'counter'").fetchone()
-        self._counter: int = row[0] if row else 0
         self._event_cursor = 0
         self._walk_again_ms = 0
-        with self._transaction():  # Trails whose run was never seen: its start had been trimmed.
-            self._db.execute("DELETE FROM trail WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.run = trail.run)")
+        try:
+            with self._transaction():
+                self._functions: dict[str, int] = dict(self._db.execute("SELECT slug, id FROM function"))
+                row = self._db.execute("SELECT value FROM tally WHERE name = 'counter'").fetchone()
+                self._counter: int = row[0] if row else 0
+                # Trails whose run was never seen: its start had been trimmed.
+                self._db.execute("DELETE FROM trail WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.run = trail.run)")
+        except BaseException:
+            self.close()
+            raise
 
     def positions(self) -> list[Folded]:
         """How far every topic partition is folded."""
-        rows = self._db.execute("SELECT topic, partition, position, owner, seq FROM position")
-        return [Folded(*row) for row in rows]
+        try:
+            rows = self._db.execute("SELECT topic, partition, position, owner, seq, crc FROM position").fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
+        for *at, crc in rows:
+            if _crc(at) != crc:  # Where another place would show too little, or all of it twice, without a word.
+                raise explain(ValueError(f"position {at[:3]} has checksum {_crc(at)}, not {crc}"), self._path)
+        return [Folded(*at) for *at, _ in rows]
 
     def apply(self, changes: Changes, positions: Sequence[Folded]) -> None:
         """Store a batch and its positions, together."""
@@ -185,11 +205,16 @@ class Index:
         """Every run that has not ended, as far as the index knows."""
         for status in (QUEUED, RUNNING):
             at = 0
-            while page := self._db.execute(
-                "SELECT n, run FROM run WHERE status = ? AND n > ? ORDER BY n LIMIT ?", (status, at, OPEN_RUNS_PER_PAGE)
-            ).fetchall():
+            while page := self._page_of_runs(status, at):
                 yield from (run for _, run in page)
                 at = page[-1][0]
+
+    def _page_of_runs(self, status: int, at: int) -> list[tuple[int, str]]:
+        question = "SELECT n, run FROM run WHERE status = ? AND n > ? ORDER BY n LIMIT ?"
+        try:
+            return self._db.execute(question, (status, at, OPEN_RUNS_PER_PAGE)).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
 
     def go_on_from(self, at: Folded, doubted: Sequence[str], *, upto: int) -> None:
         """Go on from another place of a journal. ``doubted`` are open runs that go once it is folded past ``upto``."""
@@ -201,7 +226,12 @@ class Index:
             self._store_positions([at])
 
     def forget(self, before_ms: int) -> int:
-        """Delete a chunk of what is older than ``before_ms``; how many rows went. Call until it answers 0."""
+        """Delete a chunk of what is older than ``before_ms``; how many rows went. Call until it answers 0.
+
+        Raises HistoryDamaged where a reader has found damage, too.
+        """
+        if is_condemned(self._path):
+            raise HistoryDamaged(f"the history index {self._path} was condemned by who read it; it is made anew")
         before = before_ms << COUNTER_BITS
         with self._transaction():
             gone = self._forget_runs(before, before_ms) + self._forget_events(before_ms - EVENTS_KEPT_LONGER_MS)
@@ -211,8 +241,11 @@ class Index:
                     f"DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE n < ? LIMIT ?)",
                     (before, DELETED_PER_CHUNK_MAX),
                 ).rowcount
-        if self._db.execute("PRAGMA freelist_count").fetchone()[0] > FREE_PAGES_KEPT:
-            self._db.execute(f"PRAGMA incremental_vacuum({DELETED_PER_CHUNK_MAX})").fetchall()
+        try:
+            if self._db.execute("PRAGMA freelist_count").fetchone()[0] > FREE_PAGES_KEPT:
+                self._db.execute(f"PRAGMA incremental_vacuum({DELETED_PER_CHUNK_MAX})").fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
         return gone
 
     def clear(self) -> None:
@@ -245,15 +278,15 @@ class Index:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            kind = DiskFull if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL else LogUnavailable
-            raise kind(f"the history index was not written: {error}. Nothing is lost; it is folded again.") from error
+            raise explain(error, self._path) from error
         except BaseException:
             self._roll_back()
             raise
 
     def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # Said already: of a damaged file not even this can be had.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def _number(self, at_ms: int) -> int:
         self._counter += 1
@@ -334,8 +367,8 @@ class Index:
 
     def _store_positions(self, positions: Sequence[Folded]) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO position VALUES (?,?,?,?,?)",
-            [(p.topic, p.partition, p.position, p.owner, p.seq) for p in positions],
+            "INSERT OR REPLACE INTO position VALUES (?,?,?,?,?,?)",
+            [(*at, _crc(at)) for at in ((p.topic, p.partition, p.position, p.owner, p.seq) for p in positions)],
         )
 
     def _forget_runs(self, before: int, before_ms: int) -> int:
@@ -390,24 +423,49 @@ class Index:
         return max(gone, 1) if len(old) == DELETED_PER_CHUNK_MAX else gone
 
 
+def _crc(at: Sequence[object]) -> int:
+    return crc32(repr(tuple(at)).encode())
+
+
 def prepare(path: Path) -> None:
-    """Make the file if need be, so that readers can open it before the writer runs."""
-    _open(path).close()
+    """Make the file if need be, so that readers can open it before the writer runs.
+
+    Never fails: what is damaged the writer moves aside, what passes it tries again.
+    """
+    try:
+        _open(path).close()
+    except HistoryDamaged as damaged:
+        condemn(path)
+        _log.warning("history index damaged, left to its writer: %s", damaged)
+    except LogUnavailable as passing:
+        _log.warning("history index not made now: %s", passing)
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    """Raises HistoryDamaged, or DiskFull and LogUnavailable for what passes."""
+    if is_condemned(path):
+        raise HistoryDamaged(f"the history index {path} was condemned; it is made anew")
+    db = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         found = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.DatabaseError:
-        found = -1  # Damaged: it is only a cache.
-    if found not in (0, FORMAT):
+        if found in (0, FORMAT):
+            _set_up(db, new=found == 0)
+            return db
         db.close()
+        _log.warning("history index of another format thrown away index=%s format=%s expected=%d", path, found, FORMAT)
         for file in chain([path], (path.with_name(path.name + end) for end in ("-wal", "-shm"))):
             file.unlink(missing_ok=True)
-        return _open(path)
-    if found == 0:
+    except (sqlite3.Error, OSError) as error:
+        if db is not None:
+            db.close()
+        raise explain(error, path) from error
+    return _open(path)
+
+
+def _set_up(db: sqlite3.Connection, *, new: bool) -> None:
+    if new:
         db.execute("PRAGMA page_size = 8192")
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
@@ -416,9 +474,12 @@ def _open(path: Path) -> sqlite3.Connection:
     db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
     db.execute("PRAGMA secure_delete = OFF")
     db.execute("PRAGMA cache_size = -16384")
-    if found == 0:
-        with contextlib.suppress(sqlite3.OperationalError):  # Another process was faster.
-            db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+    if not new:
+        return
+    try:
+        db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+    except sqlite3.OperationalError:
         if db.in_transaction:
             db.execute("ROLLBACK")
-    return db
+        if db.execute("PRAGMA user_version").fetchone()[0] != FORMAT:  # Else another process was faster.
+            raise

@@ -15,23 +15,30 @@ import fcntl
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from millstream.errors import LogUnavailable, MillstreamError
-from millstream.history.index import Index, prepare
+from millstream.history.damage import HistoryDamaged, move_aside
+from millstream.history.index import Index
 from millstream.history.service import Follows, History
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Log
+from millstream.model.backoff import doubling_s
 from millstream.model.limits import DAY_MS
 from millstream.state.rocksdb import RocksBudget, RocksStore
 
-FAILED = 1
+FAILED = 3
+"""Ended with a word for the operator; Python ends with 1 after any other error."""
 TRY_AGAIN_S = 0.05
+AGAIN_S_MAX = 30.0
+STEADY_S = 60.0
 REACH_AGAIN_S = 2.0
 
 
@@ -65,7 +72,7 @@ def first_line(options: Options) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until standard input ends. 0 then, 1 after an error, which is on standard error."""
+    """Run until standard input ends. 0 then, FAILED after an error, which is on standard error."""
     logging.basicConfig(level=logging.INFO, format="history: %(message)s", stream=sys.stderr)
     try:
         asyncio.run(_follow_until_parent_ends(_parsed(arguments)))
@@ -120,14 +127,43 @@ async def _follow_until_parent_ends(options: Options) -> None:
 async def _follow(options: Options) -> None:
     alone = await only_writer(options.index)
     log = await _opened(options)
-    prepare(options.index)
+    try:
+        await _heal_for_ever(options, lambda: _fold(log, options))
+    finally:
+        await log.close()
+        os.close(alone)
+
+
+async def _heal_for_ever(options: Options, fold: Callable[[], Awaitable[None]]) -> None:
+    """Fold until cancelled. A damaged index is moved aside and folded anew; what passes is tried again."""
+    failures = 0
+    while True:
+        began_s = time.monotonic()
+        try:
+            await fold()
+        except* HistoryDamaged as found:
+            with suppress(LogUnavailable):  # Tried again below.
+                move_aside(options.index, str(first_of(found)))
+        except* LogUnavailable as passing:
+            logging.getLogger(__name__).warning("history stands still, trying again: %s", first_of(passing))
+        failures = 1 if time.monotonic() - began_s >= STEADY_S else failures + 1
+        await asyncio.sleep(doubling_s(TRY_AGAIN_S, failures, AGAIN_S_MAX))
+
+
+async def _fold(log: Log, options: Options) -> None:
     index = Index(options.index)
     try:
         await History(log, index, options.follows, lambda: scratch(options.index)).run()
     finally:
         index.close()
-        await log.close()
-        os.close(alone)
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error in groups of groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _opened(options: Options) -> Log:

@@ -4,14 +4,17 @@ Listings are newest first and paged by a cursor, the ``n`` of the last row shown
 function) cost a page; the others (app, event name, time) look at rows in order until the page is full, and look at no
 more than ROWS_SCANNED_MAX: then the page is short and its cursor leads on.
 
-One connection, not for two threads at once. Raises LogUnavailable where there is no index file yet.
+One connection, not for two threads at once. Raises LogUnavailable where there is no index file yet, or no more: one
+that is damaged is condemned, and read again once its writer has made another (``damage.py``).
 """
 
 from __future__ import annotations
 
 import heapq
+import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +23,9 @@ from msgspec.structs import replace
 
 from millstream.errors import LogUnavailable
 from millstream.history import announced, scans, trail
+from millstream.history.damage import HistoryDamaged, RowDamaged, condemn, explain
 from millstream.history.fold import STATUSES
-from millstream.history.index import COUNTER_BITS
+from millstream.history.index import COUNTER_BITS, FORMAT
 from millstream.history.scans import ScanSeen
 
 PAGE_ROWS_MAX: Final = 200
@@ -127,6 +131,7 @@ class Queries:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db: sqlite3.Connection | None = None
+        self._opened = (0, 0)  # The file's device and number.
 
     def close(self) -> None:
         """Let go of the file."""
@@ -166,15 +171,18 @@ class Queries:
         if wanted.to_ms:
             upper = min(upper, wanted.to_ms << COUNTER_BITS)
         bounds = (wanted.from_ms << COUNTER_BITS, upper)
-        numbers = self._numbers(wanted, bounds)
         rows, scanned, last = [], 0, 0
-        for n in numbers:
-            scanned, last = scanned + 1, n
-            rows.append(n)
-            if len(rows) > limit or scanned >= ROWS_SCANNED_MAX:
-                break
+        try:
+            for n in self._numbers(wanted, bounds):
+                scanned, last = scanned + 1, n
+                rows.append(n)
+                if len(rows) > limit or scanned >= ROWS_SCANNED_MAX:
+                    break
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
         cursor = rows[limit - 1] if len(rows) > limit else (last if scanned >= ROWS_SCANNED_MAX else 0)
-        return self._with_states([self._run_at(n) for n in rows[:limit]]), cursor
+        shown = (self._run_at(n) for n in rows[:limit])
+        return self._with_states([run for run in shown if run is not None]), cursor
 
     def run(self, run: str) -> RunInFull | None:
         """A run with its steps and attempts."""
@@ -323,45 +331,77 @@ class Queries:
         rows = self._ask(f"SELECT id FROM function WHERE {' AND '.join(where)}", tuple(values))
         return [number for (number,) in rows]
 
-    def _run_at(self, n: int) -> RunSeen:
-        return _run(self._ask(f"{_RUN} WHERE r.n = ?", (n,))[0])
+    def _run_at(self, n: int) -> RunSeen | None:
+        """None: it was forgotten since its number was read."""
+        rows = self._ask(f"{_RUN} WHERE r.n = ?", (n,))
+        return _run(rows[0]) if rows else None
 
     def _snapshot(self) -> _Snapshot:
-        return _Snapshot(self._open())
+        return _Snapshot(self._open(), self._failed)
 
     def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
             return self._open().execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise LogUnavailable(f"the history index {self._path} cannot be read now: {error}. Try again.") from error
+            raise self._failed(error) from error
+
+    def unreadable(self, error: Exception) -> LogUnavailable:
+        """What the rows hold cannot be decoded: the index is given up. The error to raise."""
+        return self._failed(error)
+
+    def _failed(self, error: Exception) -> LogUnavailable:
+        """A damaged index is given up: its writer makes another, which is opened when it is there."""
+        self.close()
+        found = explain(error, self._path)
+        if not isinstance(found, HistoryDamaged):
+            return found if isinstance(found, LogUnavailable) else LogUnavailable(str(found))
+        condemn(self._path)
+        return LogUnavailable(f"{found} Ask again in a while.")
 
     def _open(self) -> sqlite3.Connection:
-        if self._db is None:
-            try:
-                db = sqlite3.connect(
-                    f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-                )
+        try:
+            there = os.stat(self._path)
+        except OSError as error:
+            raise self._not_there(error) from error
+        if self._db is not None and (there.st_dev, there.st_ino) == self._opened:
+            return self._db
+        self.close()  # Another file has taken its name: the one before was moved aside.
+        db = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found == FORMAT:
                 db.execute("SELECT 1 FROM position LIMIT 1").fetchall()
-            except sqlite3.Error as error:
-                raise LogUnavailable(
-                    f"the history index {self._path} is not there yet: {error}. It is made when the history starts."
-                ) from error
-            self._db = db
-        return self._db
+        except sqlite3.Error as error:
+            db.close()
+            raise self._failed(error) from error
+        if found != FORMAT:
+            db.close()
+            raise self._not_there(f"its format is {found}, not {FORMAT}")
+        self._db, self._opened = db, (there.st_dev, there.st_ino)
+        return db
+
+    def _not_there(self, error: object) -> LogUnavailable:
+        return LogUnavailable(
+            f"the history index {self._path} is not there yet: {error}. It is made when the history starts."
+        )
 
 
 class _Snapshot:
     """Several reads that see one state of the index."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, failed: Callable[[Exception], LogUnavailable]) -> None:
         self._db = db
+        self._failed = failed
 
     def __enter__(self) -> sqlite3.Connection:
         self._db.execute("BEGIN")
         return self._db
 
-    def __exit__(self, *_: object) -> None:
-        self._db.execute("COMMIT")
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise self._failed(error) from error
+        with suppress(sqlite3.Error):  # Closed by an error inside; a read has nothing to lose.
+            self._db.execute("COMMIT")
 
 
 def _chunks(db: sqlite3.Connection, run: RunSeen) -> list[bytes]:
@@ -389,6 +429,8 @@ def _fits(run: RunSeen, wanted: RunFilter) -> bool:
 
 def _run(row: tuple[Any, ...]) -> RunSeen:
     n, run, function, app, name, number, started_ms, ended_ms, event, event_name, cause, error, result = row
+    if not (isinstance(number, int) and 0 <= number < len(STATUSES)):
+        raise RowDamaged(f"run {run} has status {number!r}: expected one of 0 to {len(STATUSES) - 1}")
     head = (n, run, function, app, name, STATUSES[number], n >> COUNTER_BITS)
     return RunSeen(*head, started_ms, ended_ms, event, event_name, cause, error, result, STATUSES[number])
 

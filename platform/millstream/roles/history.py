@@ -86,7 +86,7 @@ class HistoryRole:
         follows = Follows(
             group=shape.group, lanes=shape.lanes, events=(shape.events_topic,), retention_ms=settings.retention_ms
         )
-        self.child = Child(Options(index=index, follows=follows, kafka=settings.group.kafka))
+        self.child = Child(Options(index=index, follows=follows, kafka=settings.group.kafka), self.telemetry)
         self.child.start()
         config = DoorConfig(
             log=self.log,
@@ -106,10 +106,10 @@ class HistoryRole:
         self.served = await serve_on(build_app(config), settings.host, settings.port)
 
     async def wait(self) -> None:
-        """Serve for ever; raise where the child has ended."""
+        """Serve for ever; a child that has ended is started again."""
         assert self.child is not None
         while True:
-            self.child.check()
+            self.child.tend()
             await asyncio.sleep(LOOK_S)
 
     async def stop(self, grace_s: float) -> None:

@@ -176,6 +176,14 @@ class EmbeddedLog:
         partitions = await self._once(lambda connection: self._make_topics(connection, missing))
         self._topics.made(missing, partitions)
 
+    async def keep(self, specs: Sequence[TopicSpec]) -> None:
+        """Keep the records of topics that are there as long as these say from now on; the rest of a topic is fixed."""
+        changed = self._topics.kept_otherwise(specs)
+        if changed:
+            self._must_be_alive()
+            await self._once(lambda connection: self._topics.keep(connection, changed))
+            self._topics.made(changed, ())
+
     def _make_topics(self, connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> list[Partition]:
         assert self._writer is not None
         made = self._topics.make(connection, specs)

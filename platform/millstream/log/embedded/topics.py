@@ -1,13 +1,14 @@
 """The topics and partitions of an embedded log's file: found at the start, and made later.
 
 A partition's object is made once and shared by the loop and the writer thread (``partition.py``). The rule:
-a topic's shape never changes, so what was found stays true and needs no lock.
+a topic's shape never changes but for how long it is kept, so what was found stays true and needs no lock.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from millstream.errors import ConfigError, LimitExceeded
@@ -94,6 +95,18 @@ class Topics:
         for partition in partitions:
             self.partitions[partition.place.topic, partition.place.number] = partition
         self.specs |= {spec.name: spec for spec in specs}
+
+    def kept_otherwise(self, specs: Sequence[TopicSpec]) -> list[TopicSpec]:
+        """The topics that are there and are to be kept for another time, as they are to be."""
+        held = ((self.specs.get(spec.name), spec.retention_ms) for spec in specs)
+        return [replace(known, retention_ms=ms) for known, ms in held if known is not None and known.retention_ms != ms]
+
+    def keep(self, connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> None:
+        """On the writer thread, in a transaction: the topics' retentions are these. ``made`` takes them in."""
+        for spec in specs:
+            connection.execute("UPDATE topic SET retention_ms = ? WHERE name = ?", (spec.retention_ms, spec.name))
+            for number in range(spec.partitions):
+                self.partitions[spec.name, number].retention_ms = spec.retention_ms
 
     def _cut_short_trims(self, connection: sqlite3.Connection) -> list[Trim]:
         trims = []
