@@ -24,7 +24,7 @@
     │   ├── NonRetriableError    raised by user code: no more attempts
     │   ├── RetryAfterError      raised by user code: the next attempt not before then
     │   ├── StepError            a step used up its attempts; may be caught in the body
-    │   ├── StepsChanged         replayed code no longer matches the recorded steps
+    │   ├── StepsChanged         replayed code does not match the recorded steps
     │   └── UnserialisableResult a result is not JSON
     └── InternalError        ours to fix: please report it
 
@@ -208,7 +208,10 @@ class StepError(UserCodeError):
 
 
 class StepsChanged(UserCodeError):
-    """Replayed code asks for other steps than those recorded. The run fails; the message names the step."""
+    """A function asks for other steps in a replay than are recorded. The message names the step.
+
+    On a server such a run is parked under this name until its code fits again; ``TestApp`` raises it.
+    """
 
 
 class UnserialisableResult(UserCodeError):

@@ -77,6 +77,12 @@ METRICS: Final = (
         "Open runs whose function no app of this process has (at least: the oldest 20,000 of each lane are looked at).",
         ("function",),
     ),
+    Metric(
+        "millstream_runs_with_changed_code",
+        "gauge",
+        "Open runs that are parked since their function no longer asks for what is recorded (at least, likewise).",
+        ("function",),
+    ),
     Metric("millstream_scans_open", "gauge", "Scans that are under way.", ("lane",)),
     Metric("millstream_scan_records_left", "gauge", "Records that scans have yet to read.", ("lane",)),
     Metric("millstream_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),

@@ -97,28 +97,51 @@ def test_a_child_that_a_step_forked_keeps_neither_the_port_nor_the_data(fresh: F
         os.kill(child, signal.SIGKILL)
 
 
-def test_changed_code_fails_the_run_and_names_the_step(fresh: Fresh, tmp_path: Path) -> None:
-    before = """
-        import asyncio
+def test_a_run_whose_code_has_changed_is_parked_and_goes_on_when_its_step_is_back(fresh: Fresh, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    whole = f"""
+        from pathlib import Path
         from millstream import App, Context
         app = App("changing")
+        def note(what):
+            with Path("{done}").open("a") as file:
+                file.write(what + " ")
+            return what
         @app.function(on="change/it", retries=0)
         async def change(ctx: Context):
-            await ctx.step.run("old-name", lambda: 1)
-            await ctx.step.sleep("nap", "2s")
-            await asyncio.sleep(3600)  # However late this test looks: the run is open until its code has changed.
+            first = await ctx.step.run("old-name", note, "first")
+            await ctx.step.sleep("nap", "1s")
+            while Path("{tmp_path}/held").exists():
+                await __import__("asyncio").sleep(0.05)
+            return [first, await ctx.step.run("last", note, "last")]
     """
-    target = app_file(tmp_path, before)
+    (tmp_path / "held").touch()  # However late this test looks: the run is open until its code has changed.
+    target = app_file(tmp_path, whole)
     server = fresh(target)
     event = server.send("change/it")
     run = server.run_of(event)["run_id"]
     server.until("the sleep", lambda: len(server.run(run)["steps"]) == 2)
     server.kill()
-    app_file(tmp_path, before.replace("old-name", "new-name"))
+    app_file(tmp_path, whole.replace("old-name", "new-name"))
+    server.start()
+    server.until("parked", lambda: server.run(run)["state"] == "Parked")
+    seen = server.run(run)
+    assert seen["reason"].startswith("its code has changed: step 'old-name'") and "'new-name'" in seen["reason"]
+    assert seen["status"] == "Running" and "parked" in [notice["kind"] for notice in seen["notices"]]
+    assert [found["run_id"] for found in server.get("/api/runs?status=parked")[1]["data"]] == [run]
+    assert "its code has changed" in server.get("/?status=Parked")[1]
+    server.until("the log line", lambda: "open runs wait since their code has changed" in server.output.read_text())
+    metric = 'millstream_runs_with_changed_code{function="changing-change"} 1.0'
+    server.until("the metric", lambda: metric in server.metrics())
+
+    server.stop()
+    app_file(tmp_path, whole)
+    (tmp_path / "held").unlink()
     server.start()
     ended = server.ended(event)
-    assert ended["status"] == "Failed"
-    assert "old-name" in str(ended["output"])
+    assert ended["status"] == "Completed" and ended["output"] == ["first", "last"]
+    assert done.read_text().split() == ["first", "last"]
+    assert metric not in server.metrics()
 
 
 def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_path: Path) -> None:

@@ -83,7 +83,6 @@ def test_wrong_usage_is_exit_code_2_and_no_server_is_3() -> None:
     ("command", "said"),
     [
         (("runs", "list", "--status", "lost"), "Completed"),
-        (("runs", "list", "--status", "sleeping"), "--status running"),
         (("runs", "list", "--from", "yesterday"), "2026-01-31T12:00:00Z"),
         (("runs", "list", "--limit", "many"), "--limit"),
         (("runs", "get", "7"), "runs list"),

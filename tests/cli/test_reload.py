@@ -34,6 +34,21 @@ async def nap(ctx: Context):
     return [before, "VERSION"]
 """
 
+HELD = """
+import asyncio
+from pathlib import Path
+from millstream import App, Context
+
+app = App("shop")
+
+@app.function(on="shop/held")
+async def held(ctx: Context):
+    before = await ctx.step.run("before", lambda: "VERSION")
+    while Path("held").exists():
+        await asyncio.sleep(0.05)
+    return [before, "VERSION"]
+"""
+
 
 @dataclass
 class Reloaded:
@@ -44,7 +59,10 @@ class Reloaded:
     url: str = ""
 
     def write(self, version: str) -> None:
-        (self.folder / "shop.py").write_text(APP.replace("VERSION", version))
+        self.edit(APP.replace("VERSION", version))
+
+    def edit(self, text: str) -> None:
+        (self.folder / "shop.py").write_text(text)
 
     @property
     def said(self) -> str:
@@ -103,6 +121,24 @@ def test_changed_code_serves_the_runs_under_way_and_the_port_never_refuses(tmp_p
         assert "shop.py changed: loading" in served.said and served.said.count("1 app with 2 functions") == 2
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(PATIENCE_S) == 0
+
+
+def test_a_run_whose_step_was_edited_away_is_parked_and_the_next_edit_brings_it_back(tmp_path: Path) -> None:
+    (tmp_path / "held").touch()  # However slow this test is: the run is open until its code has changed.
+    with reloading(tmp_path) as served:
+        served.edit(HELD)
+        served.wait_for(lambda: served.said.count("serving") == 2)
+        run = served.start_run("shop/held")
+        served.wait_for(lambda: any(step["output"] for step in served.call("runs", "get", run).rows[0]["steps"]))
+        served.edit(HELD.replace("before", "renamed"))
+        served.wait_for(lambda: served.call("runs", "list", "--status", "parked").rows)
+        (parked,) = served.call("runs", "list", "--status", "parked").rows
+        assert (parked["run_id"], parked["state"]) == (run, "Parked")
+        assert "step 'before' of kind 'run' is recorded" in served.call("runs", "get", "-o", "table", run).out
+        served.wait_for(lambda: "step 'before' of kind 'run' is recorded" in (tmp_path / "out").read_text())
+        (tmp_path / "held").unlink()
+        served.edit(HELD.replace("VERSION", "mended"))
+        assert served.output_of(run) == ["VERSION", "mended"]
 
 
 def test_a_broken_edit_names_its_line_and_the_code_before_it_serves_on(tmp_path: Path) -> None:

@@ -68,8 +68,13 @@ def test_status_words_say_what_a_run_that_is_under_way_does(server: Serving) -> 
     while True:
         states = {row["run_id"]: row["state"] for row in server.call("runs", "list", "--status", "running").rows}
         if (states[asleep], states[retries]) == ("Sleeping", "Retrying"):
-            return
+            break
         assert time.monotonic() < ends_s, states
+    for state, run in (("Sleeping", asleep), ("Retrying", retries)):
+        rows = server.call("runs", "list", "--status", state.lower()).rows
+        assert run in [row["run_id"] for row in rows] and {row["state"] for row in rows} == {state}
+    ended = server.call("runs", "list", "--status", "sleeping,completed").rows
+    assert asleep in [row["run_id"] for row in ended] and {row["state"] for row in ended} <= {"Sleeping", "Completed"}
 
 
 def test_an_unknown_function_app_or_event_is_not_an_empty_list(server: Serving) -> None:

@@ -116,11 +116,12 @@ async def nap(ctx: Context) -> str:
 
 @app.function(on="changing", retries=0)
 async def changing(ctx: Context) -> None:
-    name = "new" if Path(ctx.event.data["notes"] + "-changed").exists() else "old"
-    await ctx.step.run(name, lambda: 1)
-    await ctx.step.sleep("nap", 2)
-    if name == "old":
-        await asyncio.sleep(3_600)  # However long the nap has been over: the old code comes to no end.
+    code = Path(ctx.event.data["notes"] + "-code")  # What it says is the version of the code; none: the first.
+    name = "new" if code.exists() and code.read_text() == "changed" else "old"
+    await ctx.step.run(name, note, ctx, name)
+    await ctx.step.sleep("nap", 0.5)
+    if not code.exists():
+        await asyncio.sleep(3_600)  # However long the nap has been over: the first code comes to no end.
 
 
 @app.function(on="long")

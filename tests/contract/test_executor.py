@@ -11,7 +11,16 @@ import pytest
 
 from millstream.model.commands import CancelRun
 from millstream.model.effects import Execute
-from millstream.model.facts import RunCompleted, RunFailed, SleepEnded, StepAttemptFailed, StepCompleted
+from millstream.model.facts import (
+    DispatchParked,
+    DispatchUnparked,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    SleepEnded,
+    StepAttemptFailed,
+    StepCompleted,
+)
 from tests.contract.executor_stage import Scene, Stage
 
 R = TypeVar("R")
@@ -146,15 +155,39 @@ def test_a_step_behind_a_foreign_wait_is_reported_by_itself(play: Play) -> None:
     play(scenario)
 
 
-def test_changed_code_fails_the_run_and_names_the_step(play: Play) -> None:
+async def parked_as_changed(scene: Scene) -> str:
+    """A run whose code changed while it slept, parked for that."""
+    run = await scene.send("changing")
+    await scene.until(lambda: ["SleepFound nap"] in scene.world.operations())
+    Path(f"{scene.path}-code").write_text("changed")
+    scene.world.crash()
+    await scene.until(lambda: scene.facts(DispatchParked))
+    return run
+
+
+def test_changed_code_parks_the_run_until_another_code_fits(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
-        run = await scene.send("changing")
-        await scene.until(lambda: ["SleepFound nap"] in scene.world.operations())
-        Path(f"{scene.path}-changed").touch()
+        run = await parked_as_changed(scene)
+        (parked,) = scene.facts(DispatchParked)
+        assert parked.reason.startswith("its code has changed: step 'old'") and "'new'" in parked.reason
+        result_of(await scene.end("row"))  # Time for the lane to try again, which it must not.
+        assert len(scene.facts(DispatchParked)) == 1 and not scene.facts(DispatchUnparked)
+
+        scene.world.crash()  # Its next owner tries once: the code is still the changed one.
+        await scene.until(lambda: len(scene.facts(DispatchParked)) == 2)
+        Path(f"{scene.path}-code").write_text("mended")
         scene.world.crash()
-        end = await scene.world.end(run)
-        assert isinstance(end, RunFailed) and end.error_name == "StepsChanged"
-        assert "'old'" in end.error_message and "'new'" in end.error_message
+        assert result_of(await scene.world.end(run)) is None
+        assert scene.notes[0] == "old" and scene.notes.count("old") == 1 and "new" not in scene.notes
+
+    play(scenario)
+
+
+def test_a_run_whose_code_has_changed_can_be_cancelled(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        run = await parked_as_changed(scene)
+        scene.world.submit(CancelRun(run, "no more"))
+        assert isinstance(await scene.world.end(run), RunCancelled)
 
     play(scenario)
 

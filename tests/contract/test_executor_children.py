@@ -16,7 +16,7 @@ import pytest
 from millstream.errors import ConfigError, OperatorError
 from millstream.execute.processes.children import ChildrenExecutor
 from millstream.execute.processes.pool import Pool, PoolSettings
-from millstream.model.facts import DispatchLost, RunCompleted, RunFailed
+from millstream.model.facts import DispatchLost, DispatchParked, RunCompleted, RunFailed
 from millstream.model.limits import DISPATCHES_LOST_MAX
 from tests.contract.executor_stage import LOCAL, Scene, Stage
 
@@ -169,6 +169,23 @@ def test_a_silent_process_is_killed(play: Play, stage: Stage, monkeypatch: pytes
         os.kill(busy.pid, signal.SIGSTOP)
         await scene.until(lambda: len(scene.world.lost) == 2)
         assert {lost.run for lost in scene.world.lost} == {run}
+
+    play(scenario)
+
+
+def test_a_process_that_has_loaded_the_code_anew_is_given_what_the_code_had_changed_for(
+    play: Play, stage: Stage
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert stage.pool is not None
+        run = await scene.send("changing")
+        await scene.until(lambda: ["SleepFound nap"] in scene.world.operations())
+        Path(f"{scene.path}-code").write_text("changed")
+        scene.world.crash()
+        await scene.until(lambda: scene.facts(DispatchParked))
+        Path(f"{scene.path}-code").write_text("mended")
+        os.kill(stage.pool.children[0].pid, signal.SIGKILL)
+        result_of(await scene.world.end(run))
 
     play(scenario)
 

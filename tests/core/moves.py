@@ -222,7 +222,10 @@ def _lose_again(harness: Harness, move: Move, number: int) -> Command | None:
 
 def _park(harness: Harness, move: Move, number: int) -> Command | None:
     effect = _pick((e for e in harness.outstanding if isinstance(e, Execute)), move.x)
-    return ParkDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4)) if effect is not None else None
+    if effect is None:
+        return None
+    reason = ("", "its code has changed")[move.z % 2]
+    return ParkDispatch(effect.run, effect.step, effect.dispatch - (move.y % 5 == 4), reason)
 
 
 def _unpark(harness: Harness, move: Move, number: int) -> Command | None:

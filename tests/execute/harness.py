@@ -140,7 +140,7 @@ class World:
                 case Arm():
                     self._arm(FireTimer(effect.at_ms, effect.kind, effect.id, effect.step))
                 case CodeWanted():
-                    if self.executor.knows(effect.function):
+                    if self.executor.takes_up(effect):
                         self.submit(Unpark(effect.run, effect.step, effect.dispatch))
                 case _:
                     pass
@@ -202,6 +202,9 @@ class World:
                 held = self.tables.steps.get((run, step))
                 if held.hand == Hand.OUT:
                     self.submit(LoseDispatch(run, step, held.dispatch))
+        for _, parked in self.tables.parked.scan(limit=10_000):
+            if self.executor.takes_up(CodeWanted(parked.run, parked.function, parked.step, parked.dispatch)):
+                self.submit(Unpark(parked.run, parked.step, parked.dispatch))
 
     def operations(self) -> list[list[str]]:
         """What was reported, dispatch by dispatch: the class of each operation with its step."""

@@ -122,7 +122,9 @@ def changed(before: str, after: str) -> tuple[App, App]:
     ("before", "after", "named"),
     [("ab-c", "b-c", "step 'a'"), ("ab-c", "ax-c", "step 'b'"), ("ab-c", "", "step 'a'"), ("a-b", "ab", "step '-'")],
 )
-def test_changed_code_fails_the_run_naming_the_step(before: str, after: str, named: str) -> None:
+def test_changed_code_parks_the_run_naming_the_step_until_the_code_fits_again(
+    before: str, after: str, named: str
+) -> None:
     old, new = changed(before, after)
 
     async def scenario() -> None:
@@ -130,8 +132,40 @@ def test_changed_code_fails_the_run_naming_the_step(before: str, after: str, nam
         run = await world.send()
         await asyncio.sleep(60)
         world.crash(new)
-        end = await world.end(run)
-        assert end.error_name == "StepsChanged" and named in end.error_message  # type: ignore[union-attr]
+        await asyncio.sleep(30 * 86_400)
+        (parked,) = world.parked
+        assert parked.reason.startswith("its code has changed: ") and named in parked.reason
+        assert world.executor.live == 0
+        world.executor.add_app(old)
+        assert isinstance(await world.end(run), RunCompleted)
+
+    play(scenario)
+
+
+def test_each_step_under_way_is_parked_with_the_body_that_changed_and_runs_once_when_it_fits() -> None:
+    """Two steps fail and wait for their next attempt; the next code asks for one of them only."""
+    log, versions = Log(), []
+    for names in ("ab", "b"):
+        app = App("a")
+
+        @app.function(on="go", id="fn", retries=4)
+        async def fn(ctx: Context, names: str = names) -> list[str]:
+            return await asyncio.gather(*(ctx.step.run(name, log.work, name, 0, 1) for name in names))
+
+        versions.append(app)
+    old, new = versions
+
+    async def scenario() -> None:
+        world = World(old, retry_interval_ms=60_000)
+        run = await world.send()
+        await asyncio.sleep(5)
+        world.crash(new)
+        await asyncio.sleep(86_400)
+        assert sorted(park.step for park in world.parked) == ["a", "b"] and log.done == []
+        assert all("step 'a' of kind 'run' is recorded and was not asked for" in park.reason for park in world.parked)
+        world.executor.add_app(old)
+        assert isinstance(await world.end(run), RunCompleted)
+        assert sorted(log.done) == ["a", "b"]
 
     play(scenario)
 
@@ -149,7 +183,7 @@ def test_code_that_grows_at_its_end_goes_on() -> None:
     play(scenario)
 
 
-def test_a_step_of_another_kind_under_the_same_id_fails_the_run() -> None:
+def test_a_step_of_another_kind_under_the_same_id_parks_the_run() -> None:
     old, new = App("a"), App("a")
 
     @old.function(on="go", id="fn")
@@ -166,8 +200,11 @@ def test_a_step_of_another_kind_under_the_same_id_fails_the_run() -> None:
         run = await world.send()
         await asyncio.sleep(60)
         world.crash(new)
-        end = await world.end(run)
-        assert "step 'x' of kind 'run'" in end.error_message  # type: ignore[union-attr]
+        await asyncio.sleep(86_400)
+        (parked,) = world.parked
+        assert "step 'x' is recorded as one of kind 'run', and the code asks for kind 'sleep'" in parked.reason
+        world.crash(old)
+        assert isinstance(await world.end(run), RunCompleted)
 
     play(scenario)
 

@@ -21,7 +21,7 @@ from millstream.log.memory.faults import ACKNOWLEDGED, Verdict
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Membership, Produced, Record
 from millstream.model.commands import Command, HandOut, ParkDispatch
-from millstream.model.effects import Execute
+from millstream.model.effects import CodeWanted, Execute
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact
 from millstream.model.function import AppSpec
@@ -136,6 +136,9 @@ class Desk:
         return (run, step, dispatch) in self.under_way
 
     def knows(self, function: str) -> bool:
+        return True
+
+    def takes_up(self, wanted: CodeWanted) -> bool:
         return True
 
     @property

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from millstream import App, Context, Event
+from millstream import App, Context, Event, StepsChanged
 from millstream.testing import NotAsExpected, TestApp
 from tests.testing import shop
 
@@ -102,3 +102,24 @@ async def test_a_crash_that_never_came_is_an_error() -> None:
 
     with pytest.raises(NotAsExpected, match=r"crash_after was never reached: no step \['chrage'\] ended"):
         await misspelt()
+
+
+async def crash_and_advance(t: TestApp) -> None:
+    await t.crash()
+    await t.advance("2d")
+
+
+async def test_code_that_asks_for_other_steps_in_a_replay_fails_the_test_naming_the_step() -> None:
+    app, calls = App("dice"), []
+
+    @app.function(on="go")
+    async def throw(ctx: Context) -> None:
+        calls.append(1)
+        await ctx.step.run(f"throw-{len(calls)}", lambda: None)
+        await ctx.step.sleep("rest", "1d")
+
+    async with TestApp(app) as t:
+        run = await t.send(Event("go"))
+        with pytest.raises(StepsChanged, match=r"step 'throw-1' of kind 'run' .* the code asks for 'throw-2' instead"):
+            await crash_and_advance(t)
+        assert run.status == "Running" and run.steps["throw-1"].result is None

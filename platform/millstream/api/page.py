@@ -24,7 +24,7 @@ from aiohttp import web
 from millstream.api.door import DOOR, Door
 from millstream.api.runs import filter_of, page_of
 from millstream.history.queries import Page, Queries, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen
+from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen, wakes_at_ms
 
 RUNS_SHOWN: Final = 100
 STEPS_SHOWN_MAX: Final = 60
@@ -55,7 +55,7 @@ align-items:baseline}
 summary:focus-visible{outline:2px solid var(--run);outline-offset:2px}.fn{font-weight:600;overflow-wrap:anywhere}
 .dim{color:var(--dim);font-size:.85rem;font-variant-numeric:tabular-nums}.Completed,.completed{color:var(--ok)}
 .Failed,.failed,.lost{color:var(--bad)}.Running,.planned,.retrying,.Retrying{color:var(--run)}
-.Queued,.Cancelled,.sleeping,.parked,.Sleeping,.Waiting{color:var(--wait)}.body{padding:.2rem .9rem .9rem}
+.Queued,.Cancelled,.sleeping,.parked,.Sleeping,.Waiting,.Parked{color:var(--wait)}.body{padding:.2rem .9rem .9rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line);vertical-align:top}
 th{font-size:.8rem;color:var(--dim);font-weight:600}
@@ -139,9 +139,14 @@ def _counts(found: _Found, functions: int) -> str:
         ("Failed", ("Failed",), tally["failed"]),
         ("Cancelled", ("Cancelled",), tally["cancelled"]),
     ):
-        here = ' aria-current="true"' if wanted.statuses == statuses else ""
+        here = ' aria-current="true"' if _words(wanted) == statuses else ""
         shown += f'<a href="{_link(wanted, statuses)}"{here}><small>{name}</small><b>{count:,}</b></a>'
     return f'<nav class="counts" aria-label="Filters">{shown}</nav>'
+
+
+def _words(wanted: RunFilter) -> tuple[str, ...]:
+    """The words of the filter that ``status`` asks for."""
+    return (*wanted.statuses, *wanted.states)
 
 
 def _link(wanted: RunFilter, statuses: tuple[str, ...], function: str | None = None, cursor: int = 0) -> str:
@@ -159,7 +164,7 @@ def _link(wanted: RunFilter, statuses: tuple[str, ...], function: str | None = N
 
 
 def _heading(wanted: RunFilter) -> str:
-    what = " or ".join(wanted.statuses).lower()
+    what = " or ".join(_words(wanted)).lower()
     named = ((wanted.function, "of "), (wanted.app, "of app "), (wanted.event, "of event "), (wanted.event_name, "on "))
     words = [what, "runs", *(before + name for name, before in named if name)]
     if words == ["", "runs"]:
@@ -170,7 +175,7 @@ def _heading(wanted: RunFilter) -> str:
 def _older(found: _Found) -> str:
     if not found.cursor:
         return ""
-    return f'<p><a href="{_link(found.wanted, found.wanted.statuses, cursor=found.cursor)}">Older runs</a></p>'
+    return f'<p><a href="{_link(found.wanted, _words(found.wanted), cursor=found.cursor)}">Older runs</a></p>'
 
 
 def _runs(found: _Found) -> str:
@@ -188,7 +193,7 @@ def _runs(found: _Found) -> str:
 
 def _run(full: RunInFull, found: _Found) -> str:
     run = full.run
-    only = _link(found.wanted, found.wanted.statuses, run.function)
+    only = _link(found.wanted, _words(found.wanted), run.function)
     return (
         f'<details id="r{escape(run.run)}"><summary><span class="{run.state}">{_mark(run.status)} {run.state}</span>'
         f'<span class="fn">{escape(run.function)}</span><span class="dim">{_length(run)}</span>'
@@ -221,7 +226,7 @@ def _step(step: StepSeen) -> str:
         number += attempt.status in COUNTED
         tries += _attempt(attempt, number) if attempt.error is not None else ""
     output = f"<pre>{_short(step.output.decode(errors='replace'))}</pre>" if step.output else ""
-    wake = f'<span class="dim">until {_clock(step.wake_at_ms)}</span>' if step.status == "sleeping" else ""
+    wake = f'<span class="dim">until {_clock(step.wake_at_ms)}</span>' if step.wake_at_ms and wakes_at_ms(step) else ""
     count = f'<span class="dim">{number} attempts</span>' if number > 1 else ""
     return (
         f"<tr><td>{escape(step.name)}</td><td>{escape(step.kind)}</td>"
@@ -243,6 +248,8 @@ def _error(error: Error) -> str:
 
 
 def _end(run: RunSeen) -> str:
+    if run.reason:
+        return f'<p class="{run.state}">{run.state}</p><pre>{_short(run.reason)}</pre>'
     if run.error:
         return f'<p class="{run.status}">{run.status}</p><pre>{_short(_error_text(run.error))}</pre>'
     if run.result:

@@ -8,6 +8,7 @@ route in ``server.py``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,8 +20,8 @@ from millstream.api.keys import may_act
 from millstream.api.times import parse_time
 from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES
-from millstream.history.queries import PAGE_ROWS_MAX, EventSeen, Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import AttemptSeen, StepSeen
+from millstream.history.queries import PAGE_ROWS_MAX, EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
+from millstream.history.trail import STATES, AttemptSeen, StepSeen
 from millstream.model.commands import CancelRun
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
@@ -50,11 +51,14 @@ async def get_event(request: web.Request) -> web.Response:
     event = await reads.ask(lambda queries: queries.event(event_id))
     if event is None:
         raise NotFound("Event not found")
-    rows = await reads.ask(lambda queries: queries.notices(event.internal_id))
-    notices = [
-        {"kind": n.kind, "function_id": n.function or None, "reason": n.reason, "at": iso(n.at_ms)} for n in rows
+    notices = await reads.ask(lambda queries: queries.notices(event.internal_id))
+    return found(_event(event) | {"notices": _notices(notices)})
+
+
+def _notices(notices: Iterable[NoticeSeen]) -> list[dict[str, Any]]:
+    return [
+        {"kind": n.kind, "function_id": n.function or None, "reason": n.reason, "at": iso(n.at_ms)} for n in notices
     ]
-    return found(_event(event) | {"notices": notices})
 
 
 async def get_event_runs(request: web.Request) -> web.Response:
@@ -77,11 +81,12 @@ async def get_event_runs(request: web.Request) -> web.Response:
 
 async def get_run(request: web.Request) -> web.Response:
     """``GET /v1/runs/{id}``: with its steps and their attempts."""
-    run = _run_id(request)
-    full = await request.app[DOOR].reads.ask(lambda queries: queries.run(run))
+    run, reads = _run_id(request), request.app[DOOR].reads
+    full = await reads.ask(lambda queries: queries.run(run))
     if full is None:
         raise NotFound(f"Run not found: {run}")
-    return found(run_in_full(full))
+    notices = await reads.ask(lambda queries: queries.notices(run))
+    return found(run_in_full(full) | {"notices": _notices(notices)})
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -148,6 +153,7 @@ def _run(run: RunSeen) -> dict[str, Any]:
         "event_name": run.event_name or None,
         "status": run.status,
         "state": run.state,
+        "reason": run.reason or None,
         "queued_at": iso(run.queued_ms),
         "ended_at": iso(run.ended_ms),
     }
@@ -231,11 +237,14 @@ def filter_of(request: web.Request) -> RunFilter:
     statuses = [
         text.strip().capitalize() for part in ask.getall("status", []) for text in part.split(",") if text.strip()
     ]
-    unknown = sorted(set(statuses) - set(STATUSES))
+    words = tuple(dict.fromkeys((*STATUSES, *STATES)))
+    unknown = sorted(set(statuses) - set(words))
     if unknown:
-        raise BadRequest(f"Invalid status query parameter: expected {', '.join(STATUSES)}, got {unknown[0][:64]!r}")
+        raise BadRequest(f"Invalid status query parameter: expected {', '.join(words)}, got {unknown[0][:64]!r}")
+    asked = tuple(dict.fromkeys(statuses))
     return RunFilter(
-        statuses=tuple(dict.fromkeys(statuses)),
+        statuses=tuple(word for word in asked if word in STATUSES),
+        states=tuple(word for word in asked if word not in STATUSES),
         function=ask.get("function", ""),
         app=ask.get("app", ""),
         event=ask.get("event", ""),

@@ -235,7 +235,7 @@ def runs_list(
     settings: Settings,
     *,
     status: Annotated[
-        list[str] | None, typer.Option("--status", help="Queued, Running, Completed, …", autocompletion=statuses)
+        list[str] | None, typer.Option("--status", help="Queued, Running, Sleeping, Failed, …", autocompletion=statuses)
     ] = None,
     function: Annotated[str, typer.Option("--function", help="A function's id, <app>-<id>.")] = "",
     app_id: Annotated[str, typer.Option("--app", help="An app's id.")] = "",

@@ -198,7 +198,7 @@ def _show_change(change: dict[str, Any]) -> None:
         words.append(f"{change['error']['name']}: {change['error']['message']}")
     if change.get("retry_at"):
         words.append(f"again at {_clock(change['retry_at'])}")
-    if change.get("wake_at") and status == "sleeping":
+    if change.get("wake_at") and status not in ATTEMPTS_COUNTED:
         words.append(f"until {change['wake_at']}")
     print(head + "  ".join(words), flush=True)
 
@@ -212,7 +212,17 @@ def _input(server: Server, run: dict[str, Any]) -> Any:
 
 
 def _show_run(run: dict[str, Any]) -> None:
-    shown = ("run_id", "state", "function_id", "event_name", "event_id", "queued_at", "run_started_at", "ended_at")
+    shown = (
+        "run_id",
+        "state",
+        "reason",
+        "function_id",
+        "event_name",
+        "event_id",
+        "queued_at",
+        "run_started_at",
+        "ended_at",
+    )
     rows = [{"": name.replace("_", " "), "value": run.get(name)} for name in shown if run.get(name)]
     rows += [{"": "took", "value": took}] if (took := _with_length(run)["took"]) else []
     rows += [{"": "input", "value": run["input"]}] if run["input"] is not None else []
@@ -254,7 +264,7 @@ def attempt_name(number: int, attempt: dict[str, Any]) -> str:
 
 def _step_row(step: dict[str, Any]) -> dict[str, Any]:
     result = step["output"]
-    if step["status"] == "sleeping":
+    if step["wake_at"] and step["status"] not in ATTEMPTS_COUNTED:
         result = f"until {step['wake_at']}"
     elif errors := [attempt for attempt in step["attempts"] if attempt.get("error") and step["status"] != "completed"]:
         last = errors[-1]

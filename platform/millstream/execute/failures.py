@@ -22,7 +22,6 @@ from millstream.errors import (
     NonRetriableError,
     RetryAfterError,
     StepError,
-    StepsChanged,
     UnserialisableResult,
 )
 from millstream.model import limits
@@ -38,7 +37,6 @@ _FINAL: Final = (
     NonRetriableError,
     StepError,
     UnserialisableResult,
-    StepsChanged,
     FunctionError,
     BadRequest,
     LimitExceeded,
@@ -165,20 +163,3 @@ def _after_ms(error: BaseException, now_ms: int) -> int:
         return int(min(max(ms, 0), limits.RETRY_AFTER_MS_MAX))
     except BaseException:  # A class of the user's, which sets it as it likes, or a year that no clock has.
         return -1
-
-
-def not_asked(step: str, ended: object, now_ms: int) -> StepErrored:
-    """The operation that answers a dispatch of a step that the body did not ask for before it ended with ``ended``."""
-    if isinstance(ended, BodyErrored):
-        return StepErrored(step, step, ended.failure, now_ms, ended.retriable)
-    error = StepsChanged(f"step {step!r} is recorded, but the code no longer asks for it.")
-    return step_errored(step, step, error, now_ms, now_ms)
-
-
-def changed(slug: str, run: str, row: StepRow, instead: str) -> StepsChanged:
-    """The error of a body that no longer asks for a step its run has recorded."""
-    return StepsChanged(
-        f"function {slug!r} no longer matches what run {run} has recorded: step "
-        f"{row.step!r} of kind {row.kind!r} is there, but {instead}. Give back the old order of steps, or rename "
-        "the function (id=) so that open runs keep the old code."
-    )

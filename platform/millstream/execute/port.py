@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from millstream.model.commands import HandOut, LoseDispatch, ParkDispatch, Report, Unpark
-from millstream.model.effects import Execute
+from millstream.model.effects import CodeWanted, Execute
 from millstream.model.event import Envelope
 from millstream.model.rows import RunRow, StepRow
 
@@ -51,7 +51,7 @@ class RunSource(Protocol):
         ...
 
     def park(self, park: ParkDispatch, /) -> None:
-        """Queue that there is no code here for a dispatch."""
+        """Queue that there is no code here for a dispatch, or that the code has changed (``reason``)."""
         ...
 
     def lose(self, lost: LoseDispatch, /) -> None:
@@ -84,6 +84,10 @@ class Executor(Protocol):
 
     def knows(self, function: str) -> bool:
         """Whether there is code for the function here."""
+        ...
+
+    def takes_up(self, wanted: CodeWanted) -> bool:
+        """Whether to hand out a parked dispatch again: there is code for it, and not the code that has parked it."""
         ...
 
     @property

@@ -73,7 +73,7 @@ class Announced(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False):
-    """Something worth showing beside an event or run: ``kind`` is deduplicated, skipped or refused."""
+    """Something worth showing beside an event or run: ``kind`` is deduplicated, skipped, refused or parked."""
 
     kind: str
     at_ms: int
@@ -207,7 +207,9 @@ def _dispatch_lost(c: Changes, x: f.DispatchLost, at_ms: int) -> None:
 
 
 def _dispatch_parked(c: Changes, x: f.DispatchParked, at_ms: int) -> None:
-    c.of_run(x.run).entries.append((trail.PARKED, at_ms, x.step, x.function))
+    c.of_run(x.run).entries.append((trail.PARKED, at_ms, x.step, x.function, x.reason))
+    if x.reason:
+        c.notices.append(Notice("parked", at_ms, x.run, x.function, x.reason))
 
 
 def _dispatch_unparked(c: Changes, x: f.DispatchUnparked, at_ms: int) -> None:

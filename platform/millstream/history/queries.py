@@ -32,6 +32,8 @@ PAGE_ROWS_MAX: Final = 200
 ROWS_SCANNED_MAX: Final = 20_000
 RUNS_OF_EVENT_MAX: Final = 1_000
 PAIRS_MERGED_MAX: Final = 64
+TRAILS_READ_MAX: Final = 2_000
+"""The same where what a run does is asked for, which is read from its trail."""
 TRAIL_BYTES_SHOWN_MAX: Final = 64 * 1024
 _NEWEST: Final = 1 << 62
 
@@ -39,7 +41,8 @@ _NEWEST: Final = 1 << 62
 class RunSeen(msgspec.Struct, frozen=True):
     """A run as the index knows it. Times in Unix ms, 0 where not yet; ``error`` and ``result`` are JSON or empty.
 
-    ``state`` says more of one that is Running: Sleeping, Retrying or Waiting; of all others it is the status.
+    ``state`` says more of one that is Running (``trail.STATES``); of all others it is the status. ``reason`` says how
+    the code of a Parked one has changed.
     """
 
     n: int
@@ -57,6 +60,7 @@ class RunSeen(msgspec.Struct, frozen=True):
     error: bytes
     result: bytes
     state: str = ""
+    reason: str = ""
 
 
 class RunInFull(msgspec.Struct, frozen=True):
@@ -97,9 +101,14 @@ class NoticeSeen(msgspec.Struct, frozen=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs. Empty means any; times are when the run was queued, from (incl.) to (excl.)."""
+    """Which runs. Empty means any; times are when the run was queued, from (incl.) to (excl.).
+
+    ``statuses`` of ``fold.STATUSES``; ``states`` are words of ``trail.STATES`` that say more than Running. A run of any
+    of either fits.
+    """
 
     statuses: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
     function: str = ""
     app: str = ""
     event: str = ""
@@ -171,18 +180,27 @@ class Queries:
         if wanted.to_ms:
             upper = min(upper, wanted.to_ms << COUNTER_BITS)
         bounds = (wanted.from_ms << COUNTER_BITS, upper)
+        scanned_max = TRAILS_READ_MAX if wanted.states else ROWS_SCANNED_MAX
         rows, scanned, last = [], 0, 0
         try:
             for n in self._numbers(wanted, bounds):
                 scanned, last = scanned + 1, n
-                rows.append(n)
-                if len(rows) > limit or scanned >= ROWS_SCANNED_MAX:
+                if not wanted.states or self._has_state(n, wanted):
+                    rows.append(n)
+                if len(rows) > limit or scanned >= scanned_max:
                     break
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        cursor = rows[limit - 1] if len(rows) > limit else (last if scanned >= ROWS_SCANNED_MAX else 0)
+        cursor = rows[limit - 1] if len(rows) > limit else (last if scanned >= scanned_max else 0)
         shown = (self._run_at(n) for n in rows[:limit])
         return self._with_states([run for run in shown if run is not None]), cursor
+
+    def _has_state(self, n: int, wanted: RunFilter) -> bool:
+        """Whether a run has one of the statuses, or does what is asked for: that is read from its trail."""
+        run = self._run_at(n)
+        if run is None or run.status in wanted.statuses:
+            return run is not None
+        return self._with_states([run])[0].state in wanted.states
 
     def run(self, run: str) -> RunInFull | None:
         """A run with its steps and attempts."""
@@ -304,7 +322,10 @@ class Queries:
     def _numbers(self, wanted: RunFilter, bounds: tuple[int, int]) -> Iterable[int]:
         """The numbers of fitting runs, newest first, lazily."""
         db = self._open()
-        statuses = [STATUSES.index(s) for s in wanted.statuses] or list(range(len(STATUSES)))
+        named = wanted.statuses
+        if wanted.states and trail.RUNNING not in named:
+            named = (*named, trail.RUNNING)
+        statuses = [STATUSES.index(s) for s in named] or list(range(len(STATUSES)))
         where, values = "n >= ? AND n < ?", list(bounds)
         extra, more = ("", [])
         if wanted.event_name:
@@ -320,7 +341,7 @@ class Queries:
             states = ",".join(map(str, statuses))
             head = f"SELECT n FROM run NOT INDEXED WHERE function IN ({marks}) AND status IN ({states})"
             return (n for (n,) in db.execute(head + tail, (*values, *more)))
-        if not wanted.statuses:
+        if not named:
             return (n for (n,) in db.execute("SELECT n FROM run NOT INDEXED WHERE 1" + tail, (*values, *more)))
         head = "SELECT n FROM run WHERE status = ?"
         return _merged(db.execute(head + tail, (status, *values, *more)) for status in statuses)
@@ -418,7 +439,7 @@ def _merged(cursors: Iterable[Iterable[tuple[int]]]) -> Iterable[int]:
 
 def _fits(run: RunSeen, wanted: RunFilter) -> bool:
     return (
-        (not wanted.statuses or run.status in wanted.statuses)
+        (not (wanted.statuses or wanted.states) or run.status in wanted.statuses or run.state in wanted.states)
         and (not wanted.function or run.function == wanted.function)
         and (not wanted.app or run.app == wanted.app)
         and (not wanted.event_name or run.event_name == wanted.event_name)
@@ -436,7 +457,10 @@ def _run(row: tuple[Any, ...]) -> RunSeen:
 
 
 def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
-    return replace(run, state=trail.state_of(steps)) if run.status == trail.RUNNING else run
+    if run.status != trail.RUNNING:
+        return run
+    reason = next((reason for step in steps if (reason := trail.parked_because(step))), "")
+    return replace(run, state=trail.state_of(steps), reason=reason)
 
 
 def _event(row: tuple[Any, ...]) -> EventSeen:

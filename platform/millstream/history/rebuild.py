@@ -36,7 +36,7 @@ from millstream.model.function import decode_app_spec
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.operations import failure_of
-from millstream.model.rows import AppRow, EventRow, Hand, RunRow, StepRow
+from millstream.model.rows import AppRow, EventRow, Hand, ParkedRow, RunRow, StepRow
 from millstream.state.checkpointed import Checkpointed
 from millstream.state.keyspace import BY_NAME, CHECKPOINT_TOPICS
 from millstream.state.marker import Marker
@@ -141,24 +141,30 @@ def _add(changes: Changes, store: Store, row: RunRow) -> None:
     change = changes.runs[row.run] = RunChange(row.run, new=True, status=QUEUED if waits else RUNNING)
     change.function, change.events, change.cause = row.function, row.events, row.cause
     change.queued_ms, change.started_ms = row.queued_at_ms, 0 if waits else row.queued_at_ms
-    event_key, step_key = BY_NAME["events"].encode(), BY_NAME["steps"].encode()
+    event_key, step_key, parked_key = (BY_NAME[table].encode() for table in ("events", "steps", "parked"))
     for id in row.events:
         raw = store.get(event_key(id))
         if raw is not None:
             event = decode_row(EventRow, raw).event
             changes.add_event(event, "", 0, 0)
             change.event_name = change.event_name or event.name
+
+    def reason_of(step: str) -> str:
+        raw = store.get(parked_key((row.function, row.run, step)))
+        return decode_row(ParkedRow, raw).reason if raw is not None else ""
+
     for step in row.steps:
         raw = store.get(step_key((row.run, step)))
         if raw is not None:
-            change.entries += _entries(decode_row(StepRow, raw), row.function)
+            step_row = decode_row(StepRow, raw)
+            change.entries += _entries(step_row, row.function, reason_of(step) if step_row.hand == Hand.PARKED else "")
     if row.body == Hand.BACKOFF and row.attempt:
         change.entries.append((trail.BODY_ERRORED, 0, "", row.attempt - 1, row.wake_at_ms, *UNKNOWN_ERROR))
     elif row.body == Hand.PARKED:
-        change.entries.append((trail.PARKED, 0, "", row.function))
+        change.entries.append((trail.PARKED, 0, "", row.function, reason_of("")))
 
 
-def _entries(row: StepRow, function: str) -> list[trail.Entry]:
+def _entries(row: StepRow, function: str, reason: str) -> list[trail.Entry]:
     """What is known of a step, at no time (0)."""
     step, name, kind = row.step, row.name, row.kind
     match row.hand:
@@ -174,6 +180,6 @@ def _entries(row: StepRow, function: str) -> list[trail.Entry]:
         case Hand.BACKOFF if row.attempt:
             return [(trail.ERRORED, 0, step, name, kind, row.attempt - 1, 0, row.wake_at_ms, *UNKNOWN_ERROR)]
         case Hand.PARKED:
-            return [(trail.PLANNED, 0, step, name, kind), (trail.PARKED, 0, step, function)]
+            return [(trail.PLANNED, 0, step, name, kind), (trail.PARKED, 0, step, function, reason)]
         case _:
             return [(trail.PLANNED, 0, step, name, kind)]

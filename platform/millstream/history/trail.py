@@ -66,7 +66,15 @@ class StepSeen(msgspec.Struct):
 COUNTED: Final = ("completed", "failed")
 """How an attempt ends that counts as one: those that were lost with their worker, or found no code, do not."""
 RUNNING: Final = "Running"
-_STATES: Final = (("planned", RUNNING), ("retrying", "Retrying"), ("sleeping", "Sleeping"), ("parked", "Waiting"))
+PARKED: Final = "Parked"
+WAITING: Final = "Waiting"
+_STATE_OF: Final = {"planned": RUNNING, "retrying": "Retrying", "sleeping": "Sleeping", "parked": WAITING}
+STATES: Final = (PARKED, *_STATE_OF.values())
+"""What an open run can be shown to do; of several, the first in this order."""
+CHANGED: Final = "StepsChanged"
+"""The error under which a hand-out shows that was parked because its code has changed."""
+ENDED: Final = ("completed", "failed")
+"""Statuses of a step that has ended."""
 
 
 def attempts_counted(step: StepSeen) -> int:
@@ -75,15 +83,29 @@ def attempts_counted(step: StepSeen) -> int:
 
 
 def state_of(steps: Iterable[StepSeen]) -> str:
-    """What a run that is open does: Running, Retrying, Sleeping, or Waiting (for its code).
+    """What a run that is open does: Parked (its code has changed), Running, Retrying, Sleeping, or Waiting (for code).
 
     The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
-    it counts only where nothing has happened since.
+    it counts only where nothing has happened since; but a parked one does not go on.
     """
     steps = tuple(steps)
     newest_ms = max((_newest_ms(step) for step in steps if step.step), default=0)
-    found = {step.status for step in steps if step.step or _newest_ms(step) >= newest_ms}
-    return next((state for status, state in _STATES if status in found), RUNNING)
+    counted = [step for step in steps if step.step or step.status == "parked" or _newest_ms(step) >= newest_ms]
+    found = {PARKED if parked_because(step) else _STATE_OF.get(step.status, "") for step in counted}
+    return next((state for state in STATES if state in found), RUNNING)
+
+
+def parked_because(step: StepSeen) -> str:
+    """How the code of a parked step has changed; empty where it is not parked, or its code is just not there."""
+    error = step.attempts[-1].error if step.status == "parked" and step.attempts else None
+    return error.message if error is not None and error.name == CHANGED else ""
+
+
+def wakes_at_ms(step: StepSeen) -> int:
+    """When an open step goes on by itself: its time comes, or its next attempt; 0 where it waits for no time."""
+    if step.status in (*ENDED, "parked"):
+        return 0
+    return step.wake_at_ms or (step.attempts[-1].retry_at_ms if step.attempts and step.status == "retrying" else 0)
 
 
 def _newest_ms(step: StepSeen) -> int:
@@ -156,11 +178,13 @@ class _Reading:
                 seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
                 gone = Error("WorkerLost", f"the worker that ran this was lost ({lost} times by now)")
                 seen.attempts.append(AttemptSeen(len(seen.attempts), "lost", at, at, gone, retry_at))
-            case [8, _, step, function]:
+            case [8, _, step, function, *reason]:
                 seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
                 seen.status = "parked"
-                missing = Error("NoCode", f"no worker here has the code of {function}")
-                seen.attempts.append(AttemptSeen(len(seen.attempts), "parked", at, at, missing))
+                why = Error("NoCode", f"no worker here has the code of {function}")
+                if reason and reason[0]:
+                    why = Error(CHANGED, reason[0])
+                seen.attempts.append(AttemptSeen(len(seen.attempts), "parked", at, at, why))
             case [9, _, step]:
                 self._step(step, step, EXECUTED, at).status = "planned"
 

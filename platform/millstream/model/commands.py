@@ -94,11 +94,16 @@ class HandOut(msgspec.Struct, frozen=True, gc=False):
 
 
 class ParkDispatch(msgspec.Struct, frozen=True, gc=False):
-    """No code for this function here: keep the dispatch until there is."""
+    """No code here for this dispatch: keep it until there is.
+
+    ``reason`` is empty where there is none at all, or where it was given back; else it says how the code that is here
+    does not match what the run has recorded.
+    """
 
     run: str
     step: str
     dispatch: int
+    reason: str = ""
 
 
 class Unpark(msgspec.Struct, frozen=True, gc=False):

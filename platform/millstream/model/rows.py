@@ -220,12 +220,13 @@ class PublishRow(msgspec.Struct, frozen=True):
 
 
 class ParkedRow(msgspec.Struct, frozen=True, gc=False):
-    """A hand-out that waits for code."""
+    """A hand-out that waits for code; ``reason``: how the code that was there has changed, else empty."""
 
     function: str
     run: str
     step: str
     dispatch: int
+    reason: str = ""
 
 
 class HolderRow(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ ERRORED: Final = 4  # at, step, name, kind, attempt, started_at, retry_at, error
 FAILED: Final = 5  # the same with retry_at 0
 BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
 LOST: Final = 7  # at, step, how often by now, retry_at
-PARKED: Final = 8  # at, step, function
+PARKED: Final = 8  # at, step, function; where the code has changed, the reason
 UNPARKED: Final = 9  # at, step
 
 Entry = tuple[Any, ...]

@@ -1,9 +1,9 @@
-"""Open runs whose function no app of this process has: counted, and said once.
+"""Open runs that wait for code: their function is in no app of this process, or it has changed; counted, and said once.
 
-Such a run is no error: it waits, and goes on when the process is started with its app. But an app that was left out or
-renamed by mistake fails nothing, so that nobody would hear of it: one log line names the functions, a metric counts the
-runs. They are looked for in the rows of the lanes that are live here, the oldest RUNS_LOOKED_AT_MAX of each: behind a
-million sleeping runs the count says "at least".
+Such a run is no error: it waits, and goes on when the process is started with the code that fits. But an app that was
+left out or renamed by mistake, or a step that was, fails nothing, so that nobody would hear of it: one log line names
+the functions, a metric counts the runs. They are looked for in the rows of the lanes that are live here, the oldest
+ROWS_LOOKED_AT_MAX of each: behind a million sleeping runs the count says "at least".
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from millstream.core.liveness import PAGE_ROWS
@@ -19,36 +20,57 @@ from millstream.telemetry import Telemetry, say
 from millstream.worker.worker import Worker
 
 LOG: Final = logging.getLogger("millstream.worker")
-METRIC: Final = "millstream_runs_without_code"
+MISSING: Final = "millstream_runs_without_code"
+CHANGED: Final = "millstream_runs_with_changed_code"
+LOOK_FIRST_S: Final = 1.0
+"""The pause behind the first look; each is twice as long as the one before, up to LOOK_EVERY_S."""
 LOOK_EVERY_S: Final = 30.0
-RUNS_LOOKED_AT_MAX: Final = 20_000
+ROWS_LOOKED_AT_MAX: Final = 20_000
 FUNCTIONS_NAMED_MAX: Final = 20
 
 
-async def watch_missing_code(worker: Worker, telemetry: Telemetry, *, every_s: float = LOOK_EVERY_S) -> None:
+async def watch_missing_code(worker: Worker, telemetry: Telemetry) -> None:
     """Look now and then, for ever."""
-    said: set[str] = set()
+    missing = _Said(telemetry, MISSING, "open runs wait for code that is not here")
+    changed = _Said(telemetry, CHANGED, "open runs wait since their code has changed")
+    pause_s = LOOK_FIRST_S
     while True:
-        counts: Counter[str] = Counter()
+        without: Counter[str] = Counter()
+        parked: Counter[str] = Counter()
+        reasons: dict[str, str] = {}
         for lane in tuple(worker.lanes.values()):
-            counts += await runs_without_code(lane)
-        for function in said | set(counts):
-            telemetry.set(METRIC, counts[function], function)
-        if set(counts) - said:
+            without += await runs_without_code(lane)
+            parked += await runs_with_changed_code(lane, reasons)
+        missing.say(without, {"todo": "start this process with their app, too, or cancel them: millstream runs cancel"})
+        changed.say(parked, {"why": next(iter(reasons.values()), ""), "todo": "millstream runs list --status parked"})
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LOOK_EVERY_S)
+
+
+class _Said:
+    """A metric by function, and a log line whenever a function is counted for the first time."""
+
+    def __init__(self, telemetry: Telemetry, metric: str, line: str) -> None:
+        self._telemetry = telemetry
+        self._metric = metric
+        self._line = line
+        self._functions: set[str] = set()
+
+    def say(self, counts: Counter[str], fields: Mapping[str, str]) -> None:
+        for function in self._functions | set(counts):
+            self._telemetry.set(self._metric, counts[function], function)
+        if set(counts) - self._functions:
             names = sorted(counts)
             shown = ", ".join(names[:FUNCTIONS_NAMED_MAX]) + (", …" if len(names) > FUNCTIONS_NAMED_MAX else "")
-            todo = "start this process with their app, too, or cancel them: millstream runs cancel"
-            fields = {"runs": counts.total(), "functions": shown, "todo": todo}
-            say(LOG, "open runs wait for code that is not here", level=logging.WARNING, **fields)
-        said |= set(counts)
-        await asyncio.sleep(every_s)
+            say(LOG, self._line, level=logging.WARNING, runs=counts.total(), functions=shown, **fields)
+        self._functions |= set(counts)
 
 
 async def runs_without_code(lane: Lane) -> Counter[str]:
     """The number of a lane's open runs for which there is no code, by function."""
     found: Counter[str] = Counter()
     start: str | None = None
-    for _ in range(RUNS_LOOKED_AT_MAX // PAGE_ROWS):
+    for _ in range(ROWS_LOOKED_AT_MAX // PAGE_ROWS):
         if not lane.live:  # Its store may be closed by now.
             break
         page = lane.tables.durable.runs.scan(start, limit=PAGE_ROWS)
@@ -56,5 +78,28 @@ async def runs_without_code(lane: Lane) -> Counter[str]:
         if len(page) < PAGE_ROWS:
             break
         start = page[-1][0] + "\x00"
+        await asyncio.sleep(0)
+    return found
+
+
+async def runs_with_changed_code(lane: Lane, reasons: dict[str, str]) -> Counter[str]:
+    """The number of a lane's open runs that are parked since their code has changed, by function; ``reasons`` gets the
+    reason of one run of each function."""
+    found: Counter[str] = Counter()
+    start: tuple[str, str, str] | None = None
+    last = ""
+    for _ in range(ROWS_LOOKED_AT_MAX // PAGE_ROWS):
+        if not lane.live:
+            break
+        page = lane.tables.durable.parked.scan(start, limit=PAGE_ROWS)
+        for (function, run, _step), row in page:
+            if row.reason and run != last:  # The steps of a run stand side by side.
+                found[function] += 1
+                reasons.setdefault(function, row.reason)
+                last = run
+        if len(page) < PAGE_ROWS:
+            break
+        function, run, step = page[-1][0]
+        start = (function, run, step + "\x00")
         await asyncio.sleep(0)
     return found

@@ -19,14 +19,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from millstream.errors import InternalError
+from millstream.errors import InternalError, StepsChanged
 from millstream.execute.local.executor import LocalExecutor
+from millstream.history.trail import ENDED
 from millstream.lane.lane import Lane
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
 from millstream.model.commands import CleanUp
-from millstream.model.facts import Fact
+from millstream.model.facts import DispatchParked, Fact
 from millstream.model.limits import DAY_MS
 from millstream.model.messages import group_topic
 from millstream.sdk.app import App
@@ -35,7 +36,6 @@ from millstream.telemetry import Telemetry
 from millstream.testing.clock import VirtualClock
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
-from millstream.testing.views import ENDED
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
 
@@ -78,6 +78,7 @@ class Rig:
         self._worker: Worker | None = None
         self._watch: asyncio.Future[None] | None = None
         self._crashed = False
+        self._changed: DispatchParked | None = None
         self._cleaned_at_ms = clock.now_ms()
         self.record = Record(self._cluster, group_topic(GROUP, "journal"), group_topic(GROUP, "dead-letters"))
 
@@ -126,7 +127,8 @@ class Rig:
     async def settle(self) -> None:
         """Return when nothing more can happen at this time.
 
-        Raises NotAsExpected when user code does not end, or one function starts another for ever.
+        Raises NotAsExpected when user code does not end, or one function starts another for ever; StepsChanged when a
+        replay did not ask for what is recorded.
         """
         loop = asyncio.get_running_loop()
         first = seen = self.record.end
@@ -145,6 +147,9 @@ class Rig:
                     raise NotAsExpected(self._endless_records())
             elif not quiet and loop.time() > deadline_s:
                 raise NotAsExpected(self._endless_function())
+        if self._changed is not None:
+            parked, self._changed = self._changed, None
+            raise StepsChanged(_changed_text(parked))
 
     def _is_quiescent(self) -> bool:
         if self._watch is not None and self._watch.done():
@@ -238,6 +243,9 @@ class Rig:
         await self.start()
 
     def _noticed(self, facts: Sequence[Fact], at_ms: int) -> None:
+        for fact in facts:
+            if type(fact) is DispatchParked and fact.reason:
+                self._changed = self._changed or fact
         for point in self.crash_points:
             if not point.reached and any(self._is_behind(point, fact) for fact in facts):
                 point.reached = True
@@ -250,6 +258,15 @@ class Rig:
             return False
         seen = next((seen for seen in self.record.steps(run) if seen.step == step), None)
         return seen is not None and seen.status in ENDED and point.step in (seen.step, seen.name)
+
+
+def _changed_text(parked: DispatchParked) -> str:
+    reason = parked.reason.partition(". ")[0].partition(": ")[2]
+    return (
+        f"run {parked.run} of {parked.function} was replayed, and {reason}. On a server it would be parked until its "
+        "code fits again. The code of a test does not change, so it does not do the same each time: whatever differs "
+        "from one call to the next (the time, a random number, a file, a global) belongs into a step."
+    )
 
 
 def _executor(lane: Lane) -> LocalExecutor:

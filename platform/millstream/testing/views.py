@@ -7,17 +7,14 @@ retrying, parked, completed or failed.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES
-from millstream.history.trail import StepSeen, attempts_counted
+from millstream.history.trail import ENDED, StepSeen, attempts_counted, wakes_at_ms
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
-
-ENDED: Final = ("completed", "failed")
-"""Statuses of a step, and of an attempt, that has ended."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -73,11 +70,7 @@ class Step:
     @property
     def wakes_at(self) -> datetime | None:
         """When a sleep ends, or the next attempt begins; None where it waits for no time."""
-        attempts = self._seen.attempts
-        at_ms = {
-            "sleeping": self._seen.wake_at_ms,
-            "retrying": attempts[-1].retry_at_ms if attempts else 0,
-        }.get(self.status)
+        at_ms = wakes_at_ms(self._seen)
         return datetime.fromtimestamp(at_ms / 1_000, UTC) if at_ms else None
 
     def __repr__(self) -> str:

@@ -27,6 +27,7 @@ STATUS_COLOURS: Final = {
     "sleeping": "blue",
     "retrying": "yellow",
     "waiting": "yellow",
+    "parked": "red",
 }
 
 Row = Mapping[str, Any]

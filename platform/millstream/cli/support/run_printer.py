@@ -2,10 +2,10 @@
 
     01:12:43.120  completed  webhooks-tally  01KB…  github/push  3 steps  12ms
 
-A run gets a line when it ends, and one when it begins to wait. The lane hands over facts on its own loop, thousands a
-second under load. So the work per fact is a few dictionary lookups, lines are limited to LINES_PER_S (one line counts
-the rest; KEPT_FOR_FAILURES of them are for failures), and a thread of its own writes: a terminal that blocks must not
-stop the engine.
+A run gets a line when it ends, one when it begins to wait, and one when its code has changed. The lane hands over
+facts on its own loop, thousands a second under load. So the work per fact is a few dictionary lookups, lines are
+limited to LINES_PER_S (one line counts the rest; KEPT_FOR_FAILURES of them are for failures), and a thread of its own
+writes: a terminal that blocks must not stop the engine.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from millstream.model import trail
 from millstream.model.durations import duration_text
 from millstream.model.facts import (
     BodyAttemptFailed,
+    DispatchParked,
     EventAccepted,
     Fact,
     RunCancelled,
@@ -137,6 +138,12 @@ class RunPrinter:
         until_ms, at_ms = times
         self._line(status, run, known, f"for {duration_text(max(0, until_ms - at_ms))}  {why}", at_ms)
 
+    def parked(self, fact: DispatchParked, at_ms: int) -> None:
+        """A line for a run whose code has changed."""
+        if fact.reason:
+            known = self._known.get(fact.run) or _Known(fact.function, "", ulid_time_ms(fact.run))
+            self._line("parked", fact.run, known, fact.reason, at_ms)
+
     def run_ended(self, fact: RunCompleted | RunFailed | RunCancelled, at_ms: int) -> None:
         """A line for the run."""
         status = _STATUS[type(fact)]
@@ -208,6 +215,7 @@ _HANDLERS: Final[dict[type, Callable[[RunPrinter, Any, int], None]]] = {
     StepCompleted: RunPrinter.step_ended,
     StepFailed: RunPrinter.step_ended,
     BodyAttemptFailed: RunPrinter.body_retries,
+    DispatchParked: RunPrinter.parked,
     RunCompleted: RunPrinter.run_ended,
     RunFailed: RunPrinter.run_ended,
     RunCancelled: RunPrinter.run_ended,

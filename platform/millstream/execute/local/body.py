@@ -41,7 +41,7 @@ from types import CoroutineType
 from typing import Any, Final, cast
 
 from millstream.errors import FunctionError
-from millstream.execute import failures
+from millstream.execute import changed, failures
 from millstream.execute.local.deadlines import ring
 from millstream.execute.local.driver import LocalDriver
 from millstream.execute.local.host import WATCH_EVERY_S, BodyHost
@@ -53,7 +53,7 @@ from millstream.execute.local.threads import is_thrown_away, unescaped
 from millstream.execute.port import RunView
 from millstream.model.commands import ParkDispatch, Report
 from millstream.model.effects import Execute
-from millstream.model.operations import BodyDone, Operation
+from millstream.model.operations import BodyDone, BodyErrored, Operation, StepErrored
 from millstream.model.rows import Hand, StepRow
 from millstream.sdk.context import Context, RunInfo, SyncContext
 from millstream.sdk.current import CURRENT, Current
@@ -126,10 +126,14 @@ class Body:
         if steps.hand_out(effect):
             return
         op, now_ms = steps.awaited.get(step), self.host.source.now_ms()
+        operation: Operation
         if op is not None:
             operation = failures.cancelled(step, op.name, now_ms)
+        elif isinstance(self._end, BodyErrored):
+            operation = StepErrored(step, step, self._end.failure, now_ms, self._end.retriable)
         else:
-            operation = failures.not_asked(step, self._end, now_ms)
+            self.host.park(ParkDispatch(self.run_id, step, effect.dispatch, changed.not_awaited(step)))
+            return
         self.host.source.report(Report(self.run_id, step, effect.attempt, effect.dispatch, (operation,)))
 
     def holds(self, step: str, dispatch: int) -> bool:
@@ -293,7 +297,8 @@ class Body:
         else:
             steps.add_recorded(op)
             if row.kind != op.kind and row.hand != _FAILED:
-                self._fail_as_changed(row, f"the code now asks for a step of kind {op.kind!r} under this id")
+                self._park_as_changed(changed.other_kind(row, op.kind))
+                op.task.cancel()
         self._check_soon()
 
     def attempt_ended(self, op: Op, operation: Operation) -> None:
@@ -368,7 +373,7 @@ class Body:
             if unsure:
                 return False  # It waits for something foreign first; when that is done, it is checked again.
             instead = ", ".join(repr(op.step) for op in self.steps.found) or "no new step"
-            self._fail_as_changed(unasked, f"the code asks for {instead} instead")
+            self._park_as_changed(changed.not_asked(unasked, f"the code asks for {instead} instead"))
             return False
         self._replay = None
         self._hand_out_postponed()
@@ -418,13 +423,13 @@ class Body:
         replay = self._replay
         unasked = replay.unasked() if replay is not None and isinstance(operation, BodyDone) else None
         if unasked is not None:
-            self._fail_as_changed(unasked, "the function returned without it")
+            self._park_as_changed(changed.not_asked(unasked, "the function returned without it"))
             return
         self._finish(operation)
 
-    def _fail_as_changed(self, row: StepRow, instead: str) -> None:
-        error = failures.changed(self.function.spec.slug, self.run_id, row, instead)
-        self._finish(failures.body_errored(error, self.host.source.now_ms()))
+    def _park_as_changed(self, reason: str) -> None:
+        """The code does not fit what is recorded. No attempt is used; steps that run already end and are reported."""
+        self._retire(reason)
         self._task.cancel()  # Does nothing to one that is done.
 
     def _finish(self, operation: Operation) -> None:
@@ -436,11 +441,11 @@ class Body:
         elif self._replay is not None:
             self._retire()  # Led here for the sake of one step: the next dispatch of the body begins afresh.
 
-    def _retire(self) -> None:
+    def _retire(self, reason: str = "") -> None:
         """It has ended, or is given up: stop what waits, let what runs be reported."""
         for step, number in self.dispatches():  # Given up while these were out: nothing else would answer them.
             if step not in self.steps.running:
-                self.host.source.park(ParkDispatch(self.run_id, step, number))
+                self.host.park(ParkDispatch(self.run_id, step, number, reason))
         self._postponed.clear()
         self.over = True
         self.steps.cancel_waiting()

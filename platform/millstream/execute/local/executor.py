@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Final
 
 from millstream.errors import FunctionError
+from millstream.execute.changed import ChangedDispatches
 from millstream.execute.local.body import Body
 from millstream.execute.local.host import WATCH_EVERY_S, HostedBody
 from millstream.execute.local.op import is_async
 from millstream.execute.local.threads import Threads
 from millstream.execute.port import RunSource
 from millstream.model.commands import HandOut, ParkDispatch
-from millstream.model.effects import Execute
+from millstream.model.effects import CodeWanted, Execute
 from millstream.sdk.app import App
 from millstream.sdk.context import payload_reader
 from millstream.sdk.function import Function
@@ -90,6 +91,7 @@ class LocalExecutor:
         self.payloads: dict[str, Reader] = {}
         self.threaded: set[str] = set()
         self.tick = 0
+        self._changed = ChangedDispatches()
         self._functions: dict[str, Function] = {}
         self._bodies: dict[str, Body] = {}
         self._to_check: list[HostedBody] = []
@@ -100,7 +102,10 @@ class LocalExecutor:
             self.add_app(app)
 
     def add_app(self, app: App) -> None:
-        """From now on the functions of this app are known; it replaces an app of the same id for new bodies."""
+        """From now on the functions of this app are known; it replaces an app of the same id for new bodies.
+
+        Dispatches that were parked because the code had changed are tried again with this one.
+        """
         self._functions.update(app.functions)
         for slug, function in app.functions.items():
             (self.threaded.discard if is_async(function.handler) else self.threaded.add)(slug)
@@ -109,10 +114,20 @@ class LocalExecutor:
                 self.payloads.pop(slug, None)
             else:
                 self.payloads[slug] = reader
+        for unpark in self._changed.take_all():
+            self.source.unpark(unpark)
 
     def knows(self, function: str) -> bool:
         """Whether there is code for this function, and the executor is not about to close."""
         return function in self._functions and not self._closing
+
+    def takes_up(self, wanted: CodeWanted) -> bool:
+        """Whether to hand out a parked dispatch again; see ``port.Executor``."""
+        return self.knows(wanted.function) and not self._changed.holds(wanted)
+
+    def forget_changed(self, run: str) -> None:
+        """Forget what was parked of this run because the code has changed: somebody else remembers it."""
+        self._changed.forget(run)
 
     def lives(self, run: str) -> bool:
         """Whether a body of this run is alive and takes dispatches."""
@@ -170,6 +185,7 @@ class LocalExecutor:
 
     def abandon(self, run: str) -> None:
         """Stop what executes for a run; see ``port.Executor``."""
+        self._changed.forget(run)
         body = self._bodies.pop(run, None)
         if body is not None:
             body.close()
@@ -226,6 +242,11 @@ class LocalExecutor:
         if not self._to_check:
             self.loop.call_soon(self._check_bodies)
         self._to_check.append(body)
+
+    def park(self, park: ParkDispatch) -> None:
+        """Give a dispatch back, and remember it where the code that is here does not fit it."""
+        self._changed.note(park)
+        self.source.park(park)
 
     def forget(self, body: HostedBody) -> None:
         """Drop an ended body once nothing of it runs."""

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from millstream.execute.local.threads import Threads
 from millstream.execute.port import RunSource
+from millstream.model.commands import ParkDispatch
 from millstream.sdk.payloads import Reader
 
 WATCH_EVERY_S: Final = 0.5
@@ -59,6 +60,10 @@ class BodyHost(Protocol):
 
     def check_soon(self, body: HostedBody) -> None:
         """Check this body for quiescence at the end of this turn of the loop, or in the next."""
+        ...
+
+    def park(self, park: ParkDispatch) -> None:
+        """Give a dispatch back; with a reason where the code has changed."""
         ...
 
     def forget(self, body: HostedBody) -> None:

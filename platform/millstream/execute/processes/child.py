@@ -151,6 +151,7 @@ class LaneExecutor:
 
     def _body_gone(self, run: str) -> None:
         self.source.drop(run)
+        self.executor.forget_changed(run)  # The worker remembers those.
         self._connection.send(BodyGone(self.number, run))
 
 

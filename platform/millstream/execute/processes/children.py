@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from millstream.execute.changed import ChangedDispatches
 from millstream.execute.port import RunSource, RunView
 from millstream.execute.processes.messages import (
     Begin,
@@ -36,7 +37,7 @@ from millstream.execute.processes.messages import (
 )
 from millstream.execute.processes.pool import ChildProcess, Pool
 from millstream.model.commands import HandOut, LoseDispatch, ParkDispatch, Unpark
-from millstream.model.effects import Execute
+from millstream.model.effects import CodeWanted, Execute
 from millstream.model.operations import BodyDone, BodyErrored
 from millstream.model.rows import Hand, StepRow
 
@@ -67,6 +68,8 @@ class ChildrenExecutor:
         self._pool = pool
         self._runs: dict[str, PlacedRun] = {}
         self._parked: dict[str, list[Execute]] = {}  # By run, for want of a child that has the code.
+        self._changed = ChangedDispatches()
+        self._loads = pool.loads
         self._closing = self._draining = False
         self._unclosed: set[ChildProcess] = set()
         self._closed = asyncio.Event()
@@ -93,6 +96,7 @@ class ChildrenExecutor:
     def abandon(self, run: str) -> None:
         """Stop what executes for a run; see ``port.Executor``."""
         self._parked.pop(run, None)
+        self._changed.forget(run)
         placed = self._runs.get(run)
         if placed is not None:
             if placed.child is not None:
@@ -107,6 +111,10 @@ class ChildrenExecutor:
     def knows(self, function: str) -> bool:
         """Whether there is code for this function, and the executor is not about to close."""
         return not (self._closing or self._draining) and self._pool.knows(function)
+
+    def takes_up(self, wanted: CodeWanted) -> bool:
+        """Whether to hand out a parked dispatch again; see ``port.Executor``."""
+        return self.knows(wanted.function) and not self._changed.holds(wanted)
 
     @property
     def full(self) -> bool:
@@ -177,6 +185,7 @@ class ChildrenExecutor:
                 placed = self._runs.get(park.run)
                 if placed is not None and placed.child is child:
                     self._remove_dispatch(placed, park.step, park.dispatch)
+                    self._changed.note(park)
                     self.source.park(park)
             case NeedsView(effect=effect):
                 self._send_view_again(child, effect)
@@ -196,9 +205,16 @@ class ChildrenExecutor:
         self._check_closed()
 
     def on_change(self) -> None:
-        """Children came or went: begin the dispatches that waited for one, or park them where no code can be loaded."""
+        """Children came or went: begin the dispatches that waited for one, or park them where no code can be loaded.
+
+        One that came has loaded the code as it is now: what the code had changed for is tried again.
+        """
         if self._closing or self._draining:
             return
+        if self._loads != self._pool.loads:
+            self._loads = self._pool.loads
+            for unpark in self._changed.take_all():
+                self.source.unpark(unpark)
         waiting = [(run, placed) for run, placed in self._runs.items() if placed.child is None]
         for run, placed in waiting:
             self._forget(run, placed)

@@ -220,6 +220,7 @@ class ChildProcess:
             case Hello(functions=functions):
                 self.up, self.functions, self.refused = True, functions, ""
                 self._up_since_s = time.monotonic()
+                self._pool.loads += 1
                 self.send(Environ(dict(self._pool.environ)))
                 say(LOG, "executor up", executor=self.number, pid=self.pid, functions=len(functions))
                 self._pool.on_change()
@@ -271,6 +272,8 @@ class Pool:
         self.path = tuple(os.path.abspath(entry) for entry in sys.path)
         """Where children import from, whatever becomes of the working directory."""
         self.closing = False
+        self.loads = 0
+        """How often a child has loaded the apps."""
         self.children: Sequence[ChildProcess] = [ChildProcess(n, self) for n in range(settings.executors)]
         self._telemetry = telemetry
         self._clients: dict[int, PoolClient] = {}

@@ -73,5 +73,5 @@ class Effects:
             case Scan():
                 self.scan(effect)
             case CodeWanted():
-                if self._executor.knows(effect.function):
+                if self._executor.takes_up(effect):
                     self._submit(Unpark(effect.run, effect.step, effect.dispatch))

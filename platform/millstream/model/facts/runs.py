@@ -87,12 +87,13 @@ class DispatchLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class DispatchParked(msgspec.Struct, frozen=True, gc=False):
-    """No worker here has the function's code; the hand-out waits for it."""
+    """No worker here has the function's code, or it has changed (``reason``); the hand-out waits for the code."""
 
     run: str
     step: str
     function: str
     dispatch: int
+    reason: str = ""
 
 
 class DispatchUnparked(msgspec.Struct, frozen=True, gc=False):
