@@ -274,6 +274,7 @@ class Worker:
         return lane.released is not None
 
     def _drain(self, lane: Lane, released: Released, executor: Executor) -> None:
+        loop = asyncio.get_running_loop()  # First: raises where we are thrown away with our loop, and nothing is begun.
         parts, place = self.parts, lane.place
         draining = DrainingLane(parts.log, place, released, executor, parts.surroundings)
         if lane.released is None:  # It is unknown whether the new owner waits for us: it need not.
@@ -282,7 +283,7 @@ class Worker:
             draining.submit(command)
         self._sources[place.lane].leave(draining.submit)
         work = draining.run(parts.settings.heartbeat_ms) if released.out else executor.close(0)
-        task = asyncio.get_running_loop().create_task(work, name=f"former lane {place.lane}")
+        task = loop.create_task(work, name=f"former lane {place.lane}")
         self._draining[task] = draining
         task.add_done_callback(self._on_drained)
 
