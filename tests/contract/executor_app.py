@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,32 @@ async def changing(ctx: Context) -> None:
     await ctx.step.sleep("nap", 0.5)
     if not code.exists():
         await asyncio.sleep(3_600)  # However long the nap has been over: the first code comes to no end.
+
+
+@app.function(on="leave", retries=0)
+async def leave(ctx: Context) -> str:
+    """A task of its own calls ``sys.exit``; ``how`` it is waited for."""
+
+    async def go() -> None:
+        sys.exit("gone")
+
+    async def wait(how: str) -> str:
+        match how:
+            case "await":
+                await asyncio.create_task(go())
+            case "gather":
+                await asyncio.gather(go(), asyncio.sleep(0))
+            case "group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(go())
+            case "timeout":
+                await asyncio.wait_for(go(), 60)
+            case "nobody":
+                await asyncio.wait([asyncio.create_task(go())])
+        return how
+
+    where, how = ctx.event.data["where"], ctx.event.data["how"]
+    return await wait(how) if where == "body" else await ctx.step.run("wait", wait, how)
 
 
 @app.function(on="long")

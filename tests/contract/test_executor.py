@@ -12,6 +12,7 @@ import pytest
 from millstream.model.commands import CancelRun
 from millstream.model.effects import Execute
 from millstream.model.facts import (
+    DispatchLost,
     DispatchParked,
     DispatchUnparked,
     RunCancelled,
@@ -188,6 +189,21 @@ def test_a_run_whose_code_has_changed_can_be_cancelled(play: Play) -> None:
         run = await parked_as_changed(scene)
         scene.world.submit(CancelRun(run, "no more"))
         assert isinstance(await scene.world.end(run), RunCancelled)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("where", ["body", "step"])
+@pytest.mark.parametrize("how", ["await", "gather", "group", "timeout", "nobody"])
+def test_a_task_of_a_function_that_exits_ends_neither_the_loop_nor_a_process(play: Play, how: str, where: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        end = await scene.end("leave", how=how, where=where)
+        if how == "nobody":
+            assert result_of(end) == "nobody"
+        else:
+            assert isinstance(end, RunFailed) and (end.error_name, end.error_message) == ("SystemExit", "gone")
+        assert not scene.facts(DispatchLost)
+        result_of(await scene.end("row"))
 
     play(scenario)
 

@@ -24,6 +24,7 @@ from millstream.errors import (
     StepError,
     UnserialisableResult,
 )
+from millstream.execute.local.threads import unescaped
 from millstream.model import limits
 from millstream.model.operations import BodyErrored, Failure, StepErrored, failure_json
 from millstream.model.operations import failure_of as stored
@@ -123,7 +124,7 @@ def _user_frames(frames: TracebackType | None) -> TracebackType | None:
 def _leaves(error: BaseException) -> list[BaseException]:
     """The exceptions in a group and the groups in it, however deep; of no group, the one."""
     if not issubclass(type(error), BaseExceptionGroup):
-        return [error]
+        return [unescaped(error)]
     leaves: list[BaseException] = []
     todo: list[BaseException] = [error]
     while todo and len(leaves) < _LEAVES_MAX:
@@ -131,7 +132,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
         if issubclass(type(one), BaseExceptionGroup):
             todo += reversed(BaseExceptionGroup.exceptions.__get__(one))
         else:
-            leaves.append(one)
+            leaves.append(unescaped(one))
     return leaves
 
 

@@ -49,7 +49,8 @@ from millstream.execute.local.op import INLINE, RUNNING, Op
 from millstream.execute.local.open_steps import OpenSteps
 from millstream.execute.local.quiescence import AnswerDelay, QuiescenceCheck
 from millstream.execute.local.replay import Replay
-from millstream.execute.local.threads import is_thrown_away, unescaped
+from millstream.execute.local.tasks import coroutine_of
+from millstream.execute.local.threads import is_thrown_away
 from millstream.execute.port import RunView
 from millstream.model.commands import ParkDispatch, Report
 from millstream.model.effects import Execute
@@ -260,14 +261,14 @@ class Body:
                 raise
             if self.closed or self.over:
                 return
-            operation = failures.body_errored(unescaped(error), host.source.now_ms())
+            operation = failures.body_errored(error, host.source.now_ms())
         self._handler_ended(operation)
 
     def _check_awaited(self, left: list[tuple[CoroutineType[Any, Any, Any], str]]) -> None:
         """Fail a handler that returned without awaiting a step that it asked for."""
         if not left:
             return
-        owners = {task.get_coro(): task for task in asyncio.all_tasks(self.host.loop)}
+        owners = {coroutine_of(task): task for task in asyncio.all_tasks(self.host.loop)}
         for step, _ in left:  # Python would warn of each beside this error.
             owner = owners.get(step)
             step.close() if owner is None else owner.cancel()

@@ -28,6 +28,7 @@ from millstream.execute.changed import ChangedDispatches
 from millstream.execute.local.body import Body
 from millstream.execute.local.host import WATCH_EVERY_S, HostedBody
 from millstream.execute.local.op import is_async
+from millstream.execute.local.tasks import guard_tasks
 from millstream.execute.local.threads import Threads
 from millstream.execute.port import RunSource
 from millstream.model.commands import HandOut, ParkDispatch
@@ -85,6 +86,7 @@ class LocalExecutor:
         self.source = source
         self.settings = settings or LocalSettings()
         self.loop = asyncio.get_running_loop()
+        guard_tasks(self.loop)
         self.context = copy_context()
         self.handler_threads = Threads("handler", self.settings.handler_threads_max)
         self.step_threads = Threads("step", self.settings.step_threads_max)

@@ -23,7 +23,7 @@ import msgspec
 
 from millstream.errors import LimitExceeded
 from millstream.execute import failures
-from millstream.execute.local.threads import Threads, is_thrown_away, unescaped
+from millstream.execute.local.threads import Threads, is_thrown_away
 from millstream.model import limits
 from millstream.model.operations import Operation, StepDone, StepErrored
 from millstream.model.rows import StepRow
@@ -129,7 +129,7 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
             raise
         if op.stopped_at_ms:
             return _stopped(op)
-        return failures.step_errored(op.step, op.name, unescaped(error), op.started_at_ms, now_ms())
+        return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms())
 
 
 def _stopped(op: Op) -> StepErrored:

@@ -117,6 +117,7 @@ class Threads:
                 if job.lost:
                     self._lost -= 1
                     return  # Its place was given to another thread.
+            del job, result, error  # Else an idle thread would keep the last call, and the body behind its arguments.
 
     @staticmethod
     def _hand_back(job: Job, result: object, error: BaseException | None) -> None:
