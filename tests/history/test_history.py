@@ -13,7 +13,9 @@ import msgspec
 import pytest
 
 import millstream.history
+from millstream.cli.support import arguments
 from millstream.errors import Corruption
+from millstream.history import fold, trail
 from millstream.history.fold import Changes
 from millstream.history.index import Folded, Index, prepare
 from millstream.history.process import Options, command, only_writer
@@ -245,3 +247,48 @@ async def test_an_index_has_one_writer_at_a_time(tmp_path: Path) -> None:
     assert not done
     os.close(first)
     os.close(await second)
+
+
+def test_runs_are_filtered_by_what_they_do_and_paged_without_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.history.queries.TRAILS_READ_MAX", 3)
+    index, changes = Index(tmp_path / "i.db"), Changes()
+    why = "its code has changed: step 'a'"
+    decisions: list[Sequence[f.Fact]] = []
+    for n in range(12):
+        started = f.RunStarted(_run(n), "app-fn", (_event(n).internal_id,), "", 0)
+        does = (
+            f.SleepStarted(_run(n), "z", "nap", 1, AT + 9),
+            f.DispatchParked(_run(n), "", "app-fn", 1, why),
+            f.DispatchParked(_run(n), "", "app-fn", 1),
+            f.RunCompleted(_run(n), "app-fn", 1, b"1"),
+        )[n % 4]
+        decisions.append([started, does])
+    for record in _records(decisions):
+        changes.fold(record)
+    index.apply(changes, [])
+    index.close()
+    queries = Queries(tmp_path / "i.db")
+    states = {"Sleeping": (0,), "Parked": (1,), "Waiting": (2,), "Parked,Completed": (1, 3), "Running": (0, 1, 2)}
+    for words, kinds in states.items():
+        named = words.split(",")
+        wanted = RunFilter(
+            statuses=tuple(word for word in named if word in fold.STATUSES),
+            states=tuple(word for word in named if word not in fold.STATUSES),
+        )
+        found, page = [], Page(2)
+        while True:
+            runs, cursor = queries.runs(wanted, page)
+            found += runs
+            if not cursor:
+                break
+            page = Page(2, cursor)
+        assert [run.run for run in found] == [_run(n) for n in reversed(range(12)) if n % 4 in kinds], words
+        assert {run.reason for run in found if run.state == "Parked"} <= {why}
+    assert [notice.reason for notice in queries.notices(_run(1))] == [why]
+    queries.close()
+
+
+def test_the_filter_of_runs_knows_every_word_that_a_run_is_shown_with() -> None:
+    assert set(arguments.STATUSES) == {*fold.STATUSES, *trail.STATES}

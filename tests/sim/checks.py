@@ -261,7 +261,7 @@ def outcomes(world: World) -> None:
         elif isinstance(end, f.RunFailed):
             if end.error_name == "WorkerLost" and observer.lost[run] >= 5:
                 continue
-            ours = end.error_name in ("InternalError", "StepsChanged", "CancelledError")
+            ours = end.error_name in ("InternalError", "CancelledError")
             if (ours or not planned.fails) and not _worker_lost(world, run):
                 world.violate("a run ends as its program says", f"{end}, program {planned.program}")
         else:

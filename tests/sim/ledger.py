@@ -54,6 +54,11 @@ class Ledger:
             world.violate("act only on what is durable", f"the body of {run} began, which no record started")
         self.planned[run] = planned
 
+    def remembers(self, run: str) -> bool:
+        """Whether a step of the run has ended, so that its body is gone over again."""
+        observer = self._world.observer
+        return any(of == run for ended in (observer.results, observer.failures) for of, _ in ended)
+
     def began(self, run: str, step: str, attempt: int) -> None:
         """A step's code begins."""
         world, process = self._world, PROCESS.get()

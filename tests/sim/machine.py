@@ -118,6 +118,7 @@ class Machine:
         self.olds: dict[int, dict[bytes, bytes]] = {}
         self.surroundings = SimSurroundings(world, Random(f"{world.seed}/{name}"))
         self.starts = 0
+        self.edited = False  # Its processes are started with code that asks for other steps in a replay.
         self.process: Process
         self.worker: Worker | None = None
         self.died: asyncio.Future[None]
@@ -144,17 +145,18 @@ class Machine:
         try:
             self.client = world.cluster.client(self.name)
             log = SimLog(world, self, self.client)
+            apps = [world.app_edited, *world.apps_deployed[1:]] if self.edited else world.apps_deployed
             parts = WorkerParts(
                 log=log,
                 group=GROUP,
                 lanes=world.lanes,
-                apps=world.apps_deployed,
+                apps=apps,
                 make_store=self._store,
                 name=self.name,
                 surroundings=self.surroundings,
                 settings=world.settings,
                 telemetry=TELEMETRY,
-                make_executor=partial(self._executor, world.apps_deployed),
+                make_executor=partial(self._executor, apps),
             )
             self.worker = worker = Worker(parts)
             poll = asyncio.ensure_future(self._poll())

@@ -21,6 +21,7 @@ from millstream.state.keyspace import KEYSPACE
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from millstream.wire.journal import Validity, decode_record
+from tests.sim.programs import EDITED
 
 if TYPE_CHECKING:
     from millstream.lane.lane import Lane as OwnedLane
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Rows = dict[str, dict[Any, Any]]
 TABLES = tuple(spec.name for spec in KEYSPACE)
 ENDS = (f.RunCompleted, f.RunFailed, f.RunCancelled)
+PARKED_BY_OWNER_MAX = 3
+"""How often one owner parks a body or step for changed code: once, unless another step brings it back."""
 
 
 def rows_of(tables: Any) -> Rows:
@@ -82,6 +85,7 @@ class Observer:
         self.attempts_failed: set[tuple[str, str, int]] = set()
         self.body_failed: Counter[tuple[str, int]] = Counter()
         self.lost: Counter[str] = Counter()
+        self.parked: Counter[tuple[str, str, int]] = Counter()
         self.slept: dict[tuple[str, str], int] = {}
         self.queued: list[f.PublishQueued] = []
         self.accepted: dict[str, f.EventAccepted] = {}
@@ -244,6 +248,14 @@ class Observer:
         if fact.lost > limits.DISPATCHES_LOST_MAX:
             self._world.violate("hand-outs are lost a bounded number of times", f"{fact}")
 
+    def dispatch_parked(self, lane: Lane, fact: f.DispatchParked) -> None:
+        if fact.reason and f"asks for '{EDITED}' instead" not in fact.reason:
+            self._world.violate("a replay asks for what is recorded", f"{fact}")
+        once = (fact.run, fact.step, len(lane.owners))
+        self.parked[once] += bool(fact.reason)
+        if self.parked[once] > PARKED_BY_OWNER_MAX:
+            self._world.violate("the code that has parked a hand-out is not tried again", f"{fact}")
+
     def _not_run_by_a_former_owner(self, lane: Lane, fact: f.DispatchLost) -> None:
         """What a worker still runs that let a lane go, and knows that it has, is not lost while that worker lives."""
         out = HandOut(fact.run, fact.step, fact.dispatch)
@@ -325,6 +337,7 @@ _CHECKS: dict[type, Any] = {
     f.SleepStarted: Observer.sleep_started,
     f.SleepEnded: Observer.sleep_ended,
     f.DispatchLost: Observer.dispatch_lost,
+    f.DispatchParked: Observer.dispatch_parked,
     f.PublishQueued: Observer.publish_queued,
     f.MessageSent: Observer.message_sent,
     f.MessageTaken: Observer.message_taken,

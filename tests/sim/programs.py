@@ -195,14 +195,19 @@ class _Writer:
         )
 
 
-def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool) -> App:
-    """The app of these functions; ``announced``: something listens to how runs end."""
+def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool, edited: bool = False) -> App:
+    """The app of these functions; ``announced``: something listens to how runs end.
+
+    ``edited``: in a replay they do not ask for what is recorded.
+    """
     app = App(id)
     for one in planned:
         options: dict[str, Any] = {"on": one.event} if one.event else {"cron": "@every 20s"}
         if one.on_failure:
             options["on_failure"] = _quiet
-        app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(_handler(one, ledger))
+        app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(
+            _handler(one, ledger, edited)
+        )
     if announced:
         app.function(id="listener", on=[FUNCTION_FINISHED, FUNCTION_CANCELLED], if_=_NOT_ITSELF.format(id), retries=0)(
             _quiet
@@ -213,14 +218,24 @@ def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool
 _NOT_ITSELF = "event.data.function_id != '{}-listener'"
 
 
+async def _never() -> None:
+    raise AssertionError("a step that nobody planned has run")
+
+
 async def _quiet(ctx: Context) -> None:
     """A function without steps."""
 
 
-def _handler(planned: Planned, ledger: Ledger) -> Any:
+EDITED = "edited"
+"""The step that edited code asks for first when it is led over recorded results."""
+
+
+def _handler(planned: Planned, ledger: Ledger, edited: bool) -> Any:
     # Without annotations: evaluating them for each lane of each world costs more than the handler.
     async def handler(ctx):  # type: ignore[no-untyped-def]
         ledger.entered(ctx.run_id, planned)
+        if edited and ledger.remembers(ctx.run_id):
+            await ctx.step.run(EDITED, _never)
         seen: dict[str, Any] = {}
         await _play(planned.program, ctx, ledger, seen)
         return seen

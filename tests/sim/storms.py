@@ -35,6 +35,7 @@ class Storms:
             (weather.freezes, self._freeze),
             (weather.broken, self._break_producer),
             (weather.deleted, self._delete),
+            (weather.edits, self._edit),
         ]
         rates = [rate for rate, _ in deeds]
         while world.loop.now_s < ends_s:
@@ -124,6 +125,12 @@ class Storms:
         before = partition.end if chaos.random() < 0.5 else chaos.randint(partition.start, partition.end)
         world.trace("events/%d is deleted below %d of %d", partition.number, before, partition.end)
         partition.trim(before)
+
+    async def _edit(self) -> None:
+        """A machine is given code that no longer asks for what is recorded, or its right code back."""
+        machine = self._world.chaos.choice(self._world.machines)
+        machine.edited = not machine.edited
+        machine.process.kill(f"restarted with {'edited' if machine.edited else 'its right'} code")
 
     async def _deploy(self) -> None:
         """A newer version of the code, on processes from now on; the first of them registers the app."""

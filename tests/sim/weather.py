@@ -40,10 +40,11 @@ class Weather:
     deleted: float
     forgetful: bool  # Tombstones go early.
     commits: float  # Of offsets of the group, beside the journal's positions.
+    edits: float  # A minute: code that asks for other steps when it is gone over again.
 
     @classmethod
-    def draw(cls, rng: Random, kafka: Random, commits: Random) -> Weather:
-        """``kafka`` and ``commits`` draw what came later, so that older seeds have the worlds they had."""
+    def draw(cls, rng: Random, kafka: Random, commits: Random, edits: Random) -> Weather:
+        """``kafka``, ``commits`` and ``edits`` draw what came later, so that older seeds have the worlds they had."""
 
         def some(chance: float, low: float, high: float, rng: Random = rng) -> float:
             return rng.uniform(low, high) if rng.random() < chance else 0.0
@@ -70,6 +71,7 @@ class Weather:
             deleted=some(0.2, 1, 6, kafka),
             forgetful=kafka.random() < 0.3,
             commits=some(0.4, 0.0, 0.5, commits),
+            edits=some(0.15, 1, 8, edits),
         )
 
 

@@ -55,7 +55,8 @@ class World:
         rng = Random(seed)
         self.chaos = Random(f"{seed}/chaos")
         self.delays = Random(f"{seed}/delays")
-        self.weather = Weather.draw(rng, Random(f"{seed}/kafka"), Random(f"{seed}/weather of commits"))
+        later = (Random(f"{seed}/{what}") for what in ("kafka", "weather of commits", "weather of edits"))
+        self.weather = Weather.draw(rng, *later)
         self.lanes = rng.choice([2, 2, 3])
         self.machine_names = ["a", "b"] if rng.random() < 0.6 else ["a"]
         self.hostile_s = rng.uniform(4, 18)
@@ -177,6 +178,7 @@ class World:
         self.retries = {slug: one.retries for slug, one in self.planned.items()}
         announced = rng.random() < 0.3
         self.apps_deployed = [make_app("one", planned, self.ledger, announced=announced)]
+        self.app_edited = make_app("one", planned, self.ledger, announced=announced, edited=True)
         self.later = [make_app("two", later, self.ledger, announced=False)] if later else []
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
@@ -273,8 +275,9 @@ class World:
         for machine in self.machines:
             machine.surroundings.off_ms = 0
             machine.process.fuse = machine.process.action_fuse = -1
-            if machine.worker is not None and len(machine.worker.parts.apps) < len(self.apps_deployed):
-                machine.process.kill("restarted with all apps")
+            edited, machine.edited = machine.edited, False
+            if machine.worker is not None and (edited or len(machine.worker.parts.apps) < len(self.apps_deployed)):
+                machine.process.kill("restarted with all apps, as they should be")
         await asyncio.sleep(4)
         for _ in range(3):
             await self.cluster.assign(self.spread())

@@ -9,6 +9,7 @@ import msgspec
 
 from millstream.core import decide as core_decide
 from millstream.core.runs import reports
+from millstream.execute.changed import ChangedDispatches
 from millstream.execute.local.body import Body
 from millstream.execute.local.executor import LocalExecutor
 from millstream.lane import lane as lane_lane
@@ -55,6 +56,10 @@ def _accept_late_answers(patch: Patch) -> None:
         return reports.report(lane_tables, command, now_ms)
 
     patch.set(core_decide.DECIDE, Report, report)  # type: ignore[arg-type]
+
+
+def _try_again_the_code_that_does_not_fit(patch: Patch) -> None:
+    patch.set(ChangedDispatches, "holds", lambda self, wanted: False)
 
 
 def _forget_lost_dispatches(patch: Patch) -> None:
@@ -193,6 +198,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("take the unread for silent", "25", _take_the_unread_for_silent, UNREAD),
     Mutant("go on with owed work while releasing", "25", _go_on_with_owed_work_while_releasing, MOVED_ON),
     Mutant("stop what runs when a lane goes", "25", _stop_what_runs_when_a_lane_goes),
+    Mutant("try again the code that does not fit", "23", _try_again_the_code_that_does_not_fit),
     Mutant("let attempts take for ever", "26", _let_attempts_take_for_ever, TOO_LONG),
     Mutant("release all owed work at once", "27", _release_all_owed_work_at_once, NO_ROOM),
     Mutant("keep quiet about a lost hand-out", "32", _keep_quiet_about_what_is_lost, LOST_HAND_OUT),
