@@ -16,6 +16,7 @@ from millstream.model.facts import CommandRefused, RunCompleted, RunStarted
 from millstream.model.function import Reading
 from millstream.model.ids import ulid
 from millstream.model.operations import BodyDone
+from millstream.schema_registry.held import held_partitions
 from millstream.schema_registry.sources import FileSchemas
 from millstream.wire.formats.framing import SchemaRef
 from millstream.wire.formats.known import KnownSchemas
@@ -213,3 +214,26 @@ class TestEventsOfOtherProducers:
         await until(lambda: len(rig.facts(RunStarted)) == 2)
         assert rig.facts(RunStarted)[1].function == "watch"
         assert not rig.records(LETTERS)
+
+
+async def test_a_partition_that_is_held_is_seen_from_outside_unless_it_moves(rig: Rig, tmp_path: Path) -> None:
+    log = await rig.client("a")
+    p = (await make(rig))[0]
+    await rig.put(PAY, Produced(b"\x02"), partition=p)
+    await rig.register(shop(bill(reading=Reading("avro", "Payment"))))
+    await rig.own()
+    await until(lambda: held() == 1)
+
+    async def seen(*positions: int, schemas: FileSchemas | None = None) -> list[str]:
+        answers = iter(positions)
+        lines = held_partitions(
+            log, PLACE.group, PLACE.events_topic, schemas or FileSchemas(), lambda: {(PAY, p): next(answers)}
+        )
+        return [line async for line in lines]
+
+    (line,) = await seen(0, 0)
+    assert f"topic {PAY!r} partition {p} is held at offset 0: the schema by the name Payment is not known" in line
+    assert await seen(0, 1) == [], "it has gone on"
+    assert await seen(1) == [], "there is nothing to read"
+    (tmp_path / "payment.avsc").write_text(SCHEMA)
+    assert await seen(0, schemas=FileSchemas(KnownSchemas([tmp_path]))) == []

@@ -157,7 +157,7 @@ def check(settings: Settings, *, apps: Apps) -> int:
 
 
 @app.command()
-@takes(*SHAPE, *KAFKA, "data", "output")
+@takes(*SHAPE, *KAFKA, "data", *REGISTRY)
 def doctor(
     settings: Settings,
     *,
