@@ -42,10 +42,26 @@ def test_a_server_says_at_its_start_what_check_finds(tmp_path: Path) -> None:
     (tmp_path / "typo.py").write_text(BROKEN)
     checked = millstream("check", "typo:app", cwd=tmp_path)
     assert checked.code == 6 and len(checked.rows) == 4
+    assert [row["severity"] for row in checked.rows] == ["problem", "problem", "warning", "problem"]
     with serving(tmp_path, "typo:app") as served:
         told = "".join(served.told)
     for word in SAID:
         assert word in told and word in checked.out, word
+
+
+WARNED = APP.replace('on="col"', 'on="col", if_="event.dat.amount > 100"')
+
+
+def test_a_field_that_no_event_has_is_a_warning_and_fails_no_check(tmp_path: Path) -> None:
+    (tmp_path / "warned.py").write_text(WARNED.format(id="warned", function="c"))
+    (tmp_path / "fine.py").write_text(APP.format(id="fine", function="c"))
+    checked = millstream("check", "warned:app", "fine:app", cwd=tmp_path)
+    (row,) = checked.rows
+    assert checked.code == 0, checked
+    assert (row["app"], row["severity"]) == ("warned", "warning") and "event.dat," in row["problem"]
+    assert "2 apps with 2 functions checked: no problems, 1 warning" in checked.err
+    with serving(tmp_path, "warned:app") as served:
+        assert any("warning: warned-c: " in line and "event.dat," in line for line in served.told), served.told
 
 
 def test_two_apps_with_one_slug_are_refused_by_check_dev_serve_and_worker(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millstream.core.triggers.problems import trigger_problems
+from millstream.core.triggers.problems import trigger_problems, trigger_warnings
 from millstream.model.function import CronTrigger, EventTrigger, TopicTrigger, patterns
 
 
@@ -30,20 +30,24 @@ def test_a_pattern_that_can_match_is_none(pattern: str) -> None:
         ("event.data.items.exists(i, i == event.amount)", "event.amount"),
     ],
 )
-def test_a_field_that_no_event_has_is_named(expression: str, field: str) -> None:
+def test_a_field_that_no_event_has_is_a_warning(expression: str, field: str) -> None:
     for trigger in (EventTrigger("x", expression), TopicTrigger("x", expression)):
-        (problem,) = trigger_problems(trigger)
-        assert f"{field}, which no event has" in problem
+        (warning,) = trigger_warnings(trigger)
+        assert f"{field}, which no event has" in warning
+        assert not list(trigger_problems(trigger))
 
 
 @pytest.mark.parametrize(
     "expression",
     ["event.key == 'k' && has(event.meta.kafka)", "event.data.items.exists(event, event.x == 1)", "event.ts > 0"],
 )
-def test_fields_that_events_have_are_no_problem(expression: str) -> None:
+def test_fields_that_events_have_are_nothing_to_warn_of(expression: str) -> None:
     assert not list(trigger_problems(EventTrigger("x", expression)))
+    assert not list(trigger_warnings(EventTrigger("x", expression)))
 
 
 def test_broken_crons_and_expressions_are_named() -> None:
     assert list(trigger_problems(CronTrigger("61 * * * *")))
-    assert list(trigger_problems(EventTrigger("x", "event.data.x = 1")))
+    broken = EventTrigger("x", "event.dat.x = 1")
+    assert list(trigger_problems(broken)) and not list(trigger_warnings(broken))
+    assert not list(trigger_warnings(CronTrigger("61 * * * *")))

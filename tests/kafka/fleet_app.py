@@ -44,6 +44,12 @@ async def sleeper(ctx: Context) -> str:
     return await ctx.step.run("woken", lambda: note("woken") or before)
 
 
+@app.function(on="fleet/publish", retries=0)
+async def publisher(ctx: Context) -> None:
+    wanted = ctx.event.data
+    await ctx.step.publish("tell", wanted["topic"], wanted["key"], "x" * wanted["size"])
+
+
 if os.environ.get("FLEET_VERSION") == "2":
 
     @app.function(on="fleet/new")

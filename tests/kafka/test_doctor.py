@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from millstream.cli import doctor
 from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.acls import TOPIC, accesses
 from millstream.log.kafka.admin.health import CLOCK_OFF_MS_MAX, clock_off_ms, clock_problem, health
+from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import KafkaSettings
+from millstream.log.port import Produced, TopicSpec
+from millstream.model.function import AppSpec, FunctionSpec, Reading, TopicTrigger
+from millstream.worker.registration import register
 from tests.cli.program import Ended, millstream
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.secured import grant, revoke, secured
@@ -129,3 +135,36 @@ def until_told(user: KafkaSettings, shape: GroupShape, role: str) -> list[str]:
             return problems
         time.sleep(0.1)
     raise AssertionError("nothing was lacking")
+
+
+HELD_SCHEMA = '{"type": "record", "name": "Payment", "fields": [{"name": "n", "type": "int"}]}'
+
+
+async def held_topic(kafka: Broker, shape: GroupShape, topic: str) -> None:
+    """What a worker leaves that waits for a schema: its function, a record, and the position in front of it."""
+    settings = settings_of(kafka)
+    trigger = TopicTrigger(topic, reading=Reading("avro", "Payment"))
+    spec = AppSpec(id="shop", functions=(FunctionSpec(slug="shop-bill", name="bill", triggers=(trigger,)),))
+    log = await KafkaLog.open(settings)
+    try:
+        await log.create_topics([TopicSpec(topic, 1)])
+        await register(log, shape.group, [spec])
+        await log.writer(topic, 0).append([Produced(b"\x02")])
+    finally:
+        await log.close()
+    consumer = Consumer(settings.connection() | {"group.id": shape.group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
+    consumer.close()
+
+
+async def test_a_partition_that_waits_for_a_schema_is_named(kafka: Broker, tmp_path: Path) -> None:
+    shape, topic = shape_of(), fresh("payments")
+    made(kafka, shape)
+    await held_topic(kafka, shape, topic)
+    found = await asyncio.to_thread(examined, kafka, shape.group, tmp_path)
+    assert found.code == 6, found
+    (line,) = found.out.splitlines()
+    assert f"topic '{topic}' partition 0 is held at offset 0" in line and "Payment" in line and "--schemas" in line
+    (tmp_path / "payment.avsc").write_text(HELD_SCHEMA)
+    found = await asyncio.to_thread(examined, kafka, shape.group, tmp_path, "--schemas", str(tmp_path))
+    assert (found.code, found.out, found.err) == (0, "", "")

@@ -18,7 +18,6 @@ from tests.kafka.broker import Broker, kafka
 from tests.kafka.fleet import SESSION_S, Fleet, ask, stop, until
 
 __all__ = ["kafka"]
-MOVED_WITHIN_S = 2.0
 
 
 @pytest.fixture
@@ -56,15 +55,15 @@ def test_a_worker_that_is_told_to_stop_hands_its_lanes_over_and_no_request_fails
     fleet.door()
     leaving, staying = fleet.worker("a"), fleet.worker("b")
     for n in range(8):
-        fleet.send("fleet/work", n=n, seconds=6)
+        fleet.send("fleet/work", n=n, seconds=10)
     fleet.until_noted("began", 8)
     clients = Clients(fleet)
     clients.start()
     time.sleep(1)
     told_s = time.time()
     stop(leaving)
-    until("the lanes", lambda: len(taken_since(staying, told_s)) > 0, 15)
-    took_s = at_s(taken_since(staying, told_s)[-1]) - told_s
+    until("the lanes", lambda: taken_since(staying, told_s))
+    # So they have moved without its death, and without its session running out. How fast: bench.kafka_takeover.
     assert leaving.popen.poll() is None, "it lives on until its steps are reported"
     fleet.until_noted("after", 8)
     assert leaving.ended(40) == 0
@@ -72,7 +71,6 @@ def test_a_worker_that_is_told_to_stop_hands_its_lanes_over_and_no_request_fails
     clients.join(30)
     assert set(clients.posted) == {200}
     assert set(clients.invoked) == {200}
-    assert took_s < MOVED_WITHIN_S
     fleet.until_noted("quick", len(clients.posted) + len(clients.invoked))
     facts = fleet.check_promises()
     assert len(fleet.noted("began")) == len(fleet.noted("did")) == 8, "a step was run twice"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from millstream.model.facts import CommandRefused, RunCompleted, RunStarted
 from millstream.model.function import Reading
 from millstream.model.ids import ulid
 from millstream.model.operations import BodyDone
+from millstream.schema_registry.held import held_partitions
 from millstream.schema_registry.sources import FileSchemas
 from millstream.wire.formats.framing import SchemaRef
 from millstream.wire.formats.known import KnownSchemas
@@ -102,10 +104,34 @@ async def test_a_function_that_comes_while_a_record_waits_is_read_for_too(rig: R
     assert not rig.records(LETTERS)
 
 
-@pytest.mark.parametrize("kind", ["fingerprint", "name", "id"])
-async def test_without_a_registry_a_schema_in_no_file_is_the_operators_to_give(kind: str) -> None:
-    with pytest.raises(ConfigError, match="nothing is lost"):
+@pytest.mark.parametrize(
+    ("kind", "flag"),
+    [("fingerprint", "--schemas"), ("name", "--schemas"), ("id", "--registry"), ("guid", "--registry")],
+)
+async def test_without_a_registry_a_schema_in_no_file_is_the_operators_to_give(kind: str, flag: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{flag}\).* start this process again\. Nothing is lost"):
         await FileSchemas().fetch(SchemaRef(kind, "9"))
+
+
+async def test_a_held_topic_goes_on_once_its_schema_is_a_file(
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.schemas = FileSchemas(KnownSchemas([tmp_path]))
+    await rig.client("a")
+    p = (await make(rig))[0]
+    await rig.put(PAY, Produced(b"\x02"), Produced(b"\x04"), partition=p)
+    await rig.register(shop(bill(reading=Reading("avro", "Payment"))))
+    with caplog.at_level(logging.INFO, "millstream"):
+        await rig.own()
+        await until(lambda: held() == 1)
+        (tmp_path / "payment.avsc").write_text(SCHEMA[:-9])  # Not all of it is there yet.
+        await until(lambda: said(caplog, "schema files refused"))
+        (tmp_path / "payment.avsc").write_text(SCHEMA)
+        await until(lambda: started(rig) == [1, 2])
+    assert held() == 0 and not rig.records(LETTERS)
+    (line,) = said(caplog, "partition held")
+    assert str(tmp_path) in line["why"] and "goes on by itself" in line["why"]
+    assert len(said(caplog, "schema files refused")) == 1
 
 
 async def test_a_list_called_op_starts_the_function_and_the_lane_goes_on(rig: Rig) -> None:
@@ -188,3 +214,26 @@ class TestEventsOfOtherProducers:
         await until(lambda: len(rig.facts(RunStarted)) == 2)
         assert rig.facts(RunStarted)[1].function == "watch"
         assert not rig.records(LETTERS)
+
+
+async def test_a_partition_that_is_held_is_seen_from_outside_unless_it_moves(rig: Rig, tmp_path: Path) -> None:
+    log = await rig.client("a")
+    p = (await make(rig))[0]
+    await rig.put(PAY, Produced(b"\x02"), partition=p)
+    await rig.register(shop(bill(reading=Reading("avro", "Payment"))))
+    await rig.own()
+    await until(lambda: held() == 1)
+
+    async def seen(*positions: int, schemas: FileSchemas | None = None) -> list[str]:
+        answers = iter(positions)
+        lines = held_partitions(
+            log, PLACE.group, PLACE.events_topic, schemas or FileSchemas(), lambda: {(PAY, p): next(answers)}
+        )
+        return [line async for line in lines]
+
+    (line,) = await seen(0, 0)
+    assert f"topic {PAY!r} partition {p} is held at offset 0: the schema by the name Payment is not known" in line
+    assert await seen(0, 1) == [], "it has gone on"
+    assert await seen(1) == [], "there is nothing to read"
+    (tmp_path / "payment.avsc").write_text(SCHEMA)
+    assert await seen(0, schemas=FileSchemas(KnownSchemas([tmp_path]))) == []

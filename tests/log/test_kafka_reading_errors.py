@@ -31,6 +31,52 @@ async def test_an_offset_that_is_not_there_is_said_with_what_is(alone_max: int, 
         assert await offsets_upto(reader, 6) == [4, 5]
 
 
+@pytest.mark.parametrize("wait_s", [0, SOON_S])
+@pytest.mark.parametrize("offset", [2, 9])
+async def test_it_is_said_as_well_to_a_reader_that_shares_the_fetch_of_its_partition(
+    offset: int, wait_s: float
+) -> None:
+    async with stage(alone_max=0) as on:
+        on.brokers.append(EVENTS, 0, *[b"x"] * 6)
+        on.brokers.trim(EVENTS, 0, 4)
+        other = on.reader(4)
+        assert await offsets_upto(other, 6) == [4, 5]
+        reader = on.reader(offset)
+        for _ in range(2):
+            with pytest.raises(OffsetOutOfRange, match=f"no offset {offset}: expected 4 to 6"):
+                await read_once(reader, wait_s)
+        on.brokers.append(EVENTS, 0, b"x")
+        assert await offsets_upto(other, 7) == [6], "the other reader goes on"
+        reader.seek(6)
+        assert await offsets_upto(reader, 7) == [6]
+
+
+async def test_a_reader_that_seeks_behind_the_end_is_told_so_beside_another() -> None:
+    async with stage(alone_max=0) as on:
+        on.brokers.append(EVENTS, 0, *[b"x"] * 6)
+        other, reader = on.reader(), on.reader(3)
+        assert await offsets_upto(reader, 6) == [3, 4, 5]
+        reader.seek(9)
+        with pytest.raises(OffsetOutOfRange, match="no offset 9: expected 0 to 6"):
+            await read_once(reader)
+        assert await offsets_upto(other, 6) == list(range(6))
+        on.brokers.append(EVENTS, 0, *[b"x"] * 5)
+        assert await offsets_upto(reader, 11) == [9, 10], "it is there by now"
+
+
+async def test_a_reader_that_nobody_reads_keeps_no_other_from_its_records() -> None:
+    async with stage(alone_max=0) as on:
+        on.brokers.append(EVENTS, 0, *[b"x"] * 6)
+        on.brokers.trim(EVENTS, 0, 4)
+        other = on.reader(4)
+        assert await offsets_upto(other, 6) == [4, 5]
+        on.reader(1)
+        on.reader(20)
+        for n in range(6, 12):
+            on.brokers.append(EVENTS, 0, b"x")
+            assert await offsets_upto(other, n + 1) == [n]
+
+
 async def test_what_was_fetched_before_it_was_trimmed_is_read() -> None:
     async with stage() as on:
         on.brokers.append(EVENTS, 0, *[b"x"] * 6)

@@ -25,8 +25,9 @@ def test_the_defaults_of_the_table_are_the_defaults_of_the_value() -> None:
 def test_librdkafka_takes_every_configuration(protocol: str) -> None:
     settings = KafkaSettings(brokers="127.0.0.1:1", group_protocol=protocol)
     AdminClient(settings.admin())
-    for producer in (settings.lane_producer(), settings.stream_producer(), settings.transactional_producer("w")):
+    for producer in (settings.lane_producer(), settings.stream_producer(), settings.small_producer()):
         Producer(producer)
+    Producer(settings.transactional_producer("w"))
     for committed in (True, False):
         for bulk in (True, False):
             Consumer(settings.reader(committed=committed, bulk=bulk)).close()

@@ -92,5 +92,5 @@ async def test_a_name_that_the_registry_has_not_holds_the_topic() -> None:
     with registry_of(SUBJECTS) as url:
         schemas = RegistrySchemas(KnownSchemas(has_registry=True), client(url))
         for ref in (SchemaRef("name", "com.acme.Nobody"), SchemaRef("fingerprint", "00")):
-            with pytest.raises(ConfigError, match="nothing is lost"):
+            with pytest.raises(ConfigError, match="Nothing is lost"):
                 await schemas.fetch(ref)

@@ -7,12 +7,14 @@ stays bounded however many clients post however much.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.errors import BadRequest, Busy, LimitExceeded
+from millstream.wire.content_coding import decoder_of
 
 BODY_READ_S_MAX: Final = 30.0
 
@@ -51,11 +53,10 @@ async def read_body(request: web.Request, budget: Budget, bytes_max: int) -> byt
     try:
         return await _read(request, budget, bytes_max)
     except (web.RequestPayloadError, HttpProcessingError) as wrong:
-        encoding = request.headers.get("Content-Encoding", "")[:64]
         raise BadRequest(
-            f"the request body could not be read: expected it as its headers say (Content-Encoding {encoding!r}, "
-            f"Transfer-Encoding {request.headers.get('Transfer-Encoding', '')[:64]!r}), got {_first_line(wrong)!r}. "
-            "Nothing was stored: encode it so, or leave the header out."
+            "the request body could not be read: expected it as its headers say (Transfer-Encoding "
+            f"{request.headers.get('Transfer-Encoding', '')[:64]!r}), got {_first_line(wrong)!r}. "
+            "Nothing was stored: send it so."
         ) from wrong
 
 
@@ -89,7 +90,7 @@ async def _read_pieces(request: web.Request, budget: Budget, bytes_max: int) -> 
     pieces: list[bytes] = []
     size = 0
     try:
-        while piece := await request.content.readany():
+        async for piece in _decoded(request):
             budget.take(len(piece))
             size += len(piece)
             pieces.append(piece)
@@ -99,6 +100,20 @@ async def _read_pieces(request: web.Request, budget: Budget, bytes_max: int) -> 
         budget.give_back(size)
         raise
     return b"".join(pieces)
+
+
+async def _decoded(request: web.Request) -> AsyncIterator[bytes]:
+    """The body without its content coding, as it arrives."""
+    decoder = decoder_of(",".join(request.headers.getall("Content-Encoding", ())))
+    while piece := await request.content.readany():
+        if decoder is None:
+            yield piece
+            continue
+        for part in decoder.feed(piece):
+            yield part
+            await asyncio.sleep(0)  # A small piece may hold many parts.
+    for part in decoder.end() if decoder is not None else ():
+        yield part
 
 
 def _first_line(error: Exception) -> str:

@@ -171,7 +171,14 @@ async def serve(
 ) -> Served:
     """Listen, or take connections of a socket that listens. Raises OSError where the port is taken."""
     log = _OurFaults(logging.getLogger("aiohttp.server"), {})
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S, logger=log)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=SHUTDOWN_S,
+        logger=log,
+        auto_decompress=False,  # ``read_body`` does it: the library takes a coding that stops early for a whole one.
+    )
     await runner.setup()
     try:
         site: web.SockSite | web.TCPSite

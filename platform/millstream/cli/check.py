@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from millstream.cli.support.exits import CHECK_FAILED, FAILED, OK, complain, note
 from millstream.cli.support.loading import LoadFailed, load_app, put_working_directory_on_path
 from millstream.cli.support.output import chosen, counted, show_rows
-from millstream.cli.support.problems import Problem, collisions, problem, problems_of
+from millstream.cli.support.problems import PROBLEM, Problem, collisions, problem, problems_of
 from millstream.config import Settings
 from millstream.errors import ConfigError, FunctionError
 from millstream.sdk.app import App
 
-COLUMNS = ("app", "function", "problem")
+COLUMNS = ("app", "function", "severity", "problem")
 
 
 def check(settings: Settings, targets: Sequence[str]) -> int:
-    """Load and check the apps; 0, 6 with the problems, or 1 where one cannot be loaded, and so not be checked."""
+    """Load and check the apps; 0, also with warnings, 6 with problems, or 1 where one cannot be loaded and checked."""
     put_working_directory_on_path()
     apps: list[tuple[str, App]] = []
     problems: list[Problem] = []
@@ -39,12 +39,17 @@ def check(settings: Settings, targets: Sequence[str]) -> int:
     distinct = {app.id: app for _, app in reversed(apps)}  # Of two with one id, the first.
     problems += [one for app in reversed(distinct.values()) for one in problems_of(app)]
     problems += collisions(apps)
+    count = sum(one["severity"] == PROBLEM for one in problems)
+    warnings = counted(len(problems) - count, "warning")
     if problems:
         show_rows(settings, problems, COLUMNS)
-        note(f"{counted(len(problems), 'problem')} found in {', '.join(targets)}")
+    if count:
+        said = f"{counted(count, 'problem')} and {warnings}" if count < len(problems) else counted(count, "problem")
+        note(f"{said} found in {', '.join(targets)}")
         return code
     functions = sum(len(app.functions) for _, app in apps)
-    if chosen(settings) != "table":
+    if chosen(settings) != "table" and not problems:
         show_rows(settings, [{"app": app.id, "functions": list(app.functions)} for _, app in apps], ())
-    note(f"{counted(len(apps), 'app')} with {counted(functions, 'function')} checked: no problems")
+    found = f"no problems, {warnings}" if problems else "no problems"
+    note(f"{counted(len(apps), 'app')} with {counted(functions, 'function')} checked: {found}")
     return OK

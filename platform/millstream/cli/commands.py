@@ -150,14 +150,14 @@ def api(settings: Settings) -> int:
 @app.command()
 @takes("output")
 def check(settings: Settings, *, apps: Apps) -> int:
-    """Load apps and name everything that is wrong with them. Exit code 6 if there is, 1 where one cannot be loaded."""
+    """Load apps and name what is wrong with them. Exit code 6 if there is, 0 for warnings, 1 where one cannot load."""
     from millstream.cli.check import check as run
 
     return run(settings, apps)
 
 
 @app.command()
-@takes(*SHAPE, *KAFKA, "data", "output")
+@takes(*SHAPE, *KAFKA, "data", *REGISTRY)
 def doctor(
     settings: Settings,
     *,

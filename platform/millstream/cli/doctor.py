@@ -1,13 +1,16 @@
 """``millstream doctor``: is everything around a process of the group as it must be? Silent and 0 when it is.
 
 One line for each problem, on stdout, with what to do; then exit code 6. What is looked at between here and Kafka is in
-``log/kafka/admin/health.py``; here is what belongs to this machine.
+``log/kafka/admin/health.py``; whether a topic waits for a schema, in ``schema_registry/held.py``; what belongs to this
+machine, here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +18,14 @@ from millstream.cli.support.exits import CHECK_FAILED, OK
 from millstream.cli.support.kafka_group import kafka_of, shape_of, unsaid
 from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
+from millstream.errors import OperatorError
+from millstream.log.group_topics import GroupShape
+from millstream.log.kafka.admin.client import Admin
 from millstream.log.kafka.admin.health import health
+from millstream.log.kafka.log import KafkaLog
+from millstream.log.kafka.settings import KafkaSettings
+from millstream.schema_registry.boundary import Boundary
+from millstream.schema_registry.held import held_partitions
 
 FREE_BYTES_MIN: Final = 1 << 30
 FREE_SHARE_MIN: Final = 0.05
@@ -27,12 +37,28 @@ def examine(settings: Settings, role: str) -> int:
     problems = list(health(kafka, shape, role, unsaid=unsaid(settings)))
     if role == "worker":
         problems += disk_problems(Path(settings.text("data")))
+        if not problems:  # Else what is said already may be why they wait.
+            problems += asyncio.run(_held(settings, kafka, shape))
     if chosen(settings) in ("json", "jsonl") and settings.text("output") != "auto":
         show_rows(settings, ({"problem": problem} for problem in problems), ("problem",))
     else:
         for problem in problems:
             print(problem)
     return CHECK_FAILED if problems else OK
+
+
+async def _held(settings: Settings, kafka: KafkaSettings, shape: GroupShape) -> list[str]:
+    boundary = Boundary.of(settings)
+    log = await KafkaLog.open(kafka)
+    try:
+        lines = held_partitions(
+            log, shape.group, shape.events_topic, boundary.foreign, partial(Admin(kafka).committed, shape.group)
+        )
+        return [line async for line in lines]
+    except OperatorError as error:
+        return [f"whether a topic waits for a schema could not be seen: {error}"]
+    finally:
+        await log.close()
 
 
 def disk_problems(data: Path) -> Iterator[str]:

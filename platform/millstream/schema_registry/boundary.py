@@ -1,6 +1,7 @@
 """The schemas at the boundary of one process: of events, and of values in foreign topics; from files and a registry.
 
-    files      ``--schemas DIR``: they win, and never change while the process lives
+    files      ``--schemas DIR``: they win, and what they say never changes while the process lives; a new file of a
+               foreign value is taken when a record wants it
     registry   ``--registry URL``: the subjects that are names of events, and whatever schema a foreign record names;
                what a name stands for, and what was not there, is asked for again every half minute
 

@@ -7,7 +7,6 @@ begun, with the place of the call; what is still here when the handler returns w
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
 from types import CodeType, CoroutineType
 from typing import Any, Final
 
@@ -24,17 +23,21 @@ class Unawaited:
     def __init__(self) -> None:
         self._steps: list[tuple[CoroutineType[Any, Any, Any], CodeType, int]] = []
 
-    def add(self, step: Coroutine[Any, Any, Any]) -> None:
+    def add(self, step: Any) -> None:
         """A step tool was called, by its caller's caller."""
-        steps = self._steps
+        steps, frame = self._steps, _frame(_TOOL)
+        asked = (step, frame.f_code, frame.f_lasti)
         if steps and steps[-1][0].cr_frame is None:
-            steps.pop()  # It has ended: in a body of one step after another no more than one is kept.
-        frame = _frame(_TOOL)
-        steps.append((step, frame.f_code, frame.f_lasti))  # type: ignore[arg-type]
+            steps[-1] = asked  # That one has ended: of one step after another no more than one is kept.
+        else:
+            steps.append(asked)
 
     def left(self) -> list[tuple[CoroutineType[Any, Any, Any], str]]:
         """The steps that have not begun, each with the place of its call."""
-        return [(step, _place(code, at)) for step, code, at in self._steps if not _has_begun(step)]
+        steps = self._steps
+        if len(steps) == 1 and steps[0][0].cr_frame is None:
+            return []  # Nearly all handlers, at once.
+        return [(step, _place(code, at)) for step, code, at in steps if not _has_begun(step)]
 
 
 def _has_begun(step: CoroutineType[Any, Any, Any]) -> bool:

@@ -16,7 +16,7 @@ Times are bounded too: one that is far from the record's own would count as the 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -34,7 +34,7 @@ RECEIVED_OFF_MS_MAX: Final = limits.DAY_MS
 _DATA = msgspec.json.Decoder(dict[str, Any])
 
 
-class Written(NamedTuple):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """Where a record lies, and its time in Unix milliseconds."""
 
     topic: str
@@ -59,9 +59,8 @@ def read_event(at: Written, value: bytes, schemas: EventSchemas | None = None) -
 def _read(at: Written, value: bytes, schemas: EventSchemas | None) -> Envelope:
     event = decode_envelope(value)
     _check(event)
-    at_ms = min(max(at.at_ms, 0), limits.EVENT_TS_MAX_MS)
     if event.internal_id:
-        return _ours(event, at_ms)
+        return _ours(event, at.at_ms)
     if event.name.startswith(INTERNAL_PREFIX):
         raise _reserved(event)
     if len(event.data) > limits.EVENT_BYTES_MAX:  # An announcement may be larger: it holds a result.
@@ -76,6 +75,7 @@ def _read(at: Written, value: bytes, schemas: EventSchemas | None) -> Envelope:
         except SchemaViolation as error:
             raise Corruption(str(error)) from error
     tail = blake2b(f"{at.topic}\x00{at.partition}\x00{at.offset}".encode(), digest_size=10).digest()
+    at_ms = _bounded(at.at_ms)
     internal_id = ulid(at_ms, tail)
     return msgspec.structs.replace(
         event,
@@ -101,9 +101,17 @@ def _ours(event: Envelope, at_ms: int) -> Envelope:
         )
     if event.name.startswith(INTERNAL_PREFIX) and not _is_announcement(event):
         raise _reserved(event)
+    if abs(event.received_at_ms - at_ms) <= RECEIVED_OFF_MS_MAX:
+        return event  # Nearly all, at once.
+    at_ms = _bounded(at_ms)
     if at_ms and abs(event.received_at_ms - at_ms) > RECEIVED_OFF_MS_MAX:
         return msgspec.structs.replace(event, received_at_ms=at_ms)
     return event
+
+
+def _bounded(at_ms: int) -> int:
+    """A record's time as one that an event may have; 0: it has none."""
+    return min(max(at_ms, 0), limits.EVENT_TS_MAX_MS)
 
 
 def _is_announcement(event: Envelope) -> bool:
@@ -161,18 +169,23 @@ def _check(event: Envelope) -> None:
             f"an event was refused: expected a name of 1 to {limits.EVENT_NAME_CHARS_MAX} characters, "
             f"got {event.name[:64]!r}"
         )
-    if max(len(event.id), len(event.key)) > limits.EVENT_ID_CHARS_MAX:
+    if len(event.id) > limits.EVENT_ID_CHARS_MAX or len(event.key) > limits.EVENT_ID_CHARS_MAX:
         raise Corruption(
             f"event {event.name!r} refused: its id or key has more than {limits.EVENT_ID_CHARS_MAX} characters"
         )
     if event.ts_ms and not limits.EVENT_TS_MIN_MS <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
         raise Corruption(f"event {event.name!r} refused: ts_ms is no time in Unix milliseconds, got {event.ts_ms}")
-    for part, optional in ((event.data, False), (event.user, True), (event.meta, True)):
-        if not part and optional:
-            continue
-        try:
-            _DATA.decode(part)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Corruption(
-                f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r} ({error})"
-            ) from error
+    _check_object(event, event.data)
+    if event.user:
+        _check_object(event, event.user)
+    if event.meta:
+        _check_object(event, event.meta)
+
+
+def _check_object(event: Envelope, part: bytes) -> None:
+    try:
+        _DATA.decode(part)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Corruption(
+            f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r} ({error})"
+        ) from error

@@ -2,25 +2,30 @@
 
     refused     ids and functions that two apps have: a run would get the code of either (``collisions``)
     a problem   expressions and crons that cannot be, patterns that match nothing: the function would never start
+    a warning   a field that no event has: the function may still start, and means something else
 
-``check`` names all of it. A server refuses the first and says the second: its other functions are none the worse.
+``check`` names all of it, and fails on the first two. A server refuses the first and says the others: its other
+functions are none the worse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from millstream.cli.support.exits import note
-from millstream.core.triggers.problems import trigger_problems
+from millstream.core.triggers.problems import trigger_problems, trigger_warnings
 from millstream.errors import FunctionError
 from millstream.sdk.app import App
 
 Problem = dict[str, str]
+PROBLEM: Final = "problem"
+WARNING: Final = "warning"
 
 
-def problem(app: str, function: str, text: str) -> Problem:
-    """One problem as a row."""
-    return {"app": app, "function": function, "problem": text}
+def problem(app: str, function: str, text: str, severity: str = PROBLEM) -> Problem:
+    """One problem, or warning, as a row."""
+    return {"app": app, "function": function, "severity": severity, "problem": text}
 
 
 def collisions(apps: Sequence[tuple[str, App]]) -> Iterator[Problem]:
@@ -40,12 +45,14 @@ def collisions(apps: Sequence[tuple[str, App]]) -> Iterator[Problem]:
 
 
 def problems_of(app: App) -> Iterator[Problem]:
-    """Everything else that can be wrong with one app."""
+    """Everything else that is or may be wrong with one app."""
     if not app.functions:
         yield problem(app.id, "", "the app has no functions. Declare one with @app.function(on=…).")
     for function in app.functions.values():
         for trigger in function.spec.triggers:
-            yield from (problem(app.id, function.spec.slug, text) for text in trigger_problems(trigger))
+            slug = function.spec.slug
+            yield from (problem(app.id, slug, text) for text in trigger_problems(trigger))
+            yield from (problem(app.id, slug, text, WARNING) for text in trigger_warnings(trigger))
     try:
         app.spec()
     except FunctionError as error:
@@ -53,7 +60,7 @@ def problems_of(app: App) -> Iterator[Problem]:
 
 
 def say_problems(apps: Sequence[App]) -> None:
-    """A line for each problem: what a server says at its start."""
+    """A line for each problem and warning: what a server says at its start."""
     for app in apps:
         for found in problems_of(app):
-            note(f"warning: {found['function'] or found['app']}: {found['problem']}")
+            note(f"{found['severity']}: {found['function'] or found['app']}: {found['problem']}")

@@ -1,4 +1,8 @@
-"""What is wrong with a trigger although it can be declared: it would never fire, and nothing would say so."""
+"""What is wrong with a trigger although it can be declared: it would never fire, and nothing would say so.
+
+A **problem** is certain: no event can start the function. A **warning** is a field that no event has: the expression
+has an answer all the same where it asks for it with ``has`` or behind ``||``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,7 @@ from millstream.model.function import CronTrigger, EventTrigger, Trigger
 
 
 def trigger_problems(trigger: Trigger) -> Iterator[str]:
-    """Every problem as a sentence with what to do: a cron or expression that is none, a wildcard or a field that no
-    event can fit."""
+    """Every problem as a sentence with what to do: a cron or expression that is none, a wildcard that fits no event."""
     if isinstance(trigger, CronTrigger):
         try:
             parse_cron(trigger.cron)
@@ -24,10 +27,19 @@ def trigger_problems(trigger: Trigger) -> Iterator[str]:
     if not trigger.expression:
         return
     try:
-        expression = compile_expression(trigger.expression)
+        compile_expression(trigger.expression)
     except FunctionError as error:
         yield str(error)
+
+
+def trigger_warnings(trigger: Trigger) -> Iterator[str]:
+    """Every field that an expression reads and no event has, as a sentence. Nothing where it is no expression."""
+    if isinstance(trigger, CronTrigger) or not trigger.expression:
         return
+    try:
+        expression = compile_expression(trigger.expression)
+    except FunctionError:
+        return  # A problem.
     for name in expression.unknown_fields:
         yield (
             f"expression {trigger.expression!r} reads event.{name}, which no event has: an event has "

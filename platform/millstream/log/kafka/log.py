@@ -32,7 +32,7 @@ from millstream.log.kafka.errors import Complaints
 from millstream.log.kafka.group import KafkaMembership
 from millstream.log.kafka.reading.fetch import CLOSED_WITHIN_S, Pool
 from millstream.log.kafka.reading.readers import KafkaReader
-from millstream.log.kafka.settings import KafkaSettings
+from millstream.log.kafka.settings import BATCH_BYTES, KafkaSettings
 from millstream.log.kafka.transactions import KafkaTransaction, Transactions
 from millstream.log.kafka.writers import KafkaWriter, SharedProducer, SharedProducers
 from millstream.log.port import Produced, TopicKind, TopicSpec
@@ -78,6 +78,7 @@ class KafkaLog:
 
         self._lane_producers = SharedProducers(lambda: shared_producer(settings.lane_producer()), options.producers)
         self._stream_producers = SharedProducers(lambda: shared_producer(settings.stream_producer()), 1)
+        self._small_producers = SharedProducers(lambda: shared_producer(settings.small_producer()), 1)
         self._transactions = Transactions(
             self,
             f"{settings.client_id}-{options.name}",
@@ -119,7 +120,10 @@ class KafkaLog:
         """See the port."""
         shape = self.find(topic, partition)
         many = shape.spec.kind is TopicKind.STREAM and shape.spec.retention_ms >= 0
-        return KafkaWriter(self, self._stream_producers if many else self._lane_producers, shape, partition)
+        producers = self._stream_producers if many else self._lane_producers
+        if shape.record_bytes_max < BATCH_BYTES:
+            producers = self._small_producers
+        return KafkaWriter(self, producers, shape, partition)
 
     def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
         """See the port."""
@@ -173,7 +177,9 @@ class KafkaLog:
         if self.member is not None:
             await self.member.leave()
         await self._transactions.close()
-        producers = [*self._lane_producers.all(), *self._stream_producers.all()]
+        producers = [
+            *self._lane_producers.all(), *self._stream_producers.all(), *self._small_producers.all(),
+        ]  # fmt: skip
         await asyncio.gather(*(producer.drain(self._options.watchdog_s) for producer in producers))
         self._closed = True
         for producer in producers:

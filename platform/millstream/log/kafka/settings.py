@@ -4,6 +4,7 @@ Every figure here was measured or has a reason; where librdkafka's default is ri
 
     lanes        journals, inboxes, compacted rows: acks=all, idempotent, no linger (its default of 5 ms is 15 appends)
     streams      events, replies, dead letters: the same with a short linger, since many come at once
+    small        topics that take less than a whole request of ours: each record in a request of its own
     transactions checkpoints: one transactional producer a process
     reads        by ``assign``; ``auto.offset.reset=error``, so that a lost position is an error, never guessed
     the group    the member's consumer, read_committed
@@ -27,6 +28,8 @@ BROKERS: Final = "127.0.0.1:9092"
 REQUEST_S: Final = 10.0
 """How long one request may take before its connection is given up."""
 STREAM_LINGER_MS: Final = 2
+BATCH_BYTES: Final = 900_000
+"""What a producer puts into one request for a partition: below the max.message.bytes that topics usually have."""
 RECORD_BYTES_MAX: Final = 8 << 20
 TRANSACTION_MS: Final = 45_000
 """A checkpoint may take so long. A dead worker's hides what lies behind it from readers for as long."""
@@ -144,6 +147,11 @@ class KafkaSettings:
         """For events and the like. Java's partitioner, should a record ever be left to it."""
         return self._producer() | {"linger.ms": STREAM_LINGER_MS, "partitioner": "murmur2_random"}
 
+    def small_producer(self) -> Config:
+        """For topics whose max.message.bytes is below ``BATCH_BYTES``: the brokers compare it with all that one request
+        has for a partition, so records of several appends together would be refused, each of which the topic takes."""
+        return self.stream_producer() | {"batch.num.messages": 1}
+
     def transactional_producer(self, name: str) -> Config:
         """For checkpoints. Its records do time out, with its transaction."""
         return self._producer() | {
@@ -189,6 +197,7 @@ class KafkaSettings:
             "max.in.flight.requests.per.connection": 5,
             "message.timeout.ms": 0,
             "message.max.bytes": RECORD_BYTES_MAX * 2,
+            "batch.size": BATCH_BYTES,
             "queue.buffering.max.messages": 2_000_000,
             "queue.buffering.max.kbytes": QUEUED_BYTES * 2 // 1024,
             "compression.type": "none",

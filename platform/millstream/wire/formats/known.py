@@ -3,8 +3,9 @@
     files      by fingerprint (single-object values), by the record's full name, by the file's name
     registry   by id or guid, and by subject for a name that no file has
 
-An id never changes its meaning in a registry, so what was fetched stays true. A name's latest version may change: the
-names are asked for again from time to time (``names``), and what they meant holds until the answer. That somebody has
+A file that is put there later is found by ``look_at_files``; what is known already keeps its meaning. An id never
+changes its meaning in a registry, so what was fetched stays true. A name's latest version may change: the names are
+asked for again from time to time (``names``), and what they meant holds until the answer. That somebody has
 *no* such schema is remembered until then too (``forget_absent``).
 """
 
@@ -32,11 +33,12 @@ class KnownSchemas:
     def __init__(self, directories: Iterable[Path] = (), *, has_registry: bool = False) -> None:
         """Raises ConfigError for a file that is not Avro, or two that define one name."""
         self.has_registry: Final = has_registry
+        self.directories: Final = tuple(directories)
         self._files: dict[SchemaRef, ValueReader] = {}
+        self._seen: list[tuple[Path, int, int]] = []
         self._fetched: dict[SchemaRef, ValueReader] = {}
         self._absent: dict[SchemaRef, str] = {}
-        for directory in directories:
-            self._read(SchemaFiles(directory, directory.rglob(f"*{SUFFIX}")))
+        self.look_at_files()
 
     def reader(self, ref: SchemaRef) -> ValueReader:
         """See ``SchemaSource``."""
@@ -50,6 +52,25 @@ class KnownSchemas:
     def named(self, name: str) -> ValueReader:
         """See ``SchemaSource``."""
         return self.reader(SchemaRef(BY_NAME, name))
+
+    def has_file(self, ref: SchemaRef) -> bool:
+        """Whether a file has it."""
+        return ref in self._files
+
+    def look_at_files(self) -> None:
+        """Read the files again if one is new or has changed, and take what was not known.
+
+        Raises as the constructor, once for each state of the files: nothing is taken then.
+        """
+        paths = {folder: sorted(folder.rglob(f"*{SUFFIX}")) for folder in self.directories}
+        seen = [_mark(path) for found in paths.values() for path in found]
+        if seen == self._seen:
+            return
+        self._seen = seen
+        files: dict[SchemaRef, ValueReader] = {}
+        for folder, found in paths.items():
+            _read(SchemaFiles(folder, found), files)
+        self._files = files | self._files
 
     def learn(self, ref: SchemaRef, schema: ForeignSchema | str) -> None:
         """A registry has answered; a plain text is Avro. A schema that cannot be used counts as absent, with a reason.
@@ -81,19 +102,28 @@ class KnownSchemas:
         """Ask again for what was not there."""
         self._absent.clear()
 
-    def _read(self, files: SchemaFiles) -> None:
-        for name in files.names:
-            schema = files.parse(name)
-            reader = value_reader(schema_json(schema))
-            self._files[SchemaRef("fingerprint", fingerprint(schema))] = reader
-            for each in {name, _record_name(schema)} - {""}:
-                ref = SchemaRef(BY_NAME, each)
-                if ref in self._files:
-                    raise ConfigError(
-                        f"schema {each!r} is there twice: {files.root / name}{SUFFIX} and another file define it. "
-                        "Remove one."
-                    )
-                self._files[ref] = reader
+
+def _mark(path: Path) -> tuple[Path, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return path, 0, 0  # Deleted meanwhile, or a link to nowhere: whoever reads it says so.
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def _read(files: SchemaFiles, known: dict[SchemaRef, ValueReader]) -> None:
+    for name in files.names:
+        schema = files.parse(name)
+        reader = value_reader(schema_json(schema))
+        known[SchemaRef("fingerprint", fingerprint(schema))] = reader
+        for each in {name, _record_name(schema)} - {""}:
+            ref = SchemaRef(BY_NAME, each)
+            if ref in known:
+                raise ConfigError(
+                    f"schema {each!r} is there twice: {files.root / name}{SUFFIX} and another file define it. "
+                    "Remove one."
+                )
+            known[ref] = reader
 
 
 def _record_name(schema: Any) -> str:

@@ -47,7 +47,7 @@ MOVING: Final = frozenset(
 )
 NONE_AT_THAT_TIME: Final = -1
 RECORD_MARGIN_BYTES: Final = 1_024
-"""What the brokers count of a batch besides its records."""
+"""What the brokers count of a batch besides its records, and more; a quarter where a topic takes little."""
 
 PartitionKey = tuple[str, int]
 
@@ -214,13 +214,14 @@ class Shapes:
 
         compacted = "compact" in value("cleanup.policy", "delete")
         kept_ms = int(value("retention.ms", "-1"))
-        record_bytes_max = int(value("max.message.bytes", "1048588")) - RECORD_MARGIN_BYTES
+        most = int(value("max.message.bytes", "1048588"))
+        record_bytes_max = most - min(RECORD_MARGIN_BYTES, most // 4)
         spec = TopicSpec(
             topic,
             len(described.partitions),
             TopicKind.COMPACTED if compacted else TopicKind.STREAM,
             -1 if compacted else kept_ms,
-            max(record_bytes_max, 0),
+            record_bytes_max,
         )
         shape = self._known[topic] = Shape(spec, record_bytes_max)
         return shape

@@ -10,6 +10,8 @@ So each is used where it costs nothing. Commands to a thread are obeyed between 
 
 Readers of one partition in one fetcher are fed by one fetch: it begins at the lowest position that is wanted, and each
 takes what it has not had. One whose buffer is full misses what comes meanwhile; it is fetched again when there is room.
+One whose position the partition does not have is told so once, and left out until it seeks, so that others go on. The
+brokers refuse only the position of the fetch: one behind the end shows when the fetch reaches the end.
 
 A consumer that ends by itself, with a fatal error, is logged and replaced; its readers go on with the new one.
 """
@@ -29,7 +31,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from millstream.log.kafka.admin.shapes import PartitionKey
 from millstream.log.kafka.errors import message_of
-from millstream.log.kafka.reading.readers import KafkaReader, Run
+from millstream.log.kafka.reading.readers import NOT_THERE, KafkaReader, Run
 from millstream.log.port import Record
 from millstream.telemetry import say
 
@@ -43,6 +45,7 @@ FOLLOWS_AFTER_S: Final = 0.3
 ANEW_AFTER_S: Final = 1.0
 """Time between the end of a consumer and the start of the one that replaces it: that may end at once, too."""
 CLOSED_WITHIN_S: Final = 30.0
+BEHIND_END: Final = KafkaError(KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 class Holding(Protocol):
@@ -86,6 +89,11 @@ class _Place:
         self.need = run.position
         if reader.over_full:
             self.full = reader.full = True
+
+    def miss(self, error: KafkaError) -> None:
+        """The partition does not have what it needs: nothing more comes until it seeks."""
+        self.reader.runs.append(Run(self.generation, [], 0, self.need, error))
+        self.full = True
 
 
 class _Feed:
@@ -273,9 +281,19 @@ class Fetcher:
                 if not place.full and place.need < end:
                     place.put(Run(place.generation, [], 0, end))
                     self._touched[place.reader] = None
+                elif not place.full and place.need > end:
+                    self._miss(place, BEHIND_END)
             return
         for place in feed.places.values():
-            place.reader.runs.append(Run(place.generation, [], 0, place.need, error))
+            if error.code() in NOT_THERE:
+                self._miss(place, error)  # Whose position was refused is not said: each reader looks.
+            else:
+                place.reader.runs.append(Run(place.generation, [], 0, place.need, error))
+                self._touched[place.reader] = None
+
+    def _miss(self, place: _Place, error: KafkaError) -> None:
+        if not place.full:
+            place.miss(error)
             self._touched[place.reader] = None
 
     def _schedule_wake(self) -> None:
@@ -304,7 +322,10 @@ class Fetcher:
             feed.places[reader] = _Place(reader, offset, generation)
             self._holding.attach(consumer, key, offset)
             return
-        feed.places[reader] = _Place(reader, offset, generation)
+        place = feed.places[reader] = _Place(reader, offset, generation)
+        if feed.ended_at and offset > feed.next:
+            self._miss(place, BEHIND_END)  # The end was reached before it came, and is not told again.
+            self._schedule_wake()
         self._reach(consumer, feed)
 
     def _seek(self, consumer: Consumer, reader: KafkaReader, offset: int, generation: int) -> None:

@@ -24,6 +24,9 @@ from millstream.log.port import Record
 ANSWER_S: Final = 10.0
 """How long a read that must not wait for new records waits for records known to be there."""
 
+NOT_THERE: Final = frozenset((KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE))
+"""Codes of errors about an offset that the partition does not have."""
+
 
 class Run(NamedTuple):
     """Records in order, and the position behind them; or what went wrong there."""
@@ -241,7 +244,7 @@ class KafkaReader:
         if run.generation != self.generation:
             return
         assert run.error is not None
-        if run.error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        if run.error.code() in NOT_THERE:
             await self._out_of_range()
             return
         raise mapped(run.error, f"{self.topic}/{self.partition} could not be read at offset {self.position}")
