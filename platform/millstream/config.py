@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from millstream.errors import ConfigError
-from millstream.model.setting import CHOICE, DURATION, NUMBER, PREFIX, SWITCH, TEXT, TEXTS, Setting, Value
+from millstream.model.setting import CHOICE, DURATION, NUMBER, PREFIX, SWITCH, TEXT, TEXTS, URL, Setting, Value
 
 SETTINGS: Final = (
     # --- reaching a server
     Setting(
         name="url",
-        kind=TEXT,
+        kind=URL,
         default="http://127.0.0.1:8288",
         flag="--url",
         metavar="URL",
@@ -111,7 +111,7 @@ SETTINGS: Final = (
     ),
     Setting(
         name="registry",
-        kind=TEXT,
+        kind=URL,
         flag="--registry",
         metavar="URL",
         doc="A schema registry (Confluent's API); without one, schemas are files only.",
@@ -267,7 +267,7 @@ SETTINGS: Final = (
     ),
     Setting(
         name="history_url",
-        kind=TEXT,
+        kind=URL,
         flag="--history-url",
         metavar="URL",
         doc="Where an api hands reads on to: the address of millstream history.",
@@ -452,6 +452,8 @@ def _resolved(setting: Setting, given: Given, environ: Mapping[str, str]) -> tup
             return setting.parse(flag, setting.flag), setting.flag
         if isinstance(flag, bool):
             return flag, setting.flag.split("/")[0 if flag else -1]
+        for one in flag:
+            setting.check(one, setting.flag)
         return tuple(flag), setting.flag
     if environ.get(setting.variable, "") != "":
         return setting.parse(environ[setting.variable], setting.variable), setting.variable

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -28,6 +29,7 @@ from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
+from millstream.files import content_of, private_directory
 from millstream.history.child import Child
 from millstream.history.index import prepare
 from millstream.history.process import Options as HistoryOptions
@@ -48,6 +50,7 @@ from millstream.worker.worker import Worker
 
 LOG: Final = logging.getLogger("millstream.dev")
 LANES_DEFAULT: Final = 1
+LANES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +87,8 @@ class DevSettings:
 class Made(msgspec.Struct, frozen=True):
     """What a data directory was made with; fixed from then on."""
 
-    group: str
-    lanes: int
+    group: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=LANES_MAX)]
 
 
 class DevServer:
@@ -111,7 +114,7 @@ class DevServer:
         if settings.listening is None:  # Before a directory is made that fixes its group and lanes.
             listen_on(settings.host, settings.port).close()
         await settings.boundary.look()
-        settings.data.mkdir(parents=True, exist_ok=True)
+        private_directory(settings.data)
         self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
         made = _made(settings, self.apps)
         budget = RocksBudget()
@@ -220,10 +223,10 @@ def made_with(data: Path) -> Made | None:
     """What a data directory was made with; None where there is none. Raises ConfigError for a note that is no note."""
     path = data / "group"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Made)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError) as error:
+        return (
+            msgspec.json.decode(content_of(path, "the file of the group"), type=Made) if os.path.lexists(path) else None
+        )
+    except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} cannot be read: expected a group and its lanes as JSON, got {error}.") from error
 
 

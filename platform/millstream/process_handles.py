@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from millstream.errors import LogLocked
+from millstream.files import private_file
 
 _HELD: Final[set[int]] = set()
 
@@ -31,9 +32,10 @@ def forget(handle: int) -> None:
 def lock(directory: Path, what: str) -> int:
     """Take a directory for this process; the lock's descriptor, for ``unlock``. Raises LogLocked naming who has it.
 
-    ``what`` is there, for the message. There is no stale lock to remove.
+    ``what`` is there, for the message. There is no stale lock to remove. Raises ConfigError where the lock's file is
+    none of ours.
     """
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    handle = private_file(directory / "lock")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

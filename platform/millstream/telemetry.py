@@ -9,6 +9,7 @@ Add a metric: one line in ``METRICS``.
 
 Log lines are facts, lower case and past tense, with fields: ``say(log, "lane restored", lane=3, facts=18220,
 took_ms=941)``. On a terminal they are one readable line; elsewhere one JSON object a line.
+Neither holds a secret that can be recognised (``model/redaction.py``), nor what steers a terminal.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from typing import Final, TextIO
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from millstream.model.printable import one_line, printable, printable_json
+from millstream.model.redaction import redacted
+from millstream.model.text import storable
 
 CHILDREN_PER_METRIC_MAX: Final = 10_000
 OTHER: Final = "(other)"
@@ -225,8 +230,10 @@ class _Readable(logging.Formatter):
         mark = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         parts = [f"{at}.{int(record.msecs):03d} {mark}{record.getMessage()}"]
         parts += [f"{name}={_text(value)}" for name, value in _fields(record).items()]
-        line = " ".join(parts)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = one_line(redacted(" ".join(parts)))
+        if not record.exc_info:
+            return line
+        return f"{line}\n{printable(redacted(self.formatException(record.exc_info)))}"
 
 
 def _text(value: object) -> str:
@@ -247,4 +254,20 @@ class _JsonLine(logging.Formatter):
         line.update(_fields(record))
         if record.exc_info:
             line["stack"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return printable_json(msgspec.json.encode(_redacted(line), enc_hook=str).decode())
+
+
+def _redacted(value: object) -> object:
+    """A line's value without secrets. Text in it is made such that UTF-8 can hold it."""
+    match value:
+        case str():
+            text = redacted(value)
+            return storable(text, len(text))
+        case dict():
+            return {_redacted(str(name)): _redacted(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_redacted(one) for one in value]
+        case int() | float() | None:
+            return value
+        case _:
+            return _redacted(str(value))

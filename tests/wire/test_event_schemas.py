@@ -437,5 +437,5 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"at most 1048576"):
+    with pytest.raises(ConfigError, match=r"more than 1,048,576"):
         schemas_in(tmp_path, huge=" " * (1024 * 1024 + 1))

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.api import dead_letters, events, functions, page, positions, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door import DOOR, Door, DoorConfig
 from millstream.api.listening import port_taken
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
+from millstream.api.sockets.malformed import OurFaults, answering_json
 from millstream.errors import MillstreamError
 from millstream.model.messages import group_topic
 from millstream.process_handles import drop_in_forks, forget
@@ -155,22 +155,11 @@ class Served:
         await self.runner.cleanup()
 
 
-class _OurFaults(logging.LoggerAdapter[logging.Logger]):
-    """The HTTP library's log without what clients did wrong: it has been answered, and anybody can send any amount."""
-
-    def exception(self, msg: object, *args: object, **more: Any) -> None:
-        """An error with its traceback; one of the request's own bytes for ``--log-level debug`` only."""
-        if isinstance(more.get("exc_info"), HttpProcessingError | web.RequestPayloadError | ConnectionError):
-            self.debug(msg, *args, **more)
-        else:
-            super().exception(msg, *args, **more)
-
-
 async def serve(
     app: web.Application, *, host: str = "127.0.0.1", port: int = 8288, listening: socket.socket | None = None
 ) -> Served:
     """Listen, or take connections of a socket that listens. Raises OSError where the port is taken."""
-    log = _OurFaults(logging.getLogger("aiohttp.server"), {})
+    log = OurFaults(logging.getLogger("aiohttp.server"), {})
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -180,6 +169,8 @@ async def serve(
         auto_decompress=False,  # ``read_body`` does it: the library takes a coding that stops early for a whole one.
     )
     await runner.setup()
+    assert isinstance(runner.server, web.Server), "it was set up"
+    answering_json(runner.server)
     try:
         site: web.SockSite | web.TCPSite
         if listening is not None:

@@ -12,6 +12,7 @@ Add a command: a function in ``commands.py``, a module here named after it.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -20,8 +21,19 @@ def main() -> int:
     """Run the command that ``sys.argv`` names; its exit code (``support/exits.py``)."""
     from millstream.cli.support.exits import guarded
     from millstream.config import refuse_unknown
+    from millstream.errors import ConfigError
+    from millstream.model.text import is_storable
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # A terminal that has no … is no reason for a traceback.
 
     def run() -> int:
+        for number, argument in enumerate(sys.argv[1:], 1):
+            if not is_storable(argument):
+                raise ConfigError(
+                    f"argument {number} was refused: expected text in UTF-8, got {ascii(argument)[:200]}."
+                )
         refuse_unknown(os.environ)
         if sys.argv[1:] in (["version"], ["--version"]):
             from millstream.cli.version import print_version  # Asked by scripts, over and over: no parser for it.

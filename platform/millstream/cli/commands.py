@@ -12,6 +12,7 @@ import typer
 
 from millstream.cli.support.flags import settings as takes
 from millstream.cli.support.kafka_flags import KAFKA, SHAPE
+from millstream.cli.support.usage import parsed
 from millstream.config import SETTINGS, Settings
 
 CLIENT: Final = ("url", "output")
@@ -89,8 +90,7 @@ API: Final = (
 
 def run_command() -> int:
     """Parse the arguments and run; ends the process with the command's exit code, 2 for wrong usage."""
-    app(prog_name="millstream")
-    return 0
+    return parsed(app)
 
 
 @app.command()

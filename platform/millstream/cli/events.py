@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.cli.support.api_client import PartlyRefused, Server
-from millstream.cli.support.arguments import json_of, name_of
+from millstream.cli.support.arguments import json_of, name_of, ts_of
 from millstream.cli.support.exits import FAILED, OK, note
 from millstream.cli.support.jsonl import STDIN, JsonLines, decoded, opened
 from millstream.cli.support.output import chosen, show_document, show_line
@@ -53,6 +53,8 @@ def send(settings: Settings, name: str, data: str | None, extras: Extras) -> int
         with opened(name) as lines:
             return _send_all(settings, lines, _named(lines))
     name_of(name)
+    if extras.ts is not None:
+        ts_of(extras.ts)
     raw = json_of(data, "--data") if data is not None else b"{}"
     events = [extras.added_to({"name": name, "data": one}) for one in _data(raw, data or "--data")]
     if len(events) > 1 and extras.id is not None:

@@ -24,6 +24,7 @@ from millstream.cli.support.output import (
 from millstream.config import Settings
 from millstream.errors import NotFound
 from millstream.model.durations import duration_text
+from millstream.model.printable import one_line, printable
 
 POLL_S: Final = 0.25
 APPEARS_S: Final = 2.0
@@ -188,7 +189,7 @@ def _show_change(change: dict[str, Any]) -> None:
     head = f"{_clock(change['at'])}  {coloured(f'{status.lower():<10}', STATUS_COLOURS.get(status.lower(), ''))}"
     if "step" not in change:
         tail = "" if change["output"] is None else msgspec.json.encode(change["output"]).decode()[:200]
-        print(f"{head}run {change['run_id']}  {tail}".rstrip(), flush=True)
+        print(f"{head}run {change['run_id']}  {one_line(tail)}".rstrip(), flush=True)
         return
     words = [f"{change['kind']} {change['step']}"]
     if change.get("number", 0) > 1:
@@ -200,7 +201,7 @@ def _show_change(change: dict[str, Any]) -> None:
         words.append(f"again at {_clock(change['retry_at'])}")
     if change.get("wake_at") and status not in ATTEMPTS_COUNTED:
         words.append(f"until {change['wake_at']}")
-    print(head + "  ".join(words), flush=True)
+    print(head + one_line("  ".join(words)), flush=True)
 
 
 def _input(server: Server, run: dict[str, Any]) -> Any:
@@ -243,9 +244,9 @@ def _show_run(run: dict[str, Any]) -> None:
 def _show_error(head: str, span: dict[str, Any], error: dict[str, Any]) -> None:
     words = [head, f"at {_clock(span.get('ended_at'))}"] + ([f"after {took}"] if (took := _length(span)) else [])
     words += [f"again at {_clock(span['retry_at'])}"] if span.get("retry_at") else []
-    print(f"\n{coloured(', '.join(words), 'red')}\n{error['name']}: {error['message']}")
+    print(f"\n{coloured(one_line(', '.join(words)), 'red')}\n{printable(error['name'] + ': ' + error['message'])}")
     if error.get("stack"):
-        print(str(error["stack"]).rstrip())
+        print(printable(str(error["stack"]).rstrip()))
 
 
 def numbered(attempts: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -36,6 +36,7 @@ from zlib import crc32
 import msgspec
 
 from millstream.errors import LogUnavailable
+from millstream.files import private_database, private_directory
 from millstream.history import scans, trail
 from millstream.history.damage import HistoryDamaged, condemn, explain, is_condemned
 from millstream.history.fold import (
@@ -447,7 +448,8 @@ def _open(path: Path) -> sqlite3.Connection:
         raise HistoryDamaged(f"the history index {path} was condemned; it is made anew")
     db = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(path.parent)
+        private_database(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found in (0, FORMAT):

@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from millstream.errors import LogUnavailable, MillstreamError
+from millstream.files import private_file
 from millstream.history.damage import HistoryDamaged, move_aside
 from millstream.history.index import Index
 from millstream.history.service import Follows, History
@@ -202,7 +203,7 @@ async def only_writer(index: Path) -> int:
     The history of a parent that was killed may still be storing a batch: who read the positions before that would
     fold the batch a second time.
     """
-    handle = os.open(index.with_name(f"{index.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    handle = private_file(index.with_name(f"{index.name}.lock"))
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

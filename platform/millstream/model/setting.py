@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from millstream.errors import ConfigError, FunctionError
+from millstream.model.address import http_url
 from millstream.model.durations import duration_text, to_ms
+from millstream.model.redaction import MASK, keep_secret, redacted
 
 PREFIX: Final = "MILLSTREAM_"
-MASK: Final = "****"
 NUMBER_CHARS_MAX: Final = 18
+DURATION_MS_MAX: Final = 3_650 * 86_400_000
 VALUE_SHOWN_CHARS_MAX: Final = 200
 
 TEXT: Final = "text"
@@ -21,6 +23,7 @@ NUMBER: Final = "number"
 DURATION: Final = "duration"  # "10m", "1h30m", or seconds; held as milliseconds
 CHOICE: Final = "choice"
 SWITCH: Final = "switch"  # true or false
+URL: Final = "url"  # http or https
 TEXTS: Final = "texts"  # several: the flag repeated, the variable with commas
 
 _TRUE: Final = ("1", "true", "yes", "on")
@@ -38,7 +41,7 @@ class Setting:
     ``flag``      the option on the command line; the variable is ``MILLSTREAM_<NAME>``. A switch that is on by default
                   has two, ``--x/--no-x``.
     ``metavar``   what stands behind the flag in its help.
-    ``secret``    shown masked.
+    ``secret``    shown masked, and taken out of all text that the process writes.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Setting:
 
     def parse(self, text: str, origin: str) -> Value:
         """The value of what a user wrote. Raises ConfigError that names ``origin``, the flag or variable."""
+        self.check(text, origin)
         match self.kind:
             case "number":
                 return self._number(text, origin)
@@ -70,9 +74,23 @@ class Setting:
                 )
             case "switch":
                 return self._switch(text, origin)
+            case "url" if text:
+                http_url(text, origin)
             case "texts":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
         return text
+
+    def check(self, text: str, origin: str) -> None:
+        """Raise ConfigError for text that nobody can have meant; remember what is secret, so that it is never shown."""
+        if not text.isprintable():  # Halves of surrogate pairs are not either: an argument that is no UTF-8.
+            got = f"{len(text)} characters" if self.secret else _shown(text)
+            raise ConfigError(
+                f"{origin} was refused: expected text in UTF-8 without control characters, got {got}. "
+                "Look for a line's end, or an escape sequence, that was copied with it."
+            )
+        if self.secret:
+            for secret in (text, *text.split(",")):
+                keep_secret(secret.strip())
 
     def shown(self, value: Value) -> str:
         """The value as ``config show`` prints it."""
@@ -84,7 +102,7 @@ class Setting:
             return duration_text(cast("int", value))
         if isinstance(value, bool):
             return "true" if value else "false"
-        return ",".join(value) if isinstance(value, tuple) else str(value)
+        return redacted(",".join(value) if isinstance(value, tuple) else str(value))
 
     def _number(self, text: str, origin: str) -> int | None:
         if not text:
@@ -104,11 +122,14 @@ class Setting:
         except ValueError:
             seconds = None  # Not plain seconds: "10m" and the like.
         try:
-            return to_ms(text if seconds is None else seconds, origin)
+            length_ms = to_ms(text if seconds is None else seconds, origin)
+            if length_ms <= DURATION_MS_MAX:
+                return length_ms
+            raise FunctionError(f"{origin} refused: expected at most {duration_text(DURATION_MS_MAX)}.")
         except FunctionError as error:
             raise ConfigError(
-                f'{origin} was refused: expected a length of time such as "30s", "10m", "24h", or seconds, '
-                f"got {_shown(text)}."
+                f'{origin} was refused: expected a length of time such as "30s", "10m", "24h", or seconds, at most '
+                f"{duration_text(DURATION_MS_MAX)}, got {_shown(text)}."
             ) from error
 
     def _switch(self, text: str, origin: str) -> bool:
@@ -118,4 +139,4 @@ class Setting:
 
 
 def _shown(text: str) -> str:
-    return repr(text[:VALUE_SHOWN_CHARS_MAX])
+    return repr(redacted(text[:VALUE_SHOWN_CHARS_MAX]))

@@ -21,6 +21,7 @@ from typing import Final
 
 from millstream.api.door import DoorConfig
 from millstream.api.server import Served, build_app, serve_on
+from millstream.files import private_directory
 from millstream.history.child import Child
 from millstream.history.index import prepare
 from millstream.history.process import Options
@@ -75,7 +76,7 @@ class HistoryRole:
         """
         settings = self.settings
         self._watches = Watches(self.telemetry)
-        settings.data.mkdir(parents=True, exist_ok=True)
+        private_directory(settings.data)
         self._lock = lock(settings.data, "the index of a history")
         self.log = await settings.group.open("history")
         shape = await settings.group.shape(self.log)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from millstream.execute.local.blocking import LoopWatch
+from millstream.files import keep_files_private
 from millstream.telemetry import Telemetry, watch_loop
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -27,8 +28,10 @@ def tune_process() -> None:
 
     A log's threads must not wait 5 ms for the interpreter each time their disk or broker has answered. Rows and facts
     hold no cycles: looking for some after every 700 new objects took 4 % of the engine's time. Those that outlive their
-    youth, as sleeping runs do, are looked through in portions that a step waiting behind them hardly feels.
+    youth, as sleeping runs do, are looked through in portions that a step waiting behind them hardly feels. What it
+    writes holds what its users send: other users of the machine may not read it.
     """
+    keep_files_private()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, OLDER_COLLECTIONS)

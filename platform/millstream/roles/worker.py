@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
+from millstream.files import private_directory, text_of
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.topics import refuse_unsafe_topics
@@ -103,7 +105,7 @@ class WorkerRole:
         self._watches = Watches(self.telemetry)
         self.probes = ProbesThread(self.telemetry, self._waits_for)
         await self.probes.start(settings.host, settings.port)
-        settings.data.mkdir(parents=True, exist_ok=True)
+        private_directory(settings.data)
         self._lock = lock(settings.data, "the store of a worker")
         self.name = settings.name or name_in(settings.data)
         await settings.boundary.look()
@@ -183,9 +185,9 @@ class WorkerRole:
 def name_in(data: Path) -> str:
     """The name in the file of a data directory; made up where there is none yet. Raises ConfigError for no name."""
     path = data / "worker-name"
-    try:
-        name = path.read_text().strip()
-    except FileNotFoundError:
+    if os.path.lexists(path):
+        name = text_of(path, "the file of the worker's name").strip()
+    else:
         name = f"worker-{secrets.token_hex(4)}"
         write_small_file(path, f"{name}\n".encode())
     if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():

@@ -20,6 +20,7 @@ from typing import Final
 
 from millstream.config import Settings
 from millstream.errors import ConfigError, MillstreamError
+from millstream.files import text_of
 from millstream.lane.port import Schemas
 from millstream.log.passwords import password_in
 from millstream.schema_registry.client import RegistrySettings, SchemaRegistry
@@ -94,6 +95,8 @@ def registry_of(settings: Settings) -> SchemaRegistry | None:
     url = settings.text("registry")
     if not url:
         return None
+    if ca := settings.text("registry_ca"):
+        text_of(Path(ca), "--registry-ca, expected in PEM format:")
     return SchemaRegistry(
         RegistrySettings(
             url=url,

@@ -23,10 +23,9 @@ import msgspec
 from millstream.model.event import Event
 from millstream.sdk.outgoing import checked, several
 from millstream.sdk.payloads import encode
-from millstream.sdk.transport import Transport
+from millstream.sdk.transport import NO_KEY, Transport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8288"
-NO_KEY: Final = "NO_EVENT_KEY_SET"  # What a development server takes for want of a key.
 SEED_HEADER: Final = "x-inngest-event-id-seed"
 CALLS_AT_ONCE_MAX: Final = 16
 """How many calls of one ``Client`` are under way; more wait for a thread."""

@@ -18,50 +18,43 @@ import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import msgspec
 
 from millstream.errors import (
     BadRequest,
     Busy,
-    ConfigError,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
     NotAllowed,
     NotFound,
 )
+from millstream.model.address import http_url, sendable_key
+from millstream.model.redaction import MASK, keep_secret, redacted
 
 TRIES_MAX: Final = 5
 FIRST_DELAY_S: Final = 0.1
 TIMEOUT_S: Final = 30.0
+NO_KEY: Final = "NO_EVENT_KEY_SET"
+"""What a development server takes for want of a key: no secret."""
 IDLE_CONNECTIONS_MAX: Final = 16
-KEY_CHARS_HIDDEN_MIN: Final = 4
-"""A shorter key is hidden only where it is one in a URL: taken out of words it would leave none."""
-HIDDEN: Final = "…"
 
 
 class Transport:
-    """Calls to the server at ``url``; ``key`` is hidden in every error. Raises ConfigError for a URL that is none."""
+    """Calls to the server at ``url``; ``key`` is hidden in every error. Raises ConfigError for what is neither."""
 
     def __init__(self, url: str, key: str) -> None:
-        parts = urlsplit(url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        host = parts.hostname or ""
+        parts = http_url(url, "the URL of the server (MILLSTREAM_URL)")
+        port, host = parts.port, parts.hostname or ""
         address = f"[{host}]" if ":" in host else host
         self.url = urlunsplit((parts.scheme, f"{address}:{port}" if port else address, parts.path, "", ""))
         """Where the server is, without what a URL may have of names and passwords."""
-        if parts.scheme not in ("http", "https") or not host or port == -1:
-            raise ConfigError(
-                "the URL of the server was refused: expected something like http://127.0.0.1:8288, "
-                f"got {self.url!r:.200}. Look at MILLSTREAM_URL."
-            )
         self._host, self._port, self._path, self._scheme = host, port, parts.path, parts.scheme
-        self._key = key
+        self._key = sendable_key(key, "the event key (MILLSTREAM_EVENT_KEY)")
+        if key != NO_KEY:
+            keep_secret(key)
         self._lock = threading.Lock()
         self._idle: list[HTTPConnection] = []
         self._pid = os.getpid()
@@ -112,7 +105,8 @@ class Transport:
         self, connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, dict[str, object]]:
         try:
-            connection.request(method, self._path + path, body, {"content-type": "application/json", **headers})
+            sent = {name: value.encode() for name, value in headers.items()}  # The library would take Latin-1 only.
+            connection.request(method, self._path + path, body, {"content-type": "application/json", **sent})
             response = connection.getresponse()
             content = response.read()
         except BaseException:
@@ -147,7 +141,7 @@ class Transport:
     def _unreachable(self, call: str, error: Exception) -> LogUnavailable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return LogUnavailable(
-            self._without_key(
+            self._redacted(
                 f"{call} got no answer: {reason}. Is it running? Start a server with: millstream dev module:app, "
                 "or name the right one with MILLSTREAM_URL."
             )
@@ -155,7 +149,7 @@ class Transport:
 
     def _refusal(self, status: int, call: str, answer: Mapping[str, object]) -> MillstreamError:
         reason = answer.get("error") or answer.get("message") or dict(answer)
-        text = self._without_key(f"{call} was answered {status}: {reason}")
+        text = self._redacted(f"{call} was answered {status}: {reason}")
         if status < 400:
             return BadRequest(f"{text}. Another address is asked for: name it with MILLSTREAM_URL.")
         if status in (401, 403):
@@ -165,13 +159,9 @@ class Transport:
         kinds: dict[int, type[MillstreamError]] = {404: NotFound, 413: LimitExceeded}
         return kinds.get(status, BadRequest if status < 500 else LogUnavailable)(text)
 
-    def _without_key(self, text: str) -> str:
+    def _redacted(self, text: str) -> str:
         """A server may repeat the path that it was asked for."""
-        for key in {self._key, quote(self._key, safe="")}:
-            text = text.replace(f"/e/{key}", f"/e/{HIDDEN}")
-            if len(key) >= KEY_CHARS_HIDDEN_MIN:
-                text = text.replace(key, HIDDEN)
-        return text
+        return redacted(text, self._key)
 
 
 def _object(body: bytes) -> dict[str, object]:
@@ -183,4 +173,4 @@ def _object(body: bytes) -> dict[str, object]:
 
 
 def _shown(path: str) -> str:
-    return f"/e/{HIDDEN}" if path.startswith("/e/") else path
+    return f"/e/{MASK}" if path.startswith("/e/") else path

@@ -51,6 +51,7 @@ from rocksdict import Snapshot as RawSnapshot
 
 from millstream.disk import passing
 from millstream.errors import InternalError, LogLocked, StoreDamaged, StoreUnavailable
+from millstream.files import private_directory
 from millstream.state.store import Change, StoreBusy
 
 log = logging.getLogger(__name__)
@@ -226,7 +227,8 @@ class RocksStore:
         self._opened_s = time.monotonic()
         try:
             untouched = not self._directory.exists()
-            self._directory.mkdir(parents=True, exist_ok=True)
+            private_directory(self._directory.parent)
+            private_directory(self._directory)
             self._database = Rdict(str(self._directory), _options(self._budget))
             self._sequence = self._database.latest_sequence_number()
         except Exception as error:

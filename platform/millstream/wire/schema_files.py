@@ -20,6 +20,7 @@ import fastavro
 from fastavro.schema import SchemaParseException, UnknownType
 
 from millstream.errors import ConfigError
+from millstream.files import content_of
 from millstream.wire.avro_leaves import PRIMITIVES
 
 SCHEMA_BYTES_MAX: Final = 1024 * 1024
@@ -124,11 +125,7 @@ def _unmarked(schema: Any) -> Any:
 
 def _read(path: Path) -> Any:
     try:
-        if path.stat().st_size > SCHEMA_BYTES_MAX:
-            raise bad_schema(path, f"{path.stat().st_size} bytes (at most {SCHEMA_BYTES_MAX})")
-        return json.loads(path.read_bytes())
-    except OSError as problem:
-        raise bad_schema(path, f"a file that cannot be read ({problem.strerror})") from problem
+        return json.loads(content_of(path, "the schema file", SCHEMA_BYTES_MAX))
     except (ValueError, RecursionError) as problem:
         raise bad_schema(path, f"text that is not JSON ({problem})") from problem
 

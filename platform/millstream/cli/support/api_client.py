@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -22,14 +22,15 @@ from millstream.config import Settings
 from millstream.errors import (
     BadRequest,
     Busy,
-    ConfigError,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
     NotAllowed,
     NotFound,
 )
-from millstream.sdk.client import NO_KEY, SEED_HEADER
+from millstream.model.address import http_url, sendable_key
+from millstream.sdk.client import SEED_HEADER
+from millstream.sdk.transport import NO_KEY
 
 TRIES_MAX: Final = 5
 FIRST_DELAY_S: Final = 0.1
@@ -59,19 +60,12 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError for a URL that is none."""
         self.url = settings.text("url").rstrip("/")
-        self._key = settings.text("event_key") or NO_KEY
-        parts = urlsplit(self.url)
-        try:
-            port = parts.port
-        except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-            raise ConfigError(
-                f"--url was refused: expected something like http://127.0.0.1:8288, got {self.url!r:.200}."
-            )
+        self._key = sendable_key(settings.text("event_key") or NO_KEY, "--event-key")
+        parts = http_url(self.url, "--url")
+        assert parts.hostname, "an http URL has a host"
         self._path = parts.path
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, port, timeout=TIMEOUT_S)
+        self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
 
     def __enter__(self) -> Server:
         return self
@@ -206,7 +200,8 @@ class Server:
     def _once(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, Any]]:
-        self._connection.request(method, self._path + path, body, {"Content-Type": "application/json", **headers})
+        sent = {name: value.encode() for name, value in headers.items()}  # The library would take Latin-1 only.
+        self._connection.request(method, self._path + path, body, {"Content-Type": "application/json", **sent})
         response = self._connection.getresponse()
         content = response.read()
         try:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from millstream.cli.support.jsonl import STDIN, decoded, payload
 from millstream.errors import BadRequest, ConfigError
+from millstream.model import limits
 from millstream.model.ids import is_ulid
 
 STATUSES: Final = ("Queued", "Running", "Retrying", "Sleeping", "Waiting", "Parked", "Completed", "Failed", "Cancelled")
@@ -57,6 +58,16 @@ def name_of(text: str) -> str:
     if not text.strip():
         raise ConfigError("an event needs a name such as order/placed, got an empty one.")
     return text
+
+
+def ts_of(ts: int) -> int:
+    """An event's time."""
+    if not limits.EVENT_TS_MIN_MS <= ts <= limits.EVENT_TS_MAX_MS:
+        raise ConfigError(
+            f"--ts was refused: expected Unix milliseconds, {limits.EVENT_TS_MIN_MS} (1980) to "
+            f"{limits.EVENT_TS_MAX_MS} (2100), got {str(ts)[:40]}."
+        )
+    return ts
 
 
 def json_of(text: str, flag: str) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +27,8 @@ from millstream.errors import (
     NotFound,
     OperatorError,
 )
+from millstream.model.printable import one_line, printable
+from millstream.model.redaction import redacted
 
 OK: Final = 0
 FAILED: Final = 1
@@ -81,18 +84,26 @@ def guarded(run: Callable[[], int]) -> int:
         return code_of(error)
     except OSError as error:
         if error.filename is None or error.strerror is None:
-            raise
+            return _bug()
         # The machine's word about a path that was named to us: no access, not a directory, a full disk.
         note(f"error: {error.filename}: {error.strerror}")
         return FAILED
     except ExceptionGroup as group:
         expected, bugs = group.split(MillstreamError)
         if bugs is not None or expected is None:
-            raise
+            return _bug()
         leaves = _leaves(expected)
         for leaf in leaves:
             complain(leaf)
         return code_of(leaves[0])
+    except Exception:
+        return _bug()
+
+
+def _bug() -> int:
+    """Print the traceback of the exception that is being handled: it is ours to fix."""
+    sys.stderr.write(printable(redacted(traceback.format_exc())))
+    return FAILED
 
 
 def complain(error: MillstreamError) -> None:
@@ -101,8 +112,8 @@ def complain(error: MillstreamError) -> None:
 
 
 def note(text: str) -> None:
-    """One line on stderr, for the person; never data."""
-    print(f"millstream: {text}", file=sys.stderr, flush=True)
+    """One line on stderr, for the person; never data. It holds no secret, and nothing that steers a terminal."""
+    print(f"millstream: {one_line(redacted(text))}", file=sys.stderr, flush=True)
 
 
 def _leaves(group: ExceptionGroup[MillstreamError]) -> list[MillstreamError]:

@@ -14,9 +14,12 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from millstream import files
 from millstream.errors import BadRequest, ConfigError
 from millstream.model import limits
 
+PAYLOAD_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Of what is read as a whole. A file of whole events (``@events.jsonl``) may be of any size."""
 LINE_BYTES_MAX: Final = limits.EVENT_BYTES_MAX + 64 * 1024
 STDIN: Final = "-"
 
@@ -62,26 +65,20 @@ def opened(text: str) -> Iterator[JsonLines]:
         yield JsonLines(sys.stdin.buffer, "standard input", 0)
         return
     path = Path(text.removeprefix("@"))
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror or error}. Name a file of events, one a line."
-        ) from error
-    with file:
+    with files.opened(path, "the file of events") as file:
         yield JsonLines(file, str(path), path.stat().st_size)
 
 
 def payload(text: str) -> bytes:
     """The bytes that an argument means: itself, a file's, or standard input's."""
     if text == STDIN:
-        return sys.stdin.buffer.read()
+        content = sys.stdin.buffer.read(PAYLOAD_BYTES_MAX + 1)
+        if len(content) > PAYLOAD_BYTES_MAX:
+            raise ConfigError(f"standard input was refused: expected at most {PAYLOAD_BYTES_MAX:,} bytes, got more.")
+        return content
     if not text.startswith("@"):
         return text.encode()
-    try:
-        return Path(text[1:]).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {text[1:]}: {error.strerror or error}.") from error
+    return files.content_of(Path(text[1:]), "the file", PAYLOAD_BYTES_MAX)
 
 
 def decoded(raw: bytes, where: str) -> Any:

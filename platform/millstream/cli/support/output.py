@@ -3,7 +3,8 @@
     table   columns, on a terminal              json    one document, an array for lists
     jsonl   one object a line, as it comes; the default in a pipe
 
-Rows are plain dicts; a table shows the columns asked for, the JSON forms everything.
+Rows are plain dicts; a table shows the columns asked for, the JSON forms everything. What steers a terminal is escaped
+in all of them: values come from events, user code and foreign records.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.config import Settings
+from millstream.model.printable import one_line, printable_json
 
 CELL_CHARS_MAX: Final = 200
 COLOURS: Final = {"green": "32", "red": "31", "yellow": "33", "blue": "34", "dim": "2"}
@@ -70,7 +72,7 @@ def show_rows(settings: Settings, rows: Iterable[Row], columns: Sequence[str]) -
 
 def show_line(row: Row) -> None:
     """Print one row as a line of JSON, at once: the reader of the pipe may be waiting for it."""
-    print(msgspec.json.encode(row).decode(), flush=True)
+    print(printable_json(msgspec.json.encode(row).decode()), flush=True)
 
 
 def show_document(document: object) -> None:
@@ -102,9 +104,9 @@ def _styled(cell: str, colour: bool) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = one_line(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
 
 
 def _pretty(document: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    return printable_json(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

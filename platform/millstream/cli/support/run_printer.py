@@ -37,6 +37,8 @@ from millstream.model.facts import (
     StepFailed,
 )
 from millstream.model.ids import ulid_time_ms
+from millstream.model.printable import one_line
+from millstream.model.redaction import redacted
 
 LINES_PER_S: Final = 50
 KEPT_FOR_FAILURES: Final = 10
@@ -173,7 +175,8 @@ class RunPrinter:
         self._printed += 1
         clock = time.strftime("%H:%M:%S", time.localtime(at_ms / 1000)) + f".{at_ms % 1000:03d}"
         state = coloured(f"{status:<9}", STATUS_COLOURS.get(status, ""))
-        self._put(f"{clock}  {state}  {known.function}  {run}  {known.event}{'  ' if known.event else ''}{tail}")
+        words = f"{known.function}  {run}  {known.event}{'  ' if known.event else ''}{tail}"
+        self._put(f"{clock}  {state}  {one_line(redacted(words))}")
 
     def _say_more(self) -> None:
         more, self._more = self._more, 0

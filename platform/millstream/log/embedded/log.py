@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from millstream.errors import Busy, ConfigError, LimitExceeded, LogUnavailable
+from millstream.files import private_database, private_directory
 from millstream.log.embedded.ends import EmbeddedReader, EmbeddedWriter
 from millstream.log.embedded.file import FILE_NAME, Window, connect, explain, offset_at, read
 from millstream.log.embedded.group import EmbeddedMembership, EmbeddedTransaction
@@ -117,8 +118,9 @@ class EmbeddedLog:
             )
         handle = None
         if not readonly:
-            path.mkdir(parents=True, exist_ok=True)
+            private_directory(path)
             handle = lock(path, "the log")
+            private_database(path / FILE_NAME)
         log = cls(path, options or EmbeddedOptions(), handle)
         try:
             if readonly:

@@ -20,6 +20,7 @@ from typing import Final
 
 from millstream.config import Settings
 from millstream.errors import ConfigError
+from millstream.files import text_of
 from millstream.log.passwords import password_in
 
 Config = dict[str, str | int | float | bool]
@@ -223,6 +224,6 @@ def _password(given: str, file: str) -> str:
 
 
 def _file(path: str, flag: str) -> str:
-    if path and not Path(path).is_file():
-        raise ConfigError(f"{flag} was refused: expected a file in PEM format, got {path!r}, which is not there.")
+    if path:
+        text_of(Path(path), f"{flag}, expected in PEM format:")
     return str(Path(path).absolute()) if path else ""  # Clients are made later, too, wherever user code has gone then.
