@@ -90,6 +90,12 @@ METRICS: Final = (
     ),
     Metric("millstream_scans_open", "gauge", "Scans that are under way.", ("lane",)),
     Metric("millstream_scan_records_left", "gauge", "Records that scans have yet to read.", ("lane",)),
+    Metric(
+        "millstream_clock_behind_seconds",
+        "gauge",
+        "Until the clock, which was set back, shows again what it has shown before: timers wait as long.",
+    ),
+    Metric("millstream_clock_jumps_total", "counter", "Jumps of the machine's clock by a second or more.", ("way",)),
     Metric("millstream_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),
     Metric("millstream_executors", "gauge", "Executor processes that take steps (--executors)."),
     Metric("millstream_executor_deaths_total", "counter", "Executor processes that died and were started again."),

@@ -11,6 +11,7 @@ from typing import Final
 
 from millstream.execute.local.blocking import LoopWatch
 from millstream.files import keep_files_private
+from millstream.roles.clock import ClockWatch, watch_clock
 from millstream.telemetry import Telemetry, watch_loop
 
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -46,10 +47,11 @@ def tune_process() -> None:
 
 
 class Watches:
-    """Measures how late the loop turns, and names the code that blocks it."""
+    """Measures how late the loop turns, names the code that blocks it, and notices a clock that jumps."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._lateness = asyncio.get_running_loop().create_task(watch_loop(telemetry))
+        self._clock = asyncio.get_running_loop().create_task(watch_clock(ClockWatch(telemetry)))
         self._blocking = LoopWatch()
         self._blocking.start()
 
@@ -57,3 +59,4 @@ class Watches:
         """Measure nothing more."""
         self._blocking.stop()
         self._lateness.cancel()
+        self._clock.cancel()

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Final
 
 from millstream.errors import FunctionError
+from millstream.model import limits
 from millstream.model.durations import instant_ms
 from millstream.model.function import SINCE_EARLIEST, SINCE_LATEST, Reading, TopicTrigger
+from millstream.model.text import shown
 
 Since = str | datetime | int
 _WORDS: Final = {"latest": SINCE_LATEST, "earliest": SINCE_EARLIEST}
@@ -57,10 +59,17 @@ class Topic:
         if isinstance(since, str) and since in _WORDS:
             return _WORDS[since]
         if isinstance(since, datetime):
-            return instant_ms(since, f"since of Topic {self.topic!r}")
-        if isinstance(since, int) and not isinstance(since, bool) and since > 0:
-            return since
+            since = instant_ms(since, f"since of Topic {self.topic!r}")
+            return min(max(since, limits.EVENT_TS_MIN_MS), limits.EVENT_TS_MAX_MS)  # No record is older.
+        if isinstance(since, int) and not isinstance(since, bool):
+            if limits.EVENT_TS_MIN_MS <= since <= limits.EVENT_TS_MAX_MS:
+                return since
+            in_ms = limits.EVENT_TS_MIN_MS <= since * 1_000 <= limits.EVENT_TS_MAX_MS
+            raise FunctionError(
+                f"Topic {self.topic!r} refused: since must be Unix milliseconds of the years 1980 to 2099, got "
+                f"{shown(since)}.{f' That looks like seconds: write {since * 1_000}.' if in_ms else ''}"
+            )
         raise FunctionError(
             f'Topic {self.topic!r} refused: since must be "latest", "earliest", a datetime with a zone or Unix '
-            f"milliseconds, got {since!r:.80}."
+            f"milliseconds, got {shown(since)}."
         )

@@ -75,6 +75,7 @@ class Upkeep:
     async def tend(self) -> None:
         """Do what is due. Called every few hundred milliseconds by one task."""
         settings, now_ms = self._settings, self._now_ms()
+        self._follow_clock(now_ms)
         await self._flush_if_due()
         if self._checkpointed_at_ms is None:
             self._checkpointed_at_ms = await self._began_ms()
@@ -85,6 +86,13 @@ class Upkeep:
         if now_ms - self._trimmed_at_ms >= settings.trim_every_ms:
             self._trimmed_at_ms = now_ms
             await self.trim()
+
+    def _follow_clock(self, now_ms: int) -> None:
+        """Where the clock was set back, ages count from now: nothing waits until it shows the old time again."""
+        self._flushed_at_ms, self._trimmed_at_ms = min(self._flushed_at_ms, now_ms), min(self._trimmed_at_ms, now_ms)
+        self._tried_at_ms = min(self._tried_at_ms, now_ms)
+        if self._checkpointed_at_ms is not None:
+            self._checkpointed_at_ms = min(self._checkpointed_at_ms, now_ms)
 
     async def _began_ms(self) -> int:
         """When the first record was written of a journal that was never checkpointed."""
