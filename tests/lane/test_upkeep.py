@@ -86,6 +86,18 @@ async def test_a_checkpoint_comes_in_time_and_only_after_something_happened(rig:
     assert owner.lane.upkeep._last != first
 
 
+async def test_a_clock_that_is_set_back_holds_up_no_flush_and_no_checkpoint(rig: Rig) -> None:
+    owner, feeder = await fed(rig)
+    await rig.here.sleep(3)
+    first = owner.lane.upkeep._last
+    rig.here.off_ms = -3_600_000
+    await feeder.one()
+    await rig.here.sleep(1)
+    assert owner.lane.tables.overlay_rows == 0
+    await rig.here.sleep(3)
+    assert owner.lane.upkeep._last != first
+
+
 async def test_many_facts_bring_a_checkpoint_forward_but_never_below_the_gap(rig: Rig) -> None:
     owner, _ = await fed(rig, LaneSettings(checkpoint_facts=2, checkpoint_gap_ms=3_000))
     await rig.here.sleep(2)

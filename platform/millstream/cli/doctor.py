@@ -24,6 +24,8 @@ from millstream.log.kafka.admin.client import Admin
 from millstream.log.kafka.admin.health import health
 from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import KafkaSettings
+from millstream.model.printable import one_line
+from millstream.model.redaction import redacted
 from millstream.schema_registry.boundary import Boundary
 from millstream.schema_registry.held import held_partitions
 
@@ -39,6 +41,7 @@ def examine(settings: Settings, role: str) -> int:
         problems += disk_problems(Path(settings.text("data")))
         if not problems:  # Else what is said already may be why they wait.
             problems += asyncio.run(_held(settings, kafka, shape))
+    problems = [one_line(redacted(problem)) for problem in problems]
     if chosen(settings) in ("json", "jsonl") and settings.text("output") != "auto":
         show_rows(settings, ({"problem": problem} for problem in problems), ("problem",))
     else:
