@@ -10,7 +10,7 @@ import pytest
 
 from millstream.errors import ConfigError, LogLocked
 from millstream.files import private_database, private_file
-from millstream.model.redaction import keep_secret, redacted
+from millstream.model.redaction import keep_secret, redacted, redacted_by_form
 from millstream.process_handles import lock, unlock
 from tests.cli.program import millstream, serving
 
@@ -39,6 +39,7 @@ def test_what_looks_like_a_secret_is_taken_out(text: str, shown: str) -> None:
 def test_what_was_given_as_a_secret_is_taken_out_wherever_it_stands() -> None:
     keep_secret("s3cret/of mine")
     assert redacted("a s3cret/of mine, b s3cret%2Fof%20mine") == "a ****, b ****"
+    assert redacted_by_form("a s3cret/of mine") == "a s3cret/of mine", "a stranger's guess must not be confirmed"
     keep_secret("abc")
     assert redacted("the abc of it") == "the abc of it", "a short one would take words apart"
 

@@ -27,10 +27,12 @@ from millstream.errors import (
     StoreUnavailable,
     TooMany,
 )
+from millstream.model.redaction import redacted_by_form
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 KIND_HEADER: Final = "X-Inngest-Server-Kind"
+_LAST_MS: Final = 253_402_300_799_999
 _STATUS: Final = (
     (BadRequest, 400),
     (SchemaViolation, 400),
@@ -59,9 +61,14 @@ def found(data: object, **metadata: object) -> web.Response:
 def failed(error: MillstreamError) -> web.Response:
     """The answer to a request that failed for a reason we know."""
     status = status_of(error)
-    response = answer({"error": str(error), "data": None, "status": status}, status)
+    response = answer({"error": words_of(error), "data": None, "status": status}, status)
     with_retry_after(response, error)
     return response
+
+
+def words_of(error: MillstreamError) -> str:
+    """What an error says to whoever asked: nothing of the passwords that a setting of ours may hold."""
+    return redacted_by_form(str(error))
 
 
 def status_of(error: MillstreamError) -> int:
@@ -79,6 +86,7 @@ def iso(at_ms: int) -> str | None:
     """A time as RFC 3339 with milliseconds; None for 0."""
     if not at_ms:
         return None
+    at_ms = min(max(at_ms, 1), _LAST_MS)  # What a foreign record says of its time is in range; this is to be sure.
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from millstream.api.answers import TEXT, answer, status_of, with_retry_after
+from millstream.api.answers import TEXT, answer, status_of, with_retry_after, words_of
 from millstream.api.bodies import Draft, at_index, read
 from millstream.api.budget import read_body
 from millstream.api.door import DOOR, Door
@@ -152,5 +152,5 @@ def _seed(header: str) -> tuple[int, int] | None:
 
 def _refusal(error: MillstreamError, status: int) -> dict[str, object]:
     if isinstance(error, NotAllowed):
-        return {"status": status, "message": "", "error": str(error)}
-    return {"ids": [""], "status": status, "error": str(error)}
+        return {"status": status, "message": "", "error": words_of(error)}
+    return {"ids": [""], "status": status, "error": words_of(error)}

@@ -12,11 +12,11 @@ def listen_on(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, reuse_port=False)
-    except (OSError, UnicodeError) as error:  # The second: no name of a host can be written so.
+    except (OSError, UnicodeError, TypeError) as error:  # The last two: no name of a host can be written so.
         raise port_taken(host, port, error) from error
 
 
-def port_taken(host: str, port: int, error: OSError | UnicodeError) -> ConfigError:
+def port_taken(host: str, port: int, error: Exception) -> ConfigError:
     """The error for a port on which another process listens already."""
     why = getattr(error, "strerror", None) or error
     return ConfigError(f"cannot listen on {host}:{port}: {why}. Stop what listens there, or choose another port.")

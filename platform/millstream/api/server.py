@@ -26,6 +26,7 @@ from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.sockets.malformed import OurFaults, answering_json
 from millstream.errors import MillstreamError
 from millstream.model.messages import group_topic
+from millstream.model.redaction import redacted_by_form
 from millstream.process_handles import drop_in_forks, forget
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -196,7 +197,7 @@ async def serve_on(app: web.Application, host: str, port: int) -> Served:
     """``serve`` for a process that is nothing but a server: a port that is taken is the operator's to mend."""
     try:
         return await serve(app, host=host, port=port)
-    except OSError as error:
+    except (OSError, UnicodeError, TypeError) as error:  # The last two: no name of a host can be written so.
         raise port_taken(host, port, error) from error
 
 
@@ -237,8 +238,9 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _http_error(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    path = redacted_by_form(request.path[:200])
     words = {
-        404: f"no such path: {request.method} {request.path[:200]}. Events go to POST /e/<event key>.",
+        404: f"no such path: {request.method} {path}. Events go to POST /e/<event key>.",
         405: f"{request.method} is not allowed here, only {error.headers.get('Allow', '')}",
         413: "the request body is too large",
     }

@@ -51,6 +51,15 @@ def redacted(text: str, key: str = "") -> str:
     for value in _known:
         if value in text:
             text = text.replace(value, MASK)
+    return redacted_by_form(text)
+
+
+def redacted_by_form(text: str) -> str:
+    """The text without what looks like a secret: for answers to strangers.
+
+    Those that this process was given stay out of it: a stranger who has his guess sent back would see by the mask
+    whether it was right.
+    """
     if "://" in text:
         text = _USER_PART.sub(_without_password, text)
     if "/e/" in text:
