@@ -36,6 +36,7 @@ async def test_a_malformed_request_is_a_400_in_json_and_one_line_at_debug_level(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "aiohttp.server")  # A test that set up logging has made it quiet.
     async with open_world(tmp_path) as world:
         caplog.clear()
         said = await answered(world.served.port, sent)

@@ -55,7 +55,7 @@ def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
         ({"sasl_mechanism": "PLAIN"}, "nobody would be asked"),
         ({"security_protocol": "tls"}, "expected one of plaintext, ssl"),
         ({"ca_file": "/nowhere.pem"}, "--ca-file"),
-        ({"sasl_password_file": "/nowhere", "sasl_username": "x"}, "password file /nowhere cannot be read"),
+        ({"sasl_password_file": "/nowhere", "sasl_username": "x"}, "password file '/nowhere' cannot be read"),
         ({"group_protocol": "eager"}, "expected one of consumer, classic"),
     ],
 )
