@@ -46,7 +46,7 @@ def refused(server: Server, what: str) -> bool:
     return f'millstream_storage_refused{{lane="0",what="{what}"}} 1.0' in server.metrics()
 
 
-def goes_on(server: Server, taken: list[str], *whats: str) -> None:
+def goes_on(server: Server, taken: list[str]) -> None:
     """Events are taken again, every acknowledged one has its run, and the log has said each trouble once."""
     after = server.until(
         "events are taken again",
@@ -56,8 +56,7 @@ def goes_on(server: Server, taken: list[str], *whats: str) -> None:
         assert server.ended(event)["status"] == "Completed"
     server.until("it has passed", lambda: not any(refused(server, what) for what in ("append", "flush", "read")))
     said = server.output.read_text()
-    for what in whats:
-        assert said.count(f'"what":"{what}"') == 2, said[-4000:]  # When it began, and when it had passed.
+    assert 1 <= said.count("storage refused") == said.count("storage goes on") <= 4, said[-4000:]
     assert "orruption" not in said
     assert "moved aside" not in said
 
@@ -69,9 +68,10 @@ def test_a_full_disk_refuses_events_loses_none_and_goes_on_with_room(disk: Path)
         server.run_of(before)
         filler = fill(disk)
         taken, _ = send_until_refused(server)
-        server.until("the store is refused, too", lambda: refused(server, "flush"))
+        # Which of the two comes first is chance, and the other may have nothing to write then.
+        server.until("it is said", lambda: refused(server, "append") or refused(server, "flush"))
         filler.unlink()
-        goes_on(server, [before, *taken], "flush")
+        goes_on(server, [before, *taken])
     finally:
         server.close()
 
@@ -91,7 +91,7 @@ def test_a_full_disk_under_the_stores_alone_refuses_events_with_words(tmp_path: 
             assert "Nothing is lost" in answer["error"]
             assert not taken
             filler.unlink()
-            goes_on(server, [before], "flush")
+            goes_on(server, [before])
             server.kill()
             server.start()
             assert server.ended(before)["status"] == "Completed"

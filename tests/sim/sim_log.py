@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from millstream.errors import LogUnavailable
+from millstream.errors import LogUnavailable, StoreUnavailable
 from millstream.log.memory.log import MemoryLog
 from millstream.log.port import LanesChanged, OutcomeUnknown, Produced, Record, TopicSpec
 from millstream.state.memory import MemoryDisk, MemoryStore
@@ -201,15 +201,30 @@ class _Membership:
 
 
 class SimStore(MemoryStore):
-    """A store that is busy at times and dies with its process."""
+    """A store that is busy at times, whose disk gives out at times, and which dies with its process."""
 
     def __init__(self, world: World, machine: Machine, disk: MemoryDisk) -> None:
         super().__init__(disk)
         self._world = world
         self._process = machine.process
+        self._machine = machine.name
+
+    def get(self, key: bytes) -> bytes | None:
+        self._may_be_read()
+        return super().get(key)
+
+    def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        self._may_be_read()
+        return super().scan(start, end, limit)
+
+    def _may_be_read(self) -> None:
+        if self._world.faults.store_has_no_files():
+            raise StoreUnavailable("the simulated process may open no more files")
 
     def write(self, changes: Sequence[Change]) -> None:
         self._process.act()
+        if self._world.faults.store_has_no_room(self._machine):
+            raise StoreUnavailable("the simulated disk has no room")
         if self._world.faults.store_busy():
             raise StoreBusy("the simulated store is compacting")
         super().write(changes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,12 +39,34 @@ class Storms:
             (weather.edits, self._edit),
         ]
         rates = [rate for rate, _ in deeds]
+        disks = world.loop.create_task(self._disks())
         while world.loop.now_s < ends_s:
             await asyncio.sleep(chaos.expovariate(sum(rates) / 60))
             if world.loop.now_s >= ends_s:
                 break
             deed = chaos.choices([deed for _, deed in deeds], rates)[0]
             await deed()
+        disks.cancel()
+        world.faults.full.clear()
+
+    async def _disks(self) -> None:
+        """What befalls disks, by a chance of its own: the other deeds of a seed stay where they were."""
+        world = self._world
+        rates, rng = (world.weather.full, world.weather.flips), Random(f"{world.seed}/deeds of disks")
+        while any(rates):
+            await asyncio.sleep(rng.expovariate(sum(rates) / 60))
+            machine = rng.choice(world.machines)
+            if rng.choices((True, False), rates)[0]:
+                world.trace("%s: its disk is full", machine.name)
+                world.faults.full.add(machine.name)
+                await asyncio.sleep(rng.random() * 4)
+                world.faults.full.discard(machine.name)
+            elif machine.disks:
+                lane = rng.choice(sorted(machine.disks))
+                keys = machine.disks[lane].keys()
+                flipped = rng.sample(keys, min(len(keys), rng.choice((1, 1, 3, 30))))
+                world.trace("%s: bits of %d rows of lane %d flip", machine.name, len(flipped), lane)
+                machine.disks[lane].damaged.update(flipped)
 
     async def _crash(self) -> None:
         machine = self._world.chaos.choice(self._world.machines)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from millstream.log.memory.faults import REFUSED, Fate, Verdict
+from millstream.log.memory.faults import NO_ROOM, REFUSED, Fate, Verdict
 
 if TYPE_CHECKING:
     pass
@@ -41,10 +41,14 @@ class Weather:
     forgetful: bool  # Tombstones go early.
     commits: float  # Of offsets of the group, beside the journal's positions.
     edits: float  # A minute: code that asks for other steps when it is gone over again.
+    full: float  # Disks, a minute.
+    flips: float  # Of a byte on a disk, a minute.
+    no_room: float  # A write of a store.
+    no_files: float  # A read of a store.
 
     @classmethod
-    def draw(cls, rng: Random, kafka: Random, commits: Random, edits: Random) -> Weather:
-        """``kafka``, ``commits`` and ``edits`` draw what came later, so that older seeds have the worlds they had."""
+    def draw(cls, rng: Random, kafka: Random, commits: Random, edits: Random, disks: Random) -> Weather:
+        """All but ``rng`` draw what came later, so that older seeds have the worlds they had."""
 
         def some(chance: float, low: float, high: float, rng: Random = rng) -> float:
             return rng.uniform(low, high) if rng.random() < chance else 0.0
@@ -72,20 +76,31 @@ class Weather:
             forgetful=kafka.random() < 0.3,
             commits=some(0.4, 0.0, 0.5, commits),
             edits=some(0.15, 1, 8, edits),
+            full=some(0.2, 1, 6, disks),
+            flips=some(0.2, 1, 12, disks),
+            no_room=some(0.2, 0.0, 0.2, disks),
+            no_files=some(0.15, 0.0, 0.005, disks),
         )
 
 
 class SimFaults:
     """The verdicts of one world. ``calm`` ends all of it."""
 
-    def __init__(self, weather: Weather, rng: Random, kafka: Random, commits: Random, *, chaos: Random) -> None:
+    def __init__(
+        self, weather: Weather, rng: Random, kafka: Random, commits: Random, disks: Random, *, chaos: Random
+    ) -> None:
         self._weather = weather
         self._chaos = chaos
         self._rng = rng
         self._kafka = kafka
         self._commits = commits
+        self._disks = disks
+        self.full: set[str] = set()
+        """Machines whose disk is full, for their stores and their log."""
         self.calm = True
         self.outage = False
+        self.readable = False
+        """Whether stores can be read whatever befalls them: by checks."""
 
     def on_append(self, client: str, topic: str, partition: int) -> Verdict:
         rng, weather = self._rng, self._weather
@@ -93,6 +108,8 @@ class SimFaults:
             return Verdict(written_after_s=0.001, answered_after_s=0.001)
         if self.outage:
             return REFUSED
+        if client in self.full:
+            return NO_ROOM
         written_s = rng.random() * weather.slow_s
         answered_s = written_s + rng.random() * weather.slow_s * 0.5
         roll = rng.random()
@@ -131,6 +148,8 @@ class SimFaults:
             return Verdict(written_after_s=0.001, answered_after_s=0.001)
         if self.outage:
             return REFUSED
+        if client in self.full:
+            return NO_ROOM
         written_s = rng.random() * weather.slow_s
         answered_s = written_s + rng.random() * weather.slow_s
         roll = rng.random()
@@ -164,6 +183,16 @@ class SimFaults:
 
     def store_busy(self) -> bool:
         return not self.calm and self._rng.random() < self._weather.busy
+
+    def store_has_no_room(self, machine: str) -> bool:
+        if self.calm:
+            return False
+        chance = self._weather.no_room
+        return machine in self.full or bool(chance and self._disks.random() < chance)
+
+    def store_has_no_files(self) -> bool:
+        chance = 0.0 if self.calm or self.readable else self._weather.no_files
+        return bool(chance and self._disks.random() < chance)
 
     def report_fate(self) -> tuple[float, ...]:
         """When a report arrives: a delay for each time it does."""

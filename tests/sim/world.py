@@ -55,8 +55,8 @@ class World:
         rng = Random(seed)
         self.chaos = Random(f"{seed}/chaos")
         self.delays = Random(f"{seed}/delays")
-        later = (Random(f"{seed}/{what}") for what in ("kafka", "weather of commits", "weather of edits"))
-        self.weather = Weather.draw(rng, *later)
+        later = ("kafka", "weather of commits", "weather of edits", "weather of disks")
+        self.weather = Weather.draw(rng, *(Random(f"{seed}/{what}") for what in later))
         self.lanes = rng.choice([2, 2, 3])
         self.machine_names = ["a", "b"] if rng.random() < 0.6 else ["a"]
         self.hostile_s = rng.uniform(4, 18)
@@ -153,7 +153,9 @@ class World:
         self.context = contextvars.copy_context()
         self._ended: asyncio.Future[None] = loop.create_future()
         self.faults = SimFaults(
-            self.weather, *(Random(f"{self.seed}/{what}") for what in ("faults", "late", "commits")), chaos=self.chaos
+            self.weather,
+            *(Random(f"{self.seed}/{what}") for what in ("faults", "late", "commits", "disks")),
+            chaos=self.chaos,
         )
         self.cluster = MemoryCluster(now_ms=self.true_ms, faults=self.faults)
         self.observer = Observer(self, GROUP, self.lanes)

@@ -352,18 +352,20 @@ class Lane:
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
         try:
             turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)
+            moved = self._positions_due and bool(self.pending_positions.offsets)
+            worth_a_record = bool(turn.facts) or moved or self._record_due
+            if worth_a_record:
+                self.pending_positions.apply()
         except StoreFailed:  # No command is to blame: they wait until the store can be read.
             self._undo(turn)
             raise
         except Exception as error:
             self._decide_carefully(turn, error)
             return self._decide()
-        self._careful = False
-        if not turn.facts and not (self._positions_due and self.pending_positions.offsets) and not self._record_due:
-            self._positions_due = False
+        self._careful = self._positions_due = False
+        if not worth_a_record:
             return None
-        self._positions_due = self._record_due = False
-        self.pending_positions.apply()
+        self._record_due = False
         return turn
 
     async def _commit(self, turn: Turn) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
+from millstream.core import decide
 from millstream.lane import journal
 from millstream.lane.maintenance import upkeep
 from millstream.lane.ownership import restore as lane_restore
-from millstream.state import checkpoint, flush, layers, tables
+from millstream.state import checkpoint, flush, layers, memory, tables
 from millstream.state.keyspace import MARKS
 from millstream.wire.journal import Validity
 from millstream.wire.rows import encode_row
-from tests.lane import test_upkeep
+from tests.lane import test_storage, test_upkeep
 from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
 from tests.state import test_checkpoint
 
 GOES_ON = on_loop(test_checkpoint.test_the_lane_goes_on_while_a_checkpoint_is_sent)
+WAITS = on_rig(test_storage.test_a_message_that_meets_such_a_store_waits_and_is_not_refused)
 UNNOTICED = on_rig(test_upkeep.test_an_owner_that_has_not_noticed_that_the_lane_went_and_came_back_makes_no_checkpoint)
 WENT_AND_CAME_BACK = on_rig(test_upkeep.test_a_checkpoint_begun_before_the_lane_went_and_came_back_is_refused)
 
@@ -187,9 +190,40 @@ def _lose_deletions(patch: Patch) -> None:
     patch.set(layers.LayeredTable, "delete", delete)
 
 
+def _refuse_for_the_store(patch: Patch) -> None:
+    """A command whose decision meets a store that fails is refused by a fact, as if it were to blame."""
+    patch.set(decide, "StoreFailed", type("Never", (Exception,), {}))
+
+
+def _forget_a_flush_that_failed(patch: Patch) -> None:
+    real = layers.LayeredTable.thaw
+
+    def thaw(self: Any) -> None:
+        for key in self.frozen:
+            if key not in self.overlay and key not in self.flight:
+                self._live.pop(key, None)
+        self.frozen.clear()
+        real(self)
+
+    patch.set(layers.LayeredTable, "thaw", thaw)
+
+
+def _end_a_scan_at_damage(patch: Patch) -> None:
+    """As the binding of RocksDB does: a damaged block looks like the end of the rows."""
+
+    def scan(self: Any, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        found = memory._scan(self.disk.keys(), self.disk.rows, start, end, limit)
+        return list(takewhile(lambda row: row[0] not in self.disk.damaged, found))
+
+    patch.set(memory.MemoryStore, "scan", scan)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("flush what is in flight", "9", _flush_what_is_in_flight),
     Mutant("believe any store", "10", _believe_any_store),
+    Mutant("refuse a command for its store", "10", _refuse_for_the_store, WAITS),
+    Mutant("forget the rows of a flush that failed", "10", _forget_a_flush_that_failed),
+    Mutant("end a scan at a damaged row", "10", _end_a_scan_at_damage),
     Mutant("forget dirty marks at a restart", "11", _forget_marks_at_restart),
     Mutant("forget a touched row", "11", _forget_a_touched_row),
     Mutant("forget what another owner checkpointed", "11", _forget_what_others_checkpointed),

@@ -42,6 +42,7 @@ class PendingPositions:
 
     def take(self, item: Item) -> Command | None:
         """Note the position behind an item; return the command to decide, or None where the position is all."""
+        self.queued_bytes -= queued_bytes(item)  # First: who undoes the turn adds it, wherever it ended.
         kind = type(item)
         command: Command | None = item  # type: ignore[assignment]
         if kind is PositionedCommand:
@@ -54,7 +55,6 @@ class PendingPositions:
         elif kind is Foreign:
             self.offsets[item.topic, item.partition] = item.record.offset + 1  # type: ignore[union-attr]
             command = self._foreign.command(self._tables, item)  # type: ignore[arg-type]
-        self.queued_bytes -= queued_bytes(item)
         if kind in LOOK_AT_POSITIONS:
             self.apply()
             if type(command) is NoteGap:

@@ -162,7 +162,26 @@ def explain(error: sqlite3.Error, directory: Path) -> OperatorError:
 
 def is_fatal(error: sqlite3.Error) -> bool:
     """True for failed reads, writes and syncs of the disk (lanes.md rule 17): the page may be gone, never retry."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_IOERR and code not in _NO_PAGE
+
+
+def is_uncertain(error: sqlite3.Error) -> bool:
+    """True where a commit may be in the WAL although it failed: the index of the WAL could not be kept behind it."""
+    return getattr(error, "sqlite_errorcode", 0) in _NO_PAGE
+
+
+_NO_PAGE = frozenset(
+    (
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMLOCK,
+        sqlite3.SQLITE_IOERR_NOMEM,
+    )
+)
+"""SQLite calls them errors of the disk; they are of no page of it, but of memory, and of the WAL's index beside it,
+which has no room or no descriptor. They pass."""
 
 
 def topics(connection: sqlite3.Connection) -> list[TopicSpec]:

@@ -34,7 +34,7 @@ from functools import cache
 from pathlib import Path
 
 from millstream.errors import Corruption, InternalError, LogUnavailable, MillstreamError
-from millstream.log.embedded.file import connect, explain, is_fatal
+from millstream.log.embedded.file import connect, explain, is_fatal, is_uncertain
 from millstream.log.embedded.jobs import Job, Stage, Vacuum, expired, forget_tombstones, is_wasteful
 from millstream.log.embedded.packing import checksum, pack
 from millstream.log.embedded.partition import Partition
@@ -328,6 +328,8 @@ class SqliteWriter:
         if fatal:
             self._broken(error)
             reason: Exception = OutcomeUnknown(f"the disk failed while this was being written: {error}")
+        elif is_uncertain(error):
+            reason = OutcomeUnknown(f"there was no room for the index of the log's WAL: {error}. It goes on by itself.")
         else:
             reason = explain(error, self._settings.directory)
             if isinstance(reason, Corruption):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from millstream.errors import LimitExceeded, LogUnavailable
+from millstream.errors import DiskFull, LimitExceeded, LogUnavailable
 from millstream.log.memory.faults import ACKNOWLEDGED, Fate, Faults, Verdict
 from millstream.log.memory.group import Held, MemoryMembership
 from millstream.log.memory.partition import MemoryPartition
@@ -132,6 +132,8 @@ class MemoryWriter:
                 append.future.set_result(0 if append.first else -1)  # Never the offset that somebody may expect.
             case Fate.REFUSED:
                 append.future.set_exception(LogUnavailable("the log refused this append; nothing was written"))
+            case Fate.NO_ROOM:
+                append.future.set_exception(DiskFull("no room on the disk; nothing was written"))
             case Fate.UNKNOWN:
                 self._lost = True
                 append.future.set_exception(OutcomeUnknown("no answer: the record may be in the log, or turn up later"))
@@ -264,6 +266,8 @@ class MemoryTransaction:
             self.over = True
         if verdict.fate is Fate.REFUSED:
             raise LogUnavailable("the log refused this transaction; nothing of it is visible")
+        if verdict.fate is Fate.NO_ROOM:
+            raise DiskFull("no room on the disk; nothing of this transaction is visible")
         if verdict.fate is Fate.UNKNOWN:
             raise OutcomeUnknown("no answer: the transaction may be visible")
 

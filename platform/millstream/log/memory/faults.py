@@ -22,6 +22,7 @@ class Fate(enum.Enum):
     WITHOUT_OFFSET = "without offset"  # written, answered with None
     WRONG_OFFSET = "wrong offset"  # written, answered with 0: what lies there is another's
     REFUSED = "refused"  # LogUnavailable, never written
+    NO_ROOM = "no room"  # DiskFull, never written
     UNKNOWN = "unknown"  # OutcomeUnknown; written or not as ``written_after_s`` says, perhaps after the answer
 
 
@@ -41,7 +42,7 @@ class Verdict:
     def __post_init__(self) -> None:
         if self.fate is Fate.UNKNOWN:
             return
-        if (self.written_after_s is None) != (self.fate is Fate.REFUSED):
+        if (self.written_after_s is None) != (self.fate in (Fate.REFUSED, Fate.NO_ROOM)):
             raise ValueError(f"a verdict {self.fate.value!r} cannot have written_after_s={self.written_after_s}")
         if self.written_after_s is not None and self.answered_after_s < self.written_after_s:
             raise ValueError(
@@ -52,6 +53,7 @@ class Verdict:
 
 ACKNOWLEDGED = Verdict()
 REFUSED = Verdict(fate=Fate.REFUSED, written_after_s=None)
+NO_ROOM = Verdict(fate=Fate.NO_ROOM, written_after_s=None)
 UNKNOWN_WRITTEN = Verdict(fate=Fate.UNKNOWN)
 UNKNOWN_NOT_WRITTEN = Verdict(fate=Fate.UNKNOWN, written_after_s=None)
 
