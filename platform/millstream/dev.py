@@ -22,9 +22,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-from millstream.api.door import DoorConfig
-from millstream.api.listening import listen_on
-from millstream.api.server import Served, build_app, serve, serve_on
+from millstream.api.door.door import DoorConfig
+from millstream.api.server import build_app
+from millstream.api.sockets.listening import listen_on
+from millstream.api.sockets.serving import Served, serve, serve_on
 from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of

@@ -18,8 +18,9 @@ from typing import Any
 import aiohttp
 
 from millstream import App, Context
-from millstream.api.door import DoorConfig
-from millstream.api.server import Served, build_app, serve
+from millstream.api.door.door import DoorConfig
+from millstream.api.server import build_app
+from millstream.api.sockets.serving import Served, serve
 from millstream.history.index import Index, prepare
 from millstream.history.service import Follows, History
 from millstream.log.group_topics import topics_of

@@ -204,7 +204,7 @@ async def test_events_of_one_key_go_to_one_partition(tmp_path: Path) -> None:
 
 
 async def test_when_the_door_is_full_a_post_is_told_to_come_again(tmp_path: Path) -> None:
-    from millstream.api.door import DOOR
+    from millstream.api.door.door import DOOR
 
     async with open_world(tmp_path) as world:
         door = world.served.runner.app[DOOR]

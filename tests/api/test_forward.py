@@ -8,8 +8,9 @@ from pathlib import Path
 
 import aiohttp
 
-from millstream.api.door import DoorConfig
-from millstream.api.server import build_app, serve
+from millstream.api.door.door import DoorConfig
+from millstream.api.server import build_app
+from millstream.api.sockets.serving import serve
 from millstream.log.memory.log import MemoryLog
 from tests.api.door import GROUP, World, make_shop, open_world
 from tests.api.test_runs import UNKNOWN

@@ -32,7 +32,7 @@ async def test_without_one_of_the_keys_nothing_is_asked_of_a_lane(
 async def test_with_one_of_them_or_where_there_are_none_the_lane_is_asked(
     tmp_path: Path, method: str, path: str, keys: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millstream.api.requests.TRY_S", 0.05)
+    monkeypatch.setattr("millstream.api.door.requests.TRY_S", 0.05)
     async with open_world(tmp_path, event_keys=keys) as world:
         headers = {"Authorization": "bearer right" if keys else "Bearer undefined"}
         async with world.http.request(method, world.served.url + path, headers=headers) as response:

@@ -19,7 +19,7 @@ async def test_a_read_waits_for_the_position_it_asks_for_and_never_answers_with_
         await world.fold()
         path = path.format(event=event, run=run)
         with monkeypatch.context() as patch:
-            patch.setattr("millstream.api.reads.FOLDED_WAIT_S_MAX", 0.1)
+            patch.setattr("millstream.api.reading.reads.FOLDED_WAIT_S_MAX", 0.1)
             _, _, response = await world.call("DELETE", f"/v1/runs/{run}")
             after = response.headers["X-Millstream-Position"]
             status, answer, response = await world.call("GET", f"{path}?after={after}")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from millstream.api import probes_thread
-from millstream.api.probes_thread import ProbesThread
+from millstream.api.sockets import probes_thread
+from millstream.api.sockets.probes_thread import ProbesThread
 from millstream.errors import ConfigError
 from millstream.telemetry import Telemetry
 

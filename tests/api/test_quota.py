@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from millstream.api.answers import status_of
-from millstream.api.quota import BURST_S, Quota
+from millstream.api.door.quota import BURST_S, Quota
 from millstream.errors import TooMany
 
 

@@ -1,1 +1,1 @@
-"""The door: where events and requests come in over HTTP. ``server.py`` lists the routes."""
+"""The door: where events and requests come in over HTTP. ``server.py`` lists the routes, a module for each noun."""

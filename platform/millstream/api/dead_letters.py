@@ -18,11 +18,11 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from millstream.api import positions
 from millstream.api.answers import answer, found, iso, parse_number
-from millstream.api.budget import read_body
-from millstream.api.door import DOOR, Door
-from millstream.api.keys import may_act
+from millstream.api.door.budget import read_body
+from millstream.api.door.door import DOOR, Door
+from millstream.api.door.keys import may_act
+from millstream.api.reading import positions
 from millstream.errors import BadRequest, Corruption, NotFound, OffsetOutOfRange
 from millstream.log.port import Log, Record
 from millstream.model.commands import BackfillFunction, ScanRange

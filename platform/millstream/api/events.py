@@ -21,10 +21,10 @@ import msgspec
 from aiohttp import web
 
 from millstream.api.answers import TEXT, answer, status_of, with_retry_after, words_of
-from millstream.api.bodies import Draft, at_index, read
-from millstream.api.budget import read_body
-from millstream.api.door import DOOR, Door
-from millstream.api.keys import may_send
+from millstream.api.door.bodies import Draft, at_index, read
+from millstream.api.door.budget import read_body
+from millstream.api.door.door import DOOR, Door
+from millstream.api.door.keys import may_send
 from millstream.errors import MillstreamError, NotAllowed, SchemaViolation
 from millstream.log.port import Produced
 from millstream.model import limits

@@ -12,10 +12,10 @@ import msgspec
 from aiohttp import web
 
 from millstream.api.answers import TEXT, answer
-from millstream.api.budget import read_body
-from millstream.api.door import DOOR, Door
-from millstream.api.keys import may_act
-from millstream.api.positions import named, shown
+from millstream.api.door.budget import read_body
+from millstream.api.door.door import DOOR, Door
+from millstream.api.door.keys import may_act
+from millstream.api.reading.positions import named, shown
 from millstream.errors import BadRequest, NotFound
 from millstream.model import limits
 from millstream.model.commands import InvokeFunction

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
-from millstream.api.door import DOOR, Door
+from millstream.api.door.door import DOOR, Door
 from millstream.api.runs import filter_of, page_of
 from millstream.history.queries import Page, Queries, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen, wakes_at_ms

@@ -5,7 +5,7 @@
     GET /metrics  Prometheus' text format
 
 A door and a history have them beside their own routes. A worker, which runs user code that may block its loop, serves
-only these, in a thread of their own (``probes_thread.py``).
+only these, in a thread of their own (``sockets/probes_thread.py``).
 """
 
 from __future__ import annotations

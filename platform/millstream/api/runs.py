@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from millstream.api import positions
 from millstream.api.answers import answer, found, iso, parse_number, raw_json
-from millstream.api.door import DOOR, Door
-from millstream.api.keys import may_act
+from millstream.api.door.door import DOOR, Door
+from millstream.api.door.keys import may_act
+from millstream.api.reading import positions
 from millstream.api.times import parse_time
 from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES

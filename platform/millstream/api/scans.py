@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from millstream.api import positions
 from millstream.api.answers import answer, found, iso
-from millstream.api.budget import read_body
-from millstream.api.door import DOOR, Door
-from millstream.api.keys import may_act
-from millstream.api.requests import Answer
+from millstream.api.door.budget import read_body
+from millstream.api.door.door import DOOR, Door
+from millstream.api.door.keys import may_act
+from millstream.api.door.requests import Answer
+from millstream.api.reading import positions
 from millstream.api.times import parse_time
 from millstream.errors import BadRequest, NotFound
 from millstream.history.scans import ScanSeen

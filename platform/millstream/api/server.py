@@ -11,28 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from millstream.api import dead_letters, events, functions, page, positions, probes, runs, scans
+from millstream.api import dead_letters, events, functions, page, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
-from millstream.api.door import DOOR, Door, DoorConfig
-from millstream.api.listening import port_taken
+from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
-from millstream.api.sockets.malformed import OurFaults, answering_json
+from millstream.api.reading import positions
 from millstream.errors import MillstreamError
 from millstream.model.messages import group_topic
 from millstream.model.redaction import redacted_by_form
-from millstream.process_handles import drop_in_forks, forget
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PREFLIGHT_KEPT_S: Final = 3600
-SHUTDOWN_S: Final = 5.0
-BACKLOG: Final = 1_024
 
 _log = logging.getLogger(__name__)
 
@@ -133,72 +127,6 @@ def build_app(config: DoorConfig) -> web.Application:
     if not door.has_history:
         app.router.add_route("GET", "/{anything:.*}", hand_on)
     return app
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A door that listens. ``port`` is the real one where 0 was asked for."""
-
-    runner: web.AppRunner
-    host: str
-    port: int
-    handles: tuple[int, ...] = ()
-
-    @property
-    def url(self) -> str:
-        """Where it is reached."""
-        return f"http://{self.host}:{self.port}"
-
-    async def close(self) -> None:
-        """Stop listening, answer what is under way, end the door."""
-        for handle in self.handles:
-            forget(handle)
-        await self.runner.cleanup()
-
-
-async def serve(
-    app: web.Application, *, host: str = "127.0.0.1", port: int = 8288, listening: socket.socket | None = None
-) -> Served:
-    """Listen, or take connections of a socket that listens. Raises OSError where the port is taken."""
-    log = OurFaults(logging.getLogger("aiohttp.server"), {})
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=SHUTDOWN_S,
-        logger=log,
-        auto_decompress=False,  # ``read_body`` does it: the library takes a coding that stops early for a whole one.
-    )
-    await runner.setup()
-    assert isinstance(runner.server, web.Server), "it was set up"
-    answering_json(runner.server)
-    try:
-        site: web.SockSite | web.TCPSite
-        if listening is not None:
-            site = web.SockSite(runner, listening, backlog=BACKLOG)
-        else:
-            site = web.TCPSite(runner, host, port, backlog=BACKLOG)
-        await site.start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    handles = _listening(site)
-    for handle in handles:
-        drop_in_forks(handle)
-    return Served(runner, host, runner.addresses[0][1], handles)
-
-
-def _listening(site: web.SockSite | web.TCPSite) -> tuple[int, ...]:
-    server: Any = site._server  # The library has no public way to it.
-    return tuple(one.fileno() for one in server.sockets)
-
-
-async def serve_on(app: web.Application, host: str, port: int) -> Served:
-    """``serve`` for a process that is nothing but a server: a port that is taken is the operator's to mend."""
-    try:
-        return await serve(app, host=host, port=port)
-    except (OSError, UnicodeError, TypeError) as error:  # The last two: no name of a host can be written so.
-        raise port_taken(host, port, error) from error
 
 
 async def _running_door(app: web.Application) -> AsyncIterator[None]:

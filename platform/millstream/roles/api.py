@@ -13,8 +13,9 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
-from millstream.api.door import DoorConfig
-from millstream.api.server import Served, build_app, serve_on
+from millstream.api.door.door import DoorConfig
+from millstream.api.server import build_app
+from millstream.api.sockets.serving import Served, serve_on
 from millstream.errors import ConfigError
 from millstream.log.kafka.log import KafkaLog
 from millstream.roles.group import Group

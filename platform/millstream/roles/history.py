@@ -6,7 +6,7 @@
 
 It owns nothing: the data directory is a cache of what the topics hold and can be deleted at any time; the index is
 rebuilt as far back as the journals are kept, open runs from the checkpoints. Several may run, each with an index of
-its own: readers of one may find the other a moment ahead (``after=`` makes sure, ``api/positions.py``).
+its own: readers of one may find the other a moment ahead (``after=`` makes sure, ``api/reading/positions.py``).
 
 The child folds (``history/process.py``), so that a million facts a second stop no read.
 """
@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from millstream.api.door import DoorConfig
-from millstream.api.server import Served, build_app, serve_on
+from millstream.api.door.door import DoorConfig
+from millstream.api.server import build_app
+from millstream.api.sockets.serving import Served, serve_on
 from millstream.files import private_directory
 from millstream.history.child import Child
 from millstream.history.index import prepare

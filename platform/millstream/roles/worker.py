@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from millstream.api.probes_thread import ProbesThread
+from millstream.api.sockets.probes_thread import ProbesThread
 from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from millstream.api.listening import listen_on
+from millstream.api.sockets.listening import listen_on
 from millstream.cli.support.exits import OK, note
 from millstream.cli.support.standby import LOADED, REPLACED, SERVE
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api.door import DOOR
+from millstream.api.door.door import DOOR
 from millstream.errors import NotAllowed
 
 BEARER: Final = "bearer"

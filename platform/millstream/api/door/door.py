@@ -15,13 +15,13 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api.budget import Budget
-from millstream.api.catalogue import Catalogue
-from millstream.api.forward import Forward
-from millstream.api.intake import Intake
-from millstream.api.quota import Quota
-from millstream.api.reads import Reads
-from millstream.api.requests import Requests
+from millstream.api.door.budget import Budget
+from millstream.api.door.catalogue import Catalogue
+from millstream.api.door.intake import Intake
+from millstream.api.door.quota import Quota
+from millstream.api.door.requests import Requests
+from millstream.api.reading.forward import Forward
+from millstream.api.reading.reads import Reads
 from millstream.log.port import Log
 from millstream.telemetry import Telemetry
 from millstream.wire.schemas import EventSchemas

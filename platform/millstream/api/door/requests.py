@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from millstream.api.catalogue import log_failure
+from millstream.api.door.catalogue import log_failure
 from millstream.errors import BadRequest, Busy, Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, OutcomeUnknown, Produced, Reader, Writer
 from millstream.model.ids import ulid

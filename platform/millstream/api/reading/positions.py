@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api.door import DOOR, Door
+from millstream.api.door.door import DOOR, Door
 from millstream.errors import BadRequest, Busy
 from millstream.model.messages import Reply, group_topic
 

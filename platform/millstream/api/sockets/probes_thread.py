@@ -23,9 +23,9 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from millstream.api.answers import answer
-from millstream.api.listening import port_taken
 from millstream.api.probes import MEASURED, WAITS_FOR, WaitsFor, get_metrics
-from millstream.api.server import Served, serve
+from millstream.api.sockets.listening import port_taken
+from millstream.api.sockets.serving import Served, serve
 from millstream.telemetry import Telemetry
 
 SIGN_EVERY_S: Final = 1.0
