@@ -14,11 +14,11 @@ from millstream.errors import Corruption
 from millstream.model import limits
 from millstream.model.event import Envelope
 from millstream.model.function import FORMATS, Reading
+from millstream.model.limits import JSON_DEPTH_MAX
 from millstream.wire.foreign import read_record
 from millstream.wire.formats.content import ForeignRecord, SchemaWanted
 from millstream.wire.formats.foreign_schema import ForeignSchema
 from millstream.wire.formats.framing import SchemaRef
-from millstream.wire.formats.json_text import JSON_DEPTH_MAX
 from millstream.wire.formats.known import KnownSchemas
 
 AT_MS = 1_767_225_600_000

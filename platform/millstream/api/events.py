@@ -12,6 +12,7 @@ Answers are ``text/plain`` although they are JSON: so does the reference server,
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import time
@@ -37,6 +38,9 @@ from millstream.wire.schemas import EventSchemas
 SEED_HEADER: Final = "x-inngest-event-id-seed"
 SEED_CHARS_MAX: Final = 64
 ENTROPY_BYTES: Final = 10
+READ_AT_ONCE_BYTES: Final = 128 * 1024
+"""A larger body is read in a thread, so that no post holds up the loop, whatever is in it."""
+PREPARED_AT_ONCE: Final = 250
 _ENTROPY_MASK: Final = (1 << 80) - 1
 _TIME_MS_MAX: Final = (1 << 48) - 1
 
@@ -70,9 +74,12 @@ async def post_events(request: web.Request) -> web.Response:
 
 async def _take(door: Door, key: str, body: bytes, seed: str) -> tuple[web.Response, int]:
     """Store the valid events of a body; the answer and how many were stored."""
-    drafts, wrong = read(body)
+    if len(body) <= READ_AT_ONCE_BYTES:
+        drafts, wrong = read(body)
+    else:
+        drafts, wrong = await asyncio.get_running_loop().run_in_executor(door.large_bodies, read, body)
     door.quota.take(key, len(drafts))
-    ids, batches, violation = _prepare(door, drafts, seed)
+    ids, batches, violation = await _prepare(door, drafts, seed)
     if batches:
         await door.intake.store(batches)
     if violation and body.lstrip(b" \t\r\n")[:1] == b"[":
@@ -84,8 +91,11 @@ async def _take(door: Door, key: str, body: bytes, seed: str) -> tuple[web.Respo
     return answer(answered, 400 if error else 200, content_type=TEXT), len(ids)
 
 
-def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str], dict[int, list[Produced]], str]:
-    """The ids and records of events, by partition; and what a schema says against the first one that breaks it."""
+async def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str], dict[int, list[Produced]], str]:
+    """The ids and records of events, by partition; and what a schema says against the first one that breaks it.
+
+    The loop has its turn after each PREPARED_AT_ONCE of them: schemas cost some time.
+    """
     now_ms = door.config.now_ms()
     at_ms, entropy = _seed(seed) or (now_ms, int.from_bytes(door.config.random(ENTROPY_BYTES), "big"))
     base, catalogue, partitions = at_ms << 80, door.catalogue.end, door.intake.partitions
@@ -93,6 +103,8 @@ def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str], dic
     ids: list[str] = []
     batches: dict[int, list[Produced]] = {}
     for number, d in enumerate(drafts):
+        if number and number % PREPARED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         if schemas.get(d.name) is not None and (violation := _violation(schemas, d)):
             return ids, batches, violation
         internal = encode_ulid(base | entropy + number & _ENTROPY_MASK)

@@ -22,6 +22,7 @@ from millstream.model.commands import InvokeFunction
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of, ulid
+from millstream.wire.json_limits import read_json
 
 
 class Invoke(msgspec.Struct):
@@ -81,10 +82,11 @@ async def get_dev(request: web.Request) -> web.Response:
 def _read(body: bytes) -> Invoke:
     if not body.strip():
         return Invoke()
+    if problem := read_json(body)[1]:
+        raise BadRequest(f"invocation refused: the request body {problem}.")
     try:
-        body.decode()
         return _invoke.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as wrong:
+    except msgspec.MsgspecError as wrong:
         raise BadRequest(
             f'invocation refused: expected {{"data": an object, "user": an object}}, got {wrong}'
         ) from wrong

@@ -51,7 +51,8 @@ async def get_event(request: web.Request) -> web.Response:
     event = await reads.ask(lambda queries: queries.event(event_id))
     if event is None:
         raise NotFound("Event not found")
-    notices = await reads.ask(lambda queries: queries.notices(event.internal_id))
+    place = f"{event.topic}/{event.partition}@{event.offset}"  # What a lane refuses, it names by its record.
+    notices = await reads.ask(lambda queries: queries.notices(event.internal_id, place))
     return found(_event(event) | {"notices": _notices(notices)})
 
 

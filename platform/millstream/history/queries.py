@@ -311,11 +311,13 @@ class Queries:
                 for n, e in ask(db)
             ]
 
-    def notices(self, subject: str) -> list[NoticeSeen]:
-        """Why an event (internal id) or run has no more to show, oldest first, a page at most."""
+    def notices(self, *subjects: str) -> list[NoticeSeen]:
+        """Why an event (internal id, or its record as ``topic/partition@offset``) or run has no more to show, oldest
+        first, a page at most."""
+        marks = ",".join("?" * len(subjects))
         rows = self._ask(
-            "SELECT kind, n, function, reason FROM notice WHERE subject = ? ORDER BY n LIMIT ?",
-            (subject, PAGE_ROWS_MAX),
+            f"SELECT kind, n, function, reason FROM notice WHERE subject IN ({marks}) ORDER BY n LIMIT ?",
+            (*subjects, PAGE_ROWS_MAX),
         )
         return [NoticeSeen(kind, n >> COUNTER_BITS, function, reason) for kind, n, function, reason in rows]
 

@@ -16,7 +16,7 @@ Times are bounded too: one that is far from the record's own would count as the 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -26,12 +26,12 @@ from millstream.model.announcement import announcement_id
 from millstream.model.event import INTERNAL_PREFIX, Envelope
 from millstream.model.ids import is_ulid, ulid
 from millstream.wire.formats.json_text import parse_json
+from millstream.wire.json_limits import read_json
 from millstream.wire.messages import decode_envelope
 from millstream.wire.schemas import EventSchemas
 
 RECEIVED_OFF_MS_MAX: Final = limits.DAY_MS
 """How far a door's clock, or an outage between a decision and its record, may lie from the record's time."""
-_DATA = msgspec.json.Decoder(dict[str, Any])
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -183,9 +183,9 @@ def _check(event: Envelope) -> None:
 
 
 def _check_object(event: Envelope, part: bytes) -> None:
-    try:
-        _DATA.decode(part)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    value, problem = read_json(part)
+    if problem or not isinstance(value, dict):
         raise Corruption(
-            f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r} ({error})"
-        ) from error
+            f"event {event.name!r} refused: expected a JSON object in UTF-8, got {part[:64]!r}, which "
+            f"{problem or 'is none'}"
+        )

@@ -11,6 +11,7 @@ users may not send. The whole array is decoded in one go; only when that fails i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ import msgspec
 from millstream.api.times import meant
 from millstream.model import limits
 from millstream.model.event import INTERNAL_PREFIX
+from millstream.wire.json_limits import read_json
 
 EMPTY_OBJECT: Final = b"{}"
 SHAPE: Final = "Request body must contain an event object or an array of event objects"
@@ -64,6 +66,7 @@ _many: Final = msgspec.json.Decoder(list[Sent])
 _one: Final = msgspec.json.Decoder(Sent)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _scanner: Final = json.JSONDecoder()
+_BLANKS: Final = re.compile("[ \\t\\r\\n]*")
 
 
 def read(body: bytes) -> tuple[list[Draft], str]:
@@ -173,9 +176,8 @@ def _elements(body: bytes) -> Iterator[bytes]:
 
 
 def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    return at
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
 
 
 def _one_event(element: bytes) -> Sent:
@@ -215,23 +217,17 @@ def _object(raw: msgspec.Raw, field: str) -> bytes:
     """The bytes of an object; empty for nothing and for null. Raises Refused for anything else."""
     content = bytes(raw)
     if content[:1] == b"{":
-        _check_values(content, field)
+        check_values(content, field)
         return content
     if not content or content == b"null":
         return b""
     raise Refused(f"event {field} must be an object, got {_kind(content)}")
 
 
-def _check_values(content: bytes, field: str) -> None:
-    """Refuse what is JSON in form and cannot be read: 1e400 has no value, half a surrogate pair is no text."""
-    try:
-        msgspec.json.decode(content)
-    except RecursionError as deep:
-        raise Refused(f"event {field} is nested too deeply") from deep
-    except msgspec.ValidationError as wrong:
-        raise Refused(f"event {field} holds a number out of range: no 64-bit float can have it ({wrong})") from wrong
-    except msgspec.DecodeError as wrong:
-        raise Refused(f"event {field} is no valid JSON: {str(wrong).removeprefix('JSON is malformed: ')}") from wrong
+def check_values(content: bytes, field: str) -> None:
+    """Refuse what is JSON in form and could not be read behind the door: a value, a depth or a length it has not."""
+    if problem := read_json(content)[1]:
+        raise Refused(f"event {field} {problem}")
 
 
 def _kind(content: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,6 +69,7 @@ class Door:
         self.budget = Budget(BYTES_UNDER_WAY_MAX)
         self.quota = Quota(config.events_per_s, time.monotonic)
         self.intake = Intake(config.log, config.events_topic, config.event_partitions, config.refuses)
+        self.large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")  # What waits is in the budget.
         self.catalogue = Catalogue(config.log, config.group)
         self.requests = Requests(config)
         self._reads = Reads(config.index) if config.index is not None else None
@@ -90,6 +92,7 @@ class Door:
         await self.catalogue.close()
         await self.intake.close()
         await self.forward.close()
+        self.large_bodies.shutdown(wait=True, cancel_futures=True)
         if self._reads is not None:
             self._reads.close()
 

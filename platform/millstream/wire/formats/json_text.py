@@ -4,8 +4,8 @@ Whoever sends ``{"amount": 12.345678901234567890}`` means every digit of it. So 
 event as the very bytes that came, and what Python makes of them is only looked at.
 
 The rule: as strict as RFC 8259. ``NaN``, which some producers write, is no JSON, nor is a number beyond a double's
-range a value; a byte order mark in front is passed over, as the RFC allows. At most ``JSON_DEPTH_MAX`` objects and
-arrays lie inside each other: whatever reads the event next must be able to.
+range a value; a byte order mark in front is passed over, as the RFC allows. Its limits are those of the door
+(``wire/json_limits.py``): whatever reads the event next must be able to.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import msgspec
 
 from millstream.errors import Corruption
 from millstream.wire.formats.avro_value import json_object
+from millstream.wire.json_limits import read_json
 
-JSON_DEPTH_MAX: Final = 256
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-BROKEN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class JsonText(NamedTuple):
@@ -33,11 +32,9 @@ class JsonText(NamedTuple):
 def parse_json(data: bytes) -> JsonText:
     """The value of UTF-8 JSON. Raises Corruption with the reason."""
     text = data.removeprefix(BYTE_ORDER_MARK)
-    try:
-        value = msgspec.json.decode(text)
-    except BROKEN as error:
-        raise Corruption(f"expected UTF-8 JSON, got {shown(data)}: {error}") from error
-    _check_depth(value)
+    value, problem = read_json(text)
+    if problem:
+        raise Corruption(f"expected UTF-8 JSON, got {shown(data)}, which {problem}")
     return JsonText(value, text.strip())
 
 
@@ -77,18 +74,3 @@ def plain(value: object) -> object:
 def shown(data: bytes) -> str:
     """The beginning of bytes, for a message."""
     return f"{data[:24]!r}{'…' if len(data) > 24 else ''}"
-
-
-def _check_depth(value: object) -> None:
-    level = [value]
-    for _ in range(JSON_DEPTH_MAX + 1):
-        level = [
-            part
-            for each in level
-            if isinstance(each, dict | list)
-            for part in (each.values() if isinstance(each, dict) else each)
-            if isinstance(part, dict | list)
-        ]
-        if not level:
-            return
-    raise Corruption(f"the JSON was refused: objects and arrays inside each other more than {JSON_DEPTH_MAX} deep")
