@@ -25,7 +25,7 @@ import msgspec
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
 from millstream.api.sockets.listening import listen_on
-from millstream.api.sockets.serving import Served, serve, serve_on
+from millstream.api.sockets.serving import Served, serve
 from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
@@ -161,10 +161,9 @@ class DevServer:
             banner=settings.banner,
             refuses=lambda: worker.refuses,
         )
-        if settings.listening is not None:
-            self.served = await serve(build_app(config), host=settings.host, listening=settings.listening)
-        else:
-            self.served = await serve_on(build_app(config), settings.host, settings.port)
+        self.served = await serve(
+            build_app(config), host=settings.host, port=settings.port, listening=settings.listening
+        )
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self._watches = Watches(self.telemetry)
 

@@ -54,6 +54,14 @@ METRICS: Final = (
     ),
     Metric("millstream_ingest_seconds", "histogram", "From a post's headers to its durable answer.", (), _SYNC_S),
     Metric("millstream_ingest_bytes_under_way", "gauge", "Bytes of posts received and not yet answered."),
+    Metric("millstream_connections", "gauge", "HTTP connections that are open."),
+    Metric(
+        "millstream_connections_ended_total",
+        "counter",
+        "HTTP connections that were ended to keep within the limits, by why: no_place, place_wanted, header_size, "
+        "headers_size, header_time, answer_time, answers_size.",
+        ("reason",),
+    ),
     Metric("millstream_runs_started_total", "counter", "Runs started.", ("function",)),
     Metric("millstream_runs_finished_total", "counter", "Runs that ended, by how.", ("function", "status")),
     Metric("millstream_step_attempts_total", "counter", "Attempts of steps that ended, by how.", ("status",)),

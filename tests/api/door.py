@@ -4,6 +4,7 @@
     async with open_world(path, apps=[make_shop()]) as world: ...  # a worker with its lane, a history that follows it
 
 With ``follows=False`` the history folds when the test says so (``world.fold``): for what a door does when it is behind.
+``most`` connections are taken at once; 0: as many as descriptors allow.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ FOLLOWS = Follows(group=GROUP, lanes=1, events=("events",))
 
 @contextlib.asynccontextmanager
 async def open_world(
-    path: Path, log: Log | None = None, *, apps: Sequence[App] = (), follows: bool = True, **config: Any
+    path: Path, log: Log | None = None, *, apps: Sequence[App] = (), follows: bool = True, most: int = 0, **config: Any
 ) -> AsyncIterator[World]:
     """A door that runs, with everything ended afterwards."""
     log = log or MemoryLog()
@@ -153,7 +154,7 @@ async def open_world(
         if apps and follows:
             await ending.enter_async_context(_history(log, index))
         door = DoorConfig(**{"log": log, "group": GROUP, "lanes": 1, "index": index, **config})
-        served = await serve(build_app(door), port=0)
+        served = await serve(build_app(door), port=0, most=most)
         ending.push_async_callback(served.close)
         http = await ending.enter_async_context(aiohttp.ClientSession())
         yield World(log, served, http, index, facts)

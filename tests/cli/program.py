@@ -117,15 +117,21 @@ DEFAULT_FILES = {"shop.py": APP}
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, *more: str, command: str = "dev", app: str = "shop:app", files: Mapping[str, str] = DEFAULT_FILES
+    folder: Path,
+    *more: str,
+    command: str = "dev",
+    app: str = "shop:app",
+    files: Mapping[str, str] = DEFAULT_FILES,
+    descriptors: int = 0,
 ) -> Iterator[Serving]:
-    """A server of APP on a free port, with its data in ``folder``/data."""
+    """A server of APP on a free port, with its data in ``folder``/data; ``descriptors`` it may have, 0: as we have."""
     for name, text in files.items():
         (folder / name).write_text(text)
     line = [sys.executable, "-P", "-m", "millstream", command, app, "--port", "0"]
     line += ["--no-reload"] if command == "dev" else []
+    allowed = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash"] if descriptors else []
     process = subprocess.Popen(
-        [*line, "--data", "data", *more],
+        [*allowed, *line, "--data", "data", *more],
         cwd=folder,
         env=environment(),
         stdout=(folder / "out").open("w"),

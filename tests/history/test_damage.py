@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 import pytest
 
-from millstream.api.reads import Reads
+from millstream.api.reading.reads import Reads
 from millstream.errors import DiskFull, LogUnavailable
 from millstream.history.damage import HistoryDamaged, condemn, is_condemned, move_aside
 from millstream.history.fold import Changes

@@ -26,6 +26,17 @@ SEEN_CLIENT_IDS_MS: Final = DAY_MS
 SEEN_OUR_IDS_MS: Final = 10 * MINUTE_MS
 SEEN_IDLE_MS: Final = 7 * DAY_MS  # ours: seen ids of a source that brings nothing more are kept so much longer
 
+# --- connections ---
+CONNECTIONS_MAX: Final = 5_000  # ours: of one port; fewer where ulimit -n is low: half of what is free at the start
+IDLE_MS_MAX: Final = 75_000  # ours: a connection without a request is closed
+HEADER_BYTES_MAX: Final = 64 * 1024  # ours: a request's line and headers, 128 of them, of 8,190 bytes each
+HEADER_MS_MAX: Final = 10_000  # ours: from a header's first byte to its end
+HEADERS_BYTES_MAX: Final = 16 * 1024 * 1024  # ours: all headers that have not ended
+BODY_MS_MAX: Final = 30_000  # ours: from a header to the end of its body
+BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # ours: all bodies that are received and not yet answered
+ANSWER_MS_MAX: Final = 30_000  # ours: a client that takes no byte of its answer for so long is cut off
+ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # ours: all answers that wait to be taken
+
 # --- functions ---
 TRIGGERS_PER_FUNCTION_MAX: Final = 10
 TRIGGER_NAME_CHARS_MAX: Final = 255

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
-from millstream.api.sockets.serving import Served, serve_on
+from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
 from millstream.log.kafka.log import KafkaLog
 from millstream.roles.group import Group
@@ -78,7 +78,7 @@ class ApiRole:
             telemetry=self.telemetry,
             version=settings.version,
         )
-        self.served = await serve_on(build_app(config), settings.host, settings.port)
+        self.served = await serve(build_app(config), host=settings.host, port=settings.port)
 
     async def stop(self, grace_s: float) -> None:
         """Take no more requests, answer those under way."""

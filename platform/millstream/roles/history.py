@@ -21,7 +21,7 @@ from typing import Final
 
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
-from millstream.api.sockets.serving import Served, serve_on
+from millstream.api.sockets.serving import Served, serve
 from millstream.files import private_directory
 from millstream.history.child import Child
 from millstream.history.index import prepare
@@ -105,7 +105,7 @@ class HistoryRole:
             version=settings.version,
             banner=shape.group,
         )
-        self.served = await serve_on(build_app(config), settings.host, settings.port)
+        self.served = await serve(build_app(config), host=settings.host, port=settings.port)
 
     async def wait(self) -> None:
         """Serve for ever; a child that has ended is started again."""

@@ -14,9 +14,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.errors import BadRequest, Busy, LimitExceeded
+from millstream.model import limits
 from millstream.wire.content_coding import decoder_of
 
-BODY_READ_S_MAX: Final = 30.0
+BODY_READ_S_MAX: Final = limits.BODY_MS_MAX / 1000
 
 
 class Budget:

@@ -24,10 +24,9 @@ from millstream.api.door.requests import Requests
 from millstream.api.reading.forward import Forward
 from millstream.api.reading.reads import Reads
 from millstream.log.port import Log
+from millstream.model import limits
 from millstream.telemetry import Telemetry
 from millstream.wire.schemas import EventSchemas
-
-BYTES_UNDER_WAY_MAX: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ class Door:
 
     def __init__(self, config: DoorConfig) -> None:
         self.config = config
-        self.budget = Budget(BYTES_UNDER_WAY_MAX)
+        self.budget = Budget(limits.BODIES_BYTES_MAX)
         self.quota = Quota(config.events_per_s, time.monotonic)
         self.intake = Intake(config.log, config.events_topic, config.event_partitions, config.refuses)
         self.large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")  # What waits is in the budget.

@@ -54,16 +54,6 @@ class OurFaults(logging.LoggerAdapter[logging.Logger]):
             super().exception(msg, *args, **more)
 
 
-def answering_json(server: web.Server) -> None:
-    """Have a server's connections answer so. The library has no way to name their class."""
-    server.__class__ = _Server
-
-
-class _Server(web.Server):
-    def __call__(self) -> AnswersJson:
-        return AnswersJson(self, loop=self._loop, **self._kwargs)
-
-
 def _words(error: BaseException) -> str:
     """Why, in one line: the library draws the place with newlines and arrows."""
     text = getattr(error, "message", "") or str(error) or type(error).__name__

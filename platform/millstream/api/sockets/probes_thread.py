@@ -24,10 +24,11 @@ from aiohttp import web
 
 from millstream.api.answers import answer
 from millstream.api.probes import MEASURED, WAITS_FOR, WaitsFor, get_metrics
-from millstream.api.sockets.listening import port_taken
 from millstream.api.sockets.serving import Served, serve
+from millstream.errors import ConfigError
 from millstream.telemetry import Telemetry
 
+CONNECTIONS_MAX: Final = 100
 SIGN_EVERY_S: Final = 1.0
 HANGS_S: Final = 120.0
 """The loop may stand still for so long before ``/livez`` says that the process should be restarted."""
@@ -84,9 +85,9 @@ class ProbesThread:
         app.router.add_get("/readyz", self._get_readyz)
         app.router.add_get("/metrics", get_metrics)
         try:
-            served: Served = await serve(app, host=host, port=port)
-        except OSError as error:
-            self._loop.call_soon_threadsafe(_fail, listening, port_taken(host, port, error))
+            served: Served = await serve(app, host=host, port=port, most=CONNECTIONS_MAX)
+        except ConfigError as error:
+            self._loop.call_soon_threadsafe(_fail, listening, error)
             return
         self._loop.call_soon_threadsafe(_answer, listening, served.port)
         await self._closing.wait()

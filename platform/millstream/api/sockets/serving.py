@@ -1,7 +1,8 @@
-"""An application on a port: listening, and letting go of it."""
+"""An application on a port: listening, with bounds on what its connections hold, and letting go of it."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from millstream.api.sockets.listening import port_taken
-from millstream.api.sockets.malformed import OurFaults, answering_json
+from millstream.api.probes import MEASURED
+from millstream.api.sockets.connections import Connection, Connections, connections_max
+from millstream.api.sockets.listening import listen_on, url_of
+from millstream.api.sockets.malformed import OurFaults
+from millstream.model import limits
 from millstream.process_handles import drop_in_forks, forget
 
 SHUTDOWN_S: Final = 5.0
-BACKLOG: Final = 1_024
+BACKLOG_MIN: Final = 16
+BACKLOG_MAX: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,62 +27,82 @@ class Served:
     """A door that listens. ``port`` is the real one where 0 was asked for."""
 
     runner: web.AppRunner
+    connections: Connections
     host: str
     port: int
     handles: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
-        return f"http://{self.host}:{self.port}"
+        """The address that it listens on."""
+        return url_of(self.host, self.port)
 
     async def close(self) -> None:
         """Stop listening, answer what is under way, end the door."""
         for handle in self.handles:
             forget(handle)
+        for site in list(self.runner.sites):
+            await site.stop()
+        await self.connections.greeted()
         await self.runner.cleanup()
+        self.connections.close()
+
+
+class _Site(web.SockSite):
+    """A socket that listens, whose connections are counted."""
+
+    def __init__(self, runner: web.AppRunner, listening: socket.socket, connections: Connections) -> None:
+        # So many may be taken in one turn, before any of them can be refused: they live on the reserve for that moment.
+        backlog = min(BACKLOG_MAX, max(BACKLOG_MIN, connections.maximum * 3 // 4))
+        super().__init__(runner, listening, backlog=backlog)
+        self._connections = connections
+
+    async def start(self) -> None:
+        """Take connections from now on."""
+        await web.BaseSite.start(self)
+        loop = asyncio.get_running_loop()
+        server = self._runner.server
+        assert isinstance(server, web.Server), "the runner was set up"
+        log: Any = OurFaults(logging.getLogger("aiohttp.server"), {})
+
+        def connection() -> Connection:
+            return Connection(
+                self._connections,
+                server,
+                loop=loop,
+                keepalive_timeout=limits.IDLE_MS_MAX / 1000,
+                access_log=None,
+                logger=log,
+                auto_decompress=False,  # ``read_body`` does: the library takes a coding that stops early for whole.
+            )
+
+        self._server = await loop.create_server(connection, sock=self._sock, backlog=self._backlog)
 
 
 async def serve(
-    app: web.Application, *, host: str = "127.0.0.1", port: int = 8288, listening: socket.socket | None = None
+    app: web.Application,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8288,
+    listening: socket.socket | None = None,
+    most: int = 0,
 ) -> Served:
-    """Listen, or take connections of a socket that listens. Raises OSError where the port is taken."""
-    log = OurFaults(logging.getLogger("aiohttp.server"), {})
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=SHUTDOWN_S,
-        logger=log,
-        auto_decompress=False,  # ``read_body`` does it: the library takes a coding that stops early for a whole one.
-    )
-    await runner.setup()
-    assert isinstance(runner.server, web.Server), "it was set up"
-    answering_json(runner.server)
+    """Listen, or take connections of a socket that listens; ``most`` of them at once, 0: as ``ulimit -n`` allows.
+
+    Raises ConfigError where the port is taken.
+    """
+    socket_ = listening if listening is not None else listen_on(host, port)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+    connections = Connections(most or connections_max(), app.get(MEASURED))
     try:
-        site: web.SockSite | web.TCPSite
-        if listening is not None:
-            site = web.SockSite(runner, listening, backlog=BACKLOG)
-        else:
-            site = web.TCPSite(runner, host, port, backlog=BACKLOG)
-        await site.start()
-    except OSError:
+        await runner.setup()
+        await _Site(runner, socket_, connections).start()
+    except BaseException:
         await runner.cleanup()
+        if listening is None:
+            socket_.close()
         raise
-    handles = _listening(site)
-    for handle in handles:
-        drop_in_forks(handle)
-    return Served(runner, host, runner.addresses[0][1], handles)
-
-
-def _listening(site: web.SockSite | web.TCPSite) -> tuple[int, ...]:
-    server: Any = site._server  # The library has no public way to it.
-    return tuple(one.fileno() for one in server.sockets)
-
-
-async def serve_on(app: web.Application, host: str, port: int) -> Served:
-    """``serve`` for a process that is nothing but a server: a port that is taken is the operator's to mend."""
-    try:
-        return await serve(app, host=host, port=port)
-    except (OSError, UnicodeError, TypeError) as error:  # The last two: no name of a host can be written so.
-        raise port_taken(host, port, error) from error
+    connections.start()
+    drop_in_forks(socket_.fileno())
+    address = socket_.getsockname()
+    return Served(runner, connections, host, address[1], (socket_.fileno(),))
