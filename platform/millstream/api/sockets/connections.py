@@ -101,6 +101,7 @@ class Connections:
             idle.drop()
             self.closed(idle)  # Its descriptor is free by the next turn of the loop.
         self._open[connection] = None
+        self._show_count()
         return True
 
     def closed(self, connection: Connection) -> None:
@@ -108,6 +109,7 @@ class Connections:
         self._open.pop(connection, None)
         self._untaken.pop(connection, None)
         self.finished(connection)
+        self._show_count()
 
     def finished(self, connection: Connection) -> None:
         """No half a header is held for it any more."""
@@ -155,8 +157,6 @@ class Connections:
             elif untaken.since_s < now - limits.ANSWER_MS_MAX / 1000:
                 self._cut_off(connection, "answer_time")
         self._bound_answers()
-        if self._telemetry is not None:
-            self._telemetry.set("millstream_connections", len(self._open))
 
     def _bound_answers(self) -> None:
         waiting = {connection: connection.bytes_untaken for connection in self._untaken}
@@ -176,6 +176,10 @@ class Connections:
         self._count(why)
         self._untaken.pop(connection, None)
         connection.drop()
+
+    def _show_count(self) -> None:
+        if self._telemetry is not None:
+            self._telemetry.set("millstream_connections", len(self._open))
 
     def _count(self, why: str) -> None:
         if self._telemetry is not None:
