@@ -57,7 +57,15 @@ SETTINGS: Final = (
         default="127.0.0.1",
         flag="--host",
         metavar="HOST",
-        doc="The address to listen on; 0.0.0.0 lets other machines in.",
+        doc="The address to listen on; 0.0.0.0 lets other machines in, which needs an event key.",
+    ),
+    Setting(
+        name="allowed_hosts",
+        kind=TEXTS,
+        flag="--allowed-host",
+        metavar="NAME",
+        doc="A name under which reads and requests are asked for, beside addresses, localhost, names without a dot and "
+        "private ones; .example.com stands for all below it, * for any. May be repeated.",
     ),
     Setting(
         name="port",
@@ -157,7 +165,8 @@ SETTINGS: Final = (
         kind=SWITCH,
         default="false",
         flag="--insecure-no-event-key",
-        doc="millstream serve takes events without a key: whoever reaches the port may send them.",
+        doc="Take events and requests without a key from whoever reaches the port: millstream serve at all, the others "
+        "beyond this machine (--host).",
     ),
     Setting(
         name="events_per_s",
@@ -165,7 +174,8 @@ SETTINGS: Final = (
         default="0",
         flag="--events-per-s",
         metavar="N",
-        doc="How many events a second each event key may send before it is answered 429; 0 is any number.",
+        doc="How many events a second each event key may send before it is answered 429; without keys, each client's "
+        "address; 0 is any number.",
     ),
     Setting(
         name="history",

@@ -60,7 +60,8 @@ class DevSettings:
 
     ``lanes``, ``group``  count only when the data directory is made; 0 and "" take what it was made with.
     ``event_keys``        empty: any key is taken.
-    ``events_per_s``      that each key may send; 0: any number.
+    ``events_per_s``      that each key (without keys: each client) may send; 0: any number.
+    ``allowed_hosts``     names that the server is known by, beside this machine's.
     ``executors``         child processes that run the functions; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
     ``banner``            what the page warns with; "": nothing.
@@ -77,6 +78,7 @@ class DevSettings:
     retry_interval_ms: int = -1
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
+    allowed_hosts: frozenset[str] = frozenset()
     executors: int = 0
     targets: tuple[str, ...] = ()
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
@@ -155,6 +157,7 @@ class DevServer:
             event_partitions=made.lanes,
             event_keys=settings.event_keys,
             events_per_s=settings.events_per_s,
+            allowed_hosts=settings.allowed_hosts,
             schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,

@@ -17,6 +17,8 @@
     │   ├── LimitExceeded        something is larger or more than a limit allows
     │   ├── NotFound             no such run, event, function
     │   ├── NotAllowed           wrong or missing key
+    │   ├── Forbidden            a web page may not do this
+    │   ├── Misdirected          the server is not known by the name that was asked
     │   ├── Busy                 a bounded queue is full: try again after a while
     │   └── TooMany              a quota is used up: try again after a while
     ├── UserCodeError        fix the function
@@ -126,6 +128,14 @@ class NotFound(CallerError):
 
 class NotAllowed(CallerError):
     """The key is missing or wrong."""
+
+
+class Forbidden(CallerError):
+    """The request may be a web page's, which may not do this."""
+
+
+class Misdirected(CallerError):
+    """The request was sent to a name that is not the server's."""
 
 
 class Busy(CallerError):

@@ -81,7 +81,7 @@ async def test_a_letter_is_taken_once_the_code_can_read_it(tmp_path: Path) -> No
     log = await topic_with(POISON)
     async with open_world(tmp_path, log, apps=[make_app()]) as world:
         await letters(world, 1)
-        status, redriven, _ = await world.call("POST", "/api/dead-letters/0/redrive")
+        status, redriven, _ = await world.call("POST", "/api/dead-letters/0/redrive", headers={"X-Millstream": "1"})
         assert status == 200 and [one["function_id"] for one in redriven["data"]["redriven"]] == ["shop-bill"]
         assert [one["offset"] for one in await letters(world, 2)] == [0, 0], "it is still no JSON: a new letter"
         writer = world.log.writer("shop.functions", 0)
@@ -106,7 +106,9 @@ async def test_an_event_that_no_function_could_take_is_not_driven_again(tmp_path
         await writer.close()
         await letters(world, 2)
         for id in (0, 1):
-            status, wrong, _ = await world.call("POST", f"/api/dead-letters/{id}/redrive")
+            status, wrong, _ = await world.call(
+                "POST", f"/api/dead-letters/{id}/redrive", headers={"X-Millstream": "1"}
+            )
             assert status == 400 and "still no event" in wrong["error"]
 
 
@@ -133,12 +135,12 @@ async def test_a_record_that_its_topic_has_dropped_is_a_404(tmp_path: Path) -> N
     async with open_world(tmp_path, await topic_with(POISON), apps=[make_app()]) as world:
         await letters(world, 1)
         await world.log.trim("pay", 0, 1)
-        status, answer, _ = await world.call("POST", "/api/dead-letters/0/redrive")
+        status, answer, _ = await world.call("POST", "/api/dead-letters/0/redrive", headers={"X-Millstream": "1"})
         assert status == 404 and "not in its topic any more" in answer["error"]
 
 
 async def test_driving_again_asks_for_a_key(tmp_path: Path) -> None:
     async with open_world(tmp_path, await topic_with(POISON), apps=[make_app()], event_keys=frozenset({"K"})) as world:
         await letters(world, 1)
-        assert (await world.call("POST", "/api/dead-letters/0/redrive"))[0] == 401
+        assert (await world.call("POST", "/api/dead-letters/0/redrive", headers={"X-Millstream": "1"}))[0] == 401
         assert (await world.call("GET", "/api/dead-letters"))[0] == 200

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from millstream.api.answers import status_of
-from millstream.api.door.quota import BURST_S, Quota
+from millstream.api.door.quota import BURST_S, SENDERS_MAX, Quota, client_of
 from millstream.errors import TooMany
+from tests.api.door import open_world
 
 
 class Clock:
@@ -47,6 +50,42 @@ def test_a_post_larger_than_the_burst_is_taken_by_a_full_bucket() -> None:
         quota.take("key", 5 * BURST_S)
     clock.now_s += BURST_S + 1
     quota.take("key", 5 * BURST_S)
+
+
+def test_where_too_many_send_the_newest_share_one_quota_and_memory_stays_bounded() -> None:
+    clock = Clock()
+    quota = Quota(1, clock)
+    for number in range(SENDERS_MAX):
+        quota.take(f"sender {number}", BURST_S)
+    quota.take("one more", BURST_S)
+    with pytest.raises(TooMany):
+        quota.take("another", 1)
+    clock.now_s += BURST_S + 1  # Those before are at rest again, and forgotten.
+    quota.take("another", BURST_S)
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, "unknown"),
+    ],
+)
+def test_a_client_is_its_address_or_its_network(address: str | None, client: str) -> None:
+    assert client_of(address) == client
+
+
+async def test_without_keys_the_client_is_counted_whatever_key_it_writes(tmp_path: Path) -> None:
+    async with open_world(tmp_path, events_per_s=1) as world:
+        answers = [(await world.call("POST", f"/e/key-{n}", json={"name": "a"}))[0] for n in range(BURST_S + 5)]
+        assert answers.count(200) <= BURST_S + 2 and answers[-1] == 429
+    async with open_world(tmp_path, events_per_s=1, event_keys=frozenset({"a", "b"})) as world:
+        for key in ("a", "b"):
+            many = [{"name": "a"}] * BURST_S
+            assert (await world.call("POST", f"/e/{key}", json=many))[0] == 200
 
 
 def test_without_a_quota_everything_is_taken() -> None:

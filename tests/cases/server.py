@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 ENDED = {"Completed", "Failed", "Cancelled"}
 WAIT_S = 60.0
 
+JSON = {"Content-Type": "application/json"}
+
 
 class Server:
     """Start, speak, stop, kill. Also what a user does: look at a run until it ends."""
@@ -81,7 +83,7 @@ class Server:
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers or {}, method=method)
+        request = urllib.request.Request(self.url + path, data, JSON | (headers or {}), method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 status, raw = answer.status, answer.read()

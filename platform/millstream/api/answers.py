@@ -1,6 +1,7 @@
 """How the door answers: JSON bodies, and which status an error is.
 
     BadRequest, SchemaViolation  400     NotAllowed  401     NotFound  404     LimitExceeded  413
+    Forbidden  403    Misdirected  421
     TooMany  429, Busy, DiskFull, LogUnavailable, StoreUnavailable  503, both with Retry-After: nothing was
     acknowledged, the same request may be sent again
 
@@ -18,9 +19,11 @@ from aiohttp import web
 from millstream.errors import (
     BadRequest,
     Busy,
+    Forbidden,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
+    Misdirected,
     NotAllowed,
     NotFound,
     SchemaViolation,
@@ -37,8 +40,10 @@ _STATUS: Final = (
     (BadRequest, 400),
     (SchemaViolation, 400),
     (NotAllowed, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (LimitExceeded, 413),
+    (Misdirected, 421),
     (TooMany, 429),
     (Busy, 503),
     (LogUnavailable, 503),

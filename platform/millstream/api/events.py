@@ -26,6 +26,7 @@ from millstream.api.door.bodies import Draft, at_index, read
 from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_send
+from millstream.api.door.quota import client_of
 from millstream.errors import MillstreamError, NotAllowed, SchemaViolation
 from millstream.log.port import Produced
 from millstream.model import limits
@@ -55,7 +56,8 @@ async def post_events(request: web.Request) -> web.Response:
         may_send(door.config.event_keys, request.match_info["key"])
         body = await read_body(request, door.budget, limits.REQUEST_BYTES_MAX)
         size = len(body)
-        response, count = await _take(door, request.match_info["key"], body, request.headers.get(SEED_HEADER, ""))
+        sender = request.match_info["key"] if door.config.event_keys else client_of(request.remote)
+        response, count = await _take(door, sender, body, request.headers.get(SEED_HEADER, ""))
     except MillstreamError as error:
         status = status_of(error)
         response = answer(_refusal(error, status), status, content_type=TEXT)
@@ -72,13 +74,13 @@ async def post_events(request: web.Request) -> web.Response:
     return response
 
 
-async def _take(door: Door, key: str, body: bytes, seed: str) -> tuple[web.Response, int]:
+async def _take(door: Door, sender: str, body: bytes, seed: str) -> tuple[web.Response, int]:
     """Store the valid events of a body; the answer and how many were stored."""
     if len(body) <= READ_AT_ONCE_BYTES:
         drafts, wrong = read(body)
     else:
         drafts, wrong = await asyncio.get_running_loop().run_in_executor(door.large_bodies, read, body)
-    door.quota.take(key, len(drafts))
+    door.quota.take(sender, len(drafts))
     ids, batches, violation = await _prepare(door, drafts, seed)
     if batches:
         await door.intake.store(batches)

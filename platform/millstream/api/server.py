@@ -18,7 +18,9 @@ from aiohttp import web
 
 from millstream.api import dead_letters, events, functions, page, probes, runs, scans
 from millstream.api.answers import KIND_HEADER, answer, failed
+from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
+from millstream.api.door.keys import has_key
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.reading import positions
 from millstream.errors import MillstreamError
@@ -140,6 +142,8 @@ async def _running_door(app: web.Application) -> AsyncIterator[None]:
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors become JSON; what holds for every answer is added."""
     try:
+        if not has_key(request):
+            refuse_strange_host(request, request.app[DOOR].config.allowed_hosts)
         response = await handler(request)
     except MillstreamError as error:
         response = failed(error)

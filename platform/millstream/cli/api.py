@@ -9,6 +9,7 @@ from typing import Final
 from millstream import __version__
 from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.open_door import refuse_open_host
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.api import ApiRole, ApiSettings
@@ -21,6 +22,7 @@ GRACE_S: Final = 5.0
 
 def api(settings: Settings) -> int:
     """Serve until told to stop; 0."""
+    refuse_open_host(settings)
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     tune_process()
     role = ApiRole(
@@ -30,6 +32,7 @@ def api(settings: Settings) -> int:
             port=settings.number("port", 0),
             event_keys=frozenset(settings.texts("event_keys")),
             events_per_s=settings.number("events_per_s", 0),
+            allowed_hosts=frozenset(settings.texts("allowed_hosts")),
             history_url=settings.text("history_url"),
             boundary=Boundary.of(settings),
             version=__version__,
@@ -38,7 +41,10 @@ def api(settings: Settings) -> int:
     group = role.settings.group
 
     async def run() -> int:
-        greeting = f"taking events for group {group.group} at {settings.text('host')}:{settings.number('port', 0)}"
+        def greeting() -> str:
+            assert role.served is not None, "the api has started"
+            return f"taking events for group {group.group} at {role.served.url}"
+
         return await serve(role, asyncio.Event().wait(), GRACE_S, greeting)  # type: ignore[arg-type]
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -68,23 +68,24 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "events_per_s", "history", "trim_lag", "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
+    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "reload", "feed", "smoke",
+    "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
 SERVE: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "insecure_no_event_key", "events_per_s", "history", "trim_lag", "log_level",
+    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "log_level",
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
     "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
 )  # fmt: skip
 HISTORY: Final = (
-    *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys", "events_per_s",
-    "schemas", "log_level",
+    *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",
+    "insecure_no_event_key", "allowed_hosts", "events_per_s", "schemas", "log_level",
 )  # fmt: skip
 API: Final = (
-    *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "events_per_s", *REGISTRY[:-1],
-    "history_url", "log_level",
+    *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "insecure_no_event_key",
+    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "log_level",
 )  # fmt: skip
 
 
@@ -102,6 +103,9 @@ def dev(
     standby: Annotated[str, typer.Option("--standby", hidden=True)] = "",
 ) -> int:
     """Run apps in one process: an embedded log, every lane, the HTTP API. Takes up changed code by itself."""
+    from millstream.cli.support.open_door import refuse_open_host
+
+    refuse_open_host(settings)
     if settings.switch("reload") and apps and not (standby or settings.switch("smoke")):
         from millstream.cli.support.reloading import reload_and_serve
 

@@ -10,6 +10,7 @@ from typing import Final
 from millstream import __version__
 from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loops import loop_factory
+from millstream.cli.support.open_door import refuse_open_host
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.history import KEPT_MS, HistoryRole, HistorySettings
@@ -23,6 +24,7 @@ DATA: Final = ".millstream-history"
 
 def history(settings: Settings) -> int:
     """Serve until told to stop; 0."""
+    refuse_open_host(settings)
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     tune_process()
     role = HistoryRole(
@@ -34,15 +36,19 @@ def history(settings: Settings) -> int:
             retention_ms=KEPT_MS if settings.is_default("history") else settings.number("history", 0),
             event_keys=frozenset(settings.texts("event_keys")),
             events_per_s=settings.number("events_per_s", 0),
+            allowed_hosts=frozenset(settings.texts("allowed_hosts")),
             schemas=EventSchemas.from_directories([Path(folder) for folder in settings.texts("schemas")]),
             version=__version__,
         )
     )
     group, data = role.settings.group, role.settings.data
-    where = f"{settings.text('host')}:{settings.number('port', 0)}"
 
     async def run() -> int:
-        return await serve(role, role.wait(), GRACE_S, f"showing group {group.group} at {where}, index in {data}")
+        def greeting() -> str:
+            assert role.served is not None, "the history has started"
+            return f"showing group {group.group} at {role.served.url}, index in {data}"
+
+        return await serve(role, role.wait(), GRACE_S, greeting)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run())

@@ -28,7 +28,7 @@ from millstream.telemetry import Telemetry
 class ApiSettings:
     """What ``millstream api`` can be told.
 
-    ``event_keys``   empty: any key is taken.     ``events_per_s``  that each key may send; 0: any number.
+    ``event_keys``   empty: any key is taken.     ``events_per_s``  that each key (or client) may send; 0: any.
     ``history_url``  where reads are handed on to; "": they are answered 503.
     """
 
@@ -37,6 +37,7 @@ class ApiSettings:
     port: int = 8288
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
+    allowed_hosts: frozenset[str] = frozenset()
     history_url: str = ""
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     version: str = "dev"
@@ -74,6 +75,7 @@ class ApiRole:
             reply_partition=random.randrange(shape.apis),
             event_keys=settings.event_keys,
             events_per_s=settings.events_per_s,
+            allowed_hosts=settings.allowed_hosts,
             schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,

@@ -54,6 +54,7 @@ class HistorySettings:
     retention_ms: int = KEPT_MS
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
+    allowed_hosts: frozenset[str] = frozenset()
     schemas: EventSchemas = field(default_factory=EventSchemas)
     version: str = "dev"
 
@@ -100,6 +101,7 @@ class HistoryRole:
             reply_partition=random.randrange(shape.apis),
             event_keys=settings.event_keys,
             events_per_s=settings.events_per_s,
+            allowed_hosts=settings.allowed_hosts,
             schemas=settings.schemas,
             telemetry=self.telemetry,
             version=settings.version,

@@ -36,7 +36,8 @@ class DoorConfig:
     ``event_partitions``  of the events topic.    ``reply_partition``  this instance's own in ``<group>.replies``.
     ``index``             the history's file; None: reads go to ``history_url``, the history role ("": there is none).
     ``event_keys``        empty: any key is taken (dev).
-    ``events_per_s``      that each event key may send; 0: any number.
+    ``events_per_s``      that each event key may send, or each client where there are no keys; 0: any number.
+    ``allowed_hosts``     names of ours beside those that nobody can own (``browsers.py``).
     ``banner``            what the page shows beside the name; "": nothing.
     ``refuses``           why no event is to be taken in now: the lanes behind this door cannot; "": they can.
     """
@@ -51,6 +52,7 @@ class DoorConfig:
     reply_partition: int = 0
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
+    allowed_hosts: frozenset[str] = frozenset()
     schemas: EventSchemas = field(default_factory=EventSchemas)
     telemetry: Telemetry = field(default_factory=Telemetry)
     version: str = "dev"

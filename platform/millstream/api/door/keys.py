@@ -2,7 +2,7 @@
 
 Posts of events carry their key in the path, as the SDKs' protocol has it. What acts on functions and runs carries one
 as ``Authorization: Bearer <event key>``, the way the SDKs' other calls carry their key. A door without keys (dev) takes
-anybody, whatever they send. Reading asks for none.
+anybody but web pages (``browsers.py``). Reading asks for none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from millstream.api.door.browsers import refuse_forged
 from millstream.api.door.door import DOOR
 from millstream.errors import NotAllowed
 
@@ -24,10 +25,24 @@ def may_send(keys: frozenset[str], key: str) -> None:
         raise NotAllowed("Event key not found")
 
 
+def has_key(request: web.Request) -> bool:
+    """Whether it carries a key of the server's."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    keys = request.app[DOOR].config.event_keys
+    if not keys or scheme.lower() != BEARER:
+        return False
+    try:
+        may_send(keys, key.strip())
+    except NotAllowed:
+        return False
+    return True
+
+
 def may_act(request: web.Request) -> None:
-    """Raise NotAllowed where the request may not start or end runs."""
+    """Raise NotAllowed, or Forbidden, where the request may not start or end runs."""
     keys = request.app[DOOR].config.event_keys
     if not keys:
+        refuse_forged(request)
         return
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != BEARER:

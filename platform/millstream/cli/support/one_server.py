@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from millstream import __version__
+from millstream.api.sockets.listening import is_every_address, url_of
 from millstream.cli.support.output import counted
 from millstream.config import Settings
 from millstream.dev import DevServer, DevSettings
@@ -33,6 +34,7 @@ def server_settings(settings: Settings, data: Path, targets: Sequence[str], bann
         retry_interval_ms=settings.number("retry_interval", -1),
         event_keys=frozenset(settings.texts("event_keys")),
         events_per_s=settings.number("events_per_s", 0),
+        allowed_hosts=frozenset(settings.texts("allowed_hosts")),
         executors=settings.number("executors", 0),
         targets=tuple(targets),
         boundary=Boundary.of(settings),
@@ -57,12 +59,13 @@ def reached_at(server: DevServer) -> str:
     """The URL for this machine, also where the server listens on every address."""
     assert server.served is not None, "the server has started"
     host = server.settings.host
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{host}:{server.served.port}"
+    return url_of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), server.served.port)
 
 
 def serving(apps: Sequence[App], server: DevServer) -> str:
     """What is served, and where."""
     functions = sum(len(app.functions) for app in apps)
     what = f"{counted(len(apps), 'app')} with {counted(functions, 'function')}"
-    return f"serving {what} at {reached_at(server)}, data in {server.settings.data}"
+    where = f"{reached_at(server)}, and every other address of this machine"
+    where = where if is_every_address(server.settings.host) else reached_at(server)
+    return f"serving {what} at {where}, data in {server.settings.data}"
