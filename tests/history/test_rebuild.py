@@ -94,7 +94,7 @@ async def test_what_ended_behind_the_oldest_checkpoint_left_is_shown_too(tmp_pat
         await world.until_checkpointed(await world.ends())
         queries = await world.fold("lost.db")
         for event in kept:
-            (run,) = queries.runs_of_event(event)
+            (run,) = queries.runs_of_event(event, Page())[0]
             assert (run.status, run.result) == ("Completed", b"5")
         queries.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from millstream import App, Context
 from millstream.history.index import Index
-from millstream.history.queries import Queries, RunInFull
+from millstream.history.queries import Page, Queries, RunInFull
 from millstream.history.service import Follows, History
 from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog
@@ -123,7 +123,7 @@ class World:
             while True:
                 queries = await self.fold(name)
                 try:
-                    for run in queries.runs_of_event(event):
+                    for run in queries.runs_of_event(event, Page(1_000))[0]:
                         full = queries.run(run.run)
                         if full is not None and fits(full):
                             return run.run

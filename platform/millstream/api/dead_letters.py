@@ -12,7 +12,7 @@ cannot be driven again. A function that has started on it before starts again, a
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +37,7 @@ LIMIT_MAX: Final = 1_000
 BODY_BYTES_MAX: Final = 64 * 1024
 READ_BYTES_MAX: Final = 16 * 1024 * 1024
 READ_WAIT_S: Final = 1.0
-READS_MAX: Final = 100
+READS_MAX: Final = 1_000
 OURS: Final = "millstream-"
 
 
@@ -59,8 +59,8 @@ async def list_letters(request: web.Request) -> web.Response:
     if before := request.query.get("before", ""):
         upto = min(upto, _number(before))
     first = max(upto - limit, await door.config.log.start_offset(topic, PARTITION))
-    records = await _records(door.config.log, topic, first, upto)
-    letters = [_row(record) for record in reversed(records)]
+    letters = [_row(record) async for record in _records(door.config.log, topic, (first, upto))]
+    letters.reverse()
     return found(letters, before=str(first) if letters and first > 0 else None)
 
 
@@ -129,7 +129,7 @@ async def _original(door: Door, topic: str, partition: int, offset: int) -> Reco
     gone = f"the record {topic[:255]}/{partition}@{offset} is not in its topic any more, and cannot be driven again"
     if spec is None or partition >= spec.partitions:
         raise NotFound(f"{gone}: the topic is gone. The dead letter still has its value.")
-    records = await _records(log, topic, offset, offset + 1, partition)
+    records = [record async for record in _records(log, topic, (offset, offset + 1), partition)]
     if not records:
         raise NotFound(f"{gone}: it was removed or compacted. The dead letter still has its value.")
     return records[0]
@@ -138,18 +138,18 @@ async def _original(door: Door, topic: str, partition: int, offset: int) -> Reco
 async def _letter(request: web.Request) -> Record:
     door = request.app[DOOR]
     offset = _number(request.match_info["id"])
-    records = await _records(door.config.log, _topic(door), offset, offset + 1)
+    records = [record async for record in _records(door.config.log, _topic(door), (offset, offset + 1))]
     if not records:
         raise NotFound(f"no dead letter {offset}. See GET /api/dead-letters; they are kept for a week by default.")
     return records[0]
 
 
-async def _records(log: Log, topic: str, first: int, upto: int, partition: int = PARTITION) -> list[Record]:
-    """The records from ``first`` up to ``upto`` that are there."""
-    found: list[Record] = []
+async def _records(log: Log, topic: str, between: tuple[int, int], partition: int = PARTITION) -> AsyncIterator[Record]:
+    """The records between two offsets (the second excluded) that are there; few are held at once."""
+    first, upto = between
     upto = min(upto, await log.end_offset(topic, partition))
     if first < await log.start_offset(topic, partition) or first >= upto:
-        return found
+        return
     reader = log.reader(topic, partition, first)
     try:
         for _ in range(READS_MAX):
@@ -157,12 +157,13 @@ async def _records(log: Log, topic: str, first: int, upto: int, partition: int =
             if left <= 0:
                 break
             page = await reader.read(max_records=left, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
-            found += [record for record in page if record.offset < upto]
+            for record in page:
+                if record.offset < upto:
+                    yield record
     except OffsetOutOfRange:  # Removed in between.
-        return found
+        return
     finally:
         await reader.close()
-    return found
 
 
 def _row(record: Record) -> dict[str, Any]:

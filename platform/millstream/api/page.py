@@ -253,8 +253,15 @@ def _end(run: RunSeen) -> str:
     if run.error:
         return f'<p class="{run.status}">{run.status}</p><pre>{_short(_error_text(run.error))}</pre>'
     if run.result:
-        return f"<p>Result</p><pre>{_short(run.result.decode(errors='replace'))}</pre>"
+        return f"<p>Result</p><pre>{_short(run.result.decode(errors='replace'))}</pre>{_whole(run)}"
     return ""
+
+
+def _whole(run: RunSeen) -> str:
+    size = run.result_bytes or len(run.result)
+    if size <= TEXT_CHARS_MAX:
+        return ""
+    return f'<p><a href="/v1/runs/{escape(run.run)}/output">All of its {size:,} bytes</a></p>'
 
 
 def _error_text(error: bytes) -> str:

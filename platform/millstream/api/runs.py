@@ -10,17 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
-from millstream.api.answers import answer, found, iso, parse_number, raw_json
+from millstream.api.answers import JSON, answer, found, iso, parse_number, raw_json
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_act
 from millstream.api.reading import positions
 from millstream.api.times import parse_time
 from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES
-from millstream.history.queries import PAGE_ROWS_MAX, EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
+from millstream.history.queries import (
+    PAGE_ROWS_MAX,
+    RUNS_OF_EVENT_MAX,
+    EventSeen,
+    NoticeSeen,
+    Page,
+    RunFilter,
+    RunInFull,
+    RunSeen,
+)
 from millstream.history.trail import STATES, AttemptSeen, StepSeen
 from millstream.model.commands import CancelRun
 from millstream.model.ids import is_ulid, lane_of
@@ -69,15 +79,16 @@ async def get_event_runs(request: web.Request) -> web.Response:
     """
     event_id = _id(request)
     reads = request.app[DOOR].reads
-    runs = await reads.ask(lambda queries: queries.runs_of_event(event_id))
+    page = page_of(request, RUNS_OF_EVENT_MAX)
+    runs, cursor = await reads.ask(lambda queries: queries.runs_of_event(event_id, page))
     if not runs:
         event = await reads.ask(lambda queries: queries.event(event_id))
         if event is None and not is_ulid(event_id):
             raise NotFound(f"Event not found: {event_id[:64]}")
         if event is not None and event.id != event.internal_id:
             sent_id = event.id
-            runs = await reads.ask(lambda queries: queries.runs_of_sent_id(sent_id))
-    return found([_run(run) for run in runs])
+            runs, cursor = await reads.ask(lambda queries: queries.runs_of_sent_id(sent_id, page))
+    return found([_run(run) for run in runs], cursor=str(cursor) if cursor else None)
 
 
 async def get_run(request: web.Request) -> web.Response:
@@ -88,6 +99,16 @@ async def get_run(request: web.Request) -> web.Response:
         raise NotFound(f"Run not found: {run}")
     notices = await reads.ask(lambda queries: queries.notices(run))
     return found(run_in_full(full) | {"notices": _notices(notices)})
+
+
+async def get_output(request: web.Request) -> web.Response:
+    """``GET /v1/runs/{id}/output?step=``: the whole output of a run, or of one of its steps, and nothing else."""
+    run, step = _run_id(request), request.query.get("step", "")
+    output = await request.app[DOOR].reads.ask(lambda queries: queries.output(run, step))
+    if not output:
+        which = f"step {step[:64]!r} of run" if step else "run"
+        raise NotFound(f"No output of {which} {run}: it is not there, or has not ended.")
+    return web.Response(body=output, headers={"Content-Type": JSON})
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -138,7 +159,9 @@ async def get_folded(request: web.Request) -> web.Response:
 
 def run_in_full(full: RunInFull) -> dict[str, Any]:
     """A run with everything below it, as the API shows it."""
-    return _run(full.run) | {"event_ids": list(full.events), "steps": [_step(step) for step in full.steps]}
+    left_out = {"errors_cut": full.errors_cut} if full.errors_cut else {}
+    steps = [_step(step, full.run.run) for step in full.steps]
+    return _run(full.run) | {"event_ids": list(full.events), "steps": steps} | left_out
 
 
 def _run(run: RunSeen) -> dict[str, Any]:
@@ -159,13 +182,21 @@ def _run(run: RunSeen) -> dict[str, Any]:
         "ended_at": iso(run.ended_ms),
     }
     if run.status in OVER:
-        shown["output"] = raw_json(run.error or run.result)
+        shown |= _value("output", run.error or run.result, run.result_bytes, f"/v1/runs/{run.run}/output")
     if run.error:
         shown["error"] = raw_json(run.error)
     return shown
 
 
-def _step(step: StepSeen) -> dict[str, Any]:
+def _value(name: str, value: bytes, size: int, whole: str) -> dict[str, Any]:
+    """A value as JSON; of one that is cut its size, its beginning as text, and where the whole is."""
+    if not size:
+        return {name: raw_json(value)}
+    return {name: None, f"{name}_cut": {"bytes": size, "begins": value.decode(errors="ignore"), "whole": whole}}
+
+
+def _step(step: StepSeen, run: str) -> dict[str, Any]:
+    where = f"/v1/runs/{run}/output?{urlencode({'step': step.step})}"
     return {
         "id": step.step,
         "name": step.name,
@@ -174,7 +205,7 @@ def _step(step: StepSeen) -> dict[str, Any]:
         "started_at": iso(step.started_at_ms),
         "ended_at": iso(step.ended_at_ms),
         "wake_at": iso(step.wake_at_ms),
-        "output": raw_json(step.output),
+        **_value("output", step.output, step.output_bytes, where),
         "attempts": [_attempt(attempt) for attempt in step.attempts],
     }
 
@@ -200,7 +231,7 @@ def _event(event: EventSeen) -> dict[str, Any]:
         "received_at": iso(event.received_ms),
         "id": event.id,
         "name": event.name,
-        "data": raw_json(event.data),
+        **_value("data", event.data, event.cut_bytes, f"/v1/events/{event.internal_id}"),
         "ts": event.ts_ms,
     }
     optional = {"user": raw_json(event.user), "v": event.v, "meta": raw_json(event.meta), "key": event.key}

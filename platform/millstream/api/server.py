@@ -106,6 +106,7 @@ READS: Final[Routes] = (
     ("GET", "/v1/events/{id}", as_asked(runs.get_event)),
     ("GET", "/v1/events/{id}/runs", as_asked(runs.get_event_runs)),
     ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
+    ("GET", "/v1/runs/{id}/output", as_asked(runs.get_output)),
     ("GET", "/api/runs", as_asked(runs.list_runs)),
     ("GET", "/api/folded", runs.get_folded),
     ("GET", "/api/scans", as_asked(scans.list_scans)),

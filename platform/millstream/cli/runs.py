@@ -34,6 +34,7 @@ STEP_COLUMNS: Final = ("step", "kind", "status", "attempts", "started", "took", 
 ATTEMPTS_COUNTED: Final = ("completed", "failed")
 """How an attempt ends that counts as one: one that was lost, or found no code, does not."""
 NAMES_SHOWN_MAX: Final = 20
+BEGINNING_CHARS: Final = 200
 OVER: Final = ("Completed", "Failed", "Cancelled")
 
 
@@ -188,7 +189,7 @@ def _show_change(change: dict[str, Any]) -> None:
     status = str(change["status"])
     head = f"{_clock(change['at'])}  {coloured(f'{status.lower():<10}', STATUS_COLOURS.get(status.lower(), ''))}"
     if "step" not in change:
-        tail = "" if change["output"] is None else msgspec.json.encode(change["output"]).decode()[:200]
+        tail = "" if change["output"] is None else msgspec.json.encode(change["output"]).decode()[:BEGINNING_CHARS]
         print(f"{head}run {change['run_id']}  {one_line(tail)}".rstrip(), flush=True)
         return
     words = [f"{change['kind']} {change['step']}"]
@@ -227,7 +228,9 @@ def _show_run(run: dict[str, Any]) -> None:
     rows = [{"": name.replace("_", " "), "value": run.get(name)} for name in shown if run.get(name)]
     rows += [{"": "took", "value": took}] if (took := _with_length(run)["took"]) else []
     rows += [{"": "input", "value": run["input"]}] if run["input"] is not None else []
-    if run.get("output") is not None and not run.get("error"):
+    if run.get("output_cut"):
+        rows.append({"": "output", "value": _beginning(run["output_cut"])})
+    elif run.get("output") is not None and not run.get("error"):
         rows.append({"": "output", "value": run["output"]})
     show_table(rows, ("", "value"))
     if run["steps"]:
@@ -237,8 +240,15 @@ def _show_run(run: dict[str, Any]) -> None:
         for number, attempt in numbered(step["attempts"]):
             if attempt.get("error"):
                 _show_error(f"{step['name']}, {attempt_name(number, attempt)}", attempt, attempt["error"])
+    if run.get("errors_cut"):
+        note(f"{run['errors_cut']} older errors of attempts are not shown: too many for one answer")
     if run.get("error"):
         _show_error(f"run {str(run['status']).lower()}", run, run["error"])
+
+
+def _beginning(cut: dict[str, Any]) -> str:
+    """A value that is too long for an answer: how it begins, and where the whole is."""
+    return f"{cut['begins'][:BEGINNING_CHARS]}… ({cut['bytes']:,} bytes, all at {cut['whole']})"
 
 
 def _show_error(head: str, span: dict[str, Any], error: dict[str, Any]) -> None:
@@ -264,7 +274,7 @@ def attempt_name(number: int, attempt: dict[str, Any]) -> str:
 
 
 def _step_row(step: dict[str, Any]) -> dict[str, Any]:
-    result = step["output"]
+    result = step["output"] if not step.get("output_cut") else _beginning(step["output_cut"])
     if step["wake_at"] and step["status"] not in ATTEMPTS_COUNTED:
         result = f"until {step['wake_at']}"
     elif errors := [attempt for attempt in step["attempts"] if attempt.get("error") and step["status"] != "completed"]:

@@ -29,15 +29,19 @@ _ROW: Final = (
 _error: Final = msgspec.json.Decoder(Error)
 
 
-def newest(db: sqlite3.Connection, name: str, bounds: tuple[int, int], limit: int) -> list[Numbered]:
-    """Announcements with below ≤ number < above (``bounds`` is above, below), newest first. ``name`` empty: all."""
+def newest(db: sqlite3.Connection, name: str, bounds: tuple[int, int], limit: int) -> Iterator[Numbered]:
+    """Announcements with below ≤ number < above (``bounds`` is above, below), newest first. ``name`` empty: all.
+
+    Each is made when it is asked for: they hold results.
+    """
     if name and name not in ANNOUNCEMENTS:
-        return []
+        return
     kind = ANNOUNCEMENTS.index(name) if name else -1
     # The second term lets SQLite take the index of the rare kinds.
     where = "" if kind < 0 else f" AND a.kind = {kind}" + (" AND a.kind > 0" if kind else "")
     rows = db.execute(f"{_ROW} WHERE a.n < ? AND a.n >= ?{where} ORDER BY a.n DESC LIMIT ?", (*bounds, limit))
-    return [(row[0], _made(db, row)) for row in rows.fetchall()]
+    for row in rows:
+        yield row[0], _made(db, row)
 
 
 def by_id(db: sqlite3.Connection, id: str) -> Numbered | None:

@@ -2,7 +2,8 @@
 
 Listings are newest first and paged by a cursor, the ``n`` of the last row shown. Filters that an index serves (status,
 function) cost a page; the others (app, event name, time) look at rows in order until the page is full, and look at no
-more than ROWS_SCANNED_MAX: then the page is short and its cursor leads on.
+more than ROWS_SCANNED_MAX: then the page is short and its cursor leads on. So it does where the values of a page are
+large: of one longer than ``limits.VALUE_BYTES_SHOWN_MAX`` a listing has the beginning only (``cuts.py``).
 
 One connection, not for two threads at once. Raises LogUnavailable where there is no index file yet, or no more: one
 that is damaged is condemned, and read again once its writer has made another (``damage.py``).
@@ -14,7 +15,7 @@ import heapq
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +23,13 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.errors import LogUnavailable
-from millstream.history import announced, scans, trail
+from millstream.history import announced, cuts, scans, trail
 from millstream.history.damage import HistoryDamaged, RowDamaged, condemn, explain
 from millstream.history.fold import STATUSES
 from millstream.history.index import COUNTER_BITS, FORMAT
 from millstream.history.scans import ScanSeen
+from millstream.history.snapshot import Snapshot, chunks_of
+from millstream.model import limits
 
 PAGE_ROWS_MAX: Final = 200
 ROWS_SCANNED_MAX: Final = 20_000
@@ -41,8 +44,8 @@ _NEWEST: Final = 1 << 62
 class RunSeen(msgspec.Struct, frozen=True):
     """A run as the index knows it. Times in Unix ms, 0 where not yet; ``error`` and ``result`` are JSON or empty.
 
-    ``state`` says more of one that is Running (``trail.STATES``); of all others it is the status. ``reason`` says how
-    the code of a Parked one has changed.
+    Where ``result_bytes`` is not 0, ``result`` is the beginning of so many. ``state`` says more of one that is Running
+    (``trail.STATES``); of all others it is the status. ``reason`` says how the code of a Parked one has changed.
     """
 
     n: int
@@ -59,21 +62,29 @@ class RunSeen(msgspec.Struct, frozen=True):
     cause: str
     error: bytes
     result: bytes
+    result_bytes: int = 0
     state: str = ""
     reason: str = ""
 
 
 class RunInFull(msgspec.Struct, frozen=True):
-    """A run with all event ids, and its steps with their attempts; not ``complete``: the steps are left out."""
+    """A run with all event ids, and its steps with their attempts; not ``complete``: the steps are left out.
+
+    ``errors_cut`` errors of attempts are left out.
+    """
 
     run: RunSeen
     events: tuple[str, ...]
     steps: list[trail.StepSeen]
     complete: bool = True
+    errors_cut: int = 0
 
 
 class EventSeen(msgspec.Struct, frozen=True):
-    """An event received. ``data``, ``user``, ``meta`` are JSON; ``topic`` is empty for those a lane made itself."""
+    """An event received. ``data``, ``user``, ``meta`` are JSON; ``topic`` is empty for those a lane made itself.
+
+    Where ``cut_bytes`` is not 0, that is how long the three are together, and the beginning of ``data`` is all of them.
+    """
 
     n: int
     internal_id: str
@@ -89,6 +100,7 @@ class EventSeen(msgspec.Struct, frozen=True):
     user: bytes
     meta: bytes
     data: bytes
+    cut_bytes: int = 0
 
 
 class NoticeSeen(msgspec.Struct, frozen=True):
@@ -124,14 +136,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: int = 0
 
 
-_RUN: Final = (
-    "SELECT r.n, r.run, f.slug, f.app, f.name, r.status, r.started_ms, r.ended_ms, r.event, r.event_name, r.cause,"
-    " r.error, r.result FROM run r JOIN function f ON f.id = r.function"
-)
+_RESULT_WHOLE: Final = limits.RUN_RESULT_BYTES_MAX * 2
 _EVENT: Final = (
     "SELECT n, internal_id, id, name, ts_ms, received_ms, topic, partition, position, key, v, user, meta, data"
     " FROM event"
 )
+
+
+Fits = Callable[[RunSeen], bool]
 
 
 class Queries:
@@ -171,11 +183,11 @@ class Queries:
     def runs(self, wanted: RunFilter, page: Page) -> tuple[list[RunSeen], int]:
         """A page of runs, newest first, and the cursor of the next one (0: none)."""
         limit = max(1, min(page.limit, PAGE_ROWS_MAX))
+        shown = limits.VALUE_BYTES_SHOWN_MAX
         if wanted.event:
-            of_event = self.runs_of_event(wanted.event) or self.runs_of_sent_id(wanted.event)
-            found = [run for run in of_event if _fits(run, wanted)]
-            below = [run for run in found if run.n < (page.cursor or _NEWEST)]
-            return below[:limit], below[limit - 1].n if len(below) > limit else 0
+            fits = partial(_fits, wanted=wanted)
+            found, cursor = self.runs_of_event(wanted.event, page, shown, fits)
+            return (found, cursor) if found else self.runs_of_sent_id(wanted.event, page, shown, fits)
         upper = page.cursor or _NEWEST
         if wanted.to_ms:
             upper = min(upper, wanted.to_ms << COUNTER_BITS)
@@ -192,12 +204,12 @@ class Queries:
         except sqlite3.Error as error:
             raise self._failed(error) from error
         cursor = rows[limit - 1] if len(rows) > limit else (last if scanned >= scanned_max else 0)
-        shown = (self._run_at(n) for n in rows[:limit])
-        return self._with_states([run for run in shown if run is not None]), cursor
+        found, more = self._page(rows, limit, shown)
+        return found, more or cursor
 
     def _has_state(self, n: int, wanted: RunFilter) -> bool:
         """Whether a run has one of the statuses, or does what is asked for: that is read from its trail."""
-        run = self._run_at(n)
+        run = self._run_at(n, 0)
         if run is None or run.status in wanted.statuses:
             return run is not None
         return self._with_states([run])[0].state in wanted.states
@@ -205,14 +217,32 @@ class Queries:
     def run(self, run: str) -> RunInFull | None:
         """A run with its steps and attempts."""
         with self._snapshot() as db:
-            row = db.execute(f"{_RUN} WHERE r.run = ?", (run,)).fetchone()
+            row = db.execute(f"{cuts.runs_question(_RESULT_WHOLE)} WHERE r.run = ?", (run,)).fetchone()
             if row is None:
                 return None
             seen = _run(row)
-            chunks = _chunks(db, seen)
+            packed = chunks_of(db, seen.n, seen.run)
             further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (seen.n,))]
-        steps = trail.read(chunks)
-        return RunInFull(_with_state(seen, steps), (seen.event, *further), steps)
+        steps = trail.read(packed)
+        seen = _with_state(seen, steps)
+        long = cuts.longest([len(seen.result), *(len(step.output) for step in steps)], limits.RUN_BYTES_SHOWN_MAX)
+        if 0 in long:
+            seen = replace(seen, result=seen.result[: cuts.BEGINNING_BYTES], result_bytes=len(seen.result))
+        for place in long - {0}:
+            cuts.shorten(steps[place - 1])
+        return RunInFull(seen, (seen.event, *further), steps, errors_cut=cuts.bound_errors(steps))
+
+    def output(self, run: str, step: str = "") -> bytes:
+        """The whole output of a run, or of a step of it; empty where there is none."""
+        with self._snapshot() as db:
+            row = db.execute(f"{cuts.runs_question(_RESULT_WHOLE)} WHERE r.run = ?", (run,)).fetchone()
+            if row is None:
+                return b""
+            seen = _run(row)
+            if not step:
+                return seen.error or seen.result
+            packed = chunks_of(db, seen.n, seen.run)
+        return next((found.output for found in trail.read(packed) if found.step == step), b"")
 
     def screen(self, wanted: RunFilter, page: Page) -> tuple[list[RunInFull], int]:
         """A page of runs with their steps, and the cursor of the next one: of a run whose trail is longer than
@@ -233,10 +263,10 @@ class Queries:
             " FROM run WHERE n = ?",
             (run.n,),
         ).fetchone()[0]
-        chunks: list[bytes] = []
+        packed: list[bytes] = []
         if size <= TRAIL_BYTES_SHOWN_MAX:
-            chunks = _chunks(db, run)
-        steps = trail.read(chunks)
+            packed = chunks_of(db, run.n, run.run)
+        steps = trail.read(packed)
         shown = _with_state(run, steps)
         return RunInFull(shown, (run.event,), steps, complete=size <= TRAIL_BYTES_SHOWN_MAX)
 
@@ -245,39 +275,73 @@ class Queries:
         with self._snapshot() as db:
             return [self._shown(db, run).run if run.status == trail.RUNNING else run for run in runs]
 
-    def runs_of_event(self, event: str) -> list[RunSeen]:
-        """The runs that an event (by internal id) is a trigger of, newest first, RUNS_OF_EVENT_MAX at most."""
-        rows = self._ask(
-            f"{_RUN} WHERE r.n IN (SELECT n FROM run WHERE event = ?1 UNION SELECT n FROM run_event WHERE event = ?1)"
-            " ORDER BY r.n DESC LIMIT ?2",
-            (event, RUNS_OF_EVENT_MAX),
-        )
-        return self._with_states([_run(row) for row in rows])
+    def runs_of_event(
+        self, event: str, page: Page, shown_max: int = _RESULT_WHOLE, fits: Fits | None = None
+    ) -> tuple[list[RunSeen], int]:
+        """A page of the runs that an event (by internal id) is a trigger of, newest first; the next one's cursor."""
+        question = "SELECT n FROM run WHERE event = ?1 UNION SELECT n FROM run_event WHERE event = ?1"
+        return self._of_event(question, event, page, (shown_max, fits))
 
-    def runs_of_sent_id(self, id: str) -> list[RunSeen]:
-        """The runs of every event that carries this sender's id, newest first, RUNS_OF_EVENT_MAX at most.
+    def runs_of_sent_id(
+        self, id: str, page: Page, shown_max: int = _RESULT_WHOLE, fits: Fits | None = None
+    ) -> tuple[list[RunSeen], int]:
+        """A page of the runs of every event that carries this sender's id, newest first; the next one's cursor.
 
         A post that is repeated because its answer got lost is another event with the same id, and starts nothing.
         """
         same = "SELECT internal_id FROM event WHERE id = ?1"
+        question = f"SELECT n FROM run WHERE event IN ({same}) UNION SELECT n FROM run_event WHERE event IN ({same})"
+        return self._of_event(question, id, page, (shown_max, fits))
+
+    def _of_event(
+        self, question: str, event: str, page: Page, shown: tuple[int, Fits | None]
+    ) -> tuple[list[RunSeen], int]:
         rows = self._ask(
-            f"{_RUN} WHERE r.n IN (SELECT n FROM run WHERE event IN ({same})"
-            f" UNION SELECT n FROM run_event WHERE event IN ({same})) ORDER BY r.n DESC LIMIT ?2",
-            (id, RUNS_OF_EVENT_MAX),
+            f"SELECT n FROM ({question}) WHERE n < ?2 ORDER BY n DESC LIMIT {RUNS_OF_EVENT_MAX}",
+            (event, page.cursor or _NEWEST),
         )
-        return self._with_states([_run(row) for row in rows])
+        return self._page([n for (n,) in rows], max(1, min(page.limit, RUNS_OF_EVENT_MAX)), *shown)
+
+    def _page(
+        self, numbers: Iterable[int], limit: int, shown_max: int, fits: Fits | None = None
+    ) -> tuple[list[RunSeen], int]:
+        """The runs of these numbers, as many as a page may hold; the last one's number where more follow, else 0."""
+        found: list[RunSeen] = []
+        size = 0
+        for n in numbers:
+            run = self._run_at(n, shown_max)
+            if run is None or (fits is not None and not fits(self._with_states([run])[0])):
+                continue
+            size += len(run.result) + len(run.error)
+            if len(found) >= limit or (found and size > limits.PAGE_BYTES_MAX):
+                return self._with_states(found), found[-1].n
+            found.append(run)
+        return self._with_states(found), 0
+
+    def _run_at(self, n: int, shown_max: int) -> RunSeen | None:
+        """None: it was forgotten since its number was read."""
+        rows = self._ask(f"{cuts.runs_question(shown_max)} WHERE r.n = ?", (n,))
+        return _run(rows[0]) if rows else None
 
     def events(self, *, name: str = "", received_after_ms: int = 0, page: Page) -> tuple[list[EventSeen], int]:
         """A page of events, newest first, and the cursor of the next one (0: none)."""
         limit = max(1, min(page.limit, PAGE_ROWS_MAX))
         where = "name = ? AND n < ? AND n >= ?" if name else "n < ? AND n >= ?"
         bounds = (page.cursor or _NEWEST, received_after_ms << COUNTER_BITS)
-        rows = self._ask(
-            f"{_EVENT} WHERE {where} ORDER BY n DESC LIMIT ?", (*((name,) if name else ()), *bounds, limit + 1)
-        )
-        made = self._announced(lambda db: announced.newest(db, name, bounds, limit + 1))
-        found = list(heapq.merge(map(_event, rows), made, key=lambda event: event.n, reverse=True))
-        return found[:limit], found[limit - 1].n if len(found) > limit else 0
+        found: list[EventSeen] = []
+        size = 0
+        with self._snapshot() as db:
+            listed = db.execute(
+                f"{cuts.EVENTS_QUESTION} WHERE {where} ORDER BY n DESC LIMIT ?",
+                (*((name,) if name else ()), *bounds, limit + 1),
+            )
+            made = (_shortened(_made_event(each)) for each in announced.newest(db, name, bounds, limit + 1))
+            for event in heapq.merge(map(_event, listed), made, key=lambda event: event.n, reverse=True):
+                size += len(event.data) + len(event.user) + len(event.meta)
+                if len(found) >= limit or (found and size > limits.PAGE_BYTES_MAX):
+                    return found, found[-1].n
+                found.append(event)
+        return found, 0
 
     def event(self, event: str) -> EventSeen | None:
         """The newest event with this internal id, or with this client's id."""
@@ -285,31 +349,9 @@ class Queries:
             rows = self._ask(f"{_EVENT} WHERE {column} = ? ORDER BY n DESC LIMIT 1", (event,))
             if rows:
                 return _event(rows[0])
-        made = self._announced(lambda db: [one] if (one := announced.by_id(db, event)) is not None else [])
-        return made[0] if made else None
-
-    def _announced(self, ask: Callable[[sqlite3.Connection], list[announced.Numbered]]) -> list[EventSeen]:
-        """Events that no lane wrote: they lie in no topic."""
         with self._snapshot() as db:
-            return [
-                EventSeen(
-                    n,
-                    e.internal_id,
-                    e.id,
-                    e.name,
-                    e.ts_ms,
-                    e.received_at_ms,
-                    "",
-                    0,
-                    0,
-                    e.key,
-                    e.v,
-                    e.user,
-                    e.meta,
-                    e.data,
-                )
-                for n, e in ask(db)
-            ]
+            made = announced.by_id(db, event)
+        return None if made is None else _made_event(made)
 
     def notices(self, *subjects: str) -> list[NoticeSeen]:
         """Why an event (internal id, or its record as ``topic/partition@offset``) or run has no more to show, oldest
@@ -354,13 +396,8 @@ class Queries:
         rows = self._ask(f"SELECT id FROM function WHERE {' AND '.join(where)}", tuple(values))
         return [number for (number,) in rows]
 
-    def _run_at(self, n: int) -> RunSeen | None:
-        """None: it was forgotten since its number was read."""
-        rows = self._ask(f"{_RUN} WHERE r.n = ?", (n,))
-        return _run(rows[0]) if rows else None
-
-    def _snapshot(self) -> _Snapshot:
-        return _Snapshot(self._open(), self._failed)
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._open(), self._failed)
 
     def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
@@ -409,32 +446,6 @@ class Queries:
         )
 
 
-class _Snapshot:
-    """Several reads that see one state of the index."""
-
-    def __init__(self, db: sqlite3.Connection, failed: Callable[[Exception], LogUnavailable]) -> None:
-        self._db = db
-        self._failed = failed
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._db.execute("BEGIN")
-        return self._db
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            raise self._failed(error) from error
-        with suppress(sqlite3.Error):  # Closed by an error inside; a read has nothing to lose.
-            self._db.execute("COMMIT")
-
-
-def _chunks(db: sqlite3.Connection, run: RunSeen) -> list[bytes]:
-    """The packed lists of a run's trail, in order."""
-    chunks = [db.execute("SELECT trail FROM run WHERE n = ?", (run.n,)).fetchone()[0]]
-    chunks += [c for (c,) in db.execute("SELECT entries FROM trail WHERE run = ? ORDER BY id", (run.run,))]
-    chunks += [c for (c,) in db.execute("SELECT entries FROM recalled WHERE run = ?", (run.run,))]
-    return [chunk for chunk in chunks if chunk]
-
-
 def _merged(cursors: Iterable[Iterable[tuple[int]]]) -> Iterable[int]:
     return (n for (n,) in heapq.merge(*cursors, reverse=True))
 
@@ -451,11 +462,12 @@ def _fits(run: RunSeen, wanted: RunFilter) -> bool:
 
 
 def _run(row: tuple[Any, ...]) -> RunSeen:
-    n, run, function, app, name, number, started_ms, ended_ms, event, event_name, cause, error, result = row
+    n, run, function, app, name, number, *rest = row
     if not (isinstance(number, int) and 0 <= number < len(STATUSES)):
         raise RowDamaged(f"run {run} has status {number!r}: expected one of 0 to {len(STATUSES) - 1}")
-    head = (n, run, function, app, name, STATUSES[number], n >> COUNTER_BITS)
-    return RunSeen(*head, started_ms, ended_ms, event, event_name, cause, error, result, STATUSES[number])
+    status = STATUSES[number]
+    values: tuple[Any, ...] = (n, run, function, app, name, status, n >> COUNTER_BITS, *rest, status)
+    return RunSeen(*values)
 
 
 def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
@@ -468,3 +480,19 @@ def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
 def _event(row: tuple[Any, ...]) -> EventSeen:
     n, internal_id, given, *rest = row
     return EventSeen(n, internal_id, internal_id if given is None else given, *rest)
+
+
+def _made_event(numbered: announced.Numbered) -> EventSeen:
+    """An event that no lane wrote: it lies in no topic."""
+    n, e = numbered
+    place = ("", 0, 0)
+    return EventSeen(
+        n, e.internal_id, e.id, e.name, e.ts_ms, e.received_at_ms, *place, e.key, e.v, e.user, e.meta, e.data
+    )
+
+
+def _shortened(event: EventSeen) -> EventSeen:
+    size = len(event.data) + len(event.user) + len(event.meta)
+    if size <= limits.VALUE_BYTES_SHOWN_MAX:
+        return event
+    return replace(event, data=event.data[: cuts.BEGINNING_BYTES], user=b"", meta=b"", cut_bytes=size)

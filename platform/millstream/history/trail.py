@@ -48,8 +48,8 @@ class AttemptSeen(msgspec.Struct, frozen=True):
 class StepSeen(msgspec.Struct):
     """A step with its attempts, oldest first. ``status``: planned, sleeping, retrying, parked, completed, failed.
 
-    ``output`` is JSON, empty while there is none. The body of the function is the step with an empty id, there only
-    where the body itself failed, was lost or parked.
+    ``output`` is JSON, empty while there is none; the beginning of ``output_bytes`` where that is not 0. The body of
+    the function is the step with an empty id, there only where the body itself failed, was lost or parked.
     """
 
     step: str
@@ -61,6 +61,7 @@ class StepSeen(msgspec.Struct):
     wake_at_ms: int = 0
     output: bytes = b""
     attempts: list[AttemptSeen] = msgspec.field(default_factory=list)
+    output_bytes: int = 0
 
 
 COUNTED: Final = ("completed", "failed")

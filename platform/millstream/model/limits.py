@@ -37,6 +37,12 @@ BODIES_BYTES_MAX: Final = 64 * 1024 * 1024  # ours: all bodies that are received
 ANSWER_MS_MAX: Final = 30_000  # ours: a client that takes no byte of its answer for so long is cut off
 ANSWERS_BYTES_MAX: Final = 64 * 1024 * 1024  # ours: all answers that wait to be taken
 
+# --- reads ---
+VALUE_BYTES_SHOWN_MAX: Final = 64 * 1024  # ours: of a value in a listing; of a longer one its beginning, and a link
+PAGE_BYTES_MAX: Final = 4 * 1024 * 1024  # ours: of the values of a page, which ends early; one row is always there
+RUN_BYTES_SHOWN_MAX: Final = 8 * 1024 * 1024  # ours: of a run's values in an answer; of the longest, beginnings
+ERRORS_BYTES_SHOWN_MAX: Final = 2 * 1024 * 1024  # ours: of the errors of a run's attempts, the newest first
+
 # --- functions ---
 TRIGGERS_PER_FUNCTION_MAX: Final = 10
 TRIGGER_NAME_CHARS_MAX: Final = 255
