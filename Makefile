@@ -12,6 +12,7 @@ KILLS ?= 50
 CALLS ?= 100000
 MINUTES ?= 20
 INPUTS ?= 200000
+REQUESTS ?= 1000000
 APPS := examples.contact_form:app examples.blog:app examples.webhooks:app
 FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
@@ -61,9 +62,10 @@ check: $(DEV) ## format, lint, types, architecture; quick
 sim: $(RUN) ## simulate a hostile world: SEEDS=0-999 or SEED=42
 	$(BIN)/python -m tests.sim $(SEED_RANGE)
 
-fuzz: $(DEV) ## any value into any step tool (CALLS=100000), any foreign record into a lane (INPUTS=200000)
+fuzz: $(DEV) ## any value into any step tool (CALLS=100000), any foreign record into a lane (INPUTS=200000), any bytes into the door (REQUESTS=1000000)
 	$(BIN)/python -m tests.faults.fuzz $(CALLS)
 	$(BIN)/python -m tests.wire.fuzz --inputs $(INPUTS)
+	$(BIN)/python -m tests.api.fuzz --requests $(REQUESTS)
 
 chaos: $(RUN) ## kill -9 a loaded server KILLS=50 times and compare ledgers
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
