@@ -50,7 +50,7 @@ def drawn(draw: Random) -> Iterator[list[bytes]]:
         if not draw.randrange(4):
             said = said.replace(b"Connection: close\r\n", b"") + draw.choice(small)
         for _ in range(draw.randint(0, 4)):
-            at = draw.randrange(len(said))
+            at = draw.randrange(len(said) + 1)
             match draw.randrange(5):
                 case 0:
                     said[at : at + draw.randint(0, 3)] = draw.randbytes(draw.randint(0, 3))
@@ -64,7 +64,7 @@ def drawn(draw: Random) -> Iterator[list[bytes]]:
                     said[at:at] = said[at : at + draw.randint(1, 30)] * draw.randint(1, 20)
                 case _ if not draw.randrange(4):
                     del said[at + 1 :]
-        cut = draw.randrange(len(said)) if not draw.randrange(5) else 0
+        cut = draw.randrange(len(said) + 1) if not draw.randrange(5) else 0
         yield [bytes(said[:cut]), bytes(said[cut:])] if cut else [bytes(said)]
 
 
