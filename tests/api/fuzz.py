@@ -109,7 +109,7 @@ class Faults(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(record.getMessage()[:500])
+        self.found.append(logging.Formatter().format(record)[-2_000:])
 
 
 async def fuzz(requests: int, seed: int, folder: Path) -> None:

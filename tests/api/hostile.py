@@ -153,6 +153,10 @@ FIELDS = (
     b"1767225600",
 )
 HEADERS = (
+    (b"Host", b"\xf5"),
+    (b"Host", b"evil\xff.example"),
+    (b"Origin", b"http://\xf5"),
+    (b"Content-Type", b"\xff"),
     (b"x-inngest-event-id-seed", b"\xff"),
     (b"x-inngest-event-id-seed", b"9" * 5_000),
     (b"x-inngest-event-id-seed", b"999999999999999,AAAAAAAAAAAAAA=="),
@@ -191,7 +195,9 @@ TARGETS = (b"/e/K", b"/v1/runs/x", b"/", b"*", b"http://elsewhere/", b"//x", b"/
 
 
 def sent(method: bytes, target: bytes, headers: Headers = (), body: bytes = b"") -> Request:
-    lines = [method + b" " + target + b" HTTP/1.1", b"Host: x", *(name + b": " + value for name, value in headers)]
+    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in headers)]
+    if not any(name == b"Host" for name, _ in headers):
+        lines.insert(1, b"Host: x")
     lengths = {b"content-length", b"transfer-encoding"}
     if (body or method == b"POST") and not lengths & {name.lower() for name, _ in headers}:
         lines.append(b"Content-Length: %d" % len(body))
@@ -230,7 +236,14 @@ def encodings() -> Iterator[Request]:
 
 
 def headers() -> Iterator[Request]:
-    calls = [(b"POST", b"/e/K"), (b"OPTIONS", b"/e/K"), (b"GET", b"/v1/events"), (b"GET", b"/metrics"), (b"GET", b"/")]
+    calls = [
+        (b"POST", b"/e/K"),
+        (b"POST", b"/invoke/" + SLUG),
+        (b"OPTIONS", b"/e/K"),
+        (b"GET", b"/v1/events"),
+        (b"GET", b"/metrics"),
+        (b"GET", b"/"),
+    ]
     for header, (method, path) in product(HEADERS, calls):
         yield sent(method, path, [header], EVENT if method == b"POST" else b"")
 

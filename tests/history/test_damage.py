@@ -87,7 +87,7 @@ QUESTIONS: Sequence[Callable[[Queries], object]] = (
     Queries.scans,
     _runs,
     lambda queries: queries.event("e7"),
-    lambda queries: queries.runs_of_event("e7"),
+    lambda queries: queries.runs_of_event("e7", Page()),
 )
 
 

@@ -66,7 +66,8 @@ def found(data: object, **metadata: object) -> web.Response:
 def failed(error: MillstreamError) -> web.Response:
     """The answer to a request that failed for a reason we know."""
     status = status_of(error)
-    response = answer({"error": words_of(error), "data": None, "status": status}, status)
+    text = words_of(error).encode(errors="replace").decode()  # It may quote a header that is no UTF-8.
+    response = answer({"error": text, "data": None, "status": status}, status)
     with_retry_after(response, error)
     return response
 

@@ -92,7 +92,8 @@ async def get_page(request: web.Request) -> web.Response:
         "Content-Security-Policy": f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         "Cache-Control": "no-store",
     }
-    return web.Response(text=_document(door, found, nonce), headers=headers)
+    # Of a header that is no UTF-8, such as Host, only what can be written is.
+    return web.Response(body=_document(door, found, nonce).encode(errors="replace"), headers=headers)
 
 
 class _Found(NamedTuple):
