@@ -170,6 +170,7 @@ HEADERS = (
     (b"Content-Length", b"9" * 20),
     (b"Transfer-Encoding", b"gzip"),
     (b"Expect", b"200-ok"),
+    (b"Expect", b"\xf5\xff"),
     (b"Access-Control-Request-Headers", b"\xff" * 2_000),
     (b"Access-Control-Request-Headers", b"a\x0bb"),
     (b"Upgrade", b"websocket"),

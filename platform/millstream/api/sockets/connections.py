@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import StreamReader
 
 from millstream.api.sockets.malformed import AnswersJson
@@ -38,6 +39,7 @@ GREETED_LOOKS: Final = 20
 PIECE_BYTES: Final = 16 * 1024
 """Unfinished headers are parsed in pieces of this size, so that what comes after a limit is never parsed."""
 CONNECTIONS_MIN: Final = 8
+NO_UTF8: Final = "a header is no UTF-8"
 _OPEN_HANDLES: Final = "/dev/fd"
 
 
@@ -266,6 +268,14 @@ class Connection(AnswersJson):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._all.answered(self)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The library's answer to what it could not handle: where it quotes a header that is no UTF-8, a 400."""
+        if isinstance(exc, UnicodeEncodeError):  # Not of a handler of ours: those have been answered.
+            return super().handle_error(request, 400, BadHttpMessage(NO_UTF8), NO_UTF8)
+        return super().handle_error(request, status, exc, message)
 
     def refuse(self, status: str, why: str) -> None:
         """Say why, and end it: once its requests under way are answered, where it has some."""
