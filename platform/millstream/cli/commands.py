@@ -68,11 +68,12 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "events_per_s", "history", "trim_lag", "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
+    "events_per_s", "history", "trim_lag", "accept_loss", "reload", "feed", "smoke", "log_level", "no_discovery",
+    "no_poll", "tick",
 )  # fmt: skip
 SERVE: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "insecure_no_event_key", "events_per_s", "history", "trim_lag", "log_level",
+    "insecure_no_event_key", "events_per_s", "history", "trim_lag", "accept_loss", "log_level",
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",

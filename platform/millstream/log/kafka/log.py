@@ -143,6 +143,12 @@ class KafkaLog:
         self.must_be_alive()
         return await self.shapes.offset(topic, partition, OffsetSpec.latest(), committed=reads_committed(topic))
 
+    async def topic_identity(self, name: str) -> str:
+        """See the port."""
+        self.must_be_alive()
+        shape = await self.shapes.look(name)
+        return "" if shape is None else shape.identity
+
     async def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         """See the port."""
         self.must_be_alive()
