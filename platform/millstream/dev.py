@@ -102,7 +102,7 @@ class DevServer:
         settings = self.settings
         if settings.listening is None:  # Before a directory is made that fixes its group and lanes.
             listen_on(settings.host, settings.port).close()
-        await settings.boundary.look()
+        await settings.boundary.look_first()
         private_directory(settings.data)
         losses = Losses(settings.data, accepted=settings.accept_loss)
         refuse_missing_log(settings.data, losses)

@@ -86,9 +86,13 @@ class Fleet:
             "MILLSTREAM_SESSION_TIMEOUT": f"{SESSION_S}s",
             "FLEET_NOTES": str(self.notes),
         }
-        line = [*_millstream("topics", "apply", "--yes"), "--lanes", str(lanes)]
-        made = subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+        made = self.topics_apply()
         assert made.returncode == 0, made.stderr
+
+    def topics_apply(self, *flags: str) -> subprocess.CompletedProcess[str]:
+        """Make or mend the group's topics."""
+        line = [*_millstream("topics", "apply", "--yes"), "--lanes", str(self.lanes), *flags]
+        return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
 
     def worker(
         self, name: str, *, target: str = APP, wait: bool = True, flags: tuple[str, ...] = (), **environ: str

@@ -92,6 +92,8 @@ def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str], dic
     schemas = door.config.schemas
     ids: list[str] = []
     batches: dict[int, list[Produced]] = {}
+    for d in () if schemas.complete else drafts:
+        schemas.refuse_unknown(d.name)
     for number, d in enumerate(drafts):
         if schemas.get(d.name) is not None and (violation := _violation(schemas, d)):
             return ids, batches, violation

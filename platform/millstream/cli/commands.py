@@ -77,7 +77,7 @@ SERVE: Final = (
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
-    "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
+    "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
 )  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys", "events_per_s",
@@ -345,7 +345,7 @@ def scans_cancel(
 
 
 @topics.command("plan")
-@takes(*SHAPE, *KAFKA, "output")
+@takes(*SHAPE, *KAFKA, "accept_loss", "output")
 def topics_plan(
     settings: Settings,
     *,
@@ -360,7 +360,7 @@ def topics_plan(
 
 
 @topics.command("apply")
-@takes(*SHAPE, *KAFKA, "output")
+@takes(*SHAPE, *KAFKA, "accept_loss", "output")
 def topics_apply(
     settings: Settings,
     *,

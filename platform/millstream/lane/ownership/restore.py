@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from millstream.core.fold import fold
 from millstream.core.tables import Tables
 from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange, StoreFailed
-from millstream.lane.ownership.checkpoints import complete_topics
+from millstream.lane.ownership.checkpoints import complete_topics, last_markers
 from millstream.lane.ownership.evidence import Evidence
 from millstream.log.port import Log
 from millstream.log.read_all import read_all
@@ -111,9 +111,17 @@ async def restore(
             return tables, reached
         except OffsetOutOfRange:
             store.wipe()
+    markers = await last_markers(log, place.group, place.lane)
+    shown = ", ".join(
+        f"{group_topic(place.group, which)} {'none' if marker is None else f'that of record {marker.offset}'}"
+        for which, marker in markers.items()
+    )
+    start, end = await log.start_offset(_journal(place), place.lane), await log.end_offset(_journal(place), place.lane)
     raise Corruption(
         f"lane {place.lane} could not be restored in {TRIES_MAX} tries: the compacted topics of group "
-        f"{place.group!r} do not show one checkpoint behind which the journal goes on. "
+        f"{place.group!r} do not show one checkpoint behind which the journal goes on: {shown}; the journal holds "
+        f"{start} to {end}. A topic that shows none, or an older one, was deleted and made anew or is an older copy: "
+        "bring it back from a backup, or start a worker whose disk still has this lane, which writes it again. "
         "Look at them with: millstream lanes verify."
     )
 

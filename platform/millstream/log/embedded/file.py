@@ -21,6 +21,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -292,16 +293,22 @@ def checked_batch(place: Place, row: tuple[int, int, int, int, bytes]) -> list[R
     """The records of a row of ``batch``, or Corruption."""
     position, count, at_ms, crc, payload = row
     offset = position - place.base
-    try:
-        got = checksum(position, count, at_ms, payload)
-    except (TypeError, struct.error) as error:
-        raise place.corrupt(offset, f"expected numbers and bytes, got something else ({error})") from error
-    if got != crc:
-        raise place.corrupt(offset, f"expected checksum {crc:08x}, got {got:08x}")
+    _compare(place, offset, crc, lambda: checksum(position, count, at_ms, payload))
     records = unpack(payload, offset, at_ms)
     if len(records) != count:
         raise place.corrupt(offset, f"expected {count} records, got {len(records)}")
     return records
+
+
+def _compare(place: Place, offset: int, crc: object, compute: Callable[[], int]) -> None:
+    """Raise Corruption where a row's checksum is not that of its columns, of which any may be damaged."""
+    try:
+        got = compute()
+    except (TypeError, struct.error) as error:
+        raise place.corrupt(offset, f"expected numbers and bytes, got something else ({error})") from error
+    if got != crc:
+        expected = f"{crc:08x}" if isinstance(crc, int) else "a number"
+        raise place.corrupt(offset, f"expected checksum {expected}, got {got:08x}")
 
 
 def _read_latest(connection: sqlite3.Connection, place: Place, window: Window) -> tuple[list[Record], int]:
@@ -324,12 +331,7 @@ def checked_latest(place: Place, row: tuple[int, bytes, int, int, bytes | None])
     """The record of a row of ``latest``, or Corruption."""
     position, key, at_ms, crc, payload = row
     offset = position - place.base
-    try:
-        got = latest_checksum(position, key, at_ms, payload)
-    except (TypeError, struct.error) as error:
-        raise place.corrupt(offset, f"expected numbers and bytes, got something else ({error})") from error
-    if got != crc:
-        raise place.corrupt(offset, f"expected checksum {crc:08x}, got {got:08x}")
+    _compare(place, offset, crc, lambda: latest_checksum(position, key, at_ms, payload))
     if payload is None:
         return Record(offset, at_ms, None, key)
     inner = unpack(payload, offset, at_ms)[0]
