@@ -95,12 +95,19 @@ class Fleet:
         return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
 
     def worker(
-        self, name: str, *, target: str = APP, wait: bool = True, flags: tuple[str, ...] = (), **environ: str
+        self,
+        name: str,
+        *,
+        target: str = APP,
+        wait: bool = True,
+        flags: tuple[str, ...] = (),
+        data: str = "",
+        **environ: str,
     ) -> Process:
         """Start a worker, and wait until its lanes are live."""
         port = _free_port()
         line = [*_millstream("worker", target), "--name", name, "--probes-port", str(port)]
-        line += ["--data", str(self.folder / name), *flags]
+        line += ["--data", str(self.folder / (data or name)), *flags]
         started = self._start(name, line, {"FLEET_WORKER": name, **environ}, port)
         if wait:
             until(f"{name} ready", started.ready)

@@ -100,6 +100,14 @@ def test_a_worker_with_another_events_topic_is_refused(fleet: Fleet) -> None:
     assert f"reads its events from {fleet.group}-events" in refused.said()
 
 
+def test_a_name_that_a_living_worker_has_is_refused(fleet: Fleet) -> None:
+    first = fleet.worker("a")
+    second = fleet.worker("a", wait=False, data="elsewhere")
+    assert second.ended(40) == USAGE, second.said()
+    assert "another living worker" in second.said()
+    assert first.ready()
+
+
 def make_anew(brokers: str, topic: str, partitions: int, **settings: str) -> None:
     """What `kafka-topics.sh --delete` and `--create` do."""
     client = AdminClient({"bootstrap.servers": brokers})

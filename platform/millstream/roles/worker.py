@@ -35,6 +35,7 @@ from millstream.process_handles import lock, unlock
 from millstream.roles.group import Group
 from millstream.roles.group_record import join
 from millstream.roles.missing_code import watch_missing_code
+from millstream.roles.namesakes import refuse_namesake
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
@@ -120,6 +121,7 @@ class WorkerRole:
         self.losses = Losses(settings.data, accepted=settings.accept_loss)
         await refuse_unsafe_topics(settings.group.kafka, shape)
         await join(self.log, shape, self.losses)
+        await refuse_namesake(settings.group.kafka, shape.group, self.name)
         if settings.executors:
             self.pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
             await self.pool.start()

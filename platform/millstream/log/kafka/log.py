@@ -81,7 +81,7 @@ class KafkaLog:
         self._small_producers = SharedProducers(lambda: shared_producer(settings.small_producer()), 1)
         self._transactions = Transactions(
             self,
-            f"{settings.client_id}-{options.name}",
+            settings.member_id(options.name),
             lambda name: Producer(settings.transactional_producer(name)),
         )
         self._pools = {committed: Pool(partial(_reading, settings, committed), loop) for committed in (True, False)}
@@ -174,7 +174,9 @@ class KafkaLog:
 
     def member_consumer(self, group: str) -> Consumer:
         """A consumer that is to be a member of a group."""
-        return Consumer({**self._settings.member(group), "error_cb": Complaints("the group's member").take})
+        return Consumer(
+            {**self._settings.member(group, self._options.name), "error_cb": Complaints("the group's member").take}
+        )
 
     async def close(self) -> None:
         """Leave the group, wait a little for what is under way, and refuse everything from now on."""
