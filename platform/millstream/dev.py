@@ -201,9 +201,9 @@ class DevServer:
         made = settled(settings.data, (group, settings.lanes), log.identity, log.specs, losses)
         index = settings.data / "history.db"
         what = await folded_too_far(log, index)
-        if what:
+        if what and not log.vouched_for:
             losses.found(what, "Restore the whole directory from a copy.")
-        if losses.count:
+        if what or losses.count:
             keep_aside(index)  # It may know of runs that the log has lost; what is folded from now on is another log.
         return made
 

@@ -89,6 +89,18 @@ async def test_a_log_replaced_by_an_older_copy_is_refused(lived_in: Path, tmp_pa
     assert outcome.refused, outcome
 
 
+async def test_a_history_that_knows_more_than_a_log_that_is_whole_is_made_anew(lived_in: Path, tmp_path: Path) -> None:
+    def ahead(data: Path) -> None:
+        with sqlite3.connect(data / "history.db") as file:
+            file.execute("UPDATE position SET position = position + 1000")
+
+    data = damaged(lived_in, tmp_path, ahead)
+    assert (await started_on(data)).is_harmless
+    assert list(data.glob("history.db.lost-*"))
+    data = damaged(lived_in, tmp_path / "without a mark", lambda data: (ahead(data), gone(MARK)(data))[0])
+    assert "has folded more" in (await started_on(data)).refused
+
+
 def test_the_command_says_what_is_missing_and_goes_on_only_when_told_to(lived_in: Path, tmp_path: Path) -> None:
     data = damaged(lived_in, tmp_path, gone(WAL))
     refused = millstream("serve", "--data", str(data), "--insecure-no-event-key", "tests.cases.app:app", "--port", "0")

@@ -1,19 +1,25 @@
 """The index as evidence: it has folded only what was durable, so a log that ends before it has lost something.
 
-It is a cache, and a damaged one is no evidence.
+It is a cache without checksums: what it says counts only where the log's own mark is lost, and one that cannot be read
+says nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from millstream.errors import ConfigError
 from millstream.history.index import Folded
 from millstream.log.port import Log
+from millstream.telemetry import say
+
+LOG: Final = logging.getLogger("millstream.history")
 
 
 async def folded_too_far(log: Log, path: Path) -> str:
@@ -31,6 +37,7 @@ async def folded_too_far(log: Log, path: Path) -> str:
 
 def keep_aside(path: Path) -> None:
     """Move an index away; what is at its place is folded afresh."""
+    say(LOG, "history kept aside", level=logging.WARNING, index=str(path), meaning="it is made anew from the log")
     now = datetime.fromtimestamp(time.time(), UTC)
     for file in chain([path], (path.with_name(path.name + end) for end in ("-wal", "-shm"))):
         if file.exists():
@@ -43,8 +50,9 @@ def _positions(path: Path) -> list[Folded]:
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
         try:
-            return [Folded(*row) for row in db.execute("SELECT topic, partition, position FROM position")]
+            rows = db.execute("SELECT topic, partition, position FROM position").fetchall()
+            return [Folded(*row) for row in rows if tuple(map(type, row)) == (str, int, int)]
         finally:
             db.close()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return []

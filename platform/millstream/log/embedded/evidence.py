@@ -65,8 +65,11 @@ class Missing(NamedTuple):
         )
 
 
-def examine(directory: Path, losses: Losses) -> None:
-    """Compare, in a thread. Raises AcknowledgedLost for an unaccepted loss, Corruption for a damaged file."""
+def examine(directory: Path, losses: Losses) -> bool:
+    """Compare, in a thread; whether a whole mark vouches for the log.
+
+    Raises AcknowledgedLost for an unaccepted loss, Corruption for a damaged file.
+    """
     found = mark.read(directory)
     if found is not None and not found.survived:
         losses.excuse = losses.excuse or EXCUSE
@@ -74,6 +77,7 @@ def examine(directory: Path, losses: Losses) -> None:
     if what:
         losses.found(what, REMEDY)
         _keep_aside(directory)
+    return found is not None and found.readable and not found.damaged and not what
 
 
 def _loss(directory: Path, found: mark.Found | None) -> str:

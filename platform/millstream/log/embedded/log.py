@@ -86,6 +86,8 @@ class EmbeddedLog:
     def __init__(self, directory: Path, options: EmbeddedOptions, lock_handle: int | None) -> None:
         """Use ``open``."""
         self.member: EmbeddedMembership | None = None
+        self.vouched_for = False
+        """Whether a whole mark said that nothing is missing."""
         self._directory = directory
         self._options = options
         self._lock_handle = lock_handle
@@ -149,7 +151,7 @@ class EmbeddedLog:
     def _load(self, durability: str, losses: Losses) -> tuple[sqlite3.Connection, Mark, list[Job]]:
         connection: sqlite3.Connection | None = None
         try:
-            examine(self._directory, losses)
+            self.vouched_for = examine(self._directory, losses)
             connection = connect(self._directory, durability=durability)
             unfinished = self._topics.load(connection)
             mark = Mark(self._directory, self._topics.identity, durability, self._topics.partitions.values())
