@@ -194,6 +194,13 @@ SETTINGS: Final = (
         doc="How long a journal that a checkpoint made unnecessary is kept; on Kafka 1m or more.",
     ),
     Setting(
+        name="accept_loss",
+        kind=SWITCH,
+        default="false",
+        flag="--accept-loss",
+        doc="Go on although something acknowledged is missing, and write down what; for one start.",
+    ),
+    Setting(
         name="feed",
         kind=TEXT,
         flag="--feed",

@@ -3,35 +3,32 @@
 The history is kept beside it by a child process.
 
 data directory/
-  log/       the embedded log: events, journal, checkpoints; the only place that must not be lost
+  log/       the embedded log: events, journal, checkpoints; the only place that must not be lost. Its mark says what
+             it must contain
   state/     a RocksDB store for each lane; a cache, rebuilt from the log
   history.db the index that reads are answered from; rebuilt from the log
-  group      the group and the number of lanes, fixed when the directory was made
+  group      the group and the number of lanes, fixed when the directory was made, and which log they belong to
+  losses.jsonl  what was missing at a start and accepted, a line each
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Final
-
-import msgspec
 
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
 from millstream.api.sockets.listening import listen_on
 from millstream.api.sockets.serving import Served, serve
-from millstream.disk import write_small_file
-from millstream.errors import ConfigError
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
-from millstream.files import content_of, private_directory
+from millstream.files import private_directory
+from millstream.group_note import Made, refuse_missing_log, settled
 from millstream.history.child import Child
+from millstream.history.evidence import folded_too_far, keep_aside
 from millstream.history.index import prepare
 from millstream.history.process import Options as HistoryOptions
 from millstream.history.service import Follows
@@ -39,19 +36,16 @@ from millstream.lane.parts import OnFacts
 from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.group_topics import GROUP_DEFAULT, topics_of
+from millstream.losses import Losses
 from millstream.roles.missing_code import watch_missing_code
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
 from millstream.state.rocksdb import RocksBudget, RocksStore
 from millstream.state.store import Store
-from millstream.telemetry import Telemetry, say
+from millstream.telemetry import Telemetry
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
-
-LOG: Final = logging.getLogger("millstream.dev")
-LANES_DEFAULT: Final = 1
-LANES_MAX: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +60,7 @@ class DevSettings:
     ``targets``           the apps as ``module:app``, for those.
     ``banner``            what the page warns with; "": nothing.
     ``listening``         a socket that listens, instead of ``host`` and ``port``.
+    ``accept_loss``       go on where something acknowledged is missing (``losses.py``).
     """
 
     data: Path = Path(".millstream")
@@ -85,13 +80,7 @@ class DevSettings:
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
     banner: str = "DEV"
-
-
-class Made(msgspec.Struct, frozen=True):
-    """What a data directory was made with; fixed from then on."""
-
-    group: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    lanes: Annotated[int, msgspec.Meta(ge=1, le=LANES_MAX)]
+    accept_loss: bool = False
 
 
 class DevServer:
@@ -116,10 +105,12 @@ class DevServer:
         settings = self.settings
         if settings.listening is None:  # Before a directory is made that fixes its group and lanes.
             listen_on(settings.host, settings.port).close()
-        await settings.boundary.look()
+        await settings.boundary.look_first()
         private_directory(settings.data)
-        self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability)
-        made = _made(settings, self.apps)
+        losses = Losses(settings.data, accepted=settings.accept_loss)
+        refuse_missing_log(settings.data, losses)
+        self.log = await EmbeddedLog.open(settings.data / "log", durability=settings.durability, losses=losses)
+        made = await self._made(self.log, losses)
         budget = RocksBudget()
 
         def make_store(lane: int) -> Store:
@@ -141,10 +132,12 @@ class DevServer:
                 event_schemas=settings.boundary.events,
                 make_executor=executors_of(self.pool) if self.pool is not None else None,
                 on_facts=self._on_facts,
+                losses=losses,
             )
         )
         await self.log.keep(topics_of(worker.parts.shape))  # --history may be another than last time.
         await self.worker.start()
+        losses.say_if_needless()
         self._missing_code = asyncio.get_running_loop().create_task(watch_missing_code(self.worker, self.telemetry))
         index = settings.data / "history.db"
         prepare(index)
@@ -202,6 +195,21 @@ class DevServer:
         if self.log is not None:
             await self.log.close()
 
+    async def _made(self, log: EmbeddedLog, losses: Losses) -> Made:
+        """The directory's group and lanes. Raises AcknowledgedLost where the log is less than what was made of it."""
+        settings = self.settings
+        group = settings.group
+        if not group and not log.specs:
+            group = self.apps[0].id if len(self.apps) == 1 else GROUP_DEFAULT
+        made = settled(settings.data, (group, settings.lanes), log.identity, log.specs, losses)
+        index = settings.data / "history.db"
+        what = await folded_too_far(log, index)
+        if what and not log.vouched_for:
+            losses.found(what, "Restore the whole directory from a copy.")
+        if what or losses.count:
+            keep_aside(index)  # It may know of runs that the log has lost; what is folded from now on is another log.
+        return made
+
     async def _start_pool(self) -> Pool | None:
         settings = self.settings
         if not settings.executors or not any(app.functions for app in self.apps):
@@ -220,32 +228,3 @@ class DevServer:
         options = HistoryOptions(log_dir=self.settings.data / "log", index=index, follows=follows)
         self._history = Child(options, self.telemetry)
         self._history.start()
-
-
-def made_with(data: Path) -> Made | None:
-    """What a data directory was made with; None where there is none. Raises ConfigError for a note that is no note."""
-    path = data / "group"
-    try:
-        return (
-            msgspec.json.decode(content_of(path, "the file of the group"), type=Made) if os.path.lexists(path) else None
-        )
-    except msgspec.MsgspecError as error:
-        raise ConfigError(f"{path} cannot be read: expected a group and its lanes as JSON, got {error}.") from error
-
-
-def _made(settings: DevSettings, apps: Sequence[App]) -> Made:
-    """The directory's group and lanes; a new directory gets what the settings ask for."""
-    made = made_with(settings.data)
-    if made is not None:
-        for name, asked, held in (("--lanes", settings.lanes, made.lanes), ("--group", settings.group, made.group)):
-            if asked and asked != held:
-                raise ConfigError(
-                    f"{name} {asked} was refused: the data directory {settings.data} was made with {held}, and that "
-                    "is fixed. Leave the option out, or choose another directory with --data."
-                )
-        return made
-    group = settings.group or (apps[0].id if len(apps) == 1 else GROUP_DEFAULT)
-    made = Made(group, settings.lanes or LANES_DEFAULT)
-    write_small_file(settings.data / "group", msgspec.json.encode(made))
-    say(LOG, "data directory made", path=str(settings.data), group=made.group, lanes=made.lanes)
-    return made

@@ -6,6 +6,7 @@
     │   ├── LogUnavailable       the log cannot take or give records now; try again later
     │   │   ├── DiskFull             ... because the disk has no room
     │   │   └── BrokersUnreachable   ... because no Kafka broker answers
+    │   ├── AcknowledgedLost     something acknowledged is missing: refused until the operator accepts it
     │   ├── LogLocked            another process writes this data directory
     │   ├── Corruption           stored bytes are not what was written: the lane stops
     │   └── StoreFailed          a lane's local store, which is a cache
@@ -66,6 +67,10 @@ class DiskFull(LogUnavailable):
 
 class BrokersUnreachable(LogUnavailable):
     """No Kafka broker answers. The message says where it was looked for."""
+
+
+class AcknowledgedLost(OperatorError):
+    """Something that was acknowledged is not there any more. Nothing was started; ``--accept-loss`` goes on."""
 
 
 class LogLocked(OperatorError):

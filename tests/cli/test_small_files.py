@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from millstream.dev import DevServer, DevSettings, made_with
+from millstream.dev import DevServer, DevSettings
 from millstream.disk import PASSING, passing, write_small_file
 from millstream.errors import OperatorError
+from millstream.group_note import made_with
 from millstream.roles.worker import name_in
 from tests.disks import fill, small_disk
 

@@ -37,6 +37,9 @@ class Prefixed:
     async def end_offset(self, topic: str, partition: int) -> int:
         return await self.log.end_offset(self.own(topic), partition)
 
+    async def topic_identity(self, name: str) -> str:
+        return await self.log.topic_identity(self.own(name))
+
     async def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         return await self.log.offset_at(self.own(topic), partition, at_ms)
 

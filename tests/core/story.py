@@ -7,6 +7,7 @@ window and a record before its source's position start nothing.
 
 from __future__ import annotations
 
+from millstream.core.intake.seen import seen_hash
 from millstream.core.runs.bodies import NOTHING_REPORTED
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
@@ -32,7 +33,7 @@ class Story:
         """Former owners that still run something."""
         self.published = 0
         self.taken: dict[int, int] = {}
-        self.seen: dict[tuple[str, int, str], int] = {}
+        self.seen: dict[tuple[str, int, bytes], int] = {}
 
     def tell(self, fact: Fact, tables: Tables, at_ms: int) -> None:
         """The next fact; ``tables`` are as before it."""
@@ -127,10 +128,11 @@ class Story:
 
     def _accept(self, fact: f.EventAccepted, tables: Tables) -> None:
         if not fact.topic or not fact.seen:
-            return  # A scan comes by later; a foreign record without an id of its own is known by its place alone.
+            return  # A backfill comes by later; a foreign record without an id of its own is known by its place alone.
         position = tables.positions.get((fact.topic, fact.partition))
-        assert position is None or fact.offset >= position.offset, f"accepted twice: {fact}"
-        key = (fact.topic, fact.partition, fact.id)
+        is_scanned = fact.seen != seen_hash(fact.topic, fact.partition, fact.id)  # It remembers for its function alone.
+        assert is_scanned or position is None or fact.offset >= position.offset, f"accepted twice: {fact}"
+        key = (fact.topic, fact.partition, fact.seen)
         window_ms = limits.SEEN_CLIENT_IDS_MS if fact.id_is_clients else limits.SEEN_OUR_IDS_MS
         before = self.seen.get(key)
         assert before is None or fact.received_at_ms - before > window_ms, f"an id taken twice in its window: {fact}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from millstream.core.intake.seen import expired
 from millstream.model.commands import (
     AcceptRecord,
     AdvanceScan,
@@ -167,6 +168,83 @@ def test_a_scan_waits_while_its_function_is_not_deployed() -> None:
     assert harness.do(AdvanceScan(scan, MINE, 0, 2, (read(0),))) == []
     harness.do(see(app(subscriber("shop-bill")), 10))
     assert of(harness.do(AdvanceScan(scan, MINE, 0, 2, (read(0),))), RunStarted)
+
+
+def since(harness: Harness, *, late: bool = False, upto: int = 10) -> str:
+    """A function begins at the topic's beginning: before the source was opened, or after; its scan."""
+    if late:
+        harness.do(see(app(subscriber("late-bill", SINCE_EARLIEST), id="late"), 5, "late"))
+        scan = f"since:late-bill:{PAY}"
+        harness.do(AdvanceScan(scan, MINE, -1, 0))
+        return scan
+    harness.do(see(app(subscriber("shop-keep", SINCE_EARLIEST), subscriber("shop-also", SINCE_EARLIEST))))
+    starts = (ScanStart("shop-keep", 0), ScanStart("shop-also", 0))
+    harness.do(SeeTopic(PAY, LANES, (Opening(MINE, upto, starts),)))
+    return f"since:shop-keep:{PAY}"
+
+
+def given(offset: int, id: str) -> ReadRecord:
+    """A record whose id its producer gave."""
+    return ReadRecord(offset, AUTO, event(100 + offset, PAY, id=id), "", b"k", b"v", ())
+
+
+def started(facts: list[Fact]) -> list[str]:
+    return [fact.function for fact in facts if isinstance(fact, RunStarted)]
+
+
+def test_a_since_scan_starts_its_function_once_on_a_given_id() -> None:
+    harness = Harness()
+    scan = since(harness)
+    facts = harness.do(AdvanceScan(scan, MINE, 0, 2, (given(0, "x"), given(1, "x"))))
+    assert started(facts) == ["shop-keep"]
+    assert started(harness.do(AdvanceScan(scan, MINE, 2, 4, (given(2, "x"), given(3, "y"))))) == ["shop-keep"]
+    other = f"since:shop-also:{PAY}"
+    facts = harness.do(AdvanceScan(other, MINE, 0, 4, (given(0, "x"), given(1, "x"), given(2, "x"), given(3, "y"))))
+    assert started(facts) == ["shop-also", "shop-also"], "each function has runs of its own"
+
+
+def test_a_given_id_on_both_sides_of_the_border_starts_a_function_once() -> None:
+    harness = Harness()
+    scan = since(harness)
+    harness.do(AdvanceScan(scan, MINE, 0, 1, (given(0, "scanned first"),)))
+    facts = harness.do(AcceptRecord(PAY, MINE, 10, (given(10, "scanned first"),)))
+    assert started(facts) == ["shop-also"], "whose scan has not come so far"
+    harness.do(AcceptRecord(PAY, MINE, 11, (given(11, "live first"),)))
+    assert started(harness.do(AdvanceScan(scan, MINE, 1, 2, (given(1, "live first"),)))) == []
+
+
+def test_ids_that_others_took_live_do_not_keep_a_later_function_from_them() -> None:
+    harness = opened(0)
+    for offset in range(3):
+        harness.do(AcceptRecord(PAY, MINE, offset, (given(offset, f"id-{offset}"),)))
+    scan = since(harness, late=True)
+    facts = harness.do(AdvanceScan(scan, MINE, 0, 3, tuple(given(n, f"id-{n}") for n in range(3))))
+    assert started(facts) == ["late-bill"] * 3
+
+
+def test_a_record_that_two_since_scans_cannot_read_is_one_dead_letter() -> None:
+    harness = Harness()
+    scan = since(harness)
+    poison = (read(0, poison=True),)
+    assert len(of(harness.do(AdvanceScan(scan, MINE, 0, 1, poison)), PublishQueued)) == 1
+    facts = harness.do(AdvanceScan(f"since:shop-also:{PAY}", MINE, 0, 1, poison))
+    assert of(facts, CommandRefused)
+    assert not of(facts, PublishQueued)
+
+
+def test_ids_of_a_scan_far_back_are_kept_while_it_is_there() -> None:
+    harness = Harness()
+    scan = since(harness)
+    month_ms = 30 * 86_400_000
+    harness.do(AcceptRecord(PAY, MINE, 10, (given(10, "now"),)))
+    old = ReadRecord(0, AUTO, event(7, PAY, id="old", at_ms=START_MS - month_ms), "", b"k", b"v", ())
+    harness.do(AdvanceScan(scan, MINE, 0, 1, (old,)))
+    assert not expired(harness.tables, START_MS)
+    again = ReadRecord(1, AUTO, event(8, PAY, id="old", at_ms=START_MS - month_ms + 60_000), "", b"k", b"v", ())
+    assert started(harness.do(AdvanceScan(scan, MINE, 1, 2, (again,)))) == []
+    assert of(harness.do(AdvanceScan(scan, MINE, 2, 10)), ScanEnded)
+    harness.do(AdvanceScan(f"since:shop-also:{PAY}", MINE, 0, 10))
+    assert expired(harness.tables, START_MS)
 
 
 def test_a_time_in_the_future_is_a_producers_clock_and_delays_nothing() -> None:

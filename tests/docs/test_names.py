@@ -26,7 +26,7 @@ COMMAND = re.compile(r"(?:^|(?<=\| )|(?<=── )|(?<=; ))millstream (?=[a-z])[^
 NOT_OURS = {
     # The reader's own files and folders.
     "shop.py", "test_shop.py", "schemas/order/placed.avsc", "order/placed.avsc", "log/", "state/", "events.jsonl",
-    "placed.avro", ".millstream/", "FILE.jsonl",
+    "placed.avro", ".millstream/", "FILE.jsonl", "losses.jsonl", "log/mark", "log/lost-<time>/",
     # Other things with a stroke in their names.
     "text/plain", "statefulset/millstream",
 }  # fmt: skip

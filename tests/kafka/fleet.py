@@ -86,17 +86,28 @@ class Fleet:
             "MILLSTREAM_SESSION_TIMEOUT": f"{SESSION_S}s",
             "FLEET_NOTES": str(self.notes),
         }
-        line = [*_millstream("topics", "apply", "--yes"), "--lanes", str(lanes)]
-        made = subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+        made = self.topics_apply()
         assert made.returncode == 0, made.stderr
 
+    def topics_apply(self, *flags: str) -> subprocess.CompletedProcess[str]:
+        """Make or mend the group's topics."""
+        line = [*_millstream("topics", "apply", "--yes"), "--lanes", str(self.lanes), *flags]
+        return subprocess.run(line, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+
     def worker(
-        self, name: str, *, target: str = APP, wait: bool = True, flags: tuple[str, ...] = (), **environ: str
+        self,
+        name: str,
+        *,
+        target: str = APP,
+        wait: bool = True,
+        flags: tuple[str, ...] = (),
+        data: str = "",
+        **environ: str,
     ) -> Process:
         """Start a worker, and wait until its lanes are live."""
         port = _free_port()
         line = [*_millstream("worker", target), "--name", name, "--probes-port", str(port)]
-        line += ["--data", str(self.folder / name), *flags]
+        line += ["--data", str(self.folder / (data or name)), *flags]
         started = self._start(name, line, {"FLEET_WORKER": name, **environ}, port)
         if wait:
             until(f"{name} ready", started.ready)

@@ -30,8 +30,8 @@ def _fix_members(patch: Patch) -> None:
     """Each member has a name of its own that it may come back under: its lanes wait for that."""
     real = KafkaSettings.member
 
-    def member(self: KafkaSettings, group: str) -> dict[str, Any]:
-        return real(self, group) | {"group.instance.id": fresh("fixed")}
+    def member(self: KafkaSettings, group: str, name: str) -> dict[str, Any]:
+        return real(self, group, name) | {"group.instance.id": fresh("fixed")}
 
     patch.set(KafkaSettings, "member", member)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from millstream.errors import Corruption, InternalError
+from millstream.errors import AcknowledgedLost, Corruption, InternalError
 from millstream.lane.ownership import restore as module
 from millstream.lane.ownership.restore import restore
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Produced
+from millstream.losses import Losses
 from millstream.model.facts import LaneFenced, MessagesDelivered, RunStarted, SourceGap
 from millstream.model.journal import JournalRecord, Position
 from millstream.state.dump import dump
-from millstream.state.keyspace import MARKER_KEY
+from millstream.state.keyspace import CHECKPOINT_TOPICS, MARKER_KEY
 from millstream.state.marker import Marker, decode_marker, encode_marker
 from millstream.state.memory import MemoryDisk, MemoryStore
 from millstream.state.tables import LaneTables
@@ -23,6 +25,7 @@ from tests.core.values import PLACE, START_MS, app, event, function
 from tests.lane.rig import JOURNAL, Rig, until
 
 SHOP = app(function("ship", "order/placed"))
+MARKED = f"{JOURNAL}/0"
 EAGER = LaneSettings(flush_after_ms=100, checkpoint_facts=1, checkpoint_gap_ms=500)
 
 
@@ -61,21 +64,45 @@ async def test_a_store_goes_on_behind_the_record_it_includes(rig: Rig) -> None:
     assert reached.facts == 0
 
 
-async def test_a_store_that_speaks_of_another_journal_is_wiped_and_restored(rig: Rig) -> None:
+async def test_a_store_of_another_group_is_wiped_and_restored(rig: Rig) -> None:
     live = await lived(rig)
     store = MemoryStore(rig.disk)
-    store.write([(MARKER_KEY, encode_marker(Marker(JOURNAL, 1, b"somebody", 1))), (b"\x01stray", b"x")])
+    store.write([(MARKER_KEY, encode_marker(Marker("other.journal", 10_000, b"somebody", 1))), (b"\x01stray", b"x")])
     tables, reached = await restore(rig.logs["a"], PLACE, store, quiet)
     assert dump(tables) == live
     assert reached.facts > 0
 
 
-async def test_a_store_ahead_of_the_journal_is_wiped_and_restored(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        (Marker(MARKED, 10_000, b"somebody", 1), r"partition 0: offsets \d+ to 10000 at least"),
+        (Marker(MARKED, 1, b"somebody", 1), "another record is there"),
+    ],
+)
+async def test_a_store_that_knows_more_than_the_journal_refuses_until_the_loss_is_accepted(
+    rig: Rig, tmp_path: Path, marker: Marker, words: str
+) -> None:
     live = await lived(rig)
     store = MemoryStore(rig.disk)
-    store.write([(MARKER_KEY, encode_marker(Marker(JOURNAL, 10_000, b"somebody", 1)))])
-    tables, _ = await restore(rig.logs["a"], PLACE, store, quiet)
+    store.write([(MARKER_KEY, encode_marker(marker)), (b"\x01stray", b"x")])
+    with pytest.raises(AcknowledgedLost, match=words):
+        await restore(rig.logs["a"], PLACE, store, quiet)
+    assert store.get(b"\x01stray") == b"x", "evidence stays"
+    tables, _ = await restore(rig.logs["a"], PLACE, store, quiet, Losses(tmp_path, accepted=True))
     assert dump(tables) == live
+    assert JOURNAL in (tmp_path / "losses.jsonl").read_text()
+
+
+async def test_a_checkpoint_of_a_record_that_the_journal_does_not_have_refuses_at_once(rig: Rig) -> None:
+    await lived(rig, settings=EAGER)
+    for which in CHECKPOINT_TOPICS:
+        beyond = encode_marker(Marker(MARKED, 10_000, b"somebody", 1))
+        await rig.put(f"{PLACE.group}.{which}", Produced(beyond, MARKER_KEY))
+    began_s = asyncio.get_running_loop().time()
+    with pytest.raises(AcknowledgedLost, match=r"[Tt]he lane's checkpoint includes record 10000"):
+        await restore(rig.logs["a"], PLACE, MemoryStore(), quiet)
+    assert asyncio.get_running_loop().time() - began_s < module.RETRY_S * 2
 
 
 @pytest.mark.parametrize("trimmed", ["not", "to the checkpoint", "with the checkpoint's record"])

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 @contextmanager
-def registry_of(subjects: dict[str, dict[str, Any]]) -> Iterator[str]:
+def registry_of(subjects: dict[str, dict[str, Any]], *, port: int = 0) -> Iterator[str]:
     """Its URL. Each subject has one version: ``schema``, ``schemaType``, ``references``, ``id`` and, for Protobuf,
     ``serialized``."""
 
@@ -54,7 +54,7 @@ def registry_of(subjects: dict[str, dict[str, Any]]) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Answers) as server:
         serving = threading.Thread(target=server.serve_forever, daemon=True)
         serving.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -16,6 +16,7 @@ import pytest
 
 import millstream
 from millstream.errors import ConfigError, Corruption, DiskFull, LogLocked, LogUnavailable
+from millstream.log.embedded import mark
 from millstream.log.embedded.file import FILE_NAME
 from millstream.log.embedded.log import EmbeddedLog, EmbeddedOptions
 from millstream.log.embedded.verify import verify
@@ -309,8 +310,12 @@ class TestCommits:
         child.send_signal(signal.SIGKILL)
         acknowledged += child.stdout.readlines()
         child.communicate()
+        held = mark.read(tmp_path)
+        assert held is not None
+        marked = next(one.end for one in held.held if (one.topic, one.partition) == ("journal", 0))
         log = await opened_log(tmp_path)
         end = await log.end_offset("journal", 0)
+        assert sum(line.endswith(b"\n") for line in acknowledged) <= marked <= end
         told = sorted(int(line) for line in acknowledged if line.endswith(b"\n"))
         assert len(told) >= 500
         assert told == list(range(len(told)))

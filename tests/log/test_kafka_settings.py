@@ -31,7 +31,7 @@ def test_librdkafka_takes_every_configuration(protocol: str) -> None:
     for committed in (True, False):
         for bulk in (True, False):
             Consumer(settings.reader(committed=committed, bulk=bulk)).close()
-    Consumer(settings.member("g")).close()
+    Consumer(settings.member("g", "a")).close()
 
 
 def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ class Machine:
             poll.cancel()
         except OperatorError as error:
             # A process may end with a word for its operator and be started again; but not over the state it found.
-            if type(error).__name__ == "Corruption":
+            if type(error).__name__ in ("Corruption", "AcknowledgedLost") and not world.is_meant(error):
                 world.violate("the state can always be restored", repr(error))
             self.process.kill(f"ended with {error!r}")
         except Exception as error:

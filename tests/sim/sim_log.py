@@ -54,6 +54,9 @@ class SimLog:
         await self.pause()
         return await self.inner.end_offset(topic, partition)
 
+    async def topic_identity(self, name: str) -> str:
+        return await self.inner.topic_identity(name)
+
     async def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         return await self.inner.offset_at(topic, partition, at_ms)
 

@@ -124,6 +124,10 @@ class World:
         if not self._ended.done():
             self._ended.set_result(None)
 
+    def is_meant(self, error: Exception) -> bool:
+        """Whether this world was made so that a process must refuse."""
+        return False
+
     def owns_truly(self, process: Process | None, run_id: str) -> bool:
         """Whether this process has the run's lane, as the group knows it and not as the process believes."""
         for machine in self.machines:

@@ -104,6 +104,8 @@ async def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str
     schemas = door.config.schemas
     ids: list[str] = []
     batches: dict[int, list[Produced]] = {}
+    for d in () if schemas.complete else drafts:
+        schemas.refuse_unknown(d.name)
     for number, d in enumerate(drafts):
         if number and number % PREPARED_AT_ONCE == 0:
             await asyncio.sleep(0)

@@ -68,16 +68,16 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "reload", "feed", "smoke",
-    "log_level", "no_discovery", "no_poll", "tick",
+    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "accept_loss", "reload", "feed",
+    "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
 SERVE: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "log_level",
+    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "accept_loss", "log_level",
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
-    "history", "trim_lag", "retry_interval", *REGISTRY[:-1], "log_level",
+    "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
 )  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",
@@ -348,7 +348,7 @@ def scans_cancel(
 
 
 @topics.command("plan")
-@takes(*SHAPE, *KAFKA, "output")
+@takes(*SHAPE, *KAFKA, "accept_loss", "output")
 def topics_plan(
     settings: Settings,
     *,
@@ -363,7 +363,7 @@ def topics_plan(
 
 
 @topics.command("apply")
-@takes(*SHAPE, *KAFKA, "output")
+@takes(*SHAPE, *KAFKA, "accept_loss", "output")
 def topics_apply(
     settings: Settings,
     *,

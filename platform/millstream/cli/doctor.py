@@ -26,6 +26,7 @@ from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.model.printable import one_line
 from millstream.model.redaction import redacted
+from millstream.roles import group_record
 from millstream.schema_registry.boundary import Boundary
 from millstream.schema_registry.held import held_partitions
 
@@ -38,6 +39,8 @@ def examine(settings: Settings, role: str) -> int:
     kafka, shape = kafka_of(settings), shape_of(settings)
     problems = list(health(kafka, shape, role, unsaid=unsaid(settings)))
     if role == "worker":
+        if not problems:  # Else the topics may not be there, or not be reached.
+            problems += asyncio.run(_record_problems(kafka, shape))
         problems += disk_problems(Path(settings.text("data")))
         if not problems:  # Else what is said already may be why they wait.
             problems += asyncio.run(_held(settings, kafka, shape))
@@ -60,6 +63,14 @@ async def _held(settings: Settings, kafka: KafkaSettings, shape: GroupShape) -> 
         return [line async for line in lines]
     except OperatorError as error:
         return [f"whether a topic waits for a schema could not be seen: {error}"]
+    finally:
+        await log.close()
+
+
+async def _record_problems(kafka: KafkaSettings, shape: GroupShape) -> list[str]:
+    log = await KafkaLog.open(kafka)
+    try:
+        return await group_record.problems(log, shape)
     finally:
         await log.close()
 

@@ -26,7 +26,8 @@ ACL_COLUMNS: Final = ("role", "kind", "name", "pattern", "operations", "why")
 def show_plan(settings: Settings) -> int:
     """Print what differs; nothing when nothing does."""
     admin = Admin(kafka_of(settings))
-    steps = plan(admin, shape_found(admin, shape_of(settings), unsaid(settings)))
+    shape = shape_found(admin, shape_of(settings), unsaid(settings))
+    steps = plan(admin, shape, accept_loss=settings.switch("accept_loss"))
     show_rows(settings, map(_row, steps), COLUMNS)
     if not steps:
         note("every topic is as it must be")
@@ -67,7 +68,7 @@ def carry_out(settings: Settings, *, yes: bool, dry_run: bool) -> int:
         return show_plan(settings)
     admin = Admin(kafka_of(settings))
     shape = shape_found(admin, shape_of(settings), unsaid(settings))
-    steps = plan(admin, shape)
+    steps = plan(admin, shape, accept_loss=settings.switch("accept_loss"))
     held = [step for step in steps if step.action == CHANGE and not yes]
     done = apply(admin, shape, [step for step in steps if step not in held])
     show_rows(settings, ({**_row(step), "outcome": outcome} for step, outcome in done), (*COLUMNS, "outcome"))

@@ -46,6 +46,7 @@ def worker(settings: Settings, targets: Sequence[str]) -> int:
             targets=tuple(targets),
             lane=LaneSettings(history_ms=history_ms, trim_lag_ms=settings.number("trim_lag", 0)),
             version=__version__,
+            accept_loss=settings.switch("accept_loss"),
         ),
     )
     group = role.settings.group

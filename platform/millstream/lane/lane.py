@@ -475,7 +475,7 @@ class Lane:
         journal = self.journal
         if self._taking_over:
             return None  # The tables may be ahead of what the journal object knows.
-        return Marker(self._journal_topic, journal.expected - 1, journal.owner, journal.seq)
+        return Marker(self.tables.journal, journal.expected - 1, journal.owner, journal.seq)
 
     def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
         count_record(self.parts.telemetry, facts, size=size, took_s=took_s)

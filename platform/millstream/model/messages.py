@@ -55,6 +55,10 @@ def is_own_topic(group: str, topic: str) -> bool:
     return topic.startswith(f"{group}.") and topic[len(group) + 1 :] in OWN_TOPICS
 
 
+GROUP_RECORD_KEY: Final = b"millstream:group"
+"""The key of the group's own record among the apps of its functions topic; no app has such an id."""
+
+
 def group_topic(group: str, which: str) -> str:
     """The name of one of the group's own topics: ``<group>.journal`` and so on."""
     return f"{group}.{which}"

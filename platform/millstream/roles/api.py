@@ -19,6 +19,7 @@ from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
 from millstream.log.kafka.log import KafkaLog
 from millstream.roles.group import Group
+from millstream.roles.group_record import read_record, refuse_other
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.telemetry import Telemetry
@@ -58,10 +59,11 @@ class ApiRole:
         """Return when events are taken. Raises OperatorError with what to do about it."""
         settings = self.settings
         self._watches = Watches(self.telemetry)
-        await settings.boundary.look()
+        await settings.boundary.look_first()
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self.log = await settings.group.open("api")
         shape = await settings.group.shape(self.log)
+        refuse_other(await read_record(self.log, shape.group), shape)
         events = await self.log.topic(shape.events_topic)
         if events is None:
             raise ConfigError(f"topic {shape.events_topic} is gone. Make it again with: millstream topics apply.")

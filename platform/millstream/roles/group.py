@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from millstream.errors import ConfigError
+from millstream.errors import AcknowledgedLost, ConfigError
 from millstream.log.group_topics import GROUP_DEFAULT, GroupShape
+from millstream.log.kafka.admin.topics import LOST_TOPIC
 from millstream.log.kafka.log import KafkaLog, KafkaOptions
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.log.port import Log
@@ -34,6 +35,12 @@ class Group:
         found, answers, events = await log.topic(journal), await log.topic(replies), await log.topic(self.events_topic)
         for topic, there in ((journal, found), (replies, answers), (self.events_topic, events)):
             if there is None:
+                functions = await log.topic(group_topic(self.group, "functions"))
+                if functions is not None and await log.end_offset(functions.name, 0):
+                    raise AcknowledgedLost(
+                        f"topic {topic} was not found at {self.kafka.brokers}, though group {self.group!r} has lived: "
+                        f"what it held is missing. {LOST_TOPIC}"
+                    )
                 raise ConfigError(
                     f"topic {topic} was not found at {self.kafka.brokers}: expected the topics of group "
                     f"{self.group!r}. Make them with: millstream topics apply --group {self.group}."

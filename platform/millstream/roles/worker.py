@@ -30,9 +30,12 @@ from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.topics import refuse_unsafe_topics
 from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import TRANSACTION_MS, TRIM_LAG_MS_MIN
+from millstream.losses import Losses
 from millstream.process_handles import lock, unlock
 from millstream.roles.group import Group
+from millstream.roles.group_record import join
 from millstream.roles.missing_code import watch_missing_code
+from millstream.roles.namesakes import refuse_namesake
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.sdk.app import App
@@ -53,6 +56,7 @@ class WorkerSettings:
 
     ``name``       the same after a restart, another for each worker; "": from a file in the data directory.
     ``register``   newer, always, never: whether the apps go into the catalogue (``worker.register``).
+    ``accept_loss``  go on where something acknowledged is missing (``losses.py``).
     ``executors``  child processes that run the functions; 0: this one does. ``targets`` are the apps for those.
     """
 
@@ -68,6 +72,7 @@ class WorkerSettings:
     targets: tuple[str, ...] = ()
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
+    accept_loss: bool = False
 
     def __post_init__(self) -> None:
         if self.lane.trim_lag_ms < TRIM_LAG_MS_MIN:
@@ -91,6 +96,7 @@ class WorkerRole:
         self.log: KafkaLog | None = None
         self.pool: Pool | None = None
         self.worker: Worker | None = None
+        self.losses = Losses()
         self._lock: int | None = None
         self._watches: Watches | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -108,15 +114,20 @@ class WorkerRole:
         private_directory(settings.data)
         self._lock = lock(settings.data, "the store of a worker")
         self.name = settings.name or name_in(settings.data)
-        await settings.boundary.look()
+        await settings.boundary.look_first()
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self.log = await settings.group.open(self.name)
         shape = await settings.group.shape(self.log)
+        self.losses = Losses(settings.data, accepted=settings.accept_loss)
+        await refuse_unsafe_topics(settings.group.kafka, shape)
+        await join(self.log, shape, self.losses)
+        await refuse_namesake(settings.group.kafka, shape.group, self.name)
         if settings.executors:
             self.pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
             await self.pool.start()
         self.worker = Worker(self._parts(self.log, shape))
         await self.worker.start()
+        self.losses.say_if_needless()
         self._missing_code = asyncio.get_running_loop().create_task(watch_missing_code(self.worker, self.telemetry))
         say(LOG, "worker joined", name=self.name, group=shape.group, lanes=shape.lanes)
 
@@ -151,8 +162,8 @@ class WorkerRole:
         def make_store(lane: int) -> Store:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
-        async def check(wanted: GroupShape) -> None:
-            await refuse_unsafe_topics(settings.group.kafka, shape)
+        async def checked(wanted: GroupShape) -> None:
+            """Done before the group's record was read: its topics must be there for that."""
 
         return WorkerParts(
             log=log,
@@ -168,8 +179,9 @@ class WorkerRole:
             schemas=settings.boundary.foreign,
             event_schemas=settings.boundary.events,
             make_executor=executors_of(self.pool) if self.pool is not None else None,
-            make_topics=check,
+            make_topics=checked,
             register=settings.register,
+            losses=self.losses,
         )
 
     def _waits_for(self) -> str:

@@ -6,7 +6,8 @@
                what a name stands for, and what was not there, is asked for again every half minute
 
 The rule: a registry that is away makes nothing fail and nothing unchecked. What is known stays in force; a foreign
-record whose schema is not known yet waits. Only at the start it must answer, since nothing is known then.
+record whose schema is not known yet waits. So do events while it has not answered since the start, as far as no file
+has their schema and no door has checked them: nobody knows whether they have one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from millstream.config import Settings
-from millstream.errors import ConfigError, MillstreamError
+from millstream.errors import ConfigError, LogUnavailable, MillstreamError
 from millstream.files import text_of
 from millstream.lane.port import Schemas
 from millstream.log.passwords import password_in
@@ -31,6 +32,8 @@ from millstream.wire.schemas import EventSchema, EventSchemas, event_schema
 
 LOG: Final = logging.getLogger("millstream.schema_registry")
 LOOK_EVERY_S: Final = 30.0
+LOOK_FIRST_S: Final = 2.0
+"""Until the registry has answered for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Boundary:
         events = EventSchemas.from_directories(paths)
         known = KnownSchemas(paths, has_registry=registry is not None)
         foreign = FileSchemas(known) if registry is None else RegistrySchemas(known, registry)
+        events.complete = registry is None
         files = tuple(schema for name in events.names if (schema := events.get(name)) is not None)
         return cls(events, foreign, files, registry)
 
@@ -79,11 +83,20 @@ class Boundary:
             except ConfigError as error:  # The schema of something else, such as a key: no event has this name.
                 LOG.debug("subject passed over subject=%s why=%s", subject, error)
         self.events.replace(found.values())
+        self.events.complete = True
+
+    async def look_first(self) -> None:
+        """At the start: as ``look``, but a registry that is away keeps nobody waiting who needs no schema of it."""
+        try:
+            await self.look()
+        except LogUnavailable as away:
+            say(LOG, "registry not reached", level=logging.ERROR, why=str(away), meaning="events without a schema in "
+                "a file are answered 503, and those of other programs wait, until it answers")  # fmt: skip
 
     async def keep_looking(self) -> None:
         """Look again and again, for ever; for a task beside everything else."""
         while self.registry is not None:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S if self.events.complete else LOOK_FIRST_S)
             try:
                 await self.look()
             except MillstreamError as error:  # Also a refusal: what is known stays known.

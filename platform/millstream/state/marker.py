@@ -22,7 +22,8 @@ _OWNER_BYTES_MAX: Final = 255
 class Marker(msgspec.Struct, frozen=True):
     """The journal record that rows include, and none after it.
 
-    ``journal``  the journal topic's id where the log has one, else its name.
+    ``journal``  which journal: ``g.journal/3``, and its identity where the log has one: ``g.journal/3@1f2e``. Markers
+                 of before 0.9 have the topic's name alone.
     ``offset``   the record's.
     ``owner``, ``seq``  as in the record.
     """
@@ -31,6 +32,11 @@ class Marker(msgspec.Struct, frozen=True):
     offset: int
     owner: bytes
     seq: int
+
+
+def journal_of(topic: str, lane: int, identity: str) -> str:
+    """What markers call the journal of a lane."""
+    return f"{topic}/{lane}@{identity}" if identity else f"{topic}/{lane}"
 
 
 def encode_marker(marker: Marker) -> bytes:

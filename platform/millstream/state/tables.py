@@ -16,11 +16,13 @@ makes new tables.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from millstream.errors import Corruption
+from millstream.model.messages import group_topic
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
@@ -47,15 +49,17 @@ from millstream.model.rows import (
     TopicRow,
 )
 from millstream.state.checkpointed import Checkpointed, decode_checkpointed
-from millstream.state.flush import Flush
+from millstream.state.flush import Flush, mark, write
 from millstream.state.keys import Key
-from millstream.state.keyspace import CHECKPOINTED_KEY, EPOCH_KEY, FLUSHING_KEY, KEYSPACE, MARKER_KEY
+from millstream.state.keyspace import CHECKPOINTED_KEY, EPOCH_KEY, FLUSHING_KEY, KEYSPACE, MARKER_KEY, MARKS
 from millstream.state.layers import DurableTable, LayeredTable
-from millstream.state.marker import Marker, decode_marker
+from millstream.state.marker import Marker, decode_marker, journal_of
 from millstream.state.store import Store
 
 log = logging.getLogger(__name__)
 
+MARKED_ROWS: Final = 500
+"""Rows marked in one turn of the loop."""
 ROW_BYTES: Final = 800
 """What a row costs in an overlay beside its payload, roughly: the struct, its key, its texts and two dict entries."""
 
@@ -93,6 +97,8 @@ class LaneTables:
             log.warning("lane store wiped lane=%d reason=torn flush", place.lane)
             store.wipe()
         held = store.get(MARKER_KEY)
+        self.journal = journal_of(group_topic(place.group, "journal"), place.lane, "")
+        """What markers call the journal: with its identity where the log has one, as the restore finds it."""
         try:
             self.marker: Marker | None = None if held is None else decode_marker(held)
             """The last record that the store includes; None: the store is empty."""
@@ -167,6 +173,26 @@ class LaneTables:
         if not self.history_unknown:
             self._set_history_unknown(True)
             self.next_epoch()
+
+    async def mark_all(self, deleted: Sequence[bytes] = ()) -> int:
+        """Mark every row of the store as changed, and these keys as deleted: the compacted topics do not have what the
+        last checkpoint gave them. The next one holds all rows. How many were marked; before the lane lives only.
+
+        A crash in between leaves the store's list of checkpoints, by which the next start finds the same.
+        """
+        changed, marked = mark(self.epoch, born=False), 0
+        for spec in KEYSPACE:
+            at = spec.prefix
+            while not spec.derived and (page := self.store.scan(at, spec.end, MARKED_ROWS)):
+                await write(self.store, [(MARKS + key, changed) for key, _ in page])
+                marked += len(page)
+                at = page[-1][0] + b"\x00"
+                await asyncio.sleep(0)
+        for begin in range(0, len(deleted), MARKED_ROWS):
+            await write(self.store, [(MARKS + key, changed) for key in deleted[begin : begin + MARKED_ROWS]])
+        await write(self.store, [(CHECKPOINTED_KEY, None)])
+        self.checkpointed = ()
+        return marked
 
     def _set_history_unknown(self, history_unknown: bool) -> None:
         self.history_unknown = history_unknown

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from millstream.errors import Corruption, SchemaViolation
+from millstream.errors import Corruption, LogUnavailable, SchemaViolation
 from millstream.model import limits
 from millstream.model.announcement import announcement_id
 from millstream.model.event import INTERNAL_PREFIX, Envelope
@@ -46,11 +46,12 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 def read_event(at: Written, value: bytes, schemas: EventSchemas | None = None) -> Envelope:
     """The event of a record. Raises Corruption for bytes that are no event, or none that could be taken.
 
-    With ``schemas`` that is so for data that do not fit the schema of the event's name, too.
+    With ``schemas`` that is so for data that do not fit the schema of the event's name, too; LogUnavailable while
+    nobody knows that schema.
     """
     try:
         return _read(at, value, schemas)
-    except Corruption:
+    except (Corruption, LogUnavailable):
         raise
     except Exception as error:  # Whatever nobody has thought of is one record's trouble, never the lane's.
         raise Corruption(f"an event could not be read: {type(error).__name__}: {error}") from error
@@ -69,6 +70,8 @@ def _read(at: Written, value: bytes, schemas: EventSchemas | None) -> Envelope:
         )
     data = parse_json(event.data).value
     assert isinstance(data, dict)
+    if schemas is not None:
+        schemas.refuse_unknown(event.name)
     if schemas is not None and schemas.get(event.name) is not None:
         try:
             schemas.check(event.name, data)

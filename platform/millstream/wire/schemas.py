@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from millstream.errors import ConfigError, OperatorError, SchemaViolation
+from millstream.errors import ConfigError, LogUnavailable, OperatorError, SchemaViolation
 from millstream.wire.avro import Problem, compile_check
 from millstream.wire.schema_files import SUFFIX, SchemaFiles, bad_schema, parse_text
 
@@ -82,6 +82,8 @@ class EventSchemas:
 
     def __init__(self, schemas: Iterable[EventSchema] = ()) -> None:
         self._by_name: Mapping[str, EventSchema] = {schema.name: schema for schema in schemas}
+        self.complete = True
+        """False while a registry that may have more has not answered yet."""
 
     @classmethod
     def from_directories(cls, directories: Iterable[Path]) -> EventSchemas:
@@ -120,6 +122,18 @@ class EventSchemas:
     def get(self, name: str) -> EventSchema | None:
         """The schema of an event name, or None."""
         return self._by_name.get(name)
+
+    def must_wait(self, name: str) -> bool:
+        """Whether nobody can say yet if the event has a schema."""
+        return not self.complete and name not in self._by_name
+
+    def refuse_unknown(self, name: str) -> None:
+        """Raise LogUnavailable for an event that must wait: taken now, it would go unchecked."""
+        if self.must_wait(name):
+            raise LogUnavailable(
+                f"event {name[:NAME_SHOWN_CHARS_MAX]!r} cannot be checked now: the schema registry has not answered "
+                "since this process started, and no file of --schemas has this name. Send it again in a moment."
+            )
 
     def check(self, name: str, data: Mapping[str, Any]) -> None:
         """Does nothing where ``data`` fits the schema of ``name``, or where ``name`` has none; never changes it.

@@ -11,6 +11,7 @@ from millstream.lane.port import Schemas, Surroundings
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
 from millstream.log.port import Log
+from millstream.losses import Losses
 from millstream.schema_registry.sources import FileSchemas
 from millstream.sdk.app import App
 from millstream.state.store import Store
@@ -28,6 +29,7 @@ class WorkerParts:
     ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
     ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
     ``register``            always, newer or never: see ``register``.
+    ``losses``              decides where something acknowledged is missing; by itself it refuses.
     ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
     """
 
@@ -49,6 +51,7 @@ class WorkerParts:
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     register: str = "always"
     on_facts: OnFacts | None = None
+    losses: Losses = field(default_factory=Losses)
 
     @property
     def shape(self) -> GroupShape:

@@ -298,7 +298,7 @@ class Worker:
         place = Place(parts.group, number, parts.lanes, parts.events_topic, parts.retry_interval_ms)
         store = self._stores[number] = parts.make_store(number)
         progress = Progress(parts.telemetry, number)
-        tables, reached = await restore(parts.log, place, store, progress.at)
+        tables, reached = await restore(parts.log, place, store, progress.at, parts.losses)
         progress.done(reached.facts)
         assert self._membership is not None
         return Lane(

@@ -14,7 +14,7 @@ from typing import Final
 from millstream.errors import LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, Reader
 from millstream.model.function import AppSpec
-from millstream.model.messages import group_topic
+from millstream.model.messages import GROUP_RECORD_KEY, group_topic
 from millstream.wire.messages import decode_app
 
 READ_RECORDS_MAX: Final = 100
@@ -69,6 +69,8 @@ class Catalogue:
     async def _read(self, reader: Reader) -> None:
         records = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
         for record in records:
+            if record.key == GROUP_RECORD_KEY:
+                continue
             app_id = (record.key or b"").decode()
             if record.value is None:
                 self.apps.pop(app_id, None)

@@ -19,8 +19,8 @@ from typing import Final
 from millstream.cli.lanes.journal import tables_of
 from millstream.cli.support.kafka_group import kafka_of, shape_of
 from millstream.config import Settings
-from millstream.dev import Made, made_with
 from millstream.errors import ConfigError
+from millstream.group_note import Made, made_with
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.kafka.admin.client import Admin
 from millstream.log.kafka.log import KafkaLog

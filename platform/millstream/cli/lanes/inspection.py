@@ -19,8 +19,8 @@ from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
 from millstream.core.liveness import Liveness, liveness, open_runs, stored_timers, timer_problem
-from millstream.dev import Made, made_with
 from millstream.errors import Corruption, OffsetOutOfRange, OperatorError
+from millstream.group_note import Made, made_with
 from millstream.lane.ownership.restore import Reached, fold_upto
 from millstream.log.embedded.verify import Finding
 from millstream.log.embedded.verify import verify as verify_file
@@ -114,7 +114,9 @@ async def _verify(settings: Settings) -> tuple[list[Finding], str, str]:
                 records, facts = records + seen.records, facts + seen.facts
                 runs += await _fold(log, made, seen)
                 findings += seen.findings
-    except Corruption as error:
+    except OperatorError as error:
+        if not findings and not isinstance(error, Corruption):
+            raise
         findings.append(Finding("", -1, -1, str(error)))
     return findings, f"{records} journal records with {facts} facts, {runs} open runs", where
 

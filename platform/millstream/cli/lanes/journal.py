@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from millstream.dev import Made
 from millstream.errors import Corruption, OffsetOutOfRange
+from millstream.group_note import Made
 from millstream.lane.ownership.restore import Reached, restore
 from millstream.log.embedded.verify import Finding
 from millstream.log.port import Log, Record

@@ -2,7 +2,7 @@
 
     0  ok                                       4  not found
     1  the operation failed (also a watched     5  not allowed
-       run that failed)                         6  a check failed
+       run that failed)                         6  a check failed; something acknowledged is missing
     2  usage: an argument, a setting            7  timeout
     3  cannot reach the server, or Kafka
 
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from millstream.errors import (
+    AcknowledgedLost,
     ConfigError,
     DiskFull,
     LogUnavailable,
@@ -58,6 +59,7 @@ _CODES: Final[tuple[tuple[type[MillstreamError], int], ...]] = (
     (NotFound, NOT_FOUND),
     (NotAllowed, NOT_ALLOWED),
     (TimedOut, TIMEOUT),
+    (AcknowledgedLost, CHECK_FAILED),
     (MillstreamError, FAILED),
 )
 

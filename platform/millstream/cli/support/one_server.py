@@ -43,6 +43,7 @@ def server_settings(settings: Settings, data: Path, targets: Sequence[str], bann
         ),
         version=__version__,
         banner=banner,
+        accept_loss=settings.switch("accept_loss"),
     )
 
 

@@ -19,7 +19,7 @@ from millstream.model.commands import AcceptEvent, AcceptRecord, RefuseRecord
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, EventAccepted, EventDeduplicated, Fact, FunctionSkipped
-from millstream.model.function import EventTrigger, FunctionSpec
+from millstream.model.function import SINCE_LATEST, EventTrigger, FunctionSpec
 from millstream.model.rows import EventRow
 
 FUTURE_SLACK_MS = 1_000  # A sender's clock may be this much ahead before its events count as "later".
@@ -83,8 +83,20 @@ def _start_on(
     if hash and seen.known(tables, hash, event.received_at_ms):
         return [EventDeduplicated(event.internal_id, event.id, event.name)]
     starting, skipped = choose(event, subscriptions)
+    fresh = [slug for slug in starting if not (hash and _was_scanned(tables, command, event, slug))]
+    if starting and not fresh:
+        return [EventDeduplicated(event.internal_id, event.id, event.name), *skipped]
     origin = Origin(command.topic, command.partition, command.offset, hash)
-    return [*start(tables, event, starting, origin), *skipped]
+    return [*start(tables, event, fresh, origin), *skipped]
+
+
+def _was_scanned(tables: Tables, command: AcceptRecord, event: Envelope, slug: str) -> bool:
+    """Whether the scan with which this function began has brought it the same id."""
+    begun = tables.subscriptions.get((slug, command.topic))
+    if begun is None or begun.since_ms == SINCE_LATEST:
+        return False
+    hash = seen.seen_hash(command.topic, command.partition, seen.scanned_id(event.id, slug))
+    return seen.known(tables, hash, event.received_at_ms)
 
 
 def _was_read(tables: Tables, command: AcceptEvent | AcceptRecord | RefuseRecord) -> bool:

@@ -16,20 +16,30 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from millstream.core.handles import Handler, Handles
+from millstream.core.intake import seen
 from millstream.core.intake.dead_letters import Letter, set_aside
 from millstream.core.intake.events import choose
-from millstream.core.intake.topics import BACKFILL, opened
+from millstream.core.intake.topics import BACKFILL, SINCE, opened, since_scan
 from millstream.core.messages import MessageKind
 from millstream.core.requests import answer
-from millstream.core.starting import Origin, new_run_id, start
+from millstream.core.starting import Origin, accepted, new_run_id, start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
 from millstream.errors import StoreFailed
 from millstream.model import limits
-from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan
+from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan, ReadRecord
 from millstream.model.effects import Effect, Scan
 from millstream.model.event import Envelope
-from millstream.model.facts import Fact, RunStarted, ScanAdvanced, ScanEnded, ScanStarted
+from millstream.model.facts import (
+    CommandRefused,
+    EventDeduplicated,
+    Fact,
+    RunStarted,
+    ScanAdvanced,
+    ScanEnded,
+    ScanStarted,
+)
+from millstream.model.function import SINCE_EARLIEST
 from millstream.model.ids import lane_of_source
 from millstream.model.rows import ScanRow
 
@@ -42,18 +52,22 @@ def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
     if row is None or row.at != command.from_offset or row.function not in catalogue(tables).functions:
         return []  # Cancelled, decided before, or its function is not deployed now.
     facts: list[Fact] = []
+    taken: set[bytes] = set()
     letters = 0
     for read in command.reads:
         reason = read.reason
         if read.event is not None:
             try:
-                facts += _start(tables, row, read.event, read.offset, now_ms)
+                facts += _start(tables, row, read.event, read.offset, taken)
                 continue
             except StoreFailed:
                 raise
             except Exception as error:  # As the lane refuses a command that raises: this record alone is set aside.
                 reason = f"{type(error).__name__}: {error}"[: limits.ERROR_MESSAGE_CHARS_MAX]
         letter = Letter(row.topic, row.partition, read.offset, reason, read.key, read.value, read.headers)
+        if read.event is None and _another_set_it_aside(tables, row, read):
+            facts.append(CommandRefused("AdvanceScan", letter.subject, reason))
+            continue
         facts += set_aside(tables, "AdvanceScan", letter, now_ms, queued=letters)
         letters += 1
     runs = sum(type(fact) is RunStarted for fact in facts)
@@ -64,15 +78,58 @@ def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
     return facts
 
 
-def _start(tables: Tables, row: ScanRow, event: Envelope, offset: int, now_ms: int) -> list[Fact]:
+def _start(tables: Tables, row: ScanRow, event: Envelope, offset: int, taken: set[bytes]) -> list[Fact]:
+    """``taken`` are the given ids that started a run by the same decision, which no table knows yet."""
+    hash = _given_id(tables, row, event)
+    if hash and (hash in taken or _came_before(tables, row, event, hash)):
+        return [EventDeduplicated(event.internal_id, event.id, event.name)]
     subscriptions = [s for s in _subscriptions(tables, row, event) if s.function.slug == row.function]
     starting, skipped = choose(event, subscriptions)
     if not starting:
         return list(skipped)
     if tables.runs.get(new_run_id(tables, row.function, event, row.cause)) is not None:
         return []
-    origin, is_held = Origin(row.topic, row.partition, offset), tables.events.get(event.internal_id) is not None
-    return start(tables, event, starting, origin, cause=row.cause, is_held=is_held)
+    taken.add(hash)
+    origin, held = Origin(row.topic, row.partition, offset, hash), tables.events.get(event.internal_id)
+    if held is not None and hash:
+        # Accepted once more as it is held, for the fact that remembers the id.
+        return [accepted(held.event, origin), *start(tables, event, starting, origin, cause=row.cause, is_held=True)]
+    return start(tables, event, starting, origin, cause=row.cause, is_held=held is not None)
+
+
+def _given_id(tables: Tables, row: ScanRow, event: Envelope) -> bytes:
+    """What stands for an id that starts this function once, as live reading has it; empty where there is none.
+
+    A backfill is asked for, to start functions again. The function is part of it: others have had their run.
+    """
+    if row.purpose != SINCE or not event.id_is_clients:
+        return b""
+    return seen.seen_hash(row.topic, row.partition, seen.scanned_id(event.id, row.function))
+
+
+def _came_before(tables: Tables, row: ScanRow, event: Envelope, hash: bytes) -> bool:
+    """By this scan, or live behind the border. Where the range had been read live for others, ids say nothing."""
+    if seen.known(tables, hash, event.received_at_ms):
+        return True
+    was_read_live = row.from_offset < 0
+    live = seen.seen_hash(row.topic, row.partition, event.id)
+    return not was_read_live and seen.known(tables, live, event.received_at_ms)
+
+
+def _another_set_it_aside(tables: Tables, row: ScanRow, read: ReadRecord) -> bool:
+    """Whether a function that reads the topic in the same way, and began no later, has passed this record."""
+    if row.purpose != SINCE:
+        return False
+    for function, trigger in catalogue(tables).subscribers(row.topic):
+        begun = tables.subscriptions.get((function.slug, row.topic))
+        if function.slug == row.function or begun is None or trigger.reading != read.reading:
+            continue
+        if not SINCE_EARLIEST <= begun.since_ms <= row.since_ms:
+            continue
+        scan = tables.scans.get((since_scan(function.slug, row.topic), row.partition))
+        if scan is None or scan.at > read.offset:
+            return True
+    return False
 
 
 def _subscriptions(tables: Tables, row: ScanRow, event: Envelope) -> Sequence[Subscription]:

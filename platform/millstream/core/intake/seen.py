@@ -36,6 +36,11 @@ def seen_hash(topic: str, partition: int, id: str) -> bytes:
     return blake2b(source + id.encode(), digest_size=HASH_BYTES).digest()
 
 
+def scanned_id(id: str, function: str) -> str:
+    """The id that a scan for one function remembers: others have had their run, or have one yet to come."""
+    return f"{id}\0{function}"
+
+
 def _source(topic: str, partition: int) -> bytes:
     """What comes before the id in what is hashed."""
     if len(_SOURCES) >= SOURCES_KEPT_MAX:
@@ -75,15 +80,24 @@ def expired(tables: Tables, now_ms: int) -> list[SeenDropped]:
     """Facts that drop what is past its time, at most ``CHUNKS_DROPPED_AT_ONCE_MAX`` chunks.
 
     A source has got as far as its newest bucket says. One that has brought nothing for ``SEEN_IDLE_MS`` is taken to
-    have got as far as the clock: nothing as old is waiting to be read any more.
+    have got as far as the clock: nothing as old is waiting to be read any more. A scan reads a source a second time,
+    further back: while it is open, what is old for the source counts by the newest of it, which is where the scan is.
     """
     facts: list[SeenDropped] = []
     rows = tables.seen_buckets.scan(limit=BUCKETS_MAX)
     reached_ms: dict[str, int] = {}
     for (source, clients, bucket), _ in rows:
         reached_ms[source] = max(begins_ms(clients, bucket), reached_ms.get(source, 0))
+    scanned = {f"{row.topic}/{row.partition}" for _, row in tables.scans.scan(limit=BUCKETS_MAX)}
+    scanned_ms: dict[str, int] = {}
+    for (source, clients, bucket), _ in rows:
+        if source in scanned and until_ms(clients, bucket) <= min(now_ms, reached_ms[source]):
+            scanned_ms[source] = max(begins_ms(clients, bucket), scanned_ms.get(source, 0))
     for (source, clients, bucket), row in rows:
-        if until_ms(clients, bucket) > min(now_ms, max(reached_ms[source], now_ms - limits.SEEN_IDLE_MS)):
+        over_ms = until_ms(clients, bucket)
+        if over_ms > min(now_ms, max(reached_ms[source], now_ms - limits.SEEN_IDLE_MS)):
+            continue
+        if source in scanned and over_ms > scanned_ms.get(source, 0):
             continue
         for chunk in range(row.first, row.chunk + 1):
             if len(facts) == CHUNKS_DROPPED_AT_ONCE_MAX:

@@ -78,8 +78,12 @@ def _earlier(topic: str, opening: Opening, subscribers: dict[str, TopicTrigger])
 
 
 def _since(function: str, topic: str, since_ms: int, partition: int, border: tuple[int, int]) -> ScanStarted:
-    scan = f"{SINCE}:{function}:{topic}"
-    return ScanStarted(scan, partition, function, topic, SINCE, "", since_ms, *border)
+    return ScanStarted(since_scan(function, topic), partition, function, topic, SINCE, "", since_ms, *border)
+
+
+def since_scan(function: str, topic: str) -> str:
+    """The name of the scan with which a function's subscription begins."""
+    return f"{SINCE}:{function}:{topic}"
 
 
 def opened(tables: Tables, topic: str) -> list[PositionRow]:

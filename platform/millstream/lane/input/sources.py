@@ -28,8 +28,9 @@ from millstream.model.commands import (
     StillRunning,
     TakeMessage,
 )
+from millstream.model.event import Envelope
 from millstream.model.journal import Position
-from millstream.model.messages import group_topic
+from millstream.model.messages import GROUP_RECORD_KEY, group_topic
 from millstream.model.place import Place
 from millstream.telemetry import say
 from millstream.wire.events_topic import Written, peek_event, read_event
@@ -139,7 +140,7 @@ class Intake:
                             continue
                     try:
                         at = Written(topic, partition, record.offset, record.at_ms)
-                        event = read_event(at, value or b"", self._schemas)
+                        event = await self._event(at, value or b"")
                     except Corruption as error:
                         reason = f"the record is no event: {error}" if value is not None else "the record has no value"
                         submit(_refused((topic, partition), record, reason))
@@ -156,6 +157,19 @@ class Intake:
                 if skipped:
                     submit(PositionedCommand(None, Position(topic, partition, skipped)))
 
+    async def _event(self, at: Written, value: bytes) -> Envelope:
+        """The event of a record, once its schema can be known. Raises Corruption."""
+        held = False
+        while True:
+            try:
+                return read_event(at, value, self._schemas)
+            except LogUnavailable as unknown:
+                if not held:
+                    held = True
+                    say(LOG, "partition held", level=logging.ERROR, topic=at.topic, partition=at.partition,
+                        offset=at.offset, why=str(unknown))  # fmt: skip
+                await asyncio.sleep(RETRY_S)
+
     async def run_catalogue(self, offset: int) -> None:
         """Read the functions topic for ever. An app that can't be read is refused, and stays as it was before."""
         self.catalogue_offset = offset
@@ -164,7 +178,9 @@ class Intake:
         ) as pages:
             async for page, behind in pages:
                 for record in page:
-                    self._submit(PositionedCommand(self._app(record), Position(self._functions, 0, record.offset + 1)))
+                    behind_it = Position(self._functions, 0, record.offset + 1)
+                    command = None if record.key == GROUP_RECORD_KEY else self._app(record)
+                    self._submit(PositionedCommand(command, behind_it))
                 if behind > (page[-1].offset + 1 if page else self.catalogue_offset):
                     # Compaction left nothing in between, and no more will come: a door may have seen that far.
                     self._submit(PositionedCommand(None, Position(self._functions, 0, behind)))

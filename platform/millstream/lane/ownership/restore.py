@@ -15,9 +15,12 @@ from typing import Final, NamedTuple
 from millstream.core.fold import fold
 from millstream.core.tables import Tables
 from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange, StoreFailed
+from millstream.lane.ownership.checkpoints import complete_topics, last_markers
+from millstream.lane.ownership.evidence import Evidence
 from millstream.log.port import Log
 from millstream.log.read_all import read_all
 from millstream.log.records import record_missing
+from millstream.losses import Losses
 from millstream.model.backoff import doubling_s
 from millstream.model.facts import Fact
 from millstream.model.journal import JournalRecord
@@ -25,7 +28,7 @@ from millstream.model.messages import group_topic
 from millstream.model.place import Place
 from millstream.model.rows import PositionRow
 from millstream.state.keyspace import CHECKPOINT_TOPICS
-from millstream.state.marker import Marker
+from millstream.state.marker import Marker, journal_of
 from millstream.state.restore import Restore
 from millstream.state.store import Store
 from millstream.state.tables import LaneTables
@@ -44,6 +47,7 @@ TRIES_S: Final = sum(doubling_s(RETRY_S, n, RETRY_S_MAX) for n in range(TRIES_MA
 """From the first try to the last: longer than the death of a worker hides its checkpoint (on Kafka, 45 s)."""
 TURN_S: Final = 0.005
 UNKNOWN: Final = -1
+POSITIONS_MAX: Final = 100_000
 
 
 class Reached(NamedTuple):
@@ -83,16 +87,18 @@ def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
 
 
 async def restore(
-    log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
+    log: Log, place: Place, store: Store, progress: Callable[[int, int], None], losses: Losses | None = None
 ) -> tuple[LaneTables, Reached]:
     """The lane's tables, at the journal's end.
 
     ``progress`` is told (rows taken, UNKNOWN) while it reads a checkpoint, then (facts folded, records left).
 
-    Raises Corruption when the topics can't be what this lane wrote.
+    Raises AcknowledgedLost when store or checkpoint hold more than the journal and ``losses`` does not accept that,
+    Corruption when the topics can't be what this lane wrote.
     """
+    evidence = Evidence(log, place, losses or Losses(), await log.topic_identity(_journal(place)))
     for n in range(TRIES_MAX):
-        found = await _restored_to_marker(log, place, store, progress)
+        found = await _restored_to_marker(evidence, store, progress)
         if found is None:
             # A checkpoint is being written, or trimmed to, at this moment; or its writer has died.
             await asyncio.sleep(doubling_s(RETRY_S, n, RETRY_S_MAX))
@@ -100,26 +106,39 @@ async def restore(
         tables, reached = found
         try:
             end = await log.end_offset(_journal(place), place.lane)
-            return tables, await fold_upto(log, tables, reached, end, progress)
+            reached = await fold_upto(log, tables, reached, end, progress)
+            await evidence.check_positions(row for _, row in tables.positions.scan(limit=POSITIONS_MAX))
+            return tables, reached
         except OffsetOutOfRange:
             store.wipe()
+    markers = await last_markers(log, place.group, place.lane)
+    shown = ", ".join(
+        f"{group_topic(place.group, which)} {'none' if marker is None else f'that of record {marker.offset}'}"
+        for which, marker in markers.items()
+    )
+    start, end = await log.start_offset(_journal(place), place.lane), await log.end_offset(_journal(place), place.lane)
     raise Corruption(
         f"lane {place.lane} could not be restored in {TRIES_MAX} tries: the compacted topics of group "
-        f"{place.group!r} do not show one checkpoint behind which the journal goes on. "
+        f"{place.group!r} do not show one checkpoint behind which the journal goes on: {shown}; the journal holds "
+        f"{start} to {end}. A topic that shows none, or an older one, was deleted and made anew or is an older copy: "
+        "bring it back from a backup, or start a worker whose disk still has this lane, which writes it again. "
         "Look at them with: millstream lanes verify."
     )
 
 
 async def _restored_to_marker(
-    log: Log, place: Place, store: Store, progress: Callable[[int, int], None]
+    evidence: Evidence, store: Store, progress: Callable[[int, int], None]
 ) -> tuple[LaneTables, Reached] | None:
     """Tables, and where to fold on from; None: the topics are not at rest, look again."""
+    log, place = evidence.log, evidence.place
     topic = _journal(place)
-    tables = LaneTables(place, store)
+    tables = _tables(evidence, store)
     if tables.marker is not None:
         reached = await _reached_marker(log, topic, place.lane, tables.marker)
         if reached is not None:
+            await complete_topics(evidence, tables)
             return tables, reached
+        await evidence.check(tables.marker, "the lane's store")
     rows = Restore(store)  # Empties it: rows are never layered over others of an unknown past.
     await _read_checkpoint(log, place, rows, progress)
     marker = rows.marker()
@@ -127,14 +146,22 @@ async def _restored_to_marker(
     if marker is None and not (rows.empty and start == 0):
         return None
     await rows.finish()
-    tables = LaneTables(place, store)
+    tables = _tables(evidence, store)
     if marker is None:
         return tables, Reached(0, Validity(), 0, 0)
     reached = await _reached_marker(log, topic, place.lane, marker)
     if reached is None and marker.offset + 1 == start:
         # The checkpoint's own record was trimmed, all behind it is there.
         reached = Reached(start, Validity(marker.owner, marker.seq), 0, 0)
+    if reached is None:
+        await evidence.check(marker, "the lane's checkpoint")
     return None if reached is None else (tables, reached)
+
+
+def _tables(evidence: Evidence, store: Store) -> LaneTables:
+    tables = LaneTables(evidence.place, store)
+    tables.journal = journal_of(_journal(evidence.place), evidence.place.lane, evidence.journal_identity)
+    return tables
 
 
 async def _read_checkpoint(log: Log, place: Place, rows: Restore, progress: Callable[[int, int], None]) -> None:
@@ -223,7 +250,7 @@ async def fold_upto(
                 at_ms = max(at_ms, record.at_ms)
                 facts += len(record.facts)
                 if tables.overlay_rows > FLUSH_ROWS:
-                    await tables.flush(Marker(topic, found.offset, record.owner, record.seq))
+                    await tables.flush(Marker(tables.journal, found.offset, record.owner, record.seq))
             progress(facts, end - offset)
             await asyncio.sleep(0)
     finally:

@@ -9,17 +9,23 @@ end of one B-tree and a reader scans it in order.
              partition's ``end_offset``, invisible, until that number moves; superseded rows are swept afterwards,
              ``swept_to`` says how far, so that a crash in between only leaves some of that work for the next start
 
+    identity one row, made with the file: 16 random bytes by which the mark beside it, the group's note and the lanes'
+             stores know that it is this log and no other
+
 A stream's end is the end of its last row, or ``end_offset`` if trimming left none. The rule kept here: a read
 sees one snapshot, checks every checksum, and names the place when one is wrong.
 """
 
 from __future__ import annotations
 
-import os
+import secrets
 import sqlite3
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from millstream.disk import sync_directory
 from millstream.errors import (
     ConfigError,
     Corruption,
@@ -38,6 +44,7 @@ FORMAT = 1
 BUSY_TIMEOUT_MS = 5_000
 CHECKED_AT_OPEN_BATCHES = 4
 FILE_NAME = "log.db"
+IDENTITY_BYTES = 16
 
 _SCHEMA = """
 CREATE TABLE topic (
@@ -62,6 +69,7 @@ CREATE TABLE inbox_position (
     member_group TEXT NOT NULL, lane INTEGER NOT NULL, next_offset INTEGER NOT NULL, PRIMARY KEY (member_group, lane)
 ) WITHOUT ROWID;
 """
+_IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id BLOB NOT NULL);"  # Files of before 0.9 get it at their next start.
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +116,16 @@ class Window:
 
 
 def connect(directory: Path, *, durability: str = "fsync", query_only: bool = False) -> sqlite3.Connection:
-    """One more connection to the file. Usable from any thread, by one at a time."""
+    """One more connection to the file. Usable from any thread, by one at a time.
+
+    With ``query_only`` the file is opened for reading: the last connection that may write takes the WAL away when it
+    closes, and a damaged one with it.
+    """
+    where = f"{(directory / FILE_NAME).absolute().as_uri()}?mode={'ro' if query_only else 'rwc'}"
     connection = sqlite3.connect(
-        directory / FILE_NAME, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+        where, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
     )
     if query_only:
-        connection.execute("PRAGMA query_only = ON")
         return connection
     connection.execute("PRAGMA page_size = 4096")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # Takes hold only before the first table is made.
@@ -126,22 +138,30 @@ def connect(directory: Path, *, durability: str = "fsync", query_only: bool = Fa
     return connection
 
 
-def prepare(connection: sqlite3.Connection, directory: Path) -> None:
-    """Make the tables of a new file; refuse one written by a newer version."""
+def prepare(connection: sqlite3.Connection, directory: Path) -> bytes:
+    """Make the tables of a new file; refuse one written by a newer version. The log's identity."""
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found == FORMAT:
-        return
     if found > FORMAT:
         raise ConfigError(
             f"{directory / FILE_NAME} has format {found}, this version reads up to {FORMAT}. "
             "Use the newer version, or another data directory."
         )
-    connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)  # The new files' names must survive a power cut too.
-    finally:
-        os.close(handle)
+    identity = identity_of(connection)
+    if identity is None:
+        identity = secrets.token_bytes(IDENTITY_BYTES)
+        schema = "" if found == FORMAT else f"{_SCHEMA}PRAGMA user_version = {FORMAT};"
+        made = f"INSERT INTO identity SELECT x'{identity.hex()}' WHERE NOT EXISTS (SELECT 1 FROM identity);"
+        connection.executescript(f"BEGIN;{schema}{_IDENTITY}{made}COMMIT;")
+        sync_directory(directory)  # The new files' names must survive a power cut too.
+    return identity
+
+
+def identity_of(connection: sqlite3.Connection) -> bytes | None:
+    """The log's identity; None where the file has none yet."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'identity'").fetchone() is None:
+        return None
+    row = connection.execute("SELECT id FROM identity").fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def explain(error: sqlite3.Error, directory: Path) -> OperatorError:
@@ -158,6 +178,18 @@ def explain(error: sqlite3.Error, directory: Path) -> OperatorError:
             "from a copy."
         )
     return LogUnavailable(f"the log in {path} cannot be used now: {error}. Nothing was written; try again.")
+
+
+UNREADABLE = (UnicodeDecodeError, TypeError, ValueError, struct.error)
+"""How names that are no text, and numbers that are none, show themselves."""
+
+
+def unreadable(directory: Path, error: Exception) -> Corruption:
+    """Something in the file is not of its kind any more."""
+    return Corruption(
+        f"{directory / FILE_NAME} is damaged: it holds something else than was written ({error}). Run "
+        "`millstream lanes verify` to see where, and restore the directory from a copy."
+    )
 
 
 def is_fatal(error: sqlite3.Error) -> bool:
@@ -261,13 +293,22 @@ def checked_batch(place: Place, row: tuple[int, int, int, int, bytes]) -> list[R
     """The records of a row of ``batch``, or Corruption."""
     position, count, at_ms, crc, payload = row
     offset = position - place.base
-    got = checksum(position, count, at_ms, payload)
-    if got != crc:
-        raise place.corrupt(offset, f"expected checksum {crc:08x}, got {got:08x}")
+    _compare(place, offset, crc, lambda: checksum(position, count, at_ms, payload))
     records = unpack(payload, offset, at_ms)
     if len(records) != count:
         raise place.corrupt(offset, f"expected {count} records, got {len(records)}")
     return records
+
+
+def _compare(place: Place, offset: int, crc: object, compute: Callable[[], int]) -> None:
+    """Raise Corruption where a row's checksum is not that of its columns, of which any may be damaged."""
+    try:
+        got = compute()
+    except (TypeError, struct.error) as error:
+        raise place.corrupt(offset, f"expected numbers and bytes, got something else ({error})") from error
+    if got != crc:
+        expected = f"{crc:08x}" if isinstance(crc, int) else "a number"
+        raise place.corrupt(offset, f"expected checksum {expected}, got {got:08x}")
 
 
 def _read_latest(connection: sqlite3.Connection, place: Place, window: Window) -> tuple[list[Record], int]:
@@ -290,9 +331,7 @@ def checked_latest(place: Place, row: tuple[int, bytes, int, int, bytes | None])
     """The record of a row of ``latest``, or Corruption."""
     position, key, at_ms, crc, payload = row
     offset = position - place.base
-    got = latest_checksum(position, key, at_ms, payload)
-    if got != crc:
-        raise place.corrupt(offset, f"expected checksum {crc:08x}, got {got:08x}")
+    _compare(place, offset, crc, lambda: latest_checksum(position, key, at_ms, payload))
     if payload is None:
         return Record(offset, at_ms, None, key)
     inner = unpack(payload, offset, at_ms)[0]

@@ -10,6 +10,7 @@ Who does what:
     topics.py              topics and partitions, found and made · partition.py: one partition in memory
     reads.py               reading threads; following a file that another process writes
     file.py                schema, connections, lock, snapshot reads with checksums · verify.py: every row
+    mark.py                what the log must contain, beside it · evidence.py: compared at the start
     tail.py                the newest records in memory · packing.py: records of one append as one blob
 
 Rules kept here: the loop never waits for a disk; a read never shows what is not acknowledged; a reader at the end
@@ -24,7 +25,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -32,9 +33,11 @@ from typing import TypeVar
 from millstream.errors import Busy, ConfigError, LimitExceeded, LogUnavailable
 from millstream.files import private_database, private_directory
 from millstream.log.embedded.ends import EmbeddedReader, EmbeddedWriter
-from millstream.log.embedded.file import FILE_NAME, Window, connect, explain, offset_at, read
+from millstream.log.embedded.evidence import examine
+from millstream.log.embedded.file import FILE_NAME, UNREADABLE, Window, connect, explain, offset_at, read, unreadable
 from millstream.log.embedded.group import EmbeddedMembership, EmbeddedTransaction
 from millstream.log.embedded.jobs import InboxPositions, Job, Once, Stage, Trim
+from millstream.log.embedded.mark import Mark
 from millstream.log.embedded.partition import Partition
 from millstream.log.embedded.reads import Follower, SqliteReads
 from millstream.log.embedded.tail import TAIL_BYTES_MAX
@@ -42,6 +45,7 @@ from millstream.log.embedded.topics import Topics
 from millstream.log.embedded.writer import Append, AppendOwner, Report, SqliteWriter, WriterSettings
 from millstream.log.port import Produced, Record, TopicKind, TopicSpec
 from millstream.log.records import check_shape, size_of
+from millstream.losses import Losses
 from millstream.process_handles import lock, unlock
 
 WAITING_BYTES_MAX = 64 << 20
@@ -82,6 +86,8 @@ class EmbeddedLog:
     def __init__(self, directory: Path, options: EmbeddedOptions, lock_handle: int | None) -> None:
         """Use ``open``."""
         self.member: EmbeddedMembership | None = None
+        self.vouched_for = False
+        """Whether a whole mark said that nothing is missing."""
         self._directory = directory
         self._options = options
         self._lock_handle = lock_handle
@@ -101,13 +107,15 @@ class EmbeddedLog:
         *,
         durability: str = "fsync",
         readonly: bool = False,
+        losses: Losses | None = None,
         options: EmbeddedOptions | None = None,
     ) -> EmbeddedLog:
         """Open the log, making the directory if it is new (not with ``readonly``).
 
-        ``durability``: ``fsync`` survives power cuts; ``os`` survives only the death of the process. Raises
-        LogLocked when another process writes it, Corruption when the file or a partition's last batches are
-        damaged, ConfigError when there is nothing to read or its format is newer.
+        ``durability``: ``fsync`` survives power cuts; ``os`` survives only the death of the process. ``losses``
+        decides where the log holds less than it must: None refuses. Raises AcknowledgedLost then, LogLocked when
+        another process writes it, Corruption when the file or a partition's last batches are damaged, ConfigError
+        when there is nothing to read or its format is newer.
         """
         if durability not in ("fsync", "os"):
             raise ConfigError(f"durability must be 'fsync' or 'os', got {durability!r}")
@@ -127,30 +135,45 @@ class EmbeddedLog:
                 await log._reads.run(log._topics.learn)
                 log._follower = Follower(path, log._reads, log._topics.partitions.values())
             else:
-                await log._start_writer(durability)
+                await log._start_writer(durability, losses or Losses())
         except BaseException:
             log._release()
             raise
         return log
 
-    async def _start_writer(self, durability: str) -> None:
+    async def _start_writer(self, durability: str, losses: Losses) -> None:
         chosen = self._options
         settings = WriterSettings(self._directory, durability, chosen.now_ms, chosen.on_fatal, chosen.disk_pages_max)
-        connection, unfinished = await asyncio.to_thread(self._load, durability)
-        self._writer = SqliteWriter(settings, connection, list(self._topics.partitions.values()), self._apply)
+        connection, mark, unfinished = await asyncio.to_thread(self._load, durability, losses)
+        self._writer = SqliteWriter(settings, (connection, mark), list(self._topics.partitions.values()), self._apply)
         self._writer.resume(unfinished)
 
-    def _load(self, durability: str) -> tuple[sqlite3.Connection, list[Job]]:
+    def _load(self, durability: str, losses: Losses) -> tuple[sqlite3.Connection, Mark, list[Job]]:
         connection: sqlite3.Connection | None = None
         try:
+            self.vouched_for = examine(self._directory, losses)
             connection = connect(self._directory, durability=durability)
-            return connection, self._topics.load(connection)
+            unfinished = self._topics.load(connection)
+            mark = Mark(self._directory, self._topics.identity, durability, self._topics.partitions.values())
+            return connection, mark, unfinished
         except BaseException as error:
             if connection is not None:
                 connection.close()
             if isinstance(error, sqlite3.Error):
                 raise explain(error, self._directory) from error
+            if isinstance(error, UNREADABLE):
+                raise unreadable(self._directory, error) from error
             raise
+
+    @property
+    def identity(self) -> str:
+        """What tells this log from every other, as text."""
+        return self._topics.identity.hex()
+
+    @property
+    def specs(self) -> Mapping[str, TopicSpec]:
+        """All topics that are known here, by name."""
+        return self._topics.specs
 
     @property
     def closed(self) -> bool:
@@ -188,6 +211,7 @@ class EmbeddedLog:
 
     def _make_topics(self, connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> list[Partition]:
         assert self._writer is not None
+        self._writer.reserve(sum(spec.partitions for spec in specs))
         made = self._topics.make(connection, specs)
         self._writer.add_partitions(made)
         return made
@@ -197,6 +221,10 @@ class EmbeddedLog:
         if name not in self._topics.specs and self._follower is not None:
             await self._reads.run(self._topics.learn)
         return self._topics.specs.get(name)
+
+    async def topic_identity(self, name: str) -> str:
+        """See the port. Topics are never deleted here: it is the log's own."""
+        return self.identity
 
     # --- appending ----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Topics:
     def __init__(self, directory: Path, tail_bytes_max: int) -> None:
         self.specs: dict[str, TopicSpec] = {}
         self.partitions: dict[tuple[str, int], Partition] = {}
+        self.identity = b""
         self._directory = directory
         self._budget = TailBudget(tail_bytes_max)
 
@@ -56,7 +57,7 @@ class Topics:
 
     def load(self, connection: sqlite3.Connection) -> list[Job]:
         """At the start of the writing process: learn everything, check the last batches, find unfinished work."""
-        prepare(connection, self._directory)
+        self.identity = prepare(connection, self._directory)
         self.learn(connection)
         for partition in self.partitions.values():
             check_tail(connection, partition.place)

@@ -33,9 +33,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from millstream.disk import passing
 from millstream.errors import Corruption, InternalError, LogUnavailable, MillstreamError
 from millstream.log.embedded.file import connect, explain, is_fatal, is_uncertain
 from millstream.log.embedded.jobs import Job, Stage, Vacuum, expired, forget_tombstones, is_wasteful
+from millstream.log.embedded.mark import Mark
 from millstream.log.embedded.packing import checksum, pack
 from millstream.log.embedded.partition import Partition
 from millstream.log.port import OutcomeUnknown, Produced
@@ -45,6 +47,7 @@ ROWS_PER_STATEMENT_MAX = 64
 WAL_PAGES_SOFT = 4_096  # 16 MiB: written back beside the appends
 WAL_PAGES_HARD = 65_536  # 256 MiB: appending waits until readers let the WAL start again
 UPKEEP_EVERY_S = 10.0
+MARK_SYNC_EVERY_S = 1.0
 _PAGE_BYTES = 4096
 
 
@@ -120,12 +123,13 @@ class SqliteWriter:
     def __init__(
         self,
         settings: WriterSettings,
-        connection: sqlite3.Connection,
+        files: tuple[sqlite3.Connection, Mark],
         partitions: Sequence[Partition],
         report: Callable[[Report], None],
     ) -> None:
         self.commits = 0
         self._settings = settings
+        connection, self._mark = files
         self._connection = connection
         self._partitions = list(partitions)
         self._report = report
@@ -136,6 +140,8 @@ class SqliteWriter:
         self._wal_pages = 0
         self._write_back: ThreadFuture[None] | None = None
         self._write_back_thread = ThreadPoolExecutor(1, thread_name_prefix="millstream-log-write-back")
+        self._mark_sync: ThreadFuture[None] | None = None
+        self._mark_sync_at = 0.0
         self._upkeep_at = time.monotonic() + UPKEEP_EVERY_S
         self._thread = threading.Thread(target=self._run, name="millstream-log-writer", daemon=True)
         if settings.disk_pages_max is not None:
@@ -154,6 +160,11 @@ class SqliteWriter:
     def add_partitions(self, partitions: Sequence[Partition]) -> None:
         """Called from within a job's action, so on the writer thread: upkeep looks after these as well."""
         self._partitions += partitions
+        self._mark.add(partitions)
+
+    def reserve(self, partitions: int) -> None:
+        """Called from within a job's action: see that so many can be added."""
+        self._mark.reserve(partitions)
 
     async def close(self) -> None:
         """Commit what was handed over, refuse unfinished jobs, and end the thread."""
@@ -180,8 +191,11 @@ class SqliteWriter:
                 self._settings.on_fatal(str(self._dead))
         gone = LogUnavailable("the log was closed before this was done; nothing of it is visible")
         self._send_report(Report((), (), (), [(job.future, gone) for job in self._jobs if job.future is not None]))
-        if self._write_back is not None:
-            self._write_back.exception()
+        for under_way in (self._write_back, self._mark_sync):
+            if under_way is not None:
+                under_way.exception()
+        with suppress(OSError):  # It is evidence, no truth.
+            self._mark.close()
         if self._dead is None:
             with suppress(sqlite3.Error):  # The WAL holds everything: the next start writes it back.
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -246,10 +260,14 @@ class SqliteWriter:
             self._failed(error, appends, [*once, *([job] if job else [])])
             return
         self.commits += 1
+        # Before anybody learns of it: what was acknowledged is in the mark, unless the power goes in this second.
+        self._mark.note({append.partition for append in given})
         self._wal_pages += sum(2 + append.size // _PAGE_BYTES for append in given) + (64 if job else 4)
         moved = [change for one in once for change in one.moved]
         if job is not None:
             moved += self._after_step(job, finished, failed_job, answers)
+        if moved:
+            self._mark.note({partition for partition, _, _ in moved})
         self._send_report(Report(given, refused, moved, answers))
 
     def _after_step(
@@ -342,10 +360,12 @@ class SqliteWriter:
 
     def _broken(self, error: sqlite3.Error) -> None:
         """A failed read, write or sync ends the log; other errors of the upkeep are tried again later."""
-        if not is_fatal(error):
-            return
+        if is_fatal(error):
+            self._end(str(error))
+
+    def _end(self, why: str) -> None:
         text = (
-            f"the disk under {self._settings.directory} failed: {error}. What was acknowledged is on it; nothing more "
+            f"the disk under {self._settings.directory} failed: {why}. What was acknowledged is on it; nothing more "
             "is written, because a page that could not be synced may be gone. Check the disk, then start again."
         )
         self._dead = LogUnavailable(text)
@@ -372,9 +392,22 @@ class SqliteWriter:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if self._write_back is None and self._wal_pages > WAL_PAGES_SOFT:
             self._write_back = self._write_back_thread.submit(_write_back, self._settings)
+        self._sync_mark()
         if time.monotonic() >= self._upkeep_at:
             self._upkeep_at = time.monotonic() + UPKEEP_EVERY_S
             self.retain()
+
+    def _sync_mark(self) -> None:
+        """Once a second, beside the commits: the mark of the second before survives a power cut."""
+        now_s = time.monotonic()
+        if now_s < self._mark_sync_at or (self._mark_sync is not None and not self._mark_sync.done()):
+            return
+        failed = None if self._mark_sync is None else self._mark_sync.exception()
+        if failed is not None and not passing(failed):
+            self._end(f"its mark could not be synced: {failed}")
+            return
+        self._mark_sync_at = now_s + MARK_SYNC_EVERY_S
+        self._mark_sync = self._write_back_thread.submit(self._mark.sync)
 
     def retain(self) -> None:
         """On the writer thread: begin the trims that retentions ask for, forget old tombstones, shrink the file."""

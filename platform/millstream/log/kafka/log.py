@@ -81,7 +81,7 @@ class KafkaLog:
         self._small_producers = SharedProducers(lambda: shared_producer(settings.small_producer()), 1)
         self._transactions = Transactions(
             self,
-            f"{settings.client_id}-{options.name}",
+            settings.member_id(options.name),
             lambda name: Producer(settings.transactional_producer(name)),
         )
         self._pools = {committed: Pool(partial(_reading, settings, committed), loop) for committed in (True, False)}
@@ -143,6 +143,12 @@ class KafkaLog:
         self.must_be_alive()
         return await self.shapes.offset(topic, partition, OffsetSpec.latest(), committed=reads_committed(topic))
 
+    async def topic_identity(self, name: str) -> str:
+        """See the port."""
+        self.must_be_alive()
+        shape = await self.shapes.look(name)
+        return "" if shape is None else shape.identity
+
     async def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         """See the port."""
         self.must_be_alive()
@@ -168,7 +174,9 @@ class KafkaLog:
 
     def member_consumer(self, group: str) -> Consumer:
         """A consumer that is to be a member of a group."""
-        return Consumer({**self._settings.member(group), "error_cb": Complaints("the group's member").take})
+        return Consumer(
+            {**self._settings.member(group, self._options.name), "error_cb": Complaints("the group's member").take}
+        )
 
     async def close(self) -> None:
         """Leave the group, wait a little for what is under way, and refuse everything from now on."""

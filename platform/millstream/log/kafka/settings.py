@@ -173,9 +173,14 @@ class KafkaSettings:
             "fetch.queue.backoff.ms": 5 if bulk else 10,
         }
 
-    def member(self, group: str) -> Config:
+    def member_id(self, name: str) -> str:
+        """What the brokers call the member of a worker of this name; its transactional ids begin with it."""
+        return f"{self.client_id}-{name}"
+
+    def member(self, group: str, name: str) -> Config:
         """The consumer that is a member of the group and reads its lanes' input."""
         config = self._consumer(committed=True) | {
+            "client.id": self.member_id(name),
             "group.id": group,
             "group.protocol": self.group_protocol,
             "max.poll.interval.ms": POLL_INTERVAL_MS,

@@ -153,6 +153,10 @@ class MemoryLog:
         self.must_be_alive()
         return self.find(topic, partition).end
 
+    async def topic_identity(self, name: str) -> str:
+        """See the port: there is one log, for as long as the process lives."""
+        return ""
+
     async def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         """See the port."""
         self.must_be_alive()

@@ -77,6 +77,12 @@ class MemoryPartition:
         self.start = max(self.start, min(before_offset, self.end))
         del self._records[: self._index(self.start)]
 
+    def lose_tail(self, end: int) -> None:
+        """A disk lost what it had said was safe: the records from ``end`` on were never there."""
+        self.end = min(self.end, max(end, self.start))
+        del self._records[self._index(self.end) :]
+        self.wake()
+
     def make_anew(self) -> None:
         """Nothing is there, nor ever was."""
         self.start = self.end = 0

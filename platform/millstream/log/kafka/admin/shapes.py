@@ -53,10 +53,11 @@ PartitionKey = tuple[str, int]
 
 
 class Shape(NamedTuple):
-    """A topic as it is. ``record_bytes_max`` is the most one record may have."""
+    """A topic as it is. ``record_bytes_max``: the most one record may have; ``identity`` tells it from a later one."""
 
     spec: TopicSpec
     record_bytes_max: int
+    identity: str = ""
 
 
 def reads_committed(topic: str) -> bool:
@@ -223,7 +224,7 @@ class Shapes:
             -1 if compacted else kept_ms,
             record_bytes_max,
         )
-        shape = self._known[topic] = Shape(spec, record_bytes_max)
+        shape = self._known[topic] = Shape(spec, record_bytes_max, str(described.topic_id))
         return shape
 
     def _new(self, spec: TopicSpec) -> NewTopic:

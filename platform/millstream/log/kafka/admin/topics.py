@@ -41,6 +41,18 @@ BROKER_SESSION_MIN: Final = "group.consumer.min.session.timeout.ms"
 BROKER_HEARTBEAT_MIN: Final = "group.consumer.min.heartbeat.interval.ms"
 
 
+HOLDS_RUNS: Final = ("journal", "inbox")
+LOST_TOPIC: Final = (
+    "Stop the workers and bring it back from a backup. A new one would be empty: events that are still held start "
+    "their functions again, and what runs had done is forgotten. If there is no backup: millstream topics apply "
+    "--accept-loss makes it, and workers go on once they are started with --accept-loss, too."
+)
+LOST_ROWS: Final = (
+    "Bring it back from a backup, or make it with: millstream topics apply --accept-loss. Workers whose disks are "
+    "whole write its rows again; a lane without one cannot be restored."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One difference. ``why``: what goes wrong; empty: it only costs. ``todo``: for what ``apply`` does not do."""
@@ -62,9 +74,9 @@ class Step:
         return text + (f": {self.why}" if self.why else "")
 
 
-def plan(admin: Admin, shape: GroupShape) -> list[Step]:
+def plan(admin: Admin, shape: GroupShape, *, accept_loss: bool = False) -> list[Step]:
     """Every difference between what is there and what must be. Empty: all is well."""
-    return [*topic_steps(admin, shape), *group_steps(admin, shape.group)]
+    return [*topic_steps(admin, shape, accept_loss=accept_loss), *group_steps(admin, shape.group)]
 
 
 def shape_found(admin: Admin, shape: GroupShape, unsaid: Collection[str]) -> GroupShape:
@@ -89,17 +101,24 @@ def _partitions(admin: Admin, shape: GroupShape, which: str) -> int:
     return 0
 
 
-def topic_steps(admin: Admin, shape: GroupShape, seen: Collection[str] = ()) -> list[Step]:
-    """The differences of topics; of those in ``seen`` only, for a user who may see no others. Empty: of all."""
+def topic_steps(
+    admin: Admin, shape: GroupShape, seen: Collection[str] = (), *, accept_loss: bool = False
+) -> list[Step]:
+    """The differences of topics; of those in ``seen`` only, for a user who may see no others. Empty: of all.
+
+    A topic that a group has lost is not made anew unless the loss is accepted.
+    """
     specs = [spec for spec in topics_of(shape) if not seen or spec.name in seen]
     found = admin.topics([spec.name for spec in specs])
     safety = Safety(admin.settings.replication_factor, admin.settings.min_insync)
+    has_lived = not accept_loss and len(found) < len(specs) and _has_lived(admin, shape)
     steps: list[Step] = []
     for spec in specs:
         role = role_of(spec.name, shape)
         there = found.get(spec.name)
         if there is None:
-            steps.append(_creation(spec, role, safety))
+            lost = role in OF_LANES and has_lived
+            steps.append(_lost(spec, role) if lost else _creation(spec, role, safety))
         else:
             steps += _shape_steps(spec, role, there, safety)
             steps += _setting_steps(role, there, wants(role, spec, safety))
@@ -143,6 +162,23 @@ def refuse_unsafe(settings: KafkaSettings, shape: GroupShape) -> None:
             f"the topics of group {shape.group!r} are not fit to work on, so nothing was started:\n  "
             + "\n  ".join(found)
         )
+
+
+def _has_lived(admin: Admin, shape: GroupShape) -> bool:
+    """Whether a worker has ever registered an app, or a lane written anything."""
+    with suppress(NotAllowed):
+        functions, journal = group_topic(shape.group, "functions"), group_topic(shape.group, "journal")
+        there = admin.topics([functions, journal])
+        wanted = [(name, number) for name, found in there.items() for number in range(found.partitions)]
+        return any(admin.ends(wanted).values())
+    return False
+
+
+def _lost(spec: TopicSpec, role: str) -> Step:
+    return Step(
+        action=UNSAFE, about="topic", name=spec.name, setting="topic", found="missing", wanted="what it held",
+        why="the group has lived, so it was deleted", todo=LOST_TOPIC if role in HOLDS_RUNS else LOST_ROWS,
+    )  # fmt: skip
 
 
 def _creation(spec: TopicSpec, role: str, safety: Safety) -> Step:
