@@ -6,10 +6,10 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from millstream.cli.support.reloading import stamps_below
 from tests.cli.program import PATIENCE_S, Ended, environment, millstream
 
 APP = """
-from datetime import timedelta
+import asyncio
+from pathlib import Path
 from millstream import App, Context
 
 app = App("shop")
@@ -30,7 +31,8 @@ async def quick(ctx: Context):
 @app.function(on="shop/nap")
 async def nap(ctx: Context):
     before = await ctx.step.run("before", lambda: "VERSION")
-    await ctx.step.sleep("nap", timedelta(seconds=4))
+    while Path("held").exists():
+        await asyncio.sleep(0.05)
     return [before, "VERSION"]
 """
 
@@ -65,6 +67,12 @@ class Reloaded:
         (self.folder / "shop.py").write_text(text)
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    @property
     def said(self) -> str:
         return (self.folder / "err").read_text()
 
@@ -79,11 +87,16 @@ class Reloaded:
         return millstream(*arguments, cwd=self.folder, MILLSTREAM_URL=self.url)
 
     def start_run(self, event: str) -> str:
+        """Send an event; the run that it starts, which was not there before."""
+        before = set(self.runs())
         sent = self.call("events", "send", event)
         assert sent.code == 0, sent.err
-        rows: list[str] = []
-        self.wait_for(lambda: rows.extend(r["run_id"] for r in self.call("runs", "list").rows[:1]) or rows)
-        return rows[0]
+        self.wait_for(lambda: set(self.runs()) - before)
+        (run,) = set(self.runs()) - before
+        return run
+
+    def runs(self) -> list[str]:
+        return [row["run_id"] for row in self.call("runs", "list").rows]
 
     def output_of(self, run: str) -> object:
         watched = self.call("runs", "watch", run)
@@ -109,13 +122,16 @@ def reloading(folder: Path) -> Iterator[Reloaded]:
 
 
 def test_changed_code_serves_the_runs_under_way_and_the_port_never_refuses(tmp_path: Path) -> None:
+    (tmp_path / "held").touch()  # However slow this test is: the run is open until its code has changed.
     with reloading(tmp_path) as served:
         napping = served.start_run("shop/nap")
+        served.wait_for(lambda: any(step["output"] for step in served.call("runs", "get", napping).rows[0]["steps"]))
         served.write("two")
         while served.said.count("serving") < 2:
-            with urllib.request.urlopen(f"{served.url}/health", timeout=30) as answer:  # Also between the two.
-                assert answer.status == 200
+            with socket.create_connection(served.place, timeout=30):  # Also between the two.
+                pass
             assert served.process.poll() is None, served.said
+        (tmp_path / "held").unlink()
         assert served.output_of(napping) == ["one", "two"], "the step is remembered, the code behind it is the new"
         assert served.output_of(served.start_run("shop/quick")) == "two"
         assert "shop.py changed: loading" in served.said and served.said.count("1 app with 2 functions") == 2
