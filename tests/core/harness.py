@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from millstream.core.decide import decide
 from millstream.core.fold import fold
+from millstream.core.messages import sent
 from millstream.core.owed import owed
 from millstream.core.runs.quick import QUICK
 from millstream.model import facts as f
 from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
 from millstream.model.effects import Arm, CodeWanted, Deliver, Disarm, Effect, Execute, Publish, Scan
-from millstream.model.facts import Fact
+from millstream.model.facts import Fact, Post
 from millstream.model.place import Place
 from millstream.model.rows import PositionRow, RunRow, StepRow
 from millstream.state.memory import MemoryStore
@@ -56,30 +57,47 @@ class Harness:
         self.now_ms = max(self.now_ms, at_ms if at_ms is not None else self.now_ms)
         self.commands.append(command)
         short = self._short_way(command)
-        facts = decide(self.tables, command, self.now_ms)
-        assert not any(table.flight for table in self.tables.all), f"{command} was decided and changed a row"
-        assert decide(self.tables, command, self.now_ms) == facts, f"{command} was decided in two ways"
+        facts: list[Fact] = []
         followed: list[Effect] = []
-        for fact in facts:
-            if isinstance(fact, f.CommandRefused) and not isinstance(command, RefuseRecord):
-                # Else the refusal of what raised would hide our own mistakes.
-                assert self.may_raise or fact.reason.startswith(("BadRequest", "poison")), (
-                    f"{command} raised: {fact.reason}"
-                )
-            self.story.tell(fact, self.tables, self.now_ms)
-            before = self.hands.rows(self.tables, fact)
-            released = fold(self.tables, fact, self.now_ms)
-            self.hands.check(fact, before, self.hands.rows(self.tables, fact))
-            self._answer(fact)
-            self._release(released)
-            followed += released
-            self.journal.append((fact, self.now_ms))
+        own: list[Command] = [command]
+        while own:
+            for fact in self._decided(own.pop(0)):
+                if isinstance(fact, Post):
+                    if fact.to_lane == self.tables.place.lane:
+                        own.append(fact.message)
+                        continue
+                    fact = sent(self.tables, fact)
+                followed += self._fold(fact, command)
+                facts.append(fact)
         if short is not None and not self.may_raise:
             assert short == (facts, followed, self._in_flight()), f"{command} came out otherwise on the short way"
         self._move_position(command)
         self.tables.promote()
         self.check()
         return facts
+
+    def _decided(self, command: Command) -> list[Fact]:
+        """What it leads to: the same however often it is asked, and no row is changed by asking."""
+        before = self._in_flight()
+        facts = decide(self.tables, command, self.now_ms)
+        assert self._in_flight() == before, f"{command} was decided and changed a row"
+        assert decide(self.tables, command, self.now_ms) == facts, f"{command} was decided in two ways"
+        return facts
+
+    def _fold(self, fact: Fact, command: Command) -> Sequence[Effect]:
+        if isinstance(fact, f.CommandRefused) and not isinstance(command, RefuseRecord):
+            # Else the refusal of what raised would hide our own mistakes.
+            assert self.may_raise or fact.reason.startswith(("BadRequest", "poison")), (
+                f"{command} raised: {fact.reason}"
+            )
+        self.story.tell(fact, self.tables, self.now_ms)
+        before = self.hands.rows(self.tables, fact)
+        released = fold(self.tables, fact, self.now_ms)
+        self.hands.check(fact, before, self.hands.rows(self.tables, fact))
+        self._answer(fact)
+        self._release(released)
+        self.journal.append((fact, self.now_ms))
+        return released
 
     def _short_way(self, command: Command) -> tuple[list[Fact], list[Effect], dict[str, dict[object, object]]] | None:
         """What ``quick`` makes of the command, undone again; None where it leaves it to ``decide`` and ``fold``."""

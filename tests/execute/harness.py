@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from millstream import App
-from millstream.core.decide import decide
-from millstream.core.fold import fold
+from millstream.core.settle import settle
 from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import Executor, RunSource, RunView
 from millstream.model.commands import (
@@ -127,9 +126,9 @@ class World:
         effects = []
         commands, self._queue = self._queue, []
         for command in commands:
-            for fact in decide(self.tables, command, self.now_ms()):
-                self.facts.append(fact)
-                effects += fold(self.tables, fact, self.now_ms())
+            facts, followed = settle(self.tables, command, self.now_ms())
+            self.facts += facts
+            effects += followed
         self.tables.promote()
         for effect in effects:
             match effect:

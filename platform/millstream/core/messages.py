@@ -1,6 +1,6 @@
 """Messages to a lane: from an api, which waits for the answer, or from another lane, numbered and taken exactly once.
 
-    a lane sends      MessageSent ─> outbox row, effect Deliver ─> the other lane's inbox ─> MessagesDelivered ─> no row
+    a lane sends      Post ─> MessageSent ─> outbox row, effect Deliver ─> the inbox there ─> MessagesDelivered ─> no row
     a lane receives   TakeMessage with the next number ─> MessageTaken beside what the message led to
 
 A message is decided by the lane that is its home. One that comes to another lane is forwarded there, as it is.
@@ -20,7 +20,7 @@ from millstream.core.requests import answer, answered
 from millstream.core.tables import Tables
 from millstream.model.commands import LaneMessage, NoteDelivered, TakeMessage
 from millstream.model.effects import Deliver, Effect
-from millstream.model.facts import CommandRefused, Fact, MessagesDelivered, MessageSent, MessageTaken
+from millstream.model.facts import CommandRefused, Fact, MessagesDelivered, MessageSent, MessageTaken, Post
 from millstream.model.rows import InboxCursorRow, OutboxCursorRow, OutboxRow
 
 
@@ -42,7 +42,7 @@ class MessageKind:
         """Forward it, answer it once more, or decide it."""
         home = self.home(tables, message) if self.home is not None else tables.place.lane
         if home != tables.place.lane:
-            return [send(tables, home, message)]
+            return [Post(home, message)]
         if self.answers and (again := answered(tables, message)) is not None:
             return again
         return self.decide(tables, message, now_ms)
@@ -71,10 +71,10 @@ def add(kind: MessageKind) -> None:
     MESSAGES[kind.message] = kind
 
 
-def send(tables: Tables, to_lane: int, message: LaneMessage) -> MessageSent:
-    """The fact that a message goes to another lane."""
-    cursor = tables.outbox_cursors.get(to_lane)
-    return MessageSent(to_lane, (cursor.sent if cursor is not None else 0) + 1, message)
+def sent(tables: Tables, post: Post) -> MessageSent:
+    """The fact that a message goes to another lane, under the next number."""
+    cursor = tables.outbox_cursors.get(post.to_lane)
+    return MessageSent(post.to_lane, (cursor.sent if cursor is not None else 0) + 1, post.message)
 
 
 def take_message(tables: Tables, command: TakeMessage, now_ms: int) -> list[Fact]:

@@ -16,19 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from millstream.core.decide import decide, refuse
-from millstream.core.fold import fold
 from millstream.core.handles import refuse_plainly
 from millstream.core.runs.quick import QUICK
+from millstream.core.settle import settle
+from millstream.core.tables import Tables
 from millstream.errors import StoreFailed
 from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.sources import Item
-from millstream.lane.ownership.restore import cannot_fold
 from millstream.lane.parts import Source
 from millstream.lane.record_size import FACT_BYTES, payload_bytes
 from millstream.lane.settings import LaneSettings
 from millstream.model.commands import Command, Report
 from millstream.model.effects import Effect
-from millstream.model.facts import Fact
+from millstream.model.facts import Fact, MessageSent, Post
 from millstream.model.text import storable
 from millstream.state.tables import LaneTables
 from millstream.telemetry import say
@@ -77,23 +77,17 @@ class Turn:
                 effects += done[1]
                 size += FACT_BYTES * len(done[0]) + done[2]
                 continue
-            decided = decide(tables, item, now_ms) if not careful else _recordable(tables, item, now_ms)
+            decided, followed = settle(tables, item, now_ms, decide if not careful else _recordable)
             facts += decided
-            for fact in decided:
-                try:
-                    effects += fold(tables, fact, now_ms)
-                except StoreFailed:
-                    raise  # No fault of the fact.
-                except Exception as error:
-                    raise cannot_fold(tables, fact, error) from error
+            effects += followed
             size += payload_bytes(decided)
 
 
-def _recordable(tables: LaneTables, command: Command, now_ms: int) -> list[Fact]:
+def _recordable(tables: Tables, command: Command, now_ms: int) -> list[Fact]:
     """What a command leads to, if it can be recorded; else what remains of a command that is refused."""
     try:
         facts = decide(tables, command, now_ms)
-        encode_facts(facts)
+        _encode(facts)
         return facts
     except StoreFailed:
         raise  # No fault of the command.
@@ -105,7 +99,12 @@ def _recordable(tables: LaneTables, command: Command, now_ms: int) -> list[Fact]
     )
     try:
         facts = refuse(tables, command, error, now_ms)
-        encode_facts(facts)
+        _encode(facts)
     except Exception:  # Not even the names in it are text: nothing of it can be recorded but this.
         facts = refuse_plainly(tables, command, "its facts cannot be encoded", now_ms)
     return facts
+
+
+def _encode(facts: list[Fact]) -> None:
+    """Encode what would be recorded, to see whether it can be."""
+    encode_facts([MessageSent(fact.to_lane, 0, fact.message) if type(fact) is Post else fact for fact in facts])

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from millstream.core.fold import fold
+from millstream.core.settle import cannot_fold
 from millstream.core.tables import Tables
-from millstream.errors import Corruption, InternalError, LogUnavailable, OffsetOutOfRange, StoreFailed
+from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange, StoreFailed
 from millstream.lane.ownership.checkpoints import complete_topics, last_markers
 from millstream.lane.ownership.evidence import Evidence
 from millstream.log.port import Log
@@ -22,7 +23,6 @@ from millstream.log.read_all import read_all
 from millstream.log.records import record_missing
 from millstream.losses import Losses
 from millstream.model.backoff import doubling_s
-from millstream.model.facts import Fact
 from millstream.model.journal import JournalRecord
 from millstream.model.messages import group_topic
 from millstream.model.place import Place
@@ -75,15 +75,6 @@ def apply(tables: Tables, record: JournalRecord) -> None:
             f"{p.offset}: positions go forward, or back by a SourceGap"
         )
         tables.positions.put((p.topic, p.partition), PositionRow(p.topic, p.partition, p.offset))
-
-
-def cannot_fold(tables: Tables, fact: Fact, error: Exception) -> InternalError:
-    """The error that stops a lane whose fact can't be applied."""
-    return InternalError(
-        f"lane {tables.place.lane} of group {tables.place.group!r} stopped: a fact {type(fact).__name__} could not be "
-        f"applied: expected every recorded fact to fold, got {type(error).__name__}: {error}. Nothing of it has taken "
-        "effect. Start the version that ran before, and report this with what this says: millstream lanes inspect."
-    )
 
 
 async def restore(

@@ -32,6 +32,7 @@ from millstream.model.facts.lanes import (
     MessagesDelivered,
     MessageSent,
     MessageTaken,
+    Post,
     PublishesSent,
     PublishQueued,
     RequestAnswered,
@@ -91,8 +92,10 @@ __all__ = [
     "MessageSent",
     "MessageTaken",
     "MessagesDelivered",
+    "Post",
     "PublishQueued",
     "PublishesSent",
+    "Recorded",
     "RequestAnswered",
     "RequestsDropped",
     "RetryDue",
@@ -117,7 +120,7 @@ __all__ = [
     "with_discovery",
 ]
 
-Fact = (
+Recorded = (
     StepCompleted
     | EventAccepted
     | RunStarted
@@ -162,6 +165,9 @@ Fact = (
     | ScanAdvanced
     | ScanEnded
 )
+"""What stands in the journal."""
+Fact = Recorded | Post
+"""What a decision says; a ``Post`` in it becomes a fact, or further facts, before it is recorded."""
 
 
 def with_discovery(fact: StepCompleted | StepFailed) -> StepCompleted | StepFailed:
@@ -169,4 +175,4 @@ def with_discovery(fact: StepCompleted | StepFailed) -> StepCompleted | StepFail
     return replace(fact, discover=True)
 
 
-FACTS: tuple[type[Fact], ...] = Fact.__args__
+FACTS: tuple[type[Recorded], ...] = Recorded.__args__

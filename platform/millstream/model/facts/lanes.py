@@ -28,6 +28,16 @@ class PublishesSent(msgspec.Struct, frozen=True, gc=False):
     numbers: tuple[int, ...]
 
 
+class Post(msgspec.Struct, frozen=True):
+    """No fact: the place in a decision where a message goes to a lane (``core/settle.py``).
+
+    To another lane it becomes a ``MessageSent``; to this lane it is decided behind the decision, in the same record.
+    """
+
+    to_lane: int
+    message: LaneMessage
+
+
 class MessageSent(msgspec.Struct, frozen=True):
     """A message for another lane; ``seq`` runs without holes per (from, to)."""
 
