@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from millstream.errors import (
     FunctionError,
+    InvokeTimeout,
     MillstreamError,
     NonRetriableError,
     RetryAfterError,
@@ -27,8 +28,10 @@ from millstream.sdk.backoff import Exponential, Linear, Table
 from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
+from millstream.sdk.received import Received
 from millstream.sdk.records import EventRecord, event_record
 from millstream.sdk.topic import Topic
+from millstream.sdk.waiting import On
 
 __version__ = "0.1.0"
 
@@ -41,9 +44,12 @@ __all__ = [
     "EventTrigger",
     "Exponential",
     "FunctionError",
+    "InvokeTimeout",
     "Linear",
     "MillstreamError",
     "NonRetriableError",
+    "On",
+    "Received",
     "RetryAfterError",
     "StepError",
     "StepsChanged",

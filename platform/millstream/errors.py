@@ -222,6 +222,20 @@ class StepError(UserCodeError):
         self.step = step
 
 
+INVOKE_TIMEOUT = "InngestInvokeTimeoutError"
+"""The name under which an invocation that was not over in time is recorded."""
+
+
+class InvokeTimeout(StepError):
+    """A run that a step has started was not over in time. It goes on."""
+
+
+def step_error(name: str, message: str, stack: str, step: str) -> StepError:
+    """The error that the body sees where a step has failed for good."""
+    kind = InvokeTimeout if name == INVOKE_TIMEOUT else StepError
+    return kind(message, name=name, stack=stack, step=step)
+
+
 class StepsChanged(UserCodeError):
     """A function asks for other steps in a replay than are recorded. The message names the step.
 

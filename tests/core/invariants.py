@@ -11,7 +11,10 @@ from collections import Counter
 from millstream.core.liveness import Liveness, liveness
 from millstream.core.runs.deciding import is_resolved
 from millstream.core.tables import Tables
-from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.core.waits import homes
+from millstream.core.waits.interests import SEEK
+from millstream.core.waits.kept import BYTES, EVENTS, counter, size
+from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 from millstream.model.seen import until_ms
 
 ROWS_MAX = 100_000
@@ -29,11 +32,15 @@ def check(tables: Tables) -> None:
         steps.update((id, step) for step in run.steps)
         events.update(run.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
-    _same("timers", {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}, {*alive.timers, *crons})
+    held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
+    beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK)}
+    assert all(homes.is_timed(tables, TimerRow(*key)) for key in beside), f"timers that nothing waits for: {beside}"
+    _same("timers", held, {*alive.timers, *crons, *beside})
     _same("parked", {key for key, _ in tables.parked.scan(limit=ROWS_MAX)}, set(alive.parked))
     _same("steps", {key for key, _ in tables.steps.scan(limit=ROWS_MAX)}, steps)
     _same("events", {id: row.runs for id, row in tables.events.scan(limit=ROWS_MAX)}, dict(events))
     _check_seen(tables)
+    _check_waits(tables)
 
 
 def _steps_of(tables: Tables, run: RunRow) -> list[StepRow]:
@@ -63,6 +70,21 @@ def _check_seen(tables: Tables) -> None:
             hash = chunk.hashes[i : i + 16]
             hashes[hash] = max(until_ms(clients, bucket), hashes.get(hash, 0))
     _same("seen", {key: row.until_ms for key, row in tables.seen.scan(limit=ROWS_MAX)}, hashes)
+
+
+def _check_waits(tables: Tables) -> None:
+    """Who waits at places whose home is here, and what is kept there."""
+    waiting = Counter((row.event, row.path) for _, row in tables.waiters.scan(limit=ROWS_MAX))
+    counted = {key: row.waiters for key, row in tables.coverage.scan(limit=ROWS_MAX)}
+    assert waiting.keys() <= counted.keys(), f"somebody waits, and nothing was asked: {waiting} {counted}"
+    _same("coverage", {key: number for key, number in counted.items() if number}, dict(waiting))
+    kept = [row for _, row in tables.kept.scan(limit=ROWS_MAX)]
+    at = {(place, row.received_at_ms, row.internal_id) for row in kept for place in row.places}
+    _same("kept_at", {key for key, _ in tables.kept_at.scan(limit=ROWS_MAX)}, at)
+    assert counter(tables, EVENTS) == len(kept), "kept events are miscounted"
+    assert counter(tables, BYTES) == sum(size(row.event) for row in kept), "the bytes of kept events are miscounted"
+    scans = Counter(row.scan for _, row in tables.scans.scan(limit=ROWS_MAX) if row.purpose == SEEK)
+    _same("seeks", {scan: row.left for scan, row in tables.seeks.scan(limit=ROWS_MAX)}, dict(scans))
 
 
 def _same(table: str, held: object, derived: object) -> None:

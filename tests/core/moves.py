@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
+from millstream.core.waits.interests import SEEK
 from millstream.model import limits
 from millstream.model.commands import (
     AcceptRecord,
@@ -42,6 +43,7 @@ from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
 from millstream.model.function import AppSpec, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
 from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from tests.core import wait_moves
 from tests.core.harness import Harness
 from tests.core.values import (
     HOUR_MS,
@@ -106,6 +108,10 @@ def end_everything(harness: Harness, turns_max: int = 500) -> None:
     for _ in range(turns_max):
         if not harness.runs:
             break
+        for answer in list(wait_moves.last_answers(harness)):
+            harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
+        if not harness.runs:
+            break
         effect = min((e for e in harness.outstanding if _ends(e)), key=repr)
         if isinstance(effect, Execute):
             harness.do(Report(effect.run, effect.step, effect.attempt, effect.dispatch, (_ending(effect),)))
@@ -167,6 +173,9 @@ def _body_operations(move: Move) -> tuple[Operation, ...]:
         (done(first), body_errored(retriable=move.x % 2 == 0)),
         (errored(first, retriable=False), SleepFound(second, second, 0, START_MS)),
         (BodyDone(b'{"sum":1}'),),
+        wait_moves.found(first, move.x),
+        (*wait_moves.found(first, move.x), *wait_moves.found(second, move.z)),
+        (done(first), *wait_moves.found(second, move.z)),
     )
     return plans[move.y % len(plans)]
 
@@ -309,7 +318,7 @@ def _record(harness: Harness, move: Move, number: int) -> Command:
 
 def _advance(harness: Harness, move: Move, number: int) -> Command | None:
     """A page of a scan, from where it is or from elsewhere."""
-    row = _pick([row for _, row in harness.tables.scans.scan(limit=100)], move.x)
+    row = _pick([row for _, row in harness.tables.scans.scan(limit=100) if row.purpose != SEEK], move.x)
     if row is None:
         return None
     begin = row.at if move.y % 4 else move.z
@@ -327,6 +336,10 @@ def _backfill(harness: Harness, move: Move, number: int) -> Command:
 def _cancel_scan(harness: Harness, move: Move, number: int) -> Command:
     row = _pick([row for _, row in harness.tables.scans.scan(limit=100)], move.x)
     return CancelScan(row.scan if row is not None else "none", ulid(harness.now_ms, number.to_bytes(10, "big")), -1)
+
+
+def _of_wait(wait: wait_moves.Wait) -> Callable[[Harness, Move, int], Command | None]:
+    return lambda harness, move, number: wait(harness, move.x, move.y, number)
 
 
 MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
@@ -353,5 +366,6 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     *(_advance,) * 2,
     _backfill,
     _cancel_scan,
+    *(_of_wait(wait) for wait in wait_moves.MOVES for _ in range(3)),
 )
 """Often the moves that make a run go on, else it would not get far."""

@@ -17,6 +17,9 @@ from millstream.model.effects import Effect, Execute, Publish
 from millstream.model.facts import Fact
 from millstream.model.rows import Hand
 
+OF_HOMES = (f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited)
+"""Facts that name a run of any lane."""
+
 
 class Story:
     """All facts so far, as far as later ones are bound by them. ``tell`` and ``release`` raise AssertionError."""
@@ -37,7 +40,7 @@ class Story:
 
     def tell(self, fact: Fact, tables: Tables, at_ms: int) -> None:
         """The next fact; ``tables`` are as before it."""
-        run = getattr(fact, "run", None)
+        run = getattr(fact, "run", None) if not isinstance(fact, OF_HOMES) else None
         match fact:
             case f.RunStarted():
                 assert run not in self.open | self.ended, f"started twice: {fact}"
@@ -105,7 +108,8 @@ class Story:
         assert fact.attempt < retries or last or spec is None, f"one attempt too many: {fact}"
         row = tables.steps.get((fact.run, step)) if step else None
         too_large = isinstance(fact, f.StepFailed) and fact.error_name == "output_too_large"  # A success, but for that.
-        if row is not None and not too_large:
+        waited = row is not None and row.hand in (Hand.WAITING, Hand.CLOSING)  # No hand-out of it can fail.
+        if row is not None and not too_large and not waited:
             mine = row.hand == Hand.OUT and row.dispatch == fact.dispatch
             assert mine, f"a failure of a dispatch that is not the awaited one: {fact}, {row}"
         if step:

@@ -15,6 +15,7 @@ from millstream.core.runs.transitions import transitions
 from millstream.core.steps import KINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
+from millstream.model.awaited import AwaitedEvent, AwaitedEvents
 from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
 from millstream.model.facts import Fact, StepCompleted
 from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
@@ -25,7 +26,7 @@ from tests.core.moves import play
 from tests.core.test_mutants import sequence
 from tests.core.values import PLACE, accept, app, done, errored, event, found, function, report, see
 
-SEQUENCES: Final = 150
+SEQUENCES: Final = 400
 RUN: Final = "01H"
 TOO_LARGE: Final = b"1" * (limits.STEP_OUTPUT_BYTES_MAX + 1)
 
@@ -103,6 +104,8 @@ def distinct(row: type[RunRow] | type[StepRow], **given: Any) -> Any:
     for field in msgspec.structs.fields(row):
         plain = getattr(field.type, "__origin__", field.type)
         fields[field.name] = DISTINCT[plain] if plain in DISTINCT else DISTINCT[int]
+    if row is StepRow:
+        fields["awaits"] = AwaitedEvents((AwaitedEvent("kept", "00ff"),) * 10, False, 7)
     return row(**fields | given)
 
 

@@ -32,11 +32,13 @@ class Gate:
         self.can_accept_work.set()
         self.queue_has_capacity = asyncio.Event()
         self.queue_has_capacity.set()
+        self.awaited: set[str] = set()
         self.intake = Intake(
             rig.logs["a"],
             rig.membership("a"),
             PLACE,
             self.items.append,
+            is_awaited=lambda name: name in self.awaited,
             current_catalogue=lambda: None,
             foreign=ForeignReader(FileSchemas(), TELEMETRY, PLACE.lane),
             schemas=EventSchemas(),

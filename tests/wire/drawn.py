@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 import typing
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from millstream.wire.schemas import load_schema
 
 INT = st.integers(-(2**31), 2**31 - 1)
-DEFINED_IN = {"Envelope": "messages/event", "Failure": "messages/failure"}
+DEFINED_IN = {"Envelope": "messages/event"}
 LONG = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -48,10 +49,17 @@ def _values(python: Any, avro: Any) -> st.SearchStrategy[Any]:
     if isinstance(python, types.UnionType):
         return st.one_of([_branch(choice, avro) for choice in typing.get_args(python)])
     # What is defined once and named after that; all its copies are the same.
-    return structs(python, load_schema(DEFINED_IN[python.__name__]) if isinstance(avro, str) else avro)
+    return structs(python, _defined(python) if isinstance(avro, str) else avro)
+
+
+def _defined(kind: type[Any]) -> Any:
+    words = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+    return load_schema(DEFINED_IN.get(kind.__name__, f"messages/{words}"))
 
 
 def _branch(choice: Any, avro: list[Any]) -> st.SearchStrategy[Any]:
     if choice is types.NoneType:
         return st.none()
-    return structs(choice, next(a for a in avro if a != "null" and a["name"].endswith(f".{choice.__name__}")))
+    names = {(branch if isinstance(branch, str) else branch["name"]).rpartition(".")[2]: branch for branch in avro}
+    found = names[choice.__name__]
+    return structs(choice, _defined(choice) if isinstance(found, str) else found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from typing import Any
@@ -10,20 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from millstream.model.commands import (
-    BackfillFunction,
-    CancelRun,
-    CancelScan,
-    InvokeFunction,
-    LoseDispatch,
-    ParkDispatch,
-    Report,
-    StillRunning,
-)
+from millstream.model.commands import LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.facts import FACTS
 from millstream.model.journal import JournalRecord, Position
-from millstream.model.messages import InboxRecord, Reply
+from millstream.model.messages import InboxRecord, Message, Reply
 from millstream.wire.rows import ROWS, schema_name
 from millstream.wire.schemas import load_schema, schemas_root
 from tests.wire.drawn import field_types
@@ -31,19 +23,18 @@ from tests.wire.drawn import field_types
 JOURNAL = load_schema("journal/record")
 FACT_BRANCHES = next(field for field in JOURNAL["fields"] if field["name"] == "facts")["type"]["items"]
 POSITION = next(field for field in JOURNAL["fields"] if field["name"] == "positions")["type"]["items"]
+
+
+def file_name(kind: type[Any]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
 WHOLE: dict[type[Any], Any] = {
     Position: POSITION,
     Envelope: load_schema("messages/event"),
-    CancelRun: load_schema("messages/cancel_run"),
-    InvokeFunction: load_schema("messages/invoke_function"),
-    BackfillFunction: load_schema("messages/backfill_function"),
-    CancelScan: load_schema("messages/cancel_scan"),
     InboxRecord: load_schema("messages/inbox"),
     Reply: load_schema("messages/reply"),
-    Report: load_schema("messages/report"),
-    ParkDispatch: load_schema("messages/park_dispatch"),
-    LoseDispatch: load_schema("messages/lose_dispatch"),
-    StillRunning: load_schema("messages/still_running"),
+    **{kind: load_schema(f"messages/{file_name(kind)}") for kind in typing.get_args(Message)},
     **dict(zip(FACTS, FACT_BRANCHES, strict=True)),
     **{row: load_schema(schema_name(row)) for row in ROWS},
 }
@@ -144,5 +135,5 @@ def test_the_copies_of_a_shared_record_say_the_same() -> None:
         return json.loads((schemas_root() / name).read_text(encoding="utf-8"))["fields"]
 
     assert fields("state/envelope.avsc") == fields("messages/event.avsc")
-    assert fields("state/cancel_run.avsc") == fields("messages/cancel_run.avsc")
-    assert fields("state/invoke_function.avsc") == fields("messages/invoke_function.avsc")
+    for kind in typing.get_args(LaneMessage):
+        assert fields(f"state/{file_name(kind)}.avsc") == fields(f"messages/{file_name(kind)}.avsc")

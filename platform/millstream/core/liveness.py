@@ -4,6 +4,8 @@
                    BACKOFF, SCHEDULED  a timer has it
                    SLEEPING .......... a timer has it, if its kind says so (``step_kinds.py``)
                    PARKED ............ it has its place among the parked
+                   WAITING ........... a timer has it, until it is answered
+                   CLOSING ........... a message of it is under way to those who may know of its event
                    DONE, FAILED ...... nothing more to come
     body           IDLE .............. fine while a step is in a hand
 
@@ -23,6 +25,7 @@ from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.step_kinds import timer_of_step
 from millstream.core.steps import KINDS
 from millstream.core.tables import ParkedKey, Tables, TimerKey
+from millstream.core.waits import homes
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 
 PAGE_ROWS: Final = 500
@@ -145,6 +148,8 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         cron = tables.crons.get((timer.id, timer.step))
         held = cron is not None and cron.at_ms == timer.at_ms
         return "" if held else f"{what} wakes a cron that does not wait for it"
+    if timer.kind in (homes.MATCH, homes.LOOK):
+        return "" if homes.is_timed(tables, timer) else f"{what} wakes what does not wait for it"
     run = tables.runs.get(timer.id)
     if run is None:
         return f"{what} wakes a run that is not open"

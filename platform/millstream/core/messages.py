@@ -1,6 +1,6 @@
 """Messages to a lane: from an api, which waits for the answer, or from another lane, numbered and taken exactly once.
 
-    a lane sends      Post ─> MessageSent ─> outbox row, effect Deliver ─> the inbox there ─> MessagesDelivered ─> no row
+    a lane sends      Post ─> MessageSent ─> outbox row, effect Deliver ─> the inbox there, MessagesDelivered ─> no row
     a lane receives   TakeMessage with the next number ─> MessageTaken beside what the message led to
 
 A message is decided by the lane that is its home. One that comes to another lane is forwarded there, as it is.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from millstream.core.handles import Decide, Handler, Handles
+from millstream.core.handles import Decide, Handler, Handles, Refuse
 from millstream.core.requests import answer, answered
 from millstream.core.tables import Tables
 from millstream.model.commands import LaneMessage, NoteDelivered, TakeMessage
@@ -31,12 +31,14 @@ class MessageKind:
     ``decide``    at its home, where it was not answered before.
     ``home``      the lane that decides it; None: whichever lane it comes to.
     ``answers``   whether an api waits: its id is remembered with the answer, and a refusal is answered, too.
+    ``remains``   what else remains of one that raised.
     """
 
     message: type
     decide: Decide
     home: Callable[[Tables, Any], int] | None = None
     answers: bool = True
+    remains: Refuse | None = None
 
     def receive(self, tables: Tables, message: Any, now_ms: int) -> list[Fact]:
         """Forward it, answer it once more, or decide it."""
@@ -48,12 +50,13 @@ class MessageKind:
         return self.decide(tables, message, now_ms)
 
     def refuse(self, tables: Tables, message: Any, reason: str, now_ms: int) -> list[Fact]:
-        """What remains of one that raised: an api that waits is told."""
-        return [CommandRefused(type(message).__name__, "", reason), *self.refusal(message, reason)]
-
-    def refusal(self, message: Any, reason: str) -> list[Fact]:
-        """The answer that it was refused; none where no api waits."""
-        return answer(message, {"status": "refused", "reason": reason}) if self.answers else []
+        """What remains of one that raised: whoever waits is told."""
+        refused: list[Fact] = []
+        if self.answers:
+            refused += answer(message, {"status": "refused", "reason": reason})
+        if self.remains is not None:
+            return [*self.remains(tables, message, reason, now_ms), *refused]
+        return [CommandRefused(type(message).__name__, "", reason), *refused]
 
     @property
     def handles(self) -> Handles:
@@ -90,8 +93,9 @@ def refuse_message(tables: Tables, command: TakeMessage, reason: str, now_ms: in
     """What remains of one that raised: it counts as taken, or those behind it would wait for ever."""
     taken = MessageTaken(command.from_lane, command.seq)
     kind = MESSAGES.get(type(command.message))
-    refusal = kind.refusal(command.message, reason) if kind is not None else []
-    return [taken, CommandRefused("TakeMessage", "", reason), *refusal]
+    if kind is None:
+        return [taken, CommandRefused("TakeMessage", "", reason)]
+    return [taken, *kind.refuse(tables, command.message, reason, now_ms)]
 
 
 def note_delivered(tables: Tables, command: NoteDelivered, now_ms: int) -> list[Fact]:

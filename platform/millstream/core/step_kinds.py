@@ -19,6 +19,7 @@ from millstream.core.handles import FoldFact, Handler, Handles
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.moves import Moves
 from millstream.core.tables import Tables
+from millstream.model.announcement import RunEnd
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact
@@ -30,6 +31,12 @@ Find = Callable[[Case, Draft, Any], Decided]
 """(case, draft, operation) -> the facts of a step that the run did not know, and the next draft."""
 AnswerStep = Callable[[Case, Draft, Any, StepRow | None], Decided]
 """(case, draft, operation, the step's row; None: this is the first the run hears of it)."""
+Hear = Callable[[Case, StepRow, Any], list[Fact]]
+"""(case, the row of a step that waits, the answer) -> the decision."""
+TimeOut = Callable[[Case, StepRow], list[Fact]]
+"""(case, the row of a step that waits) -> what the end of its time means."""
+Withdraw = Callable[[Tables, RunRow, StepRow, RunEnd], list[Fact]]
+"""(tables, run, the row of a step that waits, how the run ends) -> what those who would answer are told."""
 Show = Callable[[Any, int], Entry]
 """(fact, at_ms) -> the fact's entry in the trail of its run."""
 QuickTimer = Callable[[Tables, FireTimer, RunRow, StepRow], tuple[Fact, Sequence[Effect]] | None]
@@ -45,6 +52,9 @@ class StepKind:
     ``answers``        operation → decision, for operations that say how an attempt ended.
     ``counts_late``    those of them that count when they come too late: the work was done.
     ``facts``          fact → fold, for facts that only this kind makes.
+    ``hears``          answer → decision, for a kind that waits (``runs/awaiting.py``).
+    ``times_out``      what the end of its time means.
+    ``withdraws``      what is told to those who would answer, where the run ends before.
     ``timers``         timer kind → handler, for timers of its own.
     ``hands``          hand → timer kind: where a step of this kind may be while it is not resolved, and the timer that
                        wakes it there; "" where something else brings it on (an executor, a parking place, a message).
@@ -60,6 +70,9 @@ class StepKind:
     answers: Mapping[type, AnswerStep] = field(default_factory=dict)
     counts_late: frozenset[type] = frozenset()
     facts: Mapping[type, FoldFact] = field(default_factory=dict)
+    hears: Mapping[type, Hear] = field(default_factory=dict)
+    times_out: TimeOut | None = None
+    withdraws: Withdraw | None = None
     timers: Mapping[str, Handler] = field(default_factory=dict)
     hands: Mapping[int, str] = field(default_factory=dict)
     moves: Moves = field(default_factory=Moves)

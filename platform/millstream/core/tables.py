@@ -12,10 +12,14 @@ from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
     CounterRow,
+    CoverageRow,
     CronRow,
     EventRow,
     HolderRow,
     InboxCursorRow,
+    InterestRow,
+    KeptAtRow,
+    KeptRow,
     OutboxCursorRow,
     OutboxRow,
     ParkedRow,
@@ -24,13 +28,16 @@ from millstream.model.rows import (
     RequestRow,
     RunRow,
     ScanRow,
+    SeekRow,
     SeenBucketRow,
     SeenChunkRow,
     SeenRow,
+    SignalRow,
     StepRow,
     SubscriptionRow,
     TimerRow,
     TopicRow,
+    WaiterRow,
 )
 
 K = TypeVar("K")
@@ -73,6 +80,10 @@ BucketKey = tuple[str, bool, int]  # (source, clients, bucket)
 ChunkKey = tuple[str, bool, int, int]  # (source, clients, bucket, chunk)
 MessageKey = tuple[int, int]  # (to_lane, seq)
 ParkedKey = tuple[str, str, str]  # (function, run, step)
+WaiterKey = tuple[str, str, str, int]  # (place, run, step, index)
+KeptKey = tuple[int, str]  # (received_at_ms, internal_id)
+KeptAtKey = tuple[str, int, str]  # (place, received_at_ms, internal_id)
+CoverageKey = tuple[str, str]  # (event, path)
 
 
 class Tables(Protocol):
@@ -148,3 +159,24 @@ class Tables(Protocol):
 
     @property
     def holders(self) -> Table[str, HolderRow]: ...
+
+    @property
+    def waiters(self) -> Table[WaiterKey, WaiterRow]: ...
+
+    @property
+    def kept(self) -> Table[KeptKey, KeptRow]: ...
+
+    @property
+    def kept_at(self) -> Table[KeptAtKey, KeptAtRow]: ...
+
+    @property
+    def coverage(self) -> Table[CoverageKey, CoverageRow]: ...
+
+    @property
+    def interests(self) -> Table[CoverageKey, InterestRow]: ...
+
+    @property
+    def seeks(self) -> Table[str, SeekRow]: ...
+
+    @property
+    def signals(self) -> Table[str, SignalRow]: ...

@@ -2,6 +2,7 @@
 
 DUE    a run that was to start later;            id = run, step = ""
 RETRY  a delay before another hand-out is over;  id = run, step = the step, "" for the body
+WAIT   a wait is over;                           id = run, step = the step
 CRON   a cron fires;                             id = function, step = the cron's text
 
 A step kind has timers of its own (``core/steps/``): id = run, step = the step. Add a kind: the module that answers for
@@ -18,6 +19,7 @@ from millstream.model.rows import TimerRow
 
 DUE: Final = "due"
 RETRY: Final = "retry"
+WAIT: Final = "wait"
 CRON: Final = "cron"
 
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from millstream.core.waits.awaited_names import awaited
 from millstream.errors import StoreFailed, StoreUnavailable
 from millstream.lane.input.foreign import Foreign, ForeignReader
 from millstream.lane.input.positions import PendingPositions, queued_bytes
@@ -131,6 +132,7 @@ class Lane:
             self.place,
             self._take_in,
             current_catalogue=lambda: self.pending_positions.current_catalogue(self._intake.catalogue_offset),
+            is_awaited=lambda name: name in awaited(tables.durable),
             foreign=foreign,
             schemas=parts.event_schemas,
             wait_to_accept_work=self._wait_to_accept_work,

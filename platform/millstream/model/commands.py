@@ -7,7 +7,7 @@ import msgspec
 
 from millstream.model.event import Envelope
 from millstream.model.function import AppSpec, Reading
-from millstream.model.operations import Operation
+from millstream.model.operations import Failure, Operation
 
 
 class AcceptEvent(msgspec.Struct, frozen=True, gc=False):
@@ -124,15 +124,161 @@ class CancelRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class InvokeFunction(msgspec.Struct, frozen=True):
-    """Start one function directly, with ``event`` as its trigger."""
+    """Start one function directly, with ``event`` as its trigger.
+
+    ``cause``  ``<run>/<step>``: a step waits for the run's end; empty: the request is the cause.
+    """
 
     function: str
     event: Envelope
     request: str = ""
     reply_to: int = -1
+    cause: str = ""
 
 
-LaneMessage = CancelRun | InvokeFunction
+class ChildEnded(msgspec.Struct, frozen=True, gc=False):
+    """The run that a step has started is over: its result as JSON, or its failure."""
+
+    run: str
+    step: str
+    child: str
+    result: bytes
+    failure: Failure | None
+
+
+class AwaitEvent(msgspec.Struct, frozen=True, gc=False):
+    """A step waits for an event at a place.
+
+    ``index``     which of the step's conditions it is.
+    ``given``     JSON of what the expression reads of the run's own event.
+    ``excluded``  marks of the events that do not count: the run's own, and those that such waits of it have taken.
+    """
+
+    run: str
+    step: str
+    index: int
+    place: str
+    event: str
+    path: str
+    since_ms: int
+    expression: str
+    given: bytes
+    excluded: bytes
+
+
+class ForgetWait(msgspec.Struct, frozen=True, gc=False):
+    """A step does not wait any more. ``is_answered``: say that nothing came, unless something may still come."""
+
+    run: str
+    step: str
+    index: int
+    place: str
+    is_answered: bool
+
+
+class TakeEvent(msgspec.Struct, frozen=True):
+    """An event of a name that is waited for, for the home of these places."""
+
+    event: Envelope
+    places: tuple[str, ...]
+
+
+class EventCame(msgspec.Struct, frozen=True):
+    """The event that a step waits for has come."""
+
+    run: str
+    step: str
+    index: int
+    event: Envelope
+
+
+class NothingCame(msgspec.Struct, frozen=True, gc=False):
+    """No event has come by the time that the home was asked. ``is_early``: not every lane has looked yet; ask again.
+
+    ``reason`` not empty: the wait is refused.
+    """
+
+    run: str
+    step: str
+    index: int
+    is_early: bool = False
+    reason: str = ""
+
+
+class SeekEvents(msgspec.Struct, frozen=True, gc=False):
+    """Forward events of this name, by this path, from now on; and those received since ``since_ms`` to this home.
+
+    ``since_ms`` −1: only go on.
+    """
+
+    event: str
+    path: str
+    home: int
+    seek: int
+    since_ms: int
+
+
+class EventsSought(msgspec.Struct, frozen=True, gc=False):
+    """A lane has forwarded what it was asked for."""
+
+    event: str
+    path: str
+    lane: int
+    seek: int
+
+
+class AwaitSignal(msgspec.Struct, frozen=True, gc=False):
+    """A step waits for a signal."""
+
+    run: str
+    step: str
+    signal: str
+    replaces: bool
+
+
+class ForgetSignal(msgspec.Struct, frozen=True, gc=False):
+    """A step does not wait for its signal any more. ``is_answered``: say that nobody has sent it."""
+
+    run: str
+    step: str
+    signal: str
+    is_answered: bool
+
+
+class SignalCame(msgspec.Struct, frozen=True, gc=False):
+    """The signal that a step waits for was sent; or (``reason`` not empty) the wait is refused."""
+
+    run: str
+    step: str
+    data: bytes
+    reason: str = ""
+
+
+class SendSignal(msgspec.Struct, frozen=True, gc=False):
+    """Send a signal to the run that waits for it. ``data`` is UTF-8 JSON."""
+
+    signal: str
+    data: bytes
+    request: str = ""
+    reply_to: int = -1
+
+
+LaneMessage = (
+    CancelRun
+    | InvokeFunction
+    | ChildEnded
+    | AwaitEvent
+    | ForgetWait
+    | TakeEvent
+    | EventCame
+    | NothingCame
+    | SeekEvents
+    | EventsSought
+    | AwaitSignal
+    | ForgetSignal
+    | SignalCame
+    | SendSignal
+)
 """The messages that lanes send each other."""
 
 
@@ -211,13 +357,17 @@ class SeeTopic(msgspec.Struct, frozen=True):
 
 
 class AdvanceScan(msgspec.Struct, frozen=True):
-    """The records of a scan in [``from_offset``, ``to_offset``) were read; what is no event any more is not in it."""
+    """The records of a scan in [``from_offset``, ``to_offset``) were read; what is no event any more is not in it.
+
+    ``upto``  where a scan ends whose end was left to its reader; −1: it is known.
+    """
 
     scan: str
     partition: int
     from_offset: int
     to_offset: int
     reads: tuple[ReadRecord, ...] = ()
+    upto: int = -1
 
 
 class ScanRange(msgspec.Struct, frozen=True, gc=False):
@@ -276,8 +426,7 @@ Command = (
     | Unpark
     | ReleaseLane
     | StillRunning
-    | CancelRun
-    | InvokeFunction
+    | LaneMessage
     | SeeCatalogue
     | TakeMessage
     | NoteDelivered

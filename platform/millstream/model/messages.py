@@ -7,21 +7,52 @@ from typing import Final
 import msgspec
 
 from millstream.model.commands import (
+    AwaitEvent,
+    AwaitSignal,
     BackfillFunction,
     CancelRun,
     CancelScan,
+    ChildEnded,
+    EventCame,
+    EventsSought,
+    ForgetSignal,
+    ForgetWait,
     InvokeFunction,
     LoseDispatch,
+    NothingCame,
     ParkDispatch,
     Report,
+    SeekEvents,
+    SendSignal,
+    SignalCame,
     StillRunning,
+    TakeEvent,
 )
 
 Message = (
-    CancelRun | InvokeFunction | Report | ParkDispatch | LoseDispatch | StillRunning | BackfillFunction | CancelScan
+    CancelRun
+    | InvokeFunction
+    | Report
+    | ParkDispatch
+    | LoseDispatch
+    | StillRunning
+    | BackfillFunction
+    | CancelScan
+    | ChildEnded
+    | AwaitEvent
+    | ForgetWait
+    | TakeEvent
+    | EventCame
+    | NothingCame
+    | SeekEvents
+    | EventsSought
+    | AwaitSignal
+    | ForgetSignal
+    | SignalCame
+    | SendSignal
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
-Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan
+Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal
 """Those that an api asks, and waits for the answer."""
 
 

@@ -80,6 +80,53 @@ class PublishFound(msgspec.Struct, frozen=True, tag=True):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+class Condition(msgspec.Struct, frozen=True, gc=False):
+    """An event that is waited for.
+
+    ``match``       a path that must hold the same value in it and in the run's own event, such as ``data.order_id``.
+    ``expression``  CEL over ``event``, the run's own, and ``async``, the one that comes.
+    """
+
+    event: str
+    match: str = ""
+    expression: str = ""
+
+
+class WaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants to wait for events: for the first that meets one of the conditions, or for one of each.
+
+    ``lookback_ms``  how far back events count, from now; −1: those received since the run's own event.
+    """
+
+    step: str
+    name: str
+    conditions: tuple[Condition, ...]
+    timeout_ms: int
+    is_all: bool = False
+    lookback_ms: int = -1
+
+
+class SignalWaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants to wait for a signal. ``replaces``: a run that waits for it already gets it no more."""
+
+    step: str
+    name: str
+    signal: str
+    timeout_ms: int
+    replaces: bool = False
+
+
+class InvokeFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants a run of another function, and its result. ``data``: UTF-8 JSON of an object."""
+
+    step: str
+    name: str
+    function: str
+    data: bytes
+    timeout_ms: int
+    is_detached: bool = False
+
+
 class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler returned ``result`` (UTF-8 JSON)."""
 
@@ -94,7 +141,19 @@ class BodyErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     retry_after_ms: int = -1
 
 
-Operation = StepDone | StepErrored | StepFound | SleepFound | SendFound | PublishFound | BodyDone | BodyErrored
+Operation = (
+    StepDone
+    | StepErrored
+    | StepFound
+    | SleepFound
+    | SendFound
+    | PublishFound
+    | BodyDone
+    | BodyErrored
+    | WaitFound
+    | SignalWaitFound
+    | InvokeFound
+)
 
 
 def failure_json(name: str, message: str, stack: str) -> bytes:

@@ -6,10 +6,12 @@ keys.
 
 from __future__ import annotations
 
+import builtins
 import enum
 
 import msgspec
 
+from millstream.model.awaited import Awaited
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 
@@ -21,7 +23,8 @@ class Hand(enum.IntEnum):
                   ├────> BACKOFF ──> OUT  a failed attempt or lost worker waits for its time
                   └────> PARKED ───> OUT  no code here
 
-    SLEEPING, DONE and FAILED are for steps only; SCHEDULED for runs that start later.
+    SLEEPING, WAITING, CLOSING, DONE and FAILED are for steps only; SCHEDULED for runs that start later. WAITING is for
+    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more.
     """
 
     IDLE = 0
@@ -32,6 +35,8 @@ class Hand(enum.IntEnum):
     DONE = 5
     FAILED = 6
     SCHEDULED = 7
+    WAITING = 8
+    CLOSING = 9
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +48,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     ``resolved``  how many are done or failed; numbers them in that order.
     ``steps``     every step id, in order of appearance.
     ``bytes``     of all step results together.
+    ``taken``     the events that its waits have taken: pairs of marks, condition and event (``model/awaited.py``).
     """
 
     run: str
@@ -61,10 +67,14 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     steps: tuple[str, ...] = ()
     bytes: int = 0
     wake_at_ms: int = 0
+    taken: builtins.bytes = b""
 
 
 class StepRow(msgspec.Struct, frozen=True, gc=False):
-    """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED)."""
+    """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED).
+
+    ``awaits``  what it waits for (WAITING, CLOSING).
+    """
 
     run: str
     step: str
@@ -77,6 +87,7 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):
     order: int = 0
     data: bytes = b""
     wake_at_ms: int = 0
+    awaits: Awaited | None = None
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
@@ -237,8 +248,101 @@ class HolderRow(msgspec.Struct, frozen=True, gc=False):
     out: tuple[HandOut, ...]
 
 
+class WaiterRow(msgspec.Struct, frozen=True, gc=False):
+    """A run that waits at a place whose home this lane is; see ``WaiterAdded``.
+
+    ``looked_ms``, ``looked_id``  how far it has looked through the kept events; an empty id: through all of them.
+    ``timer_ms``                  when it looks on.
+    """
+
+    place: str
+    run: str
+    step: str
+    index: int
+    event: str
+    path: str
+    since_ms: int
+    expression: str
+    given: bytes
+    excluded: bytes
+    seek: int
+    looked_ms: int = 0
+    looked_id: str = ""
+    timer_ms: int = 0
+
+
+class KeptRow(msgspec.Struct, frozen=True):
+    """An event that somebody waits for, or may wait for: kept at the home of these places.
+
+    ``behind``    the waiter behind which it goes on, see ``MatchingPaused``; empty: it has met all there were.
+    ``timer_ms``  when it goes on.
+    """
+
+    received_at_ms: int
+    internal_id: str
+    event: Envelope
+    places: tuple[str, ...]
+    behind: str = ""
+    timer_ms: int = 0
+
+
+class KeptAtRow(msgspec.Struct, frozen=True, gc=False):
+    """A kept event, by its place."""
+
+    place: str
+    received_at_ms: int
+    internal_id: str
+
+
+class CoverageRow(msgspec.Struct, frozen=True, gc=False):
+    """What this lane, as a home, has asked the lanes that read events: to forward those of a name, by a path.
+
+    ``seek``        the number of the last request; ``since_ms``: how far back it looks.
+    ``answered``    by lane, the last request that it has carried out.
+    ``next_ms``     how far back the next request must look; −1: none is wanted.
+    ``asked_at_ms`` when the lanes were asked last, also only to go on.
+    ``waiters``     how many waits depend on it.
+    """
+
+    event: str
+    path: str
+    seek: int
+    since_ms: int
+    answered: tuple[int, ...]
+    asked_at_ms: int
+    next_ms: int = -1
+    waiters: int = 0
+
+
+class InterestRow(msgspec.Struct, frozen=True, gc=False):
+    """This lane forwards events of the name to the home of their value at the path. ``asked_at_ms``: the last time."""
+
+    event: str
+    path: str
+    asked_at_ms: int
+
+
+class SeekRow(msgspec.Struct, frozen=True, gc=False):
+    """A request of a home under way here: scans over ``left`` partitions look for earlier events."""
+
+    scan: str
+    event: str
+    path: str
+    home: int
+    seek: int
+    left: int
+
+
+class SignalRow(msgspec.Struct, frozen=True, gc=False):
+    """The step that waits for a signal whose home this lane is."""
+
+    signal: str
+    run: str
+    step: str
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
-    """A number of the lane: ``publishes`` (the last used)."""
+    """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``."""
 
     name: str
     value: int
@@ -266,4 +370,11 @@ Row = (
     | ParkedRow
     | CounterRow
     | HolderRow
+    | WaiterRow
+    | KeptRow
+    | KeptAtRow
+    | CoverageRow
+    | InterestRow
+    | SeekRow
+    | SignalRow
 )

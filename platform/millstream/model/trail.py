@@ -18,5 +18,6 @@ BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
 LOST: Final = 7  # at, step, how often by now, retry_at
 PARKED: Final = 8  # at, step, function; where the code has changed, the reason
 UNPARKED: Final = 9  # at, step
+WAITING: Final = 10  # at, step, name, kind, until, what it waits for as JSON
 
 Entry = tuple[Any, ...]

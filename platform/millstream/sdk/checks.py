@@ -59,6 +59,16 @@ def step_call(id: str, call: object) -> None:
     )
 
 
+def function_slug(id: str, slug: object) -> str:
+    """The id of a function, ``<app>-<function>``."""
+    if isinstance(slug, str) and is_storable(slug) and 0 < len(slug) <= limits.FUNCTION_ID_CHARS_MAX:
+        return str.__str__(slug)
+    raise FunctionError(
+        f"step {id!r} refused: a function is named by its id, such as 'billing-report', got {type_name(slug)} "
+        f"{shown(slug)}. Is it one of ours? Then give the function itself to step.invoke."
+    )
+
+
 def topic_name(id: str, topic: object) -> str:
     """The name of a topic, as Kafka allows it."""
     if isinstance(topic, str) and _TOPIC.fullmatch(topic) and topic not in (".", ".."):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
 from millstream.model.event import Envelope
-from millstream.sdk.payloads import Reader, decode, read, reader_of
+from millstream.sdk.payloads import Reader, reader_of
+from millstream.sdk.received import Received, received
 from millstream.sdk.steps import Driver, StepTools, SyncStepTools
 
 if TYPE_CHECKING:
@@ -28,19 +29,6 @@ else:
 
     T = TypeVar("T")
     _Adapter = logging.LoggerAdapter
-
-
-class Received(msgspec.Struct, Generic[T], frozen=True):
-    """An event as a handler sees it: ``data`` decoded, ``id`` and ``ts`` (Unix milliseconds) always there."""
-
-    name: str
-    data: T
-    id: str
-    ts: int
-    key: str = ""
-    user: Mapping[str, object] | None = None
-    v: str | None = None
-    meta: Mapping[str, object] | None = None
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -81,7 +69,7 @@ class RunContext(Generic[T]):
             self._events = self._decoded()
 
     def _decoded(self) -> list[Received[T]]:
-        return [_received(e, self._reader) for e in self._envelopes]
+        return [received(e, self._reader) for e in self._envelopes]
 
     @property
     def event(self) -> Received[T]:
@@ -136,19 +124,6 @@ class SyncContext(RunContext[T]):
     def __init__(self, driver: Driver, info: RunInfo, events: tuple[Envelope, ...], reader: Reader | None) -> None:
         super().__init__(driver, info, events, reader)
         self.step = SyncStepTools(driver)
-
-
-def _received(event: Envelope, reader: Reader | None) -> Received[T]:
-    return Received(
-        event.name,
-        cast(T, read(event.data, reader, f"the data of event {event.name!r}")),
-        event.id,
-        event.ts_ms,
-        event.key,
-        cast("Mapping[str, object] | None", decode(event.user)) if event.user else None,
-        event.v or None,
-        cast("Mapping[str, object] | None", decode(event.meta)) if event.meta else None,
-    )
 
 
 def declared_context(handler: Callable[..., object]) -> tuple[object, object]:

@@ -20,6 +20,7 @@ from millstream.model.event import FUNCTION_FAILED
 from millstream.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.sdk.backoff import Shape
 from millstream.sdk.context import Context, SyncContext, declared_context
+from millstream.sdk.declared import note_declared
 from millstream.sdk.topic import Topic
 
 Handler = Callable[..., object]
@@ -73,6 +74,7 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
         backoff=DEFAULT_BACKOFF if options.backoff is None else _shape(slug, options.backoff).spec(),
         step_timeout_ms=_timeout(slug, options.step_timeout),
     )
+    note_declared(handler, slug)
     if options.on_failure is None:
         return (Function(spec, handler),)
     _check_handler(f"{slug}-failure", options.on_failure)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from typing import ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from msgspec import structs
 
@@ -17,15 +17,27 @@ from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import TOMBSTONE, Envelope, Event
-from millstream.model.operations import Operation, PublishFound, SendFound, SleepFound
+from millstream.model.operations import (
+    InvokeFound,
+    Operation,
+    PublishFound,
+    SendFound,
+    SignalWaitFound,
+    SleepFound,
+    WaitFound,
+)
 from millstream.model.text import is_storable, shown, type_name
-from millstream.sdk import checks
+from millstream.sdk import checks, waiting
+from millstream.sdk.declared import declared_slug
 from millstream.sdk.outgoing import envelope_of, several
-from millstream.sdk.payloads import decode, encode
+from millstream.sdk.payloads import Reader, decode, encode, read, result_reader
+from millstream.sdk.received import Received
 from millstream.sdk.unawaited import Unawaited
+from millstream.sdk.waiting import On
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Async = Coroutine[object, object, R]
 
 
@@ -129,6 +141,133 @@ class StepTools:
         self.unawaited.add(step := self._publish(id, found))
         return step
 
+    def wait_for_event(
+        self,
+        id: str,
+        *,
+        event: str,
+        match: str = "",
+        if_: str = "",
+        timeout: Duration,
+        lookback: Duration | None = None,
+        type_: type[T] | None = None,
+    ) -> Async[Received[T] | None]:
+        """Wait for an event, at most 366 days, holding nothing; None when the time is over.
+
+        paid = await ctx.step.wait_for_event("paid", event="order/paid", match="data.order_id", timeout="3d")
+
+        ``match``     a path that must hold the same value in it and in the run's own event.
+        ``if_``       CEL over ``event``, the run's own, and ``async``, the one that comes.
+        ``lookback``  how far back events count, from now. Default: those received since the run's own event, so that
+                      one that came before the run waited for it is not missed.
+        ``type_``     what its data is decoded into.
+        """
+        on = (On(event, match, if_, type_),)
+        return self._wait(id, on, timeout, lookback)
+
+    def wait_for_any(self, id: str, on: Sequence[On[Any]], *, timeout: Duration) -> Async[Received[Any] | None]:
+        """Wait for the first of several events; ``.on`` of the result says which. None when the time is over."""
+        return self._wait(id, on, timeout, None)
+
+    def wait_for_all(self, id: str, on: Sequence[On[Any]], *, timeout: Duration) -> Async[list[Received[Any]] | None]:
+        """Wait for one event of each; they come in the order of ``on``. None when not all have come in time."""
+        id = checks.step_id(id)
+        found = WaitFound("", id, waiting.conditions(id, on), waiting.timeout_ms(id, timeout), is_all=True)
+        self.unawaited.add(step := self._wait_for_all(id, found, on))
+        return step
+
+    def wait_for_signal(
+        self,
+        id: str,
+        signal: str,
+        *,
+        timeout: Duration,
+        on_conflict: Literal["fail", "replace"] = "fail",
+    ) -> Async[Any]:
+        """Wait until somebody sends the signal by its name; what was sent with it, or None when the time is over.
+
+        One run waits for a signal at a time. Where another does, the step fails (StepError); with
+        ``on_conflict="replace"`` that one gets it no more.
+        """
+        id = checks.step_id(id)
+        replaces = waiting.is_replacing(id, on_conflict)
+        name = waiting.signal_name(id, signal)
+        found = SignalWaitFound("", id, name, waiting.timeout_ms(id, timeout), replaces)
+        self.unawaited.add(step := self._asked(id, "wait_for_signal", found, None))
+        return step
+
+    def invoke(
+        self,
+        id: str,
+        function: Callable[..., Awaitable[R]] | Callable[..., R],
+        *,
+        data: Mapping[str, object] | None = None,
+        timeout: Duration = waiting.INVOKE_TIMEOUT,
+        detached: bool = False,
+    ) -> Async[R]:
+        """Start a run of another function of ours with this data, and wait for its result.
+
+        Where it fails or is cancelled the step fails (StepError); InvokeTimeout when it is not over in time, and it
+        goes on. A cancelled run cancels those that it waits for, but for ``detached`` ones.
+        """
+        id = checks.step_id(id)
+        slug = declared_slug(id, function)
+        reader = result_reader(function)
+        return self._invoke(id, slug, data, timeout=timeout, detached=detached, reader=reader)
+
+    def invoke_by_id(
+        self,
+        id: str,
+        function: str,
+        *,
+        data: Mapping[str, object] | None = None,
+        timeout: Duration = waiting.INVOKE_TIMEOUT,
+        detached: bool = False,
+    ) -> Async[Any]:
+        """As ``invoke``, for a function by its id ``<app>-<function>``, also of another app of the group."""
+        id = checks.step_id(id)
+        slug = checks.function_slug(id, function)
+        return self._invoke(id, slug, data, timeout=timeout, detached=detached, reader=None)
+
+    def _invoke(
+        self,
+        id: str,
+        slug: str,
+        data: Mapping[str, object] | None,
+        *,
+        timeout: Duration,
+        detached: bool,
+        reader: Reader | None,
+    ) -> Async[Any]:
+        found = InvokeFound(
+            "", id, slug, waiting.invoked_data(id, data), waiting.timeout_ms(id, timeout), bool(detached)
+        )
+        self.unawaited.add(step := self._asked(id, "invoke", found, reader))
+        return step
+
+    def _wait(
+        self, id: str, on: Sequence[On[Any]], timeout: Duration, lookback: Duration | None
+    ) -> Async[Received[Any] | None]:
+        id = checks.step_id(id)
+        found = WaitFound(
+            "", id, waiting.conditions(id, on), waiting.timeout_ms(id, timeout), False,
+            waiting.lookback_ms(id, lookback),
+        )  # fmt: skip
+        self.unawaited.add(step := self._wait_for_any(id, found, on))
+        return step
+
+    async def _wait_for_any(self, id: str, found: WaitFound, on: Sequence[On[Any]]) -> Received[Any] | None:
+        data = await self._driver.ask(id, "wait_for_event", lambda step: structs.replace(found, step=step))
+        return waiting.first_of(data, on)
+
+    async def _wait_for_all(self, id: str, found: WaitFound, on: Sequence[On[Any]]) -> list[Received[Any]] | None:
+        data = await self._driver.ask(id, "wait_for_event", lambda step: structs.replace(found, step=step))
+        return waiting.all_of(data, on)
+
+    async def _asked(self, id: str, kind: str, found: SignalWaitFound | InvokeFound, reader: Reader | None) -> Any:
+        data = await self._driver.ask(id, kind, lambda step: structs.replace(found, step=step))
+        return decode(data) if reader is None else read(data, reader, "the result of step", id)
+
     async def _sleep(self, id: str, length_ms: int, until_ms: int) -> None:
         await self._driver.ask(id, "sleep", lambda step: SleepFound(step, id, length_ms, until_ms))
 
@@ -180,6 +319,62 @@ class SyncStepTools:
     ) -> None:
         """As ``StepTools.publish``."""
         self._driver.wait(self._tools.publish(id, topic, key, value, headers=headers))
+
+    def wait_for_event(
+        self,
+        id: str,
+        *,
+        event: str,
+        match: str = "",
+        if_: str = "",
+        timeout: Duration,
+        lookback: Duration | None = None,
+        type_: type[T] | None = None,
+    ) -> Received[T] | None:
+        """As ``StepTools.wait_for_event``."""
+        step = self._tools.wait_for_event(
+            id, event=event, match=match, if_=if_, timeout=timeout, lookback=lookback, type_=type_
+        )
+        return self._driver.wait(step)
+
+    def wait_for_any(self, id: str, on: Sequence[On[Any]], *, timeout: Duration) -> Received[Any] | None:
+        """As ``StepTools.wait_for_any``."""
+        return self._driver.wait(self._tools.wait_for_any(id, on, timeout=timeout))
+
+    def wait_for_all(self, id: str, on: Sequence[On[Any]], *, timeout: Duration) -> list[Received[Any]] | None:
+        """As ``StepTools.wait_for_all``."""
+        return self._driver.wait(self._tools.wait_for_all(id, on, timeout=timeout))
+
+    def wait_for_signal(
+        self, id: str, signal: str, *, timeout: Duration, on_conflict: Literal["fail", "replace"] = "fail"
+    ) -> Any:
+        """As ``StepTools.wait_for_signal``."""
+        return self._driver.wait(self._tools.wait_for_signal(id, signal, timeout=timeout, on_conflict=on_conflict))
+
+    def invoke(
+        self,
+        id: str,
+        function: Callable[..., Awaitable[R]] | Callable[..., R],
+        *,
+        data: Mapping[str, object] | None = None,
+        timeout: Duration = waiting.INVOKE_TIMEOUT,
+        detached: bool = False,
+    ) -> R:
+        """As ``StepTools.invoke``."""
+        step: Async[R] = self._tools.invoke(id, function, data=data, timeout=timeout, detached=detached)
+        return self._driver.wait(step)
+
+    def invoke_by_id(
+        self,
+        id: str,
+        function: str,
+        *,
+        data: Mapping[str, object] | None = None,
+        timeout: Duration = waiting.INVOKE_TIMEOUT,
+        detached: bool = False,
+    ) -> Any:
+        """As ``StepTools.invoke_by_id``."""
+        return self._driver.wait(self._tools.invoke_by_id(id, function, data=data, timeout=timeout, detached=detached))
 
 
 def _record(id: str, topic: str, key: object, value: object, headers: tuple[tuple[str, bytes], ...]) -> PublishFound:

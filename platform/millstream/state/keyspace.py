@@ -119,6 +119,13 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("topics", rows.TopicRow, b"\x3c", KEYS, ("topic",), _S),
     TableSpec("subscriptions", rows.SubscriptionRow, b"\x3d", KEYS, ("function", "topic"), (str, str)),
     TableSpec("scans", rows.ScanRow, b"\x3e", KEYS, ("scan", "partition"), (str, int)),
+    TableSpec("waiters", rows.WaiterRow, b"\x40", KEYS, ("place", "run", "step", "index"), (str, str, str, int)),
+    TableSpec("kept", rows.KeptRow, b"\x41", KEYS, ("received_at_ms", "internal_id"), (int, str), payload="event.data"),
+    TableSpec("kept_at", rows.KeptAtRow, b"\x42", KEYS, ("place", "received_at_ms", "internal_id"), (str, int, str)),
+    TableSpec("coverage", rows.CoverageRow, b"\x43", KEYS, ("event", "path"), (str, str)),
+    TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path"), (str, str), versioned=True),
+    TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),
+    TableSpec("signals", rows.SignalRow, b"\x46", KEYS, ("signal",), _S),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

@@ -27,10 +27,14 @@ from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
     CounterRow,
+    CoverageRow,
     CronRow,
     EventRow,
     HolderRow,
     InboxCursorRow,
+    InterestRow,
+    KeptAtRow,
+    KeptRow,
     OutboxCursorRow,
     OutboxRow,
     ParkedRow,
@@ -40,13 +44,16 @@ from millstream.model.rows import (
     Row,
     RunRow,
     ScanRow,
+    SeekRow,
     SeenBucketRow,
     SeenChunkRow,
     SeenRow,
+    SignalRow,
     StepRow,
     SubscriptionRow,
     TimerRow,
     TopicRow,
+    WaiterRow,
 )
 from millstream.state.checkpointed import Checkpointed, decode_checkpointed
 from millstream.state.flush import Flush, mark, write
@@ -88,6 +95,13 @@ class LaneTables:
     parked: LayeredTable[tuple[str, str, str], ParkedRow]
     counters: LayeredTable[str, CounterRow]
     holders: LayeredTable[str, HolderRow]
+    waiters: LayeredTable[tuple[str, str, str, int], WaiterRow]
+    kept: LayeredTable[tuple[int, str], KeptRow]
+    kept_at: LayeredTable[tuple[str, int, str], KeptAtRow]
+    coverage: LayeredTable[tuple[str, str], CoverageRow]
+    interests: LayeredTable[tuple[str, str], InterestRow]
+    seeks: LayeredTable[str, SeekRow]
+    signals: LayeredTable[str, SignalRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -241,6 +255,13 @@ class DurableTables:
     parked: DurableTable[tuple[str, str, str], ParkedRow]
     counters: DurableTable[str, CounterRow]
     holders: DurableTable[str, HolderRow]
+    waiters: DurableTable[tuple[str, str, str, int], WaiterRow]
+    kept: DurableTable[tuple[int, str], KeptRow]
+    kept_at: DurableTable[tuple[str, int, str], KeptAtRow]
+    coverage: DurableTable[tuple[str, str], CoverageRow]
+    interests: DurableTable[tuple[str, str], InterestRow]
+    seeks: DurableTable[str, SeekRow]
+    signals: DurableTable[str, SignalRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

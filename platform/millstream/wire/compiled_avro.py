@@ -32,8 +32,8 @@ from typing import Any, Final, Generic, TypeVar
 from millstream.wire.reference_avro import corrupt
 from millstream.wire.varints import block, number, numbers, span
 
-BRANCHES_MAX: Final = 64
-"""Branches of a union: as many as one byte can tell."""
+BRANCHES_MAX: Final = 8_192
+"""Branches of a union: as many as two bytes can tell."""
 # Raised by generated code on bytes that are no record: cut short, no UTF-8, no such branch, an absurd length.
 _BROKEN: Final = (LookupError, ValueError, OverflowError, MemoryError)
 
@@ -78,6 +78,10 @@ class CompiledCodec(Generic[Value]):
 # --- called by generated code ---
 
 
+Reader = Callable[[bytes, int], tuple[Any, int]]
+"""(data, where the value begins) -> the value, and where it ends."""
+
+
 class _Writers(dict[type[Any], Callable[[Any], bytes]]):
     """The writers of a union's branches, by class."""
 
@@ -100,6 +104,10 @@ def _array(items: list[bytes]) -> bytes:
 
 def _null_writer(branch: bytes) -> Callable[[None], bytes]:
     return lambda _value: branch
+
+
+def _wide_reader(seconds: Mapping[int, Reader]) -> Reader:
+    return lambda data, at: seconds[data[at]](data, at + 1)
 
 
 def _nothing(_data: bytes, at: int) -> tuple[None, int]:
@@ -232,15 +240,21 @@ class _Source:
         if len(branches) > BRANCHES_MAX:
             raise ValueError(f"expected a union of at most {BRANCHES_MAX} branches, got {len(branches)}")
         writers = _Writers()
-        readers: dict[int, Callable[[bytes, int], tuple[Any, int]]] = {}
+        readers: dict[int, Reader] = {}
+        wide: dict[int, dict[int, Reader]] = {}  # Of a branch whose number has two bytes, by its first.
         for n, branch in enumerate(branches):
             prefix = numbers[n]
             if branch == "null":
-                writers[type(None)], readers[prefix[0]] = _null_writer(prefix), _nothing
-                continue
-            name = self.record(branch, prefix)
-            writers[self._classes[name]] = self.functions[f"write_{name}_{prefix.hex()}"]
-            readers[prefix[0]] = self.functions[f"read_{name}"]
+                writers[type(None)], reader = _null_writer(prefix), _nothing
+            else:
+                name = self.record(branch, prefix)
+                writers[self._classes[name]] = self.functions[f"write_{name}_{prefix.hex()}"]
+                reader = self.functions[f"read_{name}"]
+            if len(prefix) == 1:
+                readers[prefix[0]] = reader
+            else:
+                wide.setdefault(prefix[0], {})[prefix[1]] = reader
+        readers |= {first: _wide_reader(seconds) for first, seconds in wide.items()}
         union = f"union{len(self.functions)}"
         self.functions |= {f"{union}_writers": writers, f"{union}_readers": readers}
         return union

@@ -21,10 +21,12 @@ import msgspec
 
 from millstream.errors import Corruption
 from millstream.model import limits
+from millstream.model.awaited import Awaited, AwaitedEvent
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.facts import FACTS, Fact, LaneFenced
 from millstream.model.journal import JournalRecord, Position
+from millstream.model.operations import Failure
 from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.reference_avro import corrupt
 from millstream.wire.schemas import load_schema
@@ -32,7 +34,8 @@ from millstream.wire.schemas import load_schema
 
 def journal_codec(schema: Any, facts: Iterable[type[Any]]) -> CompiledCodec[JournalRecord]:
     """The codec of records with these facts, by a parsed schema that has a branch for each of them."""
-    kinds = (JournalRecord, Position, Envelope, HandOut, *get_args(LaneMessage), *facts)
+    parts = (Position, Envelope, HandOut, Failure, AwaitedEvent, *get_args(Awaited), *get_args(LaneMessage))
+    kinds = (JournalRecord, *parts, *facts)
     return CompiledCodec(schema, {"Header": tuple, **{kind.__name__: kind for kind in kinds}})
 
 

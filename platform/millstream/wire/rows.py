@@ -15,8 +15,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final, TypeVar, cast, get_args
 
+from millstream.model.awaited import Awaited, AwaitedEvent
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
+from millstream.model.operations import Failure
 from millstream.model.rows import Row
 from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.reference_avro import corrupt
@@ -52,10 +54,8 @@ def schema_name(row_type: type[Row]) -> str:
 
 ROWS: Final[tuple[type[Row], ...]] = get_args(Row)
 """Every row class, in the order of ``model/rows.py``."""
-_CLASSES: Final[dict[str, type[Any]]] = {
-    "Header": tuple,
-    **{kind.__name__: kind for kind in (Envelope, HandOut, *get_args(LaneMessage), *ROWS)},
-}
+_PARTS: Final = (Envelope, HandOut, Failure, AwaitedEvent, *get_args(Awaited), *get_args(LaneMessage))
+_CLASSES: Final[dict[str, type[Any]]] = {"Header": tuple, **{kind.__name__: kind for kind in (*_PARTS, *ROWS)}}
 _CODECS: Final[dict[type[Any], CompiledCodec[Any]]] = {
     kind: CompiledCodec(load_schema(schema_name(kind)), _CLASSES) for kind in ROWS
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from millstream.core.handles import Handler, Handles, fold_nothing
@@ -12,9 +11,11 @@ from millstream.core.starting import Origin, start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
 from millstream.core.triggers.expressions import Answer, Expression
-from millstream.errors import BadRequest, StoreFailed
+from millstream.core.triggers.readable import readable
+from millstream.core.waits.awaited_names import awaited
+from millstream.core.waits.interests import forward, noted
+from millstream.errors import StoreFailed
 from millstream.model import limits
-from millstream.model.announcement import event_json
 from millstream.model.commands import AcceptEvent, AcceptRecord, RefuseRecord
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
@@ -28,13 +29,14 @@ FUTURE_SLACK_MS = 1_000  # A sender's clock may be this much ahead before its ev
 def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     """Start each subscribed function once.
 
-    An event without a subscription leads to no fact: only the source's position moves on.
+    An event that nobody subscribes to or waits for leads to no fact: only the source's position moves on.
     """
     event = command.event
     if _was_read(tables, command):
         return []
     subscriptions = catalogue(tables).subscriptions(event.name)
-    if not subscriptions:
+    paths = awaited(tables).get(event.name, ())
+    if not subscriptions and not paths:
         return []
     hash = seen.seen_hash(command.topic, command.partition, event.id)
     if seen.known(tables, hash, event.received_at_ms) or tables.events.get(event.internal_id) is not None:
@@ -44,7 +46,12 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     starting, skipped = choose(event, subscriptions)
     at_ms = event.ts_ms if event.ts_ms > now_ms + FUTURE_SLACK_MS else 0
     origin = Origin(command.topic, command.partition, command.offset, hash)
-    return [*start(tables, event, starting, origin, at_ms=at_ms), *skipped]
+    started = start(tables, event, starting, origin, at_ms=at_ms)
+    if not paths:
+        return [*started, *skipped]
+    if not started:
+        started = [noted(event, command.topic, command.partition, hash)]
+    return [*started, *skipped, *forward(tables, event, paths)]
 
 
 def accept_record(tables: Tables, command: AcceptRecord, now_ms: int) -> list[Fact]:
@@ -118,7 +125,7 @@ def choose(event: Envelope, subscriptions: Sequence[Subscription]) -> tuple[list
             continue
         if expression is not None:
             if value is None:
-                value = _readable(event)
+                value = readable(event)
             answer = _verdict(expression, value)
             if answer.value is not True:
                 if answer.why and not (answer.is_missing and _hears_many(function, event)):
@@ -128,21 +135,6 @@ def choose(event: Envelope, subscriptions: Sequence[Subscription]) -> tuple[list
         starting[function.slug] = None
     # One trigger that has no answer is no news where another has started the function.
     return list(starting), [notice for notice in skipped if notice.function not in starting]
-
-
-def _readable(event: Envelope) -> dict[str, object]:
-    """The event as functions see it, ``key`` and ``meta`` too."""
-    try:
-        value = event_json(event)
-        value["key"] = event.key
-        if event.meta:
-            value["meta"] = json.loads(event.meta)
-        return value
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(
-            f"event {event.id!r} refused: data must be JSON, since a trigger has an expression; got "
-            f"{event.data[:100]!r}: {error}. Fix its producer."
-        ) from error
 
 
 def _verdict(expression: Expression, event: dict[str, object]) -> Answer:

@@ -25,6 +25,7 @@ from millstream.core.requests import answer
 from millstream.core.starting import Origin, accepted, new_run_id, start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
+from millstream.core.waits import interests
 from millstream.errors import StoreFailed
 from millstream.model import limits
 from millstream.model.commands import AdvanceScan, BackfillFunction, CancelScan, ReadRecord
@@ -36,6 +37,7 @@ from millstream.model.facts import (
     Fact,
     RunStarted,
     ScanAdvanced,
+    ScanBounded,
     ScanEnded,
     ScanStarted,
 )
@@ -49,6 +51,8 @@ SCANS_MAX = 10_000
 def advance(tables: Tables, command: AdvanceScan, now_ms: int) -> list[Fact]:
     """Start the scan's function on what was read, and move the scan on; both or neither."""
     row = tables.scans.get((command.scan, command.partition))
+    if row is not None and row.purpose == interests.SEEK:
+        return interests.advance(tables, row, command) if row.at == command.from_offset else []
     if row is None or row.at != command.from_offset or row.function not in catalogue(tables).functions:
         return []  # Cancelled, decided before, or its function is not deployed now.
     facts: list[Fact] = []
@@ -163,7 +167,12 @@ def backfill(tables: Tables, command: BackfillFunction, now_ms: int) -> list[Fac
 
 
 def cancel(tables: Tables, command: CancelScan, now_ms: int) -> list[Fact]:
-    """End the partitions of a scan that this lane reads; the runs it has started go on."""
+    """End the partitions of a scan that this lane reads; the runs it has started go on.
+
+    A scan that looks for events somebody waits for is nobody's to cancel.
+    """
+    if command.scan.startswith(f"{interests.SEEK}:"):
+        return answer(command, {"status": "not_open", "scan": command.scan})
     rows = [row for (scan, _), row in tables.scans.scan((command.scan, 0), limit=SCANS_MAX) if scan == command.scan]
     facts: list[Fact] = [ScanEnded(row.scan, row.partition, True, row.started) for row in rows]
     return [*facts, *answer(command, {"status": "cancelled" if rows else "not_open", "scan": command.scan})]
@@ -193,6 +202,14 @@ def scan_advanced(tables: Tables, f: ScanAdvanced, at_ms: int) -> Sequence[Effec
     return (Scan(f.scan, f.partition, f.at),)
 
 
+def scan_bounded(tables: Tables, f: ScanBounded, at_ms: int) -> Sequence[Effect]:
+    """Where it ends is known."""
+    row = tables.scans.get((f.scan, f.partition))
+    assert row is not None, f"scan {f.scan}/{f.partition} was bounded, but it is over"
+    tables.scans.put((f.scan, f.partition), replace(row, upto=f.upto))
+    return ()
+
+
 def scan_ended(tables: Tables, f: ScanEnded, at_ms: int) -> Sequence[Effect]:
     """A scan is over."""
     tables.scans.delete((f.scan, f.partition))
@@ -203,5 +220,5 @@ BACKFILL_FUNCTION = MessageKind(message=BackfillFunction, decide=backfill)
 CANCEL_SCAN = MessageKind(message=CancelScan, decide=cancel)
 HANDLES = Handles(
     commands={AdvanceScan: Handler(advance)},
-    facts={ScanStarted: scan_started, ScanAdvanced: scan_advanced, ScanEnded: scan_ended},
+    facts={ScanStarted: scan_started, ScanAdvanced: scan_advanced, ScanBounded: scan_bounded, ScanEnded: scan_ended},
 )

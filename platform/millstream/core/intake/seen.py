@@ -19,7 +19,7 @@ from millstream.core.handles import Handles
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect
-from millstream.model.facts import EventAccepted, SeenDropped
+from millstream.model.facts import EventAccepted, EventNoted, SeenDropped
 from millstream.model.rows import SeenBucketRow, SeenChunkRow, SeenRow
 from millstream.model.seen import HASH_BYTES, begins_ms, bucket_of, until_ms
 
@@ -55,8 +55,8 @@ def known(tables: Tables, hash: bytes, received_at_ms: int) -> bool:
     return row is not None and received_at_ms < row.until_ms
 
 
-def remember(tables: Tables, fact: EventAccepted) -> None:
-    """Fold the id of an accepted event into its bucket."""
+def remember(tables: Tables, fact: EventAccepted | EventNoted) -> None:
+    """Fold the id of an event that was taken into its bucket."""
     source, clients, hash = f"{fact.topic}/{fact.partition}", fact.id_is_clients, fact.seen
     bucket = bucket_of(clients, fact.received_at_ms)
     tables.seen.put(hash, SeenRow(hash, until_ms(clients, bucket)))

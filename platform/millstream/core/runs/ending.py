@@ -15,16 +15,22 @@ from millstream.core.messages import MessageKind
 from millstream.core.publishes import queue_event
 from millstream.core.requests import answer
 from millstream.core.runs.deciding import Case, Decided, Draft, Fate
-from millstream.core.runs.hands import IDLE, leave_hand, open_run
+from millstream.core.runs.hands import CLOSING, IDLE, WAITING, leave_hand, open_run
+from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue, seen_upto
+from millstream.core.waits.awaited_names import awaited
+from millstream.model import limits
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
-from millstream.model.commands import CancelRun, FireTimer
+from millstream.model.commands import CancelRun, ChildEnded, FireTimer
 from millstream.model.effects import Abandon, Effect
 from millstream.model.event import Envelope
-from millstream.model.facts import CommandRefused, Fact, RunCancelled, RunCompleted, RunFailed
+from millstream.model.facts import CommandRefused, Fact, Post, RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import is_ulid, lane_of
+from millstream.model.operations import Failure
 from millstream.model.rows import RunRow
+
+CHILD_CANCELLED = "RunCancelled"
 
 
 def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
@@ -34,7 +40,48 @@ def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
     for event in _announcements(case, fact):
         facts.append(queue_event(case.tables, event, queued=queued))
         queued += 1
+    if case.run.pending:
+        facts += _withdrawn(case, fact)
+    if waits_for(case.run.cause) is not None:
+        facts.append(_told(case, fact))
     return facts, replace(draft, fate=Fate.ENDED, queued=queued)
+
+
+def cause_of(run: str, step: str) -> str:
+    """The cause of a run that a step has started."""
+    return f"{run}/{step}"
+
+
+def waits_for(cause: str) -> tuple[str, str] | None:
+    """The run and step that wait for the end of a run with this cause; None: none does."""
+    run, slash, step = cause.partition("/")
+    return (run, step) if slash else None
+
+
+def _withdrawn(case: Case, fact: RunEnd) -> Iterator[Fact]:
+    """What those are told who would answer steps that wait."""
+    for step in case.run.steps:
+        row = case.tables.steps.get((case.run.run, step))
+        if row is not None and row.hand in (WAITING, CLOSING):
+            withdraws = kind_of(row.kind).withdraws
+            if withdraws is not None:
+                yield from withdraws(case.tables, case.run, row, fact)
+
+
+def _told(case: Case, fact: RunEnd) -> Post:
+    """The end, for the step that waits for it."""
+    waiting = waits_for(case.run.cause)
+    assert waiting is not None, "asked by the caller"
+    run, step = waiting
+    result, failure = b"", None
+    if isinstance(fact, RunCompleted):
+        result = fact.result
+    elif isinstance(fact, RunFailed):
+        message = f"run {fact.run} of {fact.function} failed: {fact.error_message}"
+        failure = Failure(fact.error_name, message[: limits.ERROR_MESSAGE_CHARS_MAX], fact.error_stack)
+    else:
+        failure = Failure(CHILD_CANCELLED, f"run {fact.run} of {fact.function} was cancelled: {fact.reason}")
+    return Post(lane_of(run, case.tables.place.lanes), ChildEnded(run, step, fact.run, result, failure))
 
 
 def fail(case: Case, draft: Draft, name: str, message: str, *, stack: str = "", attempt: int = 0) -> Decided:
@@ -48,7 +95,7 @@ def _announcements(case: Case, fact: RunEnd) -> Iterator[Envelope]:
     known = catalogue(tables)
     is_handler = handled_function(run.function) in known.functions
     for name in announcement_names(fact, of_failure_handler=is_handler):
-        if known.subscriptions(name):
+        if known.subscriptions(name) or name in awaited(tables):
             events = [row.event for id in run.events if (row := tables.events.get(id)) is not None]
             yield announcement(name, fact, events, case.now_ms, catalogue=seen_upto(tables))
 

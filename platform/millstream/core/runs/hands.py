@@ -19,6 +19,7 @@ from millstream.model.rows import Hand, RunRow, StepRow
 
 # Plain ints: an IntEnum member costs an attribute look-up on the hot path and compares slower.
 IDLE, OUT, BACKOFF, PARKED = int(Hand.IDLE), int(Hand.OUT), int(Hand.BACKOFF), int(Hand.PARKED)
+WAITING, CLOSING = int(Hand.WAITING), int(Hand.CLOSING)
 SLEEPING, DONE, FAILED, SCHEDULED = int(Hand.SLEEPING), int(Hand.DONE), int(Hand.FAILED), int(Hand.SCHEDULED)
 
 BODY_TIMERS: Final[dict[int, str]] = {Hand.BACKOFF: timers.RETRY, Hand.SCHEDULED: timers.DUE}

@@ -39,5 +39,7 @@ FOUND = frozenset({"pending", "steps"})
 """What changes in a run that has one more step under way."""
 RESOLVED = frozenset({"again", "pending", "resolved", "steps", "bytes"})
 """What changes in a run with a step that is done or failed."""
-STEP_RESOLVED = frozenset({"name", "kind", "hand", "attempt", "dispatch", "lost", "order", "data", "wake_at_ms"})
+STEP_RESOLVED = frozenset(
+    {"name", "kind", "hand", "attempt", "dispatch", "lost", "order", "data", "wake_at_ms", "awaits"}
+)
 """What changes in a step that is done or failed."""

@@ -29,6 +29,7 @@ from millstream.core.starting import Origin, accepted, run_started, starts_at_on
 from millstream.core.step_kinds import QUICK_TIMERS, kind_of
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
+from millstream.core.waits.awaited_names import awaited
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent, FireTimer, Report
 from millstream.model.effects import Effect, Execute
@@ -48,6 +49,8 @@ def _accept(tables: Tables, command: AcceptEvent, now_ms: int) -> Done | None:
         return None
     known = catalogue(tables)
     subscriptions = known.subscriptions(event.name)
+    if event.name in awaited(tables):
+        return None
     if len(subscriptions) != 1 or not 0 <= event.ts_ms <= min(limits.EVENT_TS_MAX_MS, now_ms + events.FUTURE_SLACK_MS):
         return None
     function, expression, error = subscriptions[0]
@@ -111,9 +114,9 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
 
 def _body_done(tables: Tables, run: RunRow, op: BodyDone) -> Done | None:
     """The end of a run that has nothing under way and whose end no function subscribes to."""
-    if run.pending or len(op.result) > limits.RUN_RESULT_BYTES_MAX:
+    if run.pending or run.cause or len(op.result) > limits.RUN_RESULT_BYTES_MAX:
         return None
-    if catalogue(tables).subscriptions(FUNCTION_FINISHED):
+    if catalogue(tables).subscriptions(FUNCTION_FINISHED) or FUNCTION_FINISHED in awaited(tables):
         return None
     id = run.run
     for step in run.steps:

@@ -20,11 +20,13 @@ from millstream.core.runs.ending import fail, refuse_about_run
 from millstream.core.step_kinds import ANSWERS, COUNTS_LATE, FINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.commands import Report
-from millstream.model.facts import Fact
+from millstream.model.commands import AwaitEvent, AwaitSignal, InvokeFunction, Report
+from millstream.model.facts import Fact, Post
 from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import Hand, StepRow
 
+BEGINNINGS: Final = (AwaitEvent, AwaitSignal, InvokeFunction)
+"""Messages with which a wait begins. One that is found in the answer that ends its run has not begun."""
 STEP_NOT_REPORTED: Final = "StepNotReported"
 # ``Any`` because each function takes its own operation; the keys say which.
 BODY: Final[dict[type, Callable[[Case, Draft, Any], Decided]]] = {
@@ -49,6 +51,8 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
     facts, draft = _walk(case, command.operations)
     if not facts and not draft.look_again and not run.pending:
         facts, draft = bodies.nothing_reported(case, draft)
+    if draft.fate is Fate.ENDED:
+        facts = [fact for fact in facts if not (type(fact) is Post and isinstance(fact.message, BEGINNINGS))]
     return close_body(case, facts, draft)
 
 

@@ -87,7 +87,7 @@ def _reported(
     row = replace(
         held or StepRow(f.run, f.step, f.name, f.kind, hand),
         name=f.name, kind=f.kind, hand=hand, attempt=f.attempt, dispatch=f.dispatch, lost=0, order=run.resolved + 1,
-        data=data, wake_at_ms=0,
+        data=data, wake_at_ms=0, awaits=None,
     )  # fmt: skip
     return resolve(tables, run, held, row, discover=f.discover)
 

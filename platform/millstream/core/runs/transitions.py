@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from millstream.core.runs.moves import ANSWERED, HANDED_OUT, RESOLVED, STEP_RESOLVED, Move, Moves
+from millstream.core.runs.moves import ANSWERED, FOUND, HANDED_OUT, RESOLVED, STEP_RESOLVED, Move, Moves
 from millstream.core.steps import KINDS
 from millstream.model import facts as f
 from millstream.model.rows import Hand
 
 IDLE, OUT, BACKOFF, PARKED = Hand.IDLE, Hand.OUT, Hand.BACKOFF, Hand.PARKED
+WAITING, CLOSING = Hand.WAITING, Hand.CLOSING
 DONE, FAILED, SCHEDULED = Hand.DONE, Hand.FAILED, Hand.SCHEDULED
 
 ENDS: Final = (f.RunCompleted, f.RunFailed, f.RunCancelled)
@@ -43,6 +44,7 @@ _COMMON: Final = Moves(
         Move(OUT, f.DispatchLost, BACKOFF),
         Move(OUT, f.DispatchParked, PARKED),
         Move(PARKED, f.DispatchUnparked, OUT),
+        Move(OUT, f.WaitStarted, IDLE),
     ),
     step=(
         Move(None, f.StepCompleted, DONE),
@@ -58,8 +60,16 @@ _COMMON: Final = Moves(
         Move(OUT, f.DispatchLost, BACKOFF),
         Move(OUT, f.DispatchParked, PARKED),
         Move(PARKED, f.DispatchUnparked, OUT),
+        Move(None, f.WaitStarted, WAITING),
+        Move(WAITING, f.WaitClosing, CLOSING),
+        Move(CLOSING, f.WaitPostponed, WAITING),
+        Move(WAITING, f.StepCompleted, DONE),
+        Move(CLOSING, f.StepCompleted, DONE),
+        Move(WAITING, f.StepFailed, FAILED),
+        Move(CLOSING, f.StepFailed, FAILED),
     ),
     run_fields={
+        f.WaitStarted: ANSWERED | FOUND,
         f.RunDue: HANDED_OUT | {"attempt", "lost"},
         f.StepCompleted: HANDED_OUT | ANSWERED | RESOLVED,
         f.StepFailed: HANDED_OUT | ANSWERED | RESOLVED,
@@ -71,6 +81,8 @@ _COMMON: Final = Moves(
         f.DispatchUnparked: HANDED_OUT,
     },
     step_fields={
+        f.WaitClosing: frozenset({"hand", "wake_at_ms"}),
+        f.WaitPostponed: frozenset({"hand", "wake_at_ms"}),
         f.StepCompleted: STEP_RESOLVED,
         f.StepFailed: STEP_RESOLVED,
         f.RetryDue: frozenset({"hand", "dispatch", "wake_at_ms"}),

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from millstream.core import step_kinds
-from millstream.core.steps import publish, run, send_event, sleep
+from millstream.core.steps import invoke, publish, run, send_event, sleep, wait_for_event, wait_for_signal
 
-for _kind in (run.KIND, sleep.KIND, send_event.KIND, publish.KIND):
+for _kind in (
+    run.KIND, sleep.KIND, send_event.KIND, publish.KIND, wait_for_event.KIND, wait_for_signal.KIND, invoke.KIND,
+):  # fmt: skip
     step_kinds.add(_kind)
 
 KINDS: Final = step_kinds.KINDS

@@ -33,10 +33,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cel_expr_python import cel
 
+from millstream.core.triggers.equality import Equality, equality_of
 from millstream.core.triggers.expression_tree import Call, Literal, Node, calls, path_of, paths_read, read_tree
 from millstream.core.triggers.mixed_numbers import RENAMED, functions, renamed
 from millstream.errors import FunctionError
@@ -71,6 +72,7 @@ class Answer(NamedTuple):
 class Expression:
     """A compiled expression; equal when text and variables are. Made by ``compile_expression``.
 
+    ``equality``: two values that are equal whenever it holds, where it says so plainly.
     ``paths`` are the paths it reads, variable first. ``is_closure`` tells that ``matches`` needs no CEL.
     """
 
@@ -80,6 +82,7 @@ class Expression:
     _program: cel.Expression = field(compare=False, repr=False)
     _mixed: cel.Expression | None = field(compare=False, repr=False)
     _wanted: Mapping[str, _Wanted | None] = field(compare=False, repr=False)
+    equality: Equality | None = field(compare=False)
     _closure: Predicate | None = field(compare=False, repr=False)
 
     @property
@@ -116,6 +119,13 @@ class Expression:
             f"expression {self.text!r} gave {answer.value!r:.100} for event {event.get('name')!r:.100}, expected true"
             " or false. Compare it with something: event.data.x == 'yes'."
         )
+
+    def read_of(self, variable: str, value: Mapping[str, object]) -> object:
+        """The part of a variable's value that it reads, as JSON can hold it."""
+        try:
+            return _pruned(value, self._wanted.get(variable, _NOTHING))
+        except _TooDeep:
+            return {}
 
     def evaluate(self, variables: Mapping[str, Mapping[str, object]]) -> Answer:
         """Evaluate with CEL over the named variables; errors of CEL come back as ``why``, nothing is raised."""
@@ -171,7 +181,7 @@ def compile_expression(text: str, variables: tuple[str, ...] = ("event",)) -> Ex
         )
     tree = read_tree(bytes(program.serialize()))
     paths = frozenset(path for path in paths_read(tree) if path[0] in variables)
-    return Expression(text, variables, paths, program, mixed, _wanted(paths).parts, _closure(tree))
+    return Expression(text, variables, paths, program, mixed, _wanted(paths).parts, equality_of(tree), _closure(tree))
 
 
 def _programs(text: str, variables: tuple[str, ...]) -> tuple[cel.Expression, cel.Expression | None]:
@@ -254,6 +264,9 @@ class _Wanted:
     """The paths of an expression as a tree; a part that is None is wanted whole."""
 
     parts: Mapping[str, _Wanted | None]
+
+
+_NOTHING: Final = _Wanted({})
 
 
 class _TooDeep(Exception):

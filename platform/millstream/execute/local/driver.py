@@ -16,7 +16,7 @@ import concurrent.futures
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
-from millstream.errors import FunctionError, NonRetriableError, StepError
+from millstream.errors import FunctionError, NonRetriableError, step_error
 from millstream.execute import failures
 from millstream.execute.local.host import BodyHost
 from millstream.execute.local.op import GO, INLINE, REPORTED, Op, attempt
@@ -148,7 +148,7 @@ class LocalDriver:
         assert isinstance(signal, StepRow)
         if signal.hand == _FAILED:
             failure = failure_of(signal.data)
-            raise StepError(failure.message, name=failure.name, stack=failure.stack, step=op.step)
+            raise step_error(failure.name, failure.message, failure.stack, op.step)
         return signal
 
     def _op(self, id: str, kind: str) -> Op:

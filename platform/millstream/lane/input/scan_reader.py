@@ -14,6 +14,7 @@ from typing import Final
 
 from millstream.core.tables import ScanKey, Tables
 from millstream.core.triggers.catalogue import catalogue
+from millstream.core.waits.interests import SEEK
 from millstream.errors import Corruption, OffsetOutOfRange, OperatorError
 from millstream.lane.input.foreign import Foreign, ForeignReader, printable
 from millstream.lane.input.subscriptions import offset_since
@@ -71,7 +72,7 @@ class ScanReader:
     def records_left(self) -> int:
         """The number of records they have yet to read, estimated."""
         rows = (self._durable.scans.get(key) for key in self._tasks)
-        return sum(row.upto - max(row.at, 0) for row in rows if row is not None)
+        return sum(max(row.upto - max(row.at, 0), 0) for row in rows if row is not None)
 
     @property
     def idle(self) -> bool:
@@ -137,6 +138,8 @@ class ScanReader:
 
     def _reading(self, row: ScanRow) -> Reading | None:
         """How the scan's function reads the topic; None while it is not deployed, or does not subscribe any more."""
+        if row.purpose == SEEK:
+            return Reading()
         known = catalogue(self._durable)
         if row.topic == self._events_topic:
             return Reading() if row.function in known.functions else None
@@ -147,7 +150,8 @@ class ScanReader:
         try:
             if row.at < 0:
                 first = await offset_since(self._log, row.topic, row.partition, row.since_ms)
-                return AdvanceScan(row.scan, row.partition, row.at, min(first, row.upto))
+                upto = row.upto if row.upto >= 0 else await self._log.end_offset(row.topic, row.partition)
+                return AdvanceScan(row.scan, row.partition, row.at, min(first, upto), (), upto)
             return await self._page(row, reading)
         except OffsetOutOfRange as gap:
             # Trimmed away before it was read; or the topic was made anew, and nothing of the range is left.

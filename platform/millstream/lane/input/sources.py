@@ -59,6 +59,7 @@ class Intake:
     """Reads everything a lane takes in. ``submit`` queues an item.
 
     ``current_catalogue`` gives the catalogue that decides an item queued now; None while that is about to change.
+    ``is_awaited`` tells whether somebody is known to wait for events of a name.
 
     Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue has no owner.
     ``wait_to_accept_work`` waits until the lane can accept new work, ``wait_for_queue_capacity`` only for the queue:
@@ -73,6 +74,7 @@ class Intake:
         submit: Callable[[Item], None],
         *,
         current_catalogue: Callable[[], Catalogue | None],
+        is_awaited: Callable[[str], bool],
         foreign: ForeignReader,
         schemas: EventSchemas,
         wait_to_accept_work: Callable[[], Awaitable[None]],
@@ -87,6 +89,7 @@ class Intake:
         self._lane = place.lane
         self._events_topic = place.events_topic
         self._current_catalogue = current_catalogue
+        self._is_awaited = is_awaited
         self._foreign = foreign
         self._schemas = schemas
         self.reading: set[tuple[str, int]] = set()
@@ -135,7 +138,7 @@ class Intake:
                     value = record.value
                     if catalogue is not None and value is not None:
                         peeked = peek_event(value)
-                        if peeked and peeked[1] <= self.catalogue_offset and not catalogue.subscriptions(peeked[0]):
+                        if peeked and peeked[1] <= self.catalogue_offset and not self._is_heeded(catalogue, peeked[0]):
                             skipped = record.offset + 1
                             continue
                     try:
@@ -149,7 +152,7 @@ class Intake:
                     if event.catalogue > self.catalogue_offset:
                         await self._wait_for_catalogue(event.catalogue)
                         catalogue = self._current_catalogue()
-                    if catalogue is not None and not catalogue.subscriptions(event.name):
+                    if catalogue is not None and not self._is_heeded(catalogue, event.name):
                         skipped = record.offset + 1
                         continue
                     submit(AcceptEvent(event, topic, partition, record.offset))
@@ -169,6 +172,11 @@ class Intake:
                     say(LOG, "partition held", level=logging.ERROR, topic=at.topic, partition=at.partition,
                         offset=at.offset, why=str(unknown))  # fmt: skip
                 await asyncio.sleep(RETRY_S)
+
+    def _is_heeded(self, catalogue: Catalogue, name: str) -> bool:
+        """Whether an event of this name can lead to anything. One passed over just before somebody waits for it is
+        found by the scan that the wait asks for."""
+        return bool(catalogue.subscriptions(name)) or self._is_awaited(name)
 
     async def run_catalogue(self, offset: int) -> None:
         """Read the functions topic for ever. An app that can't be read is refused, and stays as it was before."""

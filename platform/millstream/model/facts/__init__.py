@@ -1,6 +1,7 @@
 """Facts: what was decided, past tense. The journal is a sequence of them and the only truth.
 
     steps.py, runs.py    what happens to a run           events.py, sources.py   what comes in, and from where
+    waits.py             what is waited for, and where
     lanes.py             what leaves a lane, and who owns it
 
 Each class is a branch of ``schemas/journal/record.avsc``, field for field, where every field has its documentation; a
@@ -54,6 +55,7 @@ from millstream.model.facts.runs import (
 from millstream.model.facts.sources import (
     FunctionSubscribed,
     ScanAdvanced,
+    ScanBounded,
     ScanEnded,
     ScanStarted,
     SourceGap,
@@ -68,12 +70,40 @@ from millstream.model.facts.steps import (
     StepFailed,
     StepPlanned,
 )
+from millstream.model.facts.waits import (
+    CoverageAnswered,
+    CoverageAsked,
+    CoverageDropped,
+    CoverageWanted,
+    EventKept,
+    EventNoted,
+    EventTaken,
+    InterestDropped,
+    InterestSeen,
+    KeptDropped,
+    MatchingPaused,
+    SeekPassed,
+    SeekStarted,
+    SignalAwaited,
+    SignalGone,
+    WaitClosing,
+    WaiterAdded,
+    WaiterGone,
+    WaiterLooked,
+    WaitOver,
+    WaitPostponed,
+    WaitStarted,
+)
 
 __all__ = [
     "FACTS",
     "BodyAttemptFailed",
     "CatalogueSeen",
     "CommandRefused",
+    "CoverageAnswered",
+    "CoverageAsked",
+    "CoverageDropped",
+    "CoverageWanted",
     "CronArmed",
     "CronDisarmed",
     "CronTicked",
@@ -83,12 +113,19 @@ __all__ = [
     "DispatchUnparked",
     "EventAccepted",
     "EventDeduplicated",
+    "EventKept",
+    "EventNoted",
+    "EventTaken",
     "Fact",
     "FunctionSkipped",
     "FunctionSubscribed",
     "HolderGone",
+    "InterestDropped",
+    "InterestSeen",
+    "KeptDropped",
     "LaneFenced",
     "LaneReleased",
+    "MatchingPaused",
     "MessageSent",
     "MessageTaken",
     "MessagesDelivered",
@@ -105,9 +142,14 @@ __all__ = [
     "RunFailed",
     "RunStarted",
     "ScanAdvanced",
+    "ScanBounded",
     "ScanEnded",
     "ScanStarted",
+    "SeekPassed",
+    "SeekStarted",
     "SeenDropped",
+    "SignalAwaited",
+    "SignalGone",
     "SleepEnded",
     "SleepStarted",
     "SourceGap",
@@ -117,6 +159,13 @@ __all__ = [
     "StepFailed",
     "StepPlanned",
     "TopicSeen",
+    "WaitClosing",
+    "WaitOver",
+    "WaitPostponed",
+    "WaitStarted",
+    "WaiterAdded",
+    "WaiterGone",
+    "WaiterLooked",
     "with_discovery",
 ]
 
@@ -164,6 +213,29 @@ Recorded = (
     | ScanStarted
     | ScanAdvanced
     | ScanEnded
+    | WaitStarted
+    | EventTaken
+    | WaitClosing
+    | WaitPostponed
+    | WaitOver
+    | WaiterAdded
+    | WaiterLooked
+    | WaiterGone
+    | EventKept
+    | MatchingPaused
+    | KeptDropped
+    | CoverageAsked
+    | CoverageWanted
+    | CoverageAnswered
+    | CoverageDropped
+    | InterestSeen
+    | InterestDropped
+    | SeekStarted
+    | SeekPassed
+    | ScanBounded
+    | EventNoted
+    | SignalAwaited
+    | SignalGone
 )
 """What stands in the journal."""
 Fact = Recorded | Post

@@ -73,3 +73,11 @@ class ScanEnded(msgspec.Struct, frozen=True, gc=False):
     partition: int
     cancelled: bool
     started: int
+
+
+class ScanBounded(msgspec.Struct, frozen=True, gc=False):
+    """Where a scan ends whose end was left to its reader."""
+
+    scan: str
+    partition: int
+    upto: int

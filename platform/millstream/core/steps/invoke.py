@@ -1,0 +1,97 @@
+"""``step.invoke``: a run of another function, on a lane of its own, and its result.
+
+InvokeFound ─> WaitStarted; InvokeFunction to the lane of the new run, with this step as its cause
+its end     ─> ChildEnded: StepCompleted with its result, or StepFailed with its failure
+timer       ─> StepFailed; the other run goes on
+a cancelled parent cancels its children, unless they are detached
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from millstream.core import timers
+from millstream.core.runs.awaiting import too_long
+from millstream.core.runs.closing import close_step
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.ending import cause_of
+from millstream.core.runs.resolving import complete, fail_step
+from millstream.core.step_kinds import StepKind
+from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import seen_upto
+from millstream.errors import INVOKE_TIMEOUT
+from millstream.model import limits
+from millstream.model.announcement import RunEnd
+from millstream.model.awaited import AwaitedRun
+from millstream.model.commands import CancelRun, ChildEnded, InvokeFunction
+from millstream.model.event import FUNCTION_INVOKED, Envelope
+from millstream.model.facts import Fact, Post, RunCancelled, StepCompleted, StepFailed, WaitStarted
+from millstream.model.ids import hash16, home_of, lane_of, run_id, ulid
+from millstream.model.operations import InvokeFound
+from millstream.model.rows import Hand, RunRow, StepRow
+
+NAME: Final = "invoke"
+
+
+def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
+    """The body wants a run of another function."""
+    if op.timeout_ms > limits.WAIT_MS_MAX:
+        return fail_step(draft, too_long(case, op, NAME))
+    run, lanes, now_ms = case.run.run, case.tables.place.lanes, case.now_ms
+    id = ulid(now_ms, hash16(run, op.step)[:10])
+    event = Envelope(id, id, False, FUNCTION_INVOKED, op.data, now_ms, now_ms, catalogue=seen_upto(case.tables))
+    cause = cause_of(run, op.step)
+    lane = home_of(cause, lanes)
+    child = run_id(now_ms, id, op.function, cause, lane=lane, lanes=lanes)
+    awaits = AwaitedRun(op.function, child, op.is_detached)
+    return (
+        WaitStarted(run, op.step, op.name, NAME, case.dispatch, now_ms + max(op.timeout_ms, 0), awaits),
+        Post(lane, InvokeFunction(op.function, event, cause=cause)),
+    ), draft
+
+
+def ended(case: Case, row: StepRow, message: ChildEnded) -> list[Fact]:
+    """The other run is over."""
+    run, failure = case.run.run, message.failure
+    if failure is None:
+        fact = StepCompleted(run, row.step, row.name, NAME, 0, 0, message.result, case.now_ms, False)
+        return close_step(case, *complete(case, Draft.of(case.run), fact))
+    failed = StepFailed(
+        run, row.step, row.name, NAME, 0, 0, failure.name, failure.message, failure.stack, case.now_ms, False
+    )
+    return close_step(case, *fail_step(Draft.of(case.run), failed))
+
+
+def times_out(case: Case, row: StepRow) -> list[Fact]:
+    """The time is over: the step has failed, whatever becomes of the other run."""
+    awaits = _awaits(row)
+    message = (
+        f"run {awaits.run} of {awaits.function} was not over in time. It goes on; give the step a longer timeout, or "
+        "cancel that run."
+    )
+    failed = StepFailed(case.run.run, row.step, row.name, NAME, 0, 0, INVOKE_TIMEOUT, message, "", case.now_ms, False)
+    return close_step(case, *fail_step(Draft.of(case.run), failed))
+
+
+def withdraw(tables: Tables, run: RunRow, row: StepRow, fact: RunEnd) -> list[Fact]:
+    """The run ends while it waits: where it is cancelled, so is the other one."""
+    awaits = _awaits(row)
+    if not isinstance(fact, RunCancelled) or awaits.is_detached:
+        return []
+    reason = f"run {run.run} of {run.function}, which had invoked it, was cancelled"
+    return [Post(lane_of(awaits.run, tables.place.lanes), CancelRun(awaits.run, reason))]
+
+
+def _awaits(row: StepRow) -> AwaitedRun:
+    assert isinstance(row.awaits, AwaitedRun), f"step {row.step} of run {row.run} does not wait for a run"
+    return row.awaits
+
+
+KIND = StepKind(
+    name=NAME,
+    finds={InvokeFound: found},
+    hears={ChildEnded: ended},
+    times_out=times_out,
+    withdraws=withdraw,
+    hands={Hand.WAITING: timers.WAIT},
+)

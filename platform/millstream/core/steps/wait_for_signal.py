@@ -1,0 +1,88 @@
+"""``step.wait_for_signal``: the run goes on when somebody sends the signal by its name, or time is over.
+
+SignalWaitFound ─> WaitStarted; AwaitSignal to the signal's home (core/waits/signals.py)
+SignalCame      ─> StepCompleted with what was sent, or StepFailed where another run waits for it
+timer           ─> WaitClosing; the home is asked ─> NothingCame ─> StepCompleted with null
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from millstream.core import timers
+from millstream.core.runs.awaiting import too_long
+from millstream.core.runs.closing import close_step
+from millstream.core.runs.deciding import Case, Decided, Draft
+from millstream.core.runs.hands import CLOSING
+from millstream.core.runs.resolving import complete, fail_step
+from millstream.core.step_kinds import StepKind
+from millstream.core.tables import Tables
+from millstream.model import limits
+from millstream.model.announcement import RunEnd
+from millstream.model.awaited import AwaitedSignal
+from millstream.model.commands import AwaitSignal, ForgetSignal, NothingCame, SignalCame
+from millstream.model.facts import Fact, Post, StepCompleted, StepFailed, WaitClosing, WaitStarted
+from millstream.model.ids import home_of
+from millstream.model.operations import SignalWaitFound
+from millstream.model.rows import Hand, RunRow, StepRow
+
+NAME: Final = "wait_for_signal"
+CONFLICT: Final = "SignalConflict"
+
+
+def found(case: Case, draft: Draft, op: SignalWaitFound) -> Decided:
+    """The body wants to wait."""
+    if op.timeout_ms > limits.WAIT_MS_MAX:
+        return fail_step(draft, too_long(case, op, NAME))
+    run = case.run.run
+    until_ms = case.now_ms + max(op.timeout_ms, 0)
+    asked = AwaitSignal(run, op.step, op.signal, op.replaces)
+    return (
+        WaitStarted(run, op.step, op.name, NAME, case.dispatch, until_ms, AwaitedSignal(op.signal)),
+        Post(home_of(op.signal, case.tables.place.lanes), asked),
+    ), draft
+
+
+def came(case: Case, row: StepRow, message: SignalCame) -> list[Fact]:
+    """It was sent; or another run waits for it."""
+    run = case.run.run
+    if message.reason:
+        failed = StepFailed(run, row.step, row.name, NAME, 0, 0, CONFLICT, message.reason, "", case.now_ms, False)
+        return close_step(case, *fail_step(Draft.of(case.run), failed))
+    return _completed(case, row, message.data)
+
+
+def nothing(case: Case, row: StepRow, message: NothingCame) -> list[Fact]:
+    """Its home was asked, and nobody has sent it."""
+    return _completed(case, row, b"null") if row.hand == CLOSING else []
+
+
+def times_out(case: Case, row: StepRow) -> list[Fact]:
+    """The time is over: its home says what came first."""
+    return [WaitClosing(case.run.run, row.step), _forgotten(case.tables, row, is_answered=True)]
+
+
+def withdraw(tables: Tables, run: RunRow, row: StepRow, fact: RunEnd) -> list[Fact]:
+    """The run ends while it waits."""
+    return [_forgotten(tables, row, is_answered=False)]
+
+
+def _completed(case: Case, row: StepRow, data: bytes) -> list[Fact]:
+    fact = StepCompleted(case.run.run, row.step, row.name, NAME, 0, 0, data, case.now_ms, False)
+    return close_step(case, *complete(case, Draft.of(case.run), fact))
+
+
+def _forgotten(tables: Tables, row: StepRow, *, is_answered: bool) -> Post:
+    assert isinstance(row.awaits, AwaitedSignal), f"step {row.step} of run {row.run} does not wait for a signal"
+    signal = row.awaits.signal
+    return Post(home_of(signal, tables.place.lanes), ForgetSignal(row.run, row.step, signal, is_answered))
+
+
+KIND = StepKind(
+    name=NAME,
+    finds={SignalWaitFound: found},
+    hears={SignalCame: came, NothingCame: nothing},
+    times_out=times_out,
+    withdraws=withdraw,
+    hands={Hand.WAITING: timers.WAIT, Hand.CLOSING: ""},
+)

@@ -1,0 +1,31 @@
+"""The ids of declared functions, by their handlers: ``@app.function`` gives the handler back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from millstream.errors import FunctionError
+from millstream.model.text import shown, type_name
+
+_SLUGS: Final[WeakKeyDictionary[Callable[..., object], str]] = WeakKeyDictionary()
+
+
+def note_declared(handler: Callable[..., object], slug: str) -> None:
+    """The handler is this function's. Of one that several functions share, the last counts."""
+    try:
+        _SLUGS[handler] = slug
+    except TypeError:  # It can be in no table: such a function is invoked by its id.
+        return
+
+
+def declared_slug(id: str, handler: Callable[..., object]) -> str:
+    """The id of the function whose handler this is. Raises FunctionError where it is none."""
+    try:
+        return _SLUGS[handler]
+    except (KeyError, TypeError):
+        raise FunctionError(
+            f"step {id!r} refused: expected a function that is declared with @app.function, got {type_name(handler)} "
+            f"{shown(handler)}. Declare it, or name one with invoke_by_id('app-function')."
+        ) from None
