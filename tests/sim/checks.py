@@ -166,6 +166,7 @@ async def final(world: World) -> None:
     timers(world)
     events(world)
     world.foreign.check()
+    world.waits.check()
     outcomes(world)
     messages(world)
     publishes(world)
@@ -277,7 +278,7 @@ def outcomes(world: World) -> None:
         if end is None:
             world.violate("every run ends", f"{start}")
         elif isinstance(end, f.RunCancelled):
-            if run not in observer.cancelled:
+            if run not in observer.cancelled and not world.waits.may_be_cancelled(run):
                 world.violate("only a cancel cancels", f"{end}")
         elif planned is None:
             if not isinstance(end, f.RunCompleted):

@@ -69,6 +69,10 @@ class Lane:
         return self._rows[1]
 
 
+OF_HOMES = (f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited)
+"""Facts that name a run of any lane."""
+
+
 class Observer:
     """One for a world; ``attach`` once its topics are there."""
 
@@ -86,6 +90,7 @@ class Observer:
         self.body_failed: Counter[tuple[str, int]] = Counter()
         self.lost: Counter[str] = Counter()
         self.parked: Counter[tuple[str, str, int]] = Counter()
+        self.wait_began: dict[tuple[str, str], int] = {}
         self.slept: dict[tuple[str, str], int] = {}
         self.queued: list[f.PublishQueued] = []
         self.accepted: dict[str, f.EventAccepted] = {}
@@ -162,7 +167,7 @@ class Observer:
 
     def _of_open_run(self, fact: Any) -> None:
         run = getattr(fact, "run", None)
-        if run is None or isinstance(fact, f.RunStarted):
+        if run is None or isinstance(fact, (f.RunStarted, *OF_HOMES)):
             return
         if run not in self.starts:
             self._world.violate("every fact is of a run that began", f"{fact}")
@@ -241,6 +246,10 @@ class Observer:
         wake_at_ms = self.slept[fact.run, fact.step]
         if lane.at_ms < wake_at_ms and not self._world.weather.jumps:
             self._world.violate("a sleep ends not before its time", f"{fact} at {lane.at_ms}, due {wake_at_ms}")
+
+    def wait_started(self, lane: Lane, fact: f.WaitStarted) -> None:
+        self.wait_began[fact.run, fact.step] = lane.at_ms
+        self._world.waits.wait_started(fact)
 
     def dispatch_lost(self, lane: Lane, fact: f.DispatchLost) -> None:
         self.lost[fact.run] += 1
@@ -336,6 +345,7 @@ _CHECKS: dict[type, Any] = {
     f.BodyAttemptFailed: Observer.body_attempt_failed,
     f.SleepStarted: Observer.sleep_started,
     f.SleepEnded: Observer.sleep_ended,
+    f.WaitStarted: Observer.wait_started,
     f.DispatchLost: Observer.dispatch_lost,
     f.DispatchParked: Observer.dispatch_parked,
     f.PublishQueued: Observer.publish_queued,

@@ -76,7 +76,33 @@ class Gather:
     branches: tuple[tuple[Op, ...], ...]
 
 
-Op = Step | Sleep | Send | Publish | Boom | Wait | Gather
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """``ctx.step.wait_for_event`` for an answer to the run's question, asked in one of three ways."""
+
+    id: str
+    form: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """``ctx.step.wait_for_signal``, of a name that no other run uses."""
+
+    id: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``ctx.step.invoke_by_id``; the body goes on where it fails."""
+
+    id: str
+    slug: str
+    detached: bool
+
+
+Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call
 Program = tuple[Op, ...]
 
 
@@ -284,8 +310,37 @@ async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, 
                     raise ValueError(op.id)
             case Wait():
                 await asyncio.sleep(op.length_s)
+            case Answered():
+                seen[op.id] = as_recorded(await _answer(op, ctx))
+                ledger.saw(ctx.run_id, op.id, seen[op.id])
+            case Signal():
+                seen[op.id] = await ctx.step.wait_for_signal(op.id, f"s-{ctx.run_id}", timeout=op.timeout_s)
+                ledger.saw(ctx.run_id, op.id, seen[op.id])
+            case Call():
+                try:
+                    seen[op.id] = await ctx.step.invoke_by_id(op.id, op.slug, timeout=300, detached=op.detached)
+                except StepError as error:
+                    ledger.saw(ctx.run_id, op.id, error)
+                    seen[op.id] = error.name
+                else:
+                    ledger.saw(ctx.run_id, op.id, seen[op.id])
             case Gather():
                 await asyncio.gather(*(_play(branch, ctx, ledger, seen) for branch in op.branches))
+
+
+ASKED = ({"match": "data.q"}, {"if_": "event.data.q == async.data.q"}, {"if_": "async.data.q + 0 == event.data.q"})
+"""By one place for all questions, by the last: no equality that a place could stand for."""
+
+
+def _answer(op: Answered, ctx: Context) -> Any:
+    return ctx.step.wait_for_event(op.id, event="answer", timeout=op.timeout_s, **ASKED[op.form])  # type: ignore[arg-type]
+
+
+def as_recorded(event: Any) -> Any:
+    """An answer as a body has it, as it stands in the record."""
+    if event is None:
+        return None
+    return {"name": event.name, "data": event.data, "id": event.id, "ts": event.ts}
 
 
 async def _step_code(op: Step, ledger: Ledger) -> dict[str, int]:

@@ -39,6 +39,7 @@ from tests.sim.machine import GROUP, TELEMETRY, Machine
 from tests.sim.observer import Observer
 from tests.sim.programs import Planned, make_app, plan
 from tests.sim.storms import Storms
+from tests.sim.waits import Waits
 from tests.sim.weather import SimFaults, Weather
 
 EPOCH_MS = 1_750_000_000_000
@@ -186,6 +187,11 @@ class World:
         self.apps_deployed = [make_app("one", planned, self.ledger, announced=announced)]
         self.app_edited = make_app("one", planned, self.ledger, announced=announced, edited=True)
         self.later = [make_app("two", later, self.ledger, announced=False)] if later else []
+        self.waits = Waits(self, Random(f"{self.seed}/waits"))
+        if self.waits.planned:
+            self.planned |= {one.slug: one for one in self.waits.planned}
+            self.retries |= {one.slug: one.retries for one in self.waits.planned}
+            self.apps_deployed.append(make_app("waits", self.waits.planned, self.ledger, announced=False))
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
@@ -249,7 +255,11 @@ class World:
         self.faults.calm = False
         self.trace("-- %s", self.weather)
         await asyncio.gather(
-            self.clients.run(self.hostile_s), self.foreign.run(self.hostile_s), Storms(self).run(), self._look()
+            self.clients.run(self.hostile_s),
+            self.foreign.run(self.hostile_s),
+            self.waits.run(self.hostile_s),
+            Storms(self).run(),
+            self._look(),
         )
         await self._heal()
         await self.clients.finish()
