@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +89,7 @@ class Waits:
         while names and world.loop.now_s < ends_s:
             await asyncio.sleep(rng.expovariate(6 / length_s))
             await self._ask(rng.choice(names))
-        while any(not task.done() for task in self._tasks):
+        while any(not task.done() for task in self._tasks):  # noqa: ASYNC110 - more of them may come
             await asyncio.sleep(0.1)
 
     async def _ask(self, name: str) -> None:
@@ -97,17 +99,17 @@ class Waits:
             return
         for number in range(self._rng.choice([1, 2, 3, 3])):
             delay_s = self._rng.choice([0.0, 0.01, 0.05, 0.5, 3.0])
-            self._later(delay_s, self._answer(question, number))
+            self._later(delay_s, partial(self._answer, question, number))
 
     async def _answer(self, question: int, number: int) -> None:
         id = await self._append(ANSWER, {"q": question, "number": number})
         if id is not None:
             self.answers[question].add(id)
 
-    def _later(self, delay_s: float, doing: Any) -> None:
+    def _later(self, delay_s: float, do: Callable[[], Coroutine[None, None, None]]) -> None:
         async def wait() -> None:
             await asyncio.sleep(delay_s)
-            await doing
+            await do()
 
         # In no process: what a journal shows was written in one that may be killed.
         task = self._world.loop.create_task(wait(), context=self._world.context)
@@ -142,7 +144,7 @@ class Waits:
             self._world.violate("a wait begins once", f"{fact}")
         self.started[key] = fact
         if isinstance(fact.awaits, AwaitedSignal) and self._rng.random() < 0.7:
-            self._later(self._rng.choice([0.0, 0.5, 1.9, 2.5]), self._signal(key, fact.awaits.signal))
+            self._later(self._rng.choice([0.0, 0.5, 1.9, 2.5]), partial(self._signal, key, fact.awaits.signal))
 
     async def _signal(self, key: tuple[str, str], signal: str) -> None:
         world = self._world
