@@ -144,9 +144,8 @@ def test_waits_without_an_equal_value_are_limited(monkeypatch: pytest.MonkeyPatc
     harness = Harness()
     for index in range(2):
         took(harness, AwaitEvent(ELSEWHERE, "wait", index, PLACE, PAID, "", START_MS, "async.data.n > 9", b"", b""))
-    (refused,) = took(
-        harness, AwaitEvent(ELSEWHERE, "wait", 2, PLACE, PAID, "", START_MS, "async.data.n > 9", b"", b"")
-    )
+    one_more = AwaitEvent(ELSEWHERE, "wait", 2, PLACE, PAID, "", START_MS, "async.data.n > 9", b"", b"")
+    (refused,) = took(harness, one_more)
     assert isinstance(refused, NothingCame) and "at most 2 waits" in refused.reason
 
 
@@ -195,5 +194,5 @@ def test_an_event_that_starts_nothing_and_is_waited_for_is_known_when_it_comes_a
 def test_an_event_whose_data_is_no_json_meets_nobody_and_harms_nobody() -> None:
     harness = Harness()
     took(harness, SeekEvents(PAID, "data.n", 1, 1, -1))
-    assert harness.do(accept(event(1, PAID, data=b"{broken"), offset=0))
-    assert START_MS + MINUTE_MS < START_MS + DAY_MS
+    facts = harness.do(accept(event(1, PAID, data=b"{broken"), offset=0))
+    assert [type(fact) for fact in facts] == [EventNoted]
