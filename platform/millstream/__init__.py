@@ -25,6 +25,7 @@ from millstream.model.event import Event
 from millstream.model.function import EventTrigger
 from millstream.sdk.app import App
 from millstream.sdk.backoff import Exponential, Linear, Table
+from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "CancelOn",
     "Client",
     "Context",
     "Event",
@@ -56,6 +58,7 @@ __all__ = [
     "SyncClient",
     "SyncContext",
     "Table",
+    "Timeouts",
     "Topic",
     "UnserialisableResult",
     "__version__",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from millstream.core.waits.interests import SEEK
 from millstream.model import limits
 from millstream.model.commands import (
@@ -40,7 +42,7 @@ from millstream.model.commands import (
 )
 from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
-from millstream.model.function import AppSpec, CronTrigger, EventTrigger, Reading, TopicTrigger
+from millstream.model.function import AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
 from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
 from tests.core import wait_moves
@@ -66,6 +68,10 @@ from tests.core.values import (
 CRON: Final = "*/5 * * * *"
 PLACE_ORDER: Final = function("shop-place", "order/placed", EventTrigger("order/*", "event.data.n > 3"), retries=2)
 BILL: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+BOUNDED: Final = msgspec.structs.replace(
+    BILL, cancel_on=(CancelTrigger("order/lost.late", "data.n"), CancelTrigger("order/placed")), start_ms=HOUR_MS,
+    finish_ms=6 * HOUR_MS,
+)  # fmt: skip
 TICK: Final = function(home_slug("shop-tick"), CronTrigger(CRON), retries=1)
 ON_FAILURE: Final = function("shop-place-failure", FUNCTION_FAILED, retries=0)
 ON_END: Final = function("shop-audit", EventTrigger(FUNCTION_FINISHED, "event.data.function_id != 'shop-audit'"))
@@ -73,7 +79,7 @@ PAY: Final = "payments"
 FIRST: Final = function("shop-first", TopicTrigger(PAY), retries=0)
 LATE: Final = function("shop-late", TopicTrigger(PAY, since_ms=0), retries=0)
 VERSIONS: Final[tuple[AppSpec | None, ...]] = (
-    app(PLACE_ORDER, BILL, TICK, FIRST),
+    app(PLACE_ORDER, BOUNDED, TICK, FIRST),
     app(PLACE_ORDER, TICK, ON_FAILURE, ON_END, FIRST, LATE),
     app(PLACE_ORDER, BILL),
     None,

@@ -40,7 +40,11 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
         play(harness, sequence(seed))
         body |= harness.hands.body
         step |= harness.hands.step
-    for story in (two_steps_fail_in_one_answer, late_results_that_are_too_large):
+    for story in (
+        two_steps_fail_in_one_answer,
+        late_results_that_are_too_large,
+        a_late_result_while_the_next_attempt_waits,
+    ):
         hands = story().hands
         body |= hands.body
         step |= hands.step
@@ -73,6 +77,17 @@ def late_results_that_are_too_large() -> Harness:
     assert (harness.step("a").hand, harness.step("b").hand) == (Hand.BACKOFF, Hand.PARKED)
     harness.do(report(run, 2, done("a", TOO_LARGE), step="a"))
     harness.do(report(run, 3, done("b", TOO_LARGE), step="b"))
+    return harness
+
+
+def a_late_result_while_the_next_attempt_waits() -> Harness:
+    """The worker was thought dead, and has done the work."""
+    harness = started()
+    run = harness.run.run
+    harness.do(report(run, 1, found("a"), found("b")))
+    for _ in range(2):
+        harness.do(LoseDispatch(run, "a", harness.out("a").dispatch))
+    harness.do(report(run, 2, done("a"), step="a"))
     return harness
 
 

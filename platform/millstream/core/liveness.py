@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from millstream.core import timers
+from millstream.core.runs.bounds import run_timers
 from millstream.core.runs.deciding import is_resolved
 from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.step_kinds import timer_of_step
@@ -58,6 +59,8 @@ def liveness(tables: Tables, run: RunRow) -> Liveness:
     """What keeps one run alive, with everything about it that cannot be."""
     found = Liveness()
     _add_body(tables, run, found)
+    for kind, at_ms in run_timers(run):
+        _timed(tables, (at_ms, kind, run.run, ""), f"run {run.run}", found)
     pending = resolved = 0
     for id in run.steps:
         step = tables.steps.get((run.run, id))
@@ -153,6 +156,8 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
     run = tables.runs.get(timer.id)
     if run is None:
         return f"{what} wakes a run that is not open"
+    if (timer.kind, timer.at_ms) in run_timers(run):
+        return ""
     if not timer.step:
         held = BODY_TIMERS.get(run.body) == timer.kind and run.wake_at_ms == timer.at_ms
         return "" if held else f"{what} wakes a body that does not wait for it"

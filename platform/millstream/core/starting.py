@@ -15,9 +15,11 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
+from millstream.core.runs.bounds import bounded, is_bounded
 from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import OUT, SCHEDULED, hand_out_body, leave_hand, open_run
 from millstream.core.tables import Tables
+from millstream.core.triggers.catalogue import catalogue
 from millstream.errors import BadRequest
 from millstream.model import limits
 from millstream.model.commands import FireTimer
@@ -63,15 +65,22 @@ def start(
     runs = [run_started(tables, function, (event,), cause=cause, at_ms=at_ms) for function in functions]
     if not runs:
         return []
-    return [*runs] if is_held else [accepted(event, origin), *runs]
+    known = catalogue(tables).functions
+    facts: list[Fact] = [] if is_held else [accepted(event, origin)]
+    for run in runs:
+        facts.append(run)
+        function = known.get(run.function)
+        if function is not None and is_bounded(function):
+            facts += bounded(tables, function, run, event)
+    return facts
 
 
 def starts_at_once(function: FunctionSpec) -> bool:
     """Whether nothing can keep the function from starting on an event: the quick path takes only such functions.
 
-    So it is for every function today; a gate that holds runs back says here which functions have it.
+    A gate that holds runs back says here which functions have it; what bounds a run takes the long way, too.
     """
-    return True
+    return not is_bounded(function)
 
 
 def run_started(

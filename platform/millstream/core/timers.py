@@ -2,6 +2,8 @@
 
 DUE    a run that was to start later;            id = run, step = ""
 RETRY  a delay before another hand-out is over;  id = run, step = the step, "" for the body
+START  a run must have begun;                    id = run, step = ""
+FINISH a run must be over;                       id = run, step = ""
 WAIT   a wait is over;                           id = run, step = the step
 CRON   a cron fires;                             id = function, step = the cron's text
 
@@ -19,6 +21,8 @@ from millstream.model.rows import TimerRow
 
 DUE: Final = "due"
 RETRY: Final = "retry"
+START: Final = "start"
+FINISH: Final = "finish"
 WAIT: Final = "wait"
 CRON: Final = "cron"
 

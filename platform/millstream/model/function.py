@@ -110,6 +110,27 @@ class TopicTrigger(msgspec.Struct, frozen=True, gc=False, tag="topic"):
             )
 
 
+class CancelTrigger(msgspec.Struct, frozen=True, gc=False):
+    """An event that cancels a run.
+
+    ``match``       a path that must hold the same value in it and in the run's own event.
+    ``expression``  CEL over ``event``, the run's own, and ``async``, the one that comes.
+    ``timeout_ms``  for how long after the run's start it counts; 0: as long as the run is open.
+    """
+
+    event: str
+    match: str = ""
+    expression: str = ""
+    timeout_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.event or len(self.event) > limits.EVENT_NAME_CHARS_MAX or "*" in self.event:
+            raise FunctionError(
+                f"cancel_on refused: an event is named by 1 to {limits.EVENT_NAME_CHARS_MAX} characters without "
+                f"wildcards, got {self.event!r:.80}. Give one CancelOn for each event."
+            )
+
+
 Trigger = EventTrigger | CronTrigger | TopicTrigger
 
 
@@ -139,7 +160,8 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     """One function of an app, as registered.
 
     ``slug`` is ``<app>-<id>`` and names the function everywhere. ``retries`` counts attempts after the first,
-    for each step and for the body. ``step_timeout_ms`` bounds one attempt.
+    for each step and for the body. ``step_timeout_ms`` bounds one attempt;
+    ``start_ms`` and ``finish_ms`` the run, 0: nothing does. ``cancel_on`` are events that cancel it.
     """
 
     slug: str
@@ -148,12 +170,20 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     retries: int = limits.RETRIES_DEFAULT
     backoff: Backoff = DEFAULT_BACKOFF
     step_timeout_ms: int = 2 * limits.HOUR_MS
+    cancel_on: tuple[CancelTrigger, ...] = ()
+    start_ms: int = 0
+    finish_ms: int = 0
 
     def __post_init__(self) -> None:
         if len(self.triggers) > limits.TRIGGERS_PER_FUNCTION_MAX:
             raise FunctionError(
                 f"function {self.slug!r} refused: at most {limits.TRIGGERS_PER_FUNCTION_MAX} triggers, "
                 f"got {len(self.triggers)}. Split the function, or use a wildcard trigger."
+            )
+        if len(self.cancel_on) > limits.CANCEL_ON_MAX:
+            raise FunctionError(
+                f"function {self.slug!r} refused: at most {limits.CANCEL_ON_MAX} events may cancel it, "
+                f"got {len(self.cancel_on)}. Name what they have in common with one event."
             )
         if not 0 <= self.retries <= limits.RETRIES_MAX:
             raise FunctionError(

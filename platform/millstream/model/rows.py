@@ -48,6 +48,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     ``resolved``  how many are done or failed; numbers them in that order.
     ``steps``     every step id, in order of appearance.
     ``bytes``     of all step results together.
+    ``cancels``   the places of the events that cancel it.
     ``taken``     the events that its waits have taken: pairs of marks, condition and event (``model/awaited.py``).
     """
 
@@ -68,6 +69,9 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     bytes: int = 0
     wake_at_ms: int = 0
     taken: builtins.bytes = b""
+    cancels: tuple[str, ...] = ()
+    start_by_ms: int = 0
+    finish_by_ms: int = 0
 
 
 class StepRow(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from millstream.model.durations import Duration
 from millstream.model.event import Event
 from millstream.model.function import AppSpec, FunctionSpec
 from millstream.sdk.backoff import Shape
+from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.client import Client
 from millstream.sdk.function import Function, Handler, On, Options, declare
 
@@ -46,6 +47,8 @@ class App:
         backoff: Shape | None = None,
         step_timeout: Duration = "2h",
         on_failure: Handler | None = None,
+        cancel_on: CancelOn | Sequence[CancelOn] = (),
+        timeouts: Timeouts | None = None,
     ) -> Callable[[H], H]:
         """Declare a function of this app. The function stays what it is and may be called by a test.
 
@@ -59,6 +62,9 @@ class App:
         ``step_timeout``  how long one attempt of a step may take.
         ``on_failure``    called as a function of its own, ``<id>-failure``, when a run has failed.
 
+        ``cancel_on``     events that cancel a run: ``CancelOn("order/cancelled", match="data.order_id")``; at most 5.
+        ``timeouts``      ``Timeouts(start=, finish=)``: when a run is cancelled that has not begun, or is not over.
+
         Raises FunctionError when an option is wrong.
         """
         options = Options(
@@ -71,6 +77,8 @@ class App:
             backoff=backoff,
             step_timeout=step_timeout,
             on_failure=on_failure,
+            cancel_on=cancel_on,
+            timeouts=timeouts,
         )
 
         def register(handler: H) -> H:

@@ -19,6 +19,7 @@ from millstream.model.durations import Duration, to_ms
 from millstream.model.event import FUNCTION_FAILED
 from millstream.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.sdk.backoff import Shape
+from millstream.sdk.bounds import Timeouts, cancel_triggers, timeouts_ms
 from millstream.sdk.context import Context, SyncContext, declared_context
 from millstream.sdk.declared import note_declared
 from millstream.sdk.topic import Topic
@@ -42,6 +43,8 @@ class Options:
     backoff: Shape | None = None
     step_timeout: Duration = "2h"
     on_failure: Handler | None = None
+    cancel_on: object = ()
+    timeouts: Timeouts | None = None
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -66,6 +69,7 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
             f"{limits.FUNCTION_ID_CHARS_MAX} characters and the function's at least 1, got {len(slug)}."
         )
     _check_handler(slug, handler)
+    start_ms, finish_ms = timeouts_ms(slug, options.timeouts)
     spec = FunctionSpec(
         slug=slug,
         name=options.name or id,
@@ -73,6 +77,9 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
         retries=_retries(slug, options.retries),
         backoff=DEFAULT_BACKOFF if options.backoff is None else _shape(slug, options.backoff).spec(),
         step_timeout_ms=_timeout(slug, options.step_timeout),
+        cancel_on=cancel_triggers(slug, options.cancel_on),
+        start_ms=start_ms,
+        finish_ms=finish_ms,
     )
     note_declared(handler, slug)
     if options.on_failure is None:

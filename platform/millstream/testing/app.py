@@ -197,7 +197,13 @@ class TestApp:
     # --- inside -----------------------------------------------------------------------------------
 
     async def _accept(self, events: Event | Sequence[Event], copies: int) -> Sent:
-        """What the door does: ids, and durable when it returns."""
+        """What the door does: ids, and durable when it returns. A millisecond after what was sent before.
+
+        Time stands still between, and which of two events came first must be seen: waits look no further back than to
+        their run's own.
+        """
+        if self._events:
+            self._clock.leap(self._clock.now_ms() + 1)
         now_ms, catalogue = self._clock.now_ms(), await self._rig.catalogue_end()
         envelopes = []
         for event in several(events):

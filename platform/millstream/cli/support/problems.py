@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from millstream.cli.support.exits import note
-from millstream.core.triggers.problems import trigger_problems, trigger_warnings
+from millstream.core.triggers.problems import cancel_problems, trigger_problems, trigger_warnings
 from millstream.errors import FunctionError
 from millstream.sdk.app import App
 
@@ -53,6 +53,8 @@ def problems_of(app: App) -> Iterator[Problem]:
             slug = function.spec.slug
             yield from (problem(app.id, slug, text) for text in trigger_problems(trigger))
             yield from (problem(app.id, slug, text, WARNING) for text in trigger_warnings(trigger))
+        for cancel in function.spec.cancel_on:
+            yield from (problem(app.id, function.spec.slug, text) for text in cancel_problems(cancel))
     try:
         app.spec()
     except FunctionError as error:

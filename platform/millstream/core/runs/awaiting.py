@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
 from millstream.core.messages import MessageKind
+from millstream.core.runs.bounds import cancelled_by
 from millstream.core.runs.deciding import Case
 from millstream.core.runs.ending import refuse_about_run
 from millstream.core.runs.hands import CLOSING, WAITING, add_step, answered, open_run, open_step, put_step
@@ -60,6 +61,8 @@ def too_long(case: Case, op: WaitFound | SignalWaitFound | InvokeFound, kind: st
 def hear(tables: Tables, message: Any, now_ms: int) -> list[Fact]:
     """An answer to a step that waits."""
     run = tables.runs.get(message.run)
+    if run is not None and not message.step and type(message) is EventCame:
+        return cancelled_by(Case(tables, run, 0, now_ms), message)
     if run is None or message.step not in run.steps:
         return []
     row = tables.steps.get((run.run, message.step))

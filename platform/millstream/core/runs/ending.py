@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
+from millstream.core import timers
 from millstream.core.handles import Handles
 from millstream.core.messages import MessageKind
 from millstream.core.publishes import queue_event
@@ -22,7 +23,8 @@ from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.core.waits.awaited_names import awaited
 from millstream.model import limits
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
-from millstream.model.commands import CancelRun, ChildEnded, FireTimer
+from millstream.model.awaited import home_of_place
+from millstream.model.commands import CancelRun, ChildEnded, FireTimer, ForgetWait
 from millstream.model.effects import Abandon, Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, Fact, Post, RunCancelled, RunCompleted, RunFailed
@@ -42,6 +44,10 @@ def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
         queued += 1
     if case.run.pending:
         facts += _withdrawn(case, fact)
+    lanes = case.tables.place.lanes
+    for index, place in enumerate(case.run.cancels):
+        if place:
+            facts.append(Post(home_of_place(place, lanes), ForgetWait(case.run.run, "", index, place, False)))
     if waits_for(case.run.cause) is not None:
         facts.append(_told(case, fact))
     return facts, replace(draft, fate=Fate.ENDED, queued=queued)
@@ -163,6 +169,9 @@ def delete_run_rows(tables: Tables, run: RunRow) -> list[Effect]:
         tables.steps.delete((id, step))
     if run.body != IDLE:
         effects += leave_hand(tables, run, None)
+    for kind, at_ms in ((timers.START, run.start_by_ms), (timers.FINISH, run.finish_by_ms)):
+        if at_ms:
+            effects.append(timers.disarm(tables, at_ms, kind, id, ""))
     release_events(tables, run)
     tables.runs.delete(id)
     return effects

@@ -114,7 +114,9 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
 
 def _body_done(tables: Tables, run: RunRow, op: BodyDone) -> Done | None:
     """The end of a run that has nothing under way and whose end no function subscribes to."""
-    if run.pending or run.cause or len(op.result) > limits.RUN_RESULT_BYTES_MAX:
+    if run.pending or run.cause or run.cancels or run.start_by_ms or run.finish_by_ms:
+        return None
+    if len(op.result) > limits.RUN_RESULT_BYTES_MAX:
         return None
     if catalogue(tables).subscriptions(FUNCTION_FINISHED) or FUNCTION_FINISHED in awaited(tables):
         return None

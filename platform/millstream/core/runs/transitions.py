@@ -70,6 +70,8 @@ _COMMON: Final = Moves(
     ),
     run_fields={
         f.WaitStarted: ANSWERED | FOUND,
+        f.RunBounded: frozenset({"cancels", "start_by_ms", "finish_by_ms"}),
+        f.StartPassed: frozenset({"start_by_ms"}),
         f.RunDue: HANDED_OUT | {"attempt", "lost"},
         f.StepCompleted: HANDED_OUT | ANSWERED | RESOLVED,
         f.StepFailed: HANDED_OUT | ANSWERED | RESOLVED,

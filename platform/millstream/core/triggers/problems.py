@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from millstream.core.triggers.cron import parse_cron
+from millstream.core.triggers.equality import COMING, OWN
 from millstream.core.triggers.expressions import EVENT_FIELDS, compile_expression
 from millstream.errors import FunctionError
-from millstream.model.function import CronTrigger, EventTrigger, Trigger
+from millstream.model.function import CancelTrigger, CronTrigger, EventTrigger, Trigger
 
 
 def trigger_problems(trigger: Trigger) -> Iterator[str]:
@@ -30,6 +31,15 @@ def trigger_problems(trigger: Trigger) -> Iterator[str]:
         compile_expression(trigger.expression)
     except FunctionError as error:
         yield str(error)
+
+
+def cancel_problems(cancel: CancelTrigger) -> Iterator[str]:
+    """Every problem of an event that cancels runs: an expression that is none."""
+    if cancel.expression:
+        try:
+            compile_expression(cancel.expression, (OWN, COMING))
+        except FunctionError as error:
+            yield f"cancel_on {cancel.event!r}: {error}"
 
 
 def trigger_warnings(trigger: Trigger) -> Iterator[str]:

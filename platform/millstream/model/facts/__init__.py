@@ -46,11 +46,13 @@ from millstream.model.facts.runs import (
     DispatchParked,
     DispatchUnparked,
     RetryDue,
+    RunBounded,
     RunCancelled,
     RunCompleted,
     RunDue,
     RunFailed,
     RunStarted,
+    StartPassed,
 )
 from millstream.model.facts.sources import (
     FunctionSubscribed,
@@ -136,6 +138,7 @@ __all__ = [
     "RequestAnswered",
     "RequestsDropped",
     "RetryDue",
+    "RunBounded",
     "RunCancelled",
     "RunCompleted",
     "RunDue",
@@ -154,6 +157,7 @@ __all__ = [
     "SleepStarted",
     "SourceGap",
     "SourceOpened",
+    "StartPassed",
     "StepAttemptFailed",
     "StepCompleted",
     "StepFailed",
@@ -236,6 +240,8 @@ Recorded = (
     | EventNoted
     | SignalAwaited
     | SignalGone
+    | RunBounded
+    | StartPassed
 )
 """What stands in the journal."""
 Fact = Recorded | Post

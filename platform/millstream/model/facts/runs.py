@@ -15,6 +15,21 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
     start_at_ms: int
 
 
+class RunBounded(msgspec.Struct, frozen=True, gc=False):
+    """What bounds a run: the places of the events that cancel it (empty: none can), and its times; 0: it has none."""
+
+    run: str
+    places: tuple[str, ...]
+    start_ms: int
+    finish_ms: int
+
+
+class StartPassed(msgspec.Struct, frozen=True, gc=False):
+    """The run had begun by the time it must have."""
+
+    run: str
+
+
 class RunDue(msgspec.Struct, frozen=True, gc=False):
     """The time a run was to start at has come."""
 
