@@ -109,13 +109,8 @@ class Lane:
         self._tasks: asyncio.TaskGroup | None = None
         self._intake_tasks: list[asyncio.Task[None]] = []
         self._taking_over = True
-        self.timers = Timers(
-            tables,
-            parts.surroundings,
-            self.submit,
-            partial(parts.telemetry.observe, "millstream_timer_lateness_seconds"),
-            self._can_accept_work,
-        )
+        late = partial(parts.telemetry.observe, "millstream_timer_lateness_seconds")
+        self.timers = Timers(tables, parts.surroundings, self.submit, late, self._can_accept_work)
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
         self.upkeep.facts_since_checkpoint = reached.facts
