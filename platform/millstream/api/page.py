@@ -25,6 +25,7 @@ from millstream.api.door.door import DOOR, Door
 from millstream.api.runs import filter_of, page_of
 from millstream.history.queries import Page, Queries, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen, wakes_at_ms
+from millstream.model.waits_for import WaitsFor, in_words
 
 RUNS_SHOWN: Final = 100
 STEPS_SHOWN_MAX: Final = 60
@@ -55,7 +56,8 @@ align-items:baseline}
 summary:focus-visible{outline:2px solid var(--run);outline-offset:2px}.fn{font-weight:600;overflow-wrap:anywhere}
 .dim{color:var(--dim);font-size:.85rem;font-variant-numeric:tabular-nums}.Completed,.completed{color:var(--ok)}
 .Failed,.failed,.lost{color:var(--bad)}.Running,.planned,.retrying,.Retrying{color:var(--run)}
-.Queued,.Cancelled,.sleeping,.parked,.Sleeping,.Waiting,.Parked{color:var(--wait)}.body{padding:.2rem .9rem .9rem}
+.Queued,.Cancelled,.sleeping,.waiting,.parked,.Sleeping,.Waiting,.Parked{color:var(--wait)}
+.body{padding:.2rem .9rem .9rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line);vertical-align:top}
 th{font-size:.8rem;color:var(--dim);font-weight:600}
@@ -199,9 +201,16 @@ def _run(full: RunInFull, found: _Found) -> str:
         f'<details id="r{escape(run.run)}"><summary><span class="{run.state}">{_mark(run.status)} {run.state}</span>'
         f'<span class="fn">{escape(run.function)}</span><span class="dim">{_length(run)}</span>'
         f'{_time(run.queued_ms)}</summary><div class="body">'
-        f'<p class="dim">run {escape(run.run)} · <a href="{only}">only {escape(run.function)}</a></p>'
+        f'<p class="dim">run {escape(run.run)}{_parent(run)} · <a href="{only}">only {escape(run.function)}</a></p>'
         f"{_event(run, found.payloads.get(run.event))}{_steps(full)}{_end(run)}</div></details>"
     )
+
+
+def _parent(run: RunSeen) -> str:
+    if (parent := run.parent) is None:
+        return ""
+    id, step = map(escape, parent)
+    return f' · invoked by step {step} of run <a href="#r{id}">{id}</a>'
 
 
 def _event(run: RunSeen, payload: bytes | None) -> str:
@@ -228,11 +237,22 @@ def _step(step: StepSeen) -> str:
         tries += _attempt(attempt, number) if attempt.error is not None else ""
     output = f"<pre>{_short(step.output.decode(errors='replace'))}</pre>" if step.output else ""
     wake = f'<span class="dim">until {_clock(step.wake_at_ms)}</span>' if step.wake_at_ms and wakes_at_ms(step) else ""
+    awaited = f'<span class="dim">{_awaited(step.waits_for)}</span> ' if step.waits_for is not None else ""
     count = f'<span class="dim">{number} attempts</span>' if number > 1 else ""
     return (
         f"<tr><td>{escape(step.name)}</td><td>{escape(step.kind)}</td>"
-        f'<td class="{step.status}">{step.status}</td><td>{count}{wake}{tries}{output}</td></tr>'
+        f'<td class="{step.status}">{_word(step)}</td><td>{count}{awaited}{wake}{tries}{output}</td></tr>'
     )
+
+
+def _word(step: StepSeen) -> str:
+    return "timed out" if step.timed_out else step.status
+
+
+def _awaited(shown: WaitsFor) -> str:
+    """What a step waits for, or waited for."""
+    text = _short(in_words(shown))
+    return f'<a href="#r{escape(shown.run_id)}">{text}</a>' if shown.run_id else text
 
 
 def _attempt(attempt: AttemptSeen, number: int) -> str:

@@ -181,6 +181,8 @@ def _run(run: RunSeen) -> dict[str, Any]:
         "queued_at": iso(run.queued_ms),
         "ended_at": iso(run.ended_ms),
     }
+    if (parent := run.parent) is not None:
+        shown["parent"] = {"run_id": parent[0], "step": parent[1]}
     if run.status in OVER:
         shown |= _value("output", run.error or run.result, run.result_bytes, f"/v1/runs/{run.run}/output")
     if run.error:
@@ -205,6 +207,8 @@ def _step(step: StepSeen, run: str) -> dict[str, Any]:
         "started_at": iso(step.started_at_ms),
         "ended_at": iso(step.ended_at_ms),
         "wake_at": iso(step.wake_at_ms),
+        "waits_for": step.waits_for,
+        "timed_out": step.timed_out,
         **_value("output", step.output, step.output_bytes, where),
         "attempts": [_attempt(attempt) for attempt in step.attempts],
     }

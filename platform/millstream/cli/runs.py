@@ -25,6 +25,7 @@ from millstream.config import Settings
 from millstream.errors import NotFound
 from millstream.model.durations import duration_text
 from millstream.model.printable import one_line, printable
+from millstream.model.waits_for import WaitsFor, in_words
 
 POLL_S: Final = 0.25
 APPEARS_S: Final = 2.0
@@ -173,7 +174,12 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
             known[step["id"],] = step["status"]
             if not step["attempts"] or step["status"] == "planned":  # What has attempts is told by them.
                 at = step["ended_at"] if step["status"] == "completed" else step["started_at"]
-                yield head | {"at": at, "status": step["status"], "wake_at": step["wake_at"]}
+                yield head | {
+                    "at": at,
+                    "status": step["status"],
+                    "wake_at": step["wake_at"],
+                    "waits_for": step["waits_for"],
+                }
     if run["status"] in OVER:
         yield from _run_change(run, known)
 
@@ -200,6 +206,8 @@ def _show_change(change: dict[str, Any]) -> None:
         words.append(f"{change['error']['name']}: {change['error']['message']}")
     if change.get("retry_at"):
         words.append(f"again at {_clock(change['retry_at'])}")
+    if change.get("waits_for"):
+        words.append(f"for {awaited(change)}")
     if change.get("wake_at") and status not in ATTEMPTS_COUNTED:
         words.append(f"until {change['wake_at']}")
     print(head + one_line("  ".join(words)), flush=True)
@@ -226,6 +234,8 @@ def _show_run(run: dict[str, Any]) -> None:
         "ended_at",
     )
     rows = [{"": name.replace("_", " "), "value": run.get(name)} for name in shown if run.get(name)]
+    if parent := run.get("parent"):
+        rows.append({"": "invoked by", "value": f"step {parent['step']} of run {parent['run_id']}"})
     rows += [{"": "took", "value": took}] if (took := _with_length(run)["took"]) else []
     rows += [{"": "input", "value": run["input"]}] if run["input"] is not None else []
     if run.get("output_cut"):
@@ -236,6 +246,10 @@ def _show_run(run: dict[str, Any]) -> None:
     if run["steps"]:
         print()
         show_table((_step_row(step) for step in run["steps"]), STEP_COLUMNS)
+    for step in run["steps"]:
+        if (child := (step.get("waits_for") or {}).get("run_id")) and step["status"] != "waiting":
+            text = f"{step['name']} invoked run {child} of {step['waits_for']['function_id']}"
+            print(f"\n{one_line(text)}")
     for step in run["steps"]:
         for number, attempt in numbered(step["attempts"]):
             if attempt.get("error"):
@@ -275,7 +289,9 @@ def attempt_name(number: int, attempt: dict[str, Any]) -> str:
 
 def _step_row(step: dict[str, Any]) -> dict[str, Any]:
     result = step["output"] if not step.get("output_cut") else _beginning(step["output_cut"])
-    if step["wake_at"] and step["status"] not in ATTEMPTS_COUNTED:
+    if step["status"] == "waiting":
+        result = f"for {awaited(step)} until {step['wake_at']}"
+    elif step["wake_at"] and step["status"] not in ATTEMPTS_COUNTED:
         result = f"until {step['wake_at']}"
     elif errors := [attempt for attempt in step["attempts"] if attempt.get("error") and step["status"] != "completed"]:
         last = errors[-1]
@@ -283,7 +299,13 @@ def _step_row(step: dict[str, Any]) -> dict[str, Any]:
         result = f"{last['error']['name']}: {last['error']['message']}{again}"
     count = sum(attempt["status"] in ATTEMPTS_COUNTED for attempt in step["attempts"])
     started = _clock(step["started_at"])
+    step |= {"status": "timed out"} if step.get("timed_out") else {}
     return step | {"step": step["name"], "attempts": count, "started": started, "took": _length(step), "result": result}
+
+
+def awaited(step: dict[str, Any]) -> str:
+    """What a step waits for, in words."""
+    return in_words(msgspec.convert(step["waits_for"], WaitsFor))
 
 
 def _with_length(run: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ TimeOut = Callable[[Case, StepRow], list[Fact]]
 """(case, the row of a step that waits) -> what the end of its time means."""
 Withdraw = Callable[[Tables, RunRow, StepRow, RunEnd], list[Fact]]
 """(tables, run, the row of a step that waits, how the run ends) -> what those who would answer are told."""
-Show = Callable[[Any, int], Entry]
-"""(fact, at_ms) -> the fact's entry in the trail of its run."""
+Show = Callable[[Any, int], Entry | None]
+"""(fact, at_ms) -> the fact's entry in the trail of its run; None: it adds nothing to what is shown."""
 QuickTimer = Callable[[Tables, FireTimer, RunRow, StepRow], tuple[Fact, Sequence[Effect]] | None]
 """A due timer of a step that the body alone waits for, decided and folded at once; see ``runs/quick.py``."""
 
@@ -61,6 +61,7 @@ class StepKind:
     ``moves``          how its facts move a body and a step from hand to hand (``runs/transitions.py``).
     ``shows``          fact → entry of the run's trail, for facts that only this kind makes.
     ``shows_done``     the entry of a resolved row in a history that is rebuilt from rows; None: its result.
+    ``timed_out_result``  the result that says that its time was over; None: such a step has failed, or has no such end.
     ``quick_result``   whether the quick path may record a result of it.
     ``quick_timer``    how the quick path wakes a step of it.
     """
@@ -78,6 +79,7 @@ class StepKind:
     moves: Moves = field(default_factory=Moves)
     shows: Mapping[type, Show] = field(default_factory=dict)
     shows_done: Callable[[StepRow], Entry] | None = None
+    timed_out_result: bytes | None = None
     quick_result: bool = False
     quick_timer: QuickTimer | None = None
 

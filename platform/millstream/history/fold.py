@@ -108,7 +108,9 @@ class Changes:
             if fold is not None:
                 fold(self, fact, at_ms)
             elif (show := SHOWS.get(type(fact))) is not None:  # A fact of one step kind: the kind says how it shows.
-                self.of_run(fact.run).entries.append(show(fact, at_ms))  # type: ignore[union-attr]
+                entry = show(fact, at_ms)
+                if entry is not None:
+                    self.of_run(fact.run).entries.append(entry)  # type: ignore[union-attr]
         if self._written:  # Behind the end that they announce, in the same decision.
             written = self._written
             self.announced = [one for one in self.announced if (one.run, ANNOUNCEMENTS[one.kind]) not in written]

@@ -37,6 +37,7 @@ from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.operations import failure_of
 from millstream.model.rows import AppRow, EventRow, Hand, ParkedRow, RunRow, StepRow
+from millstream.model.waits_for import written
 from millstream.state.checkpointed import Checkpointed
 from millstream.state.keyspace import BY_NAME, CHECKPOINT_TOPICS
 from millstream.state.marker import Marker
@@ -177,6 +178,8 @@ def _entries(row: StepRow, function: str, reason: str) -> list[trail.Entry]:
             return [(trail.FAILED, 0, step, name, kind, row.attempt, 0, 0, error.name, error.message, error.stack)]
         case Hand.SLEEPING:
             return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms)]
+        case Hand.WAITING | Hand.CLOSING if row.awaits is not None:
+            return [(trail.WAITING, 0, step, name, kind, row.wake_at_ms, written(row.awaits))]
         case Hand.BACKOFF if row.attempt:
             return [(trail.ERRORED, 0, step, name, kind, row.attempt - 1, 0, row.wake_at_ms, *UNKNOWN_ERROR)]
         case Hand.PARKED:

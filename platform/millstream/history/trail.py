@@ -14,9 +14,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
+from millstream.core.step_kinds import kind_of
 from millstream.core.steps import run
 from millstream.model.trail import DONE, ERRORED, FAILED, WOKE, Entry
+from millstream.model.waits_for import WaitsFor
+from millstream.model.waits_for import read as read_waits_for
 
 EXECUTED: Final = run.NAME
 """The kind of a step that was lost or parked before it was named: only such steps are handed out."""
@@ -46,9 +50,12 @@ class AttemptSeen(msgspec.Struct, frozen=True):
 
 
 class StepSeen(msgspec.Struct):
-    """A step with its attempts, oldest first. ``status``: planned, sleeping, retrying, parked, completed, failed.
+    """A step with its attempts, oldest first.
 
-    ``output`` is JSON, empty while there is none; the beginning of ``output_bytes`` where that is not 0. The body of
+    ``status``: planned, sleeping, waiting, retrying, parked, completed or failed.
+
+    ``output`` is JSON, empty while there is none; the beginning of ``output_bytes`` where that is not 0.
+    ``wake_at_ms``: when a sleep or a wait ends by itself; ``waits_for`` stays when the wait is over. The body of
     the function is the step with an empty id, there only where the body itself failed, was lost or parked.
     """
 
@@ -62,6 +69,14 @@ class StepSeen(msgspec.Struct):
     output: bytes = b""
     attempts: list[AttemptSeen] = msgspec.field(default_factory=list)
     output_bytes: int = 0
+    waits_for: WaitsFor | None = None
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it ended because its time was over, and what it waited for had not come."""
+        if self.status != "completed" or not self.output or self.output != kind_of(self.kind).timed_out_result:
+            return False
+        return not self.ended_at_ms or self.ended_at_ms >= self.wake_at_ms  # A signal may bring such a value, too.
 
 
 COUNTED: Final = ("completed", "failed")
@@ -69,8 +84,14 @@ COUNTED: Final = ("completed", "failed")
 RUNNING: Final = "Running"
 PARKED: Final = "Parked"
 WAITING: Final = "Waiting"
-_STATE_OF: Final = {"planned": RUNNING, "retrying": "Retrying", "sleeping": "Sleeping", "parked": WAITING}
-STATES: Final = (PARKED, *_STATE_OF.values())
+_STATE_OF: Final = {
+    "planned": RUNNING,
+    "retrying": "Retrying",
+    "sleeping": "Sleeping",
+    "waiting": WAITING,
+    "parked": WAITING,
+}
+STATES: Final = (PARKED, *dict.fromkeys(_STATE_OF.values()))
 """What an open run can be shown to do; of several, the first in this order."""
 CHANGED: Final = "StepsChanged"
 """The error under which a hand-out shows that was parked because its code has changed."""
@@ -84,9 +105,9 @@ def attempts_counted(step: StepSeen) -> int:
 
 
 def state_of(steps: Iterable[StepSeen]) -> str:
-    """What a run that is open does: Parked (its code has changed), Running, Retrying, Sleeping, or Waiting (for code).
+    """What a run that is open does: Parked, Running, Retrying, Sleeping, or Waiting.
 
-    The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
+    Parked: its code has changed. Waiting: for an event, a signal, another run, or for code that is not here. The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
     it counts only where nothing has happened since; but a parked one does not go on.
     """
     steps = tuple(steps)
@@ -157,7 +178,7 @@ class _Reading:
             case [0, _, step, name, kind, attempt, started, data]:
                 seen = self._step(step, name, kind, started or at)
                 seen.status, seen.ended_at_ms, seen.output = "completed", at, data
-                seen.attempts.append(AttemptSeen(attempt, "completed", started or at, at))
+                seen.attempts.append(AttemptSeen(attempt, "completed", started or seen.started_at_ms, at))
             case [1, _, step, name, kind]:
                 self._step(step, name, kind, at)
             case [2, _, step, name, kind, wake_at]:
@@ -170,7 +191,8 @@ class _Reading:
                 seen = self._step(step, name, kind, started or at)
                 seen.status = "retrying" if tag == ERRORED else "failed"
                 seen.ended_at_ms = 0 if tag == ERRORED else at
-                seen.attempts.append(AttemptSeen(attempt, "failed", started or at, at, Error(*error), retry_at))
+                began = started or seen.started_at_ms
+                seen.attempts.append(AttemptSeen(attempt, "failed", began, at, Error(*error), retry_at))
             case [6, _, step, attempt, retry_at, *error]:
                 seen = self._step(step, "(function body)", BODY, at)
                 seen.status = "retrying"
@@ -188,6 +210,13 @@ class _Reading:
                 seen.attempts.append(AttemptSeen(len(seen.attempts), "parked", at, at, why))
             case [9, _, step]:
                 self._step(step, step, EXECUTED, at).status = "planned"
+            case [10, _, step, name, kind, until, awaited]:
+                seen = self._step(step, name, kind, at)
+                seen.status, seen.wake_at_ms, seen.waits_for = "waiting", until, read_waits_for(awaited)
+            case [11, _, step, index] if waits := self.steps[step].waits_for if step in self.steps else None:
+                events = list(waits.events)
+                events[index] = replace(events[index], came=True)
+                self.steps[step].waits_for = replace(waits, events=tuple(events))
 
     def _step(self, step: str, name: str, kind: str, started: int) -> StepSeen:
         seen = self.steps.get(step)

@@ -18,6 +18,7 @@ BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
 LOST: Final = 7  # at, step, how often by now, retry_at
 PARKED: Final = 8  # at, step, function; where the code has changed, the reason
 UNPARKED: Final = 9  # at, step
-WAITING: Final = 10  # at, step, name, kind, until, what it waits for as JSON
+WAITING: Final = 10  # at, step, name, kind, until, what it waits for as JSON (waits_for.py)
+CAME: Final = 11  # at, step, which of the awaited events
 
 Entry = tuple[Any, ...]

@@ -16,15 +16,17 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.log.port import Produced
-from millstream.model.commands import CancelRun, InvokeFunction
+from millstream.model.commands import CancelRun, InvokeFunction, SendSignal
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
 from millstream.model.ids import ulid
 from millstream.model.messages import InboxRecord, Message
+from millstream.model.text import shown
 from millstream.sdk.app import App
 from millstream.sdk.client import Client
 from millstream.sdk.function import Handler
 from millstream.sdk.outgoing import envelope_of, several
+from millstream.sdk.payloads import encode
 from millstream.testing.clock import VirtualClock
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Published
@@ -127,6 +129,19 @@ class TestApp:
         """Cancel a run, as ``DELETE /v1/runs/{id}`` does. One that is over stays as it is."""
         await self._ask(CancelRun(run.id, "cancelled over the API", self._new_id()))
 
+    async def signal(self, name: str, data: object = None) -> None:
+        """Send a signal to the step that waits for it, as ``POST /v1/signals`` does; ``data`` is what the step returns.
+
+        Raises NotAsExpected, naming the signals that are waited for, where nobody waits for this one.
+        """
+        await self.settle()
+        awaited = self._rig.signals_awaited
+        if name not in awaited:
+            raise NotAsExpected(
+                f"no step waits for the signal {shown(name)}: waited for are {', '.join(map(repr, awaited)) or 'none'}."
+            )
+        await self._ask(SendSignal(name, encode(data, f"the data of signal {name!r}"), self._new_id()))
+
     async def advance(self, by: Duration | datetime) -> None:
         """Move time on by a length (``"3d"``), or up to a datetime.
 
@@ -158,6 +173,9 @@ class TestApp:
 
     def stub(self, step: str, reply: object = None, *, function: Which = "", optional: bool = False) -> Stub:
         """From now on, ``reply`` stands in for the function of the step with this id (for a loop's ``id:1`` … as well).
+
+        Of a step that invokes a function, ``reply`` stands in for the run: none is started, an exception is its
+        failure, a callable is given its data. The step is recorded as one of kind ``run``.
 
         ``reply`` is what the step returns; or an exception that it raises; or a callable, plain or async, that is
         given the step's arguments; or ``sequence([...])`` of those. It counts as an attempt like any other, and is

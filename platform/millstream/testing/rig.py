@@ -122,6 +122,13 @@ class Rig:
         """How much of the functions topic a door would have seen."""
         return await self._door.end_offset(group_topic(GROUP, "functions"), 0)
 
+    @property
+    def signals_awaited(self) -> list[str]:
+        """The names of the signals that steps wait for, at rest."""
+        lane = self._lane
+        assert lane is not None, "asked at rest"
+        return [row.signal for _, row in lane.tables.durable.signals.scan(limit=1 << 60)]
+
     # --- rest -------------------------------------------------------------------------------------
 
     async def settle(self) -> None:

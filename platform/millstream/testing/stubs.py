@@ -9,15 +9,18 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from millstream.errors import NonRetriableError
+from millstream.errors import INVOKE_TIMEOUT, InvokeTimeout, NonRetriableError, StepError
+from millstream.execute.failures import failure_of
 from millstream.execute.local.op import is_async
-from millstream.model.operations import Operation
+from millstream.model.operations import InvokeFound, Operation
 from millstream.sdk.app import App
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.function import Function, Handler
+from millstream.sdk.payloads import decode, encode
 from millstream.sdk.steps import Async, Driver, StepTools, SyncStepTools
 from millstream.testing.expectations import NotAsExpected
 
@@ -93,6 +96,7 @@ class Stubs:
     def __init__(self) -> None:
         self._stubs: dict[tuple[str, str], Stub] = {}
         self._asked: dict[str, None] = {}
+        self._of_invokes: dict[tuple[str, str, int], Stub | None] = {}
 
     def put(self, stub: Stub) -> None:
         """From now on this one answers for its step."""
@@ -108,10 +112,22 @@ class Stubs:
                 "Check the id (and function=), or say optional=True."
             )
 
+    def find(self, function: str, step: str) -> Stub | None:
+        """The stub of a step that is asked for now."""
+        self._asked[step] = None
+        return self._stubs.get((function, step)) or self._stubs.get(("", step))
+
+    def of_invoke(self, function: str, run: str, step: str, number: int) -> Stub | None:
+        """The stub of a step that invokes a function; the same whenever this step of this run is asked for again.
+
+        What stands in is recorded as another kind of step, and a replay must ask for what is recorded.
+        """
+        found = self.find(function, step)
+        return self._of_invokes.setdefault((run, step, number), found)
+
     def instead_of(self, function: str, step: str, call: Callable[..., object]) -> Callable[..., object]:
         """What to call for a step: its own function, or a stub that declares the same result."""
-        self._asked[step] = None
-        stub = self._stubs.get((function, step)) or self._stubs.get(("", step))
+        stub = self.find(function, step)
         if stub is None:
             return call
 
@@ -131,6 +147,20 @@ def _result_type(call: Callable[..., object]) -> object:
         return None
 
 
+def _as_a_run(stub: Stub) -> Callable[[object], Async[object]]:
+    """The stub in the place of another run, which fails for good when it fails."""
+
+    async def answer(data: object) -> object:
+        try:
+            return await stub.answer((data,), {})
+        except Exception as error:
+            failure = failure_of(error)
+            name = INVOKE_TIMEOUT if isinstance(error, InvokeTimeout) else failure.name
+            raise StepError(failure.message, name=name, stack=failure.stack) from error
+
+    return answer
+
+
 class StubbedApp(App):
     """An app whose steps ask the stubs first; its spec is the app's own."""
 
@@ -146,14 +176,14 @@ def _stubbed(function: Function, stubs: Stubs) -> Handler:
 
         @functools.wraps(handler)
         async def body(ctx: Context[Any]) -> object:
-            ctx.step = StepTools(_Stubbed(ctx._driver, slug, stubs))
+            ctx.step = StepTools(_Stubbed(ctx._driver, slug, ctx.run_id, stubs))
             return await typing.cast("Async[object]", handler(ctx))
 
         return body
 
     @functools.wraps(handler)
     def sync_body(ctx: SyncContext[Any]) -> object:
-        ctx.step = SyncStepTools(_Stubbed(ctx._driver, slug, stubs))
+        ctx.step = SyncStepTools(_Stubbed(ctx._driver, slug, ctx.run_id, stubs))
         return handler(ctx)
 
     return sync_body
@@ -162,8 +192,10 @@ def _stubbed(function: Function, stubs: Stubs) -> Handler:
 class _Stubbed:
     """The executor's driver, with stubs in the place of functions."""
 
-    def __init__(self, driver: Driver, function: str, stubs: Stubs) -> None:
+    def __init__(self, driver: Driver, function: str, run: str, stubs: Stubs) -> None:
         self._function = function
+        self._run = run
+        self._invoked: Counter[str] = Counter()
         self._stubs = stubs
         self._driver = driver
 
@@ -180,7 +212,17 @@ class _Stubbed:
         return self._driver.run(id, self._stubs.instead_of(self._function, id, call), args, kwargs)
 
     def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> Async[bytes]:
-        return self._driver.ask(id, kind, make)
+        return self._ask(id, kind, make)
+
+    async def _ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> bytes:
+        found = make(id)
+        if isinstance(found, InvokeFound):
+            self._invoked[id] += 1
+            stub = self._stubs.of_invoke(self._function, self._run, id, self._invoked[id])
+            if stub is not None:
+                result = await self._driver.run(id, _as_a_run(stub), (decode(found.data),), {})
+                return encode(result, f"the stub of step {id!r}")
+        return await self._driver.ask(id, kind, make)
 
     def wait(self, call: Async[R]) -> R:
         return self._driver.wait(call)

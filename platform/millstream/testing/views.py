@@ -1,7 +1,7 @@
 """The views of a test: ``Run``, its ``Step``s, and ``Sent``, the result of sending. Each shows the present, not a copy.
 
 Statuses are those of the API: a run is Queued, Running, Completed, Failed or Cancelled; a step is planned, sleeping,
-retrying, parked, completed or failed.
+waiting, retrying, parked, completed or failed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
+from millstream.core.runs.ending import waits_for
 from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES
 from millstream.history.trail import ENDED, StepSeen, attempts_counted, wakes_at_ms
+from millstream.model.waits_for import in_words
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
 
@@ -44,7 +46,7 @@ class Step:
 
     @property
     def status(self) -> str:
-        """planned, sleeping, retrying, parked, completed or failed."""
+        """planned, sleeping, waiting, retrying, parked, completed or failed."""
         return self._seen.status
 
     @property
@@ -69,12 +71,31 @@ class Step:
 
     @property
     def wakes_at(self) -> datetime | None:
-        """When a sleep ends, or the next attempt begins; None where it waits for no time."""
+        """When a sleep or a wait ends, or the next attempt begins; None where it waits for no time."""
         at_ms = wakes_at_ms(self._seen)
         return datetime.fromtimestamp(at_ms / 1_000, UTC) if at_ms else None
 
+    @property
+    def waits_for(self) -> str:
+        """What it waits for, or waited for, in words: ``event order/paid (data.order_id)``; empty: for nothing."""
+        awaited = self._seen.waits_for
+        return in_words(awaited) if awaited is not None else ""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it waited for something that did not come in time. An invoke has failed then, with its error."""
+        return self._seen.timed_out
+
+    @property
+    def child(self) -> Run | None:
+        """The run that it invoked; None: it invokes none, or the run has not begun."""
+        id = self._seen.waits_for.run_id if self._seen.waits_for is not None else ""
+        record = self._run._record
+        return Run(record, id) if id in record.runs else None
+
     def __repr__(self) -> str:
-        waits = f" until {self.wakes_at:%Y-%m-%d %H:%M:%S}" if self.wakes_at is not None else ""
+        waits = f" for {self.waits_for}" if self.status == "waiting" else ""
+        waits += f" until {self.wakes_at:%Y-%m-%d %H:%M:%S}" if self.wakes_at is not None else ""
         return f"<Step {self.id} {self.kind} {self.status}{waits} attempts={self.attempts}>"
 
 
@@ -137,6 +158,12 @@ class Run:
     def steps(self) -> Steps:
         """The steps so far by id. Asking for one there is not raises NotAsExpected, naming those there are."""
         return Steps(self, [Step(self, seen) for seen in self._record.steps(self.id) if seen.step])
+
+    @property
+    def parent(self) -> Run | None:
+        """The run that invoked this one with a step; None where no step did."""
+        waiting = waits_for(self._record.runs[self.id].cause)
+        return Run(self._record, waiting[0]) if waiting is not None else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other.id == self.id and other._record is self._record

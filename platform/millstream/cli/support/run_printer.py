@@ -39,6 +39,7 @@ from millstream.model.facts import (
 from millstream.model.ids import ulid_time_ms
 from millstream.model.printable import one_line
 from millstream.model.redaction import redacted
+from millstream.model.waits_for import in_words, read
 
 LINES_PER_S: Final = 50
 KEPT_FOR_FAILURES: Final = 10
@@ -84,7 +85,9 @@ class RunPrinter:
             if handler is not None:
                 handler(self, fact, at_ms)
             elif (show := SHOWS.get(type(fact))) is not None:  # A fact of one step kind: the kind says how it shows.
-                self.entry(fact.run, show(fact, at_ms))  # type: ignore[union-attr]
+                entry = show(fact, at_ms)
+                if entry is not None:
+                    self.entry(fact.run, entry)  # type: ignore[union-attr]
         self._names.clear()  # An event and the runs it starts are in one record.
 
     def tick(self) -> None:
@@ -122,10 +125,12 @@ class RunPrinter:
         self._waits("retrying", fact.run, why, (fact.retry_at_ms, at_ms))
 
     def entry(self, run: str, entry: trail.Entry) -> None:
-        """A run waits at a step, for a time or for the next attempt."""
+        """A run waits at a step: for a time, for the next attempt, or for what others do."""
         match entry:
             case (trail.SLEEPING, at_ms, _, name, _, wake_at_ms):
                 self._waits("sleeping", run, name, (wake_at_ms, at_ms))
+            case (trail.WAITING, at_ms, _, name, _, until_ms, awaited):
+                self._waits("waiting", run, f"{name}: {in_words(read(awaited))}", (until_ms, at_ms))
             case (trail.ERRORED, at_ms, _, name, _, _, _, retry_at_ms, error, message, _):
                 self._waits("retrying", run, f"{name}: {_error(error, message)}", (retry_at_ms, at_ms))
             case _:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import json
 from msgspec.structs import replace
 
 from millstream.core import timers
@@ -42,6 +41,7 @@ from millstream.model.ids import lane_of
 from millstream.model.operations import InvokeFound, SignalWaitFound, WaitFound
 from millstream.model.rows import StepRow
 from millstream.model.trail import Entry
+from millstream.model.waits_for import written
 
 TIMER: Final = timers.WAIT
 
@@ -148,7 +148,13 @@ def wait_postponed(tables: Tables, f: WaitPostponed, at_ms: int) -> Sequence[Eff
 
 def show_started(f: WaitStarted, at_ms: int) -> Entry:
     """It waits, for something, until a time."""
-    return (trail.WAITING, at_ms, f.step, f.name, f.kind, f.until_ms, json.encode(f.awaits).decode())
+    assert f.awaits is not None, "a wait is for something"
+    return (trail.WAITING, at_ms, f.step, f.name, f.kind, f.until_ms, written(f.awaits))
+
+
+def show_taken(f: EventTaken, at_ms: int) -> Entry | None:
+    """One of several has come; where it was the last or only one, the result says so."""
+    return (trail.CAME, at_ms, f.step, f.index) if f.data else None
 
 
 HANDLES = Handles(

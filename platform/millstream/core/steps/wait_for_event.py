@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from millstream.core import timers
-from millstream.core.runs.awaiting import show_started, too_long
+from millstream.core.runs.awaiting import show_started, show_taken, too_long
 from millstream.core.runs.closing import close_step
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.hands import CLOSING
@@ -50,6 +50,8 @@ from millstream.model.operations import WaitFound
 from millstream.model.rows import Hand, RunRow, StepRow
 
 NAME: Final = "wait_for_event"
+NOTHING: Final = b"null"
+"""The result where nothing came in time."""
 ASKED_AGAIN_MS: Final = 1_000
 """After so long the homes are asked again, where not every lane had looked yet."""
 CLOCKS_MS: Final = 1_000
@@ -156,7 +158,7 @@ def times_out(case: Case, row: StepRow) -> list[Fact]:
 
 def _ended(case: Case, row: StepRow) -> list[Fact]:
     """The wait ends without an event, or without all of them."""
-    facts, draft = complete(case, Draft.of(case.run), _result(case, row, b"null"))
+    facts, draft = complete(case, Draft.of(case.run), _result(case, row, NOTHING))
     return close_step(case, facts, draft)
 
 
@@ -204,5 +206,6 @@ KIND = StepKind(
         step_fields={EventTaken: frozenset({"awaits"}), WaitOver: frozenset({"awaits"})},
     ),
     hands={Hand.WAITING: timers.WAIT, Hand.CLOSING: ""},
-    shows={WaitStarted: show_started},
+    shows={WaitStarted: show_started, EventTaken: show_taken},
+    timed_out_result=NOTHING,
 )

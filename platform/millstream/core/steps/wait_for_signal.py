@@ -27,6 +27,8 @@ from millstream.model.operations import SignalWaitFound
 from millstream.model.rows import Hand, RunRow, StepRow
 
 NAME: Final = "wait_for_signal"
+NOTHING: Final = b"null"
+"""The result where nobody sent it in time."""
 CONFLICT: Final = "SignalConflict"
 
 
@@ -54,7 +56,7 @@ def came(case: Case, row: StepRow, message: SignalCame) -> list[Fact]:
 
 def nothing(case: Case, row: StepRow, message: NothingCame) -> list[Fact]:
     """Its home was asked, and nobody has sent it."""
-    return _completed(case, row, b"null") if row.hand == CLOSING else []
+    return _completed(case, row, NOTHING) if row.hand == CLOSING else []
 
 
 def times_out(case: Case, row: StepRow) -> list[Fact]:
@@ -85,4 +87,5 @@ KIND = StepKind(
     times_out=times_out,
     withdraws=withdraw,
     hands={Hand.WAITING: timers.WAIT, Hand.CLOSING: ""},
+    timed_out_result=NOTHING,
 )
