@@ -22,7 +22,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from millstream import App, Context, Event, NonRetriableError, RetryAfterError, StepError
+from millstream import App, Context, Event, NonRetriableError, On, RetryAfterError, StepError
 from millstream.testing import TestApp
 
 CALLS_PER_APP = 25
@@ -147,12 +147,26 @@ def _raises(error: BaseException, in_loop: bool) -> Callable[..., object]:
 
 CALLS = st.builds(_returns, VALUES) | st.builds(_raises, EXCEPTIONS, st.booleans())
 IDS = st.just("step") | VALUES
+NAMES = st.just("good") | VALUES
+TIMEOUTS = st.just("1h") | VALUES
+EXPRESSIONS = st.sampled_from(["", "async.data.n == event.data.n", "async.data.n > 1 && async", "async ="]) | VALUES
+CONDITIONS = VALUES | st.lists(
+    st.builds(On, NAMES, st.just("data.n") | VALUES, EXPRESSIONS, st.none() | VALUES) | VALUES, max_size=22
+)
 TOOLS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "run": st.tuples(IDS, CALLS | VALUES, VALUES),
     "sleep": st.tuples(IDS, VALUES),
     "sleep_until": st.tuples(IDS, VALUES),
     "send_event": st.tuples(IDS, VALUES),
     "publish": st.tuples(IDS, st.just("fine") | VALUES, VALUES, VALUES, VALUES),
+    "wait_for_event": st.tuples(
+        IDS, NAMES, st.just("data.n") | VALUES, EXPRESSIONS, TIMEOUTS, st.none() | VALUES, VALUES
+    ),
+    "wait_for_any": st.tuples(IDS, CONDITIONS, TIMEOUTS),
+    "wait_for_all": st.tuples(IDS, CONDITIONS, TIMEOUTS),
+    "wait_for_signal": st.tuples(IDS, st.just("fine") | VALUES, TIMEOUTS, st.just("replace") | VALUES),
+    "invoke": st.tuples(IDS, CALLS | VALUES, st.just({"n": 1}) | VALUES, TIMEOUTS, VALUES),
+    "invoke_by_id": st.tuples(IDS, st.just("fuzz-good") | VALUES, st.just({"n": 1}) | VALUES, TIMEOUTS, VALUES),
     "return": st.tuples(VALUES),
     "raise": st.tuples(EXCEPTIONS),
     "retry after": st.tuples(VALUES),
@@ -172,11 +186,25 @@ async def called(ctx: Context[Any], tool: str, args: tuple[Any, ...]) -> object:
         case "publish":
             *first, headers = args
             return await ctx.step.publish(*first, headers=headers)
+        case "wait_for_event":
+            id, event, match_, if_, timeout, lookback, type_ = args
+            return await ctx.step.wait_for_event(
+                id, event=event, match=match_, if_=if_, timeout=timeout, lookback=lookback, type_=type_
+            )
+        case "wait_for_any" | "wait_for_all":
+            id, on, timeout = args
+            return await getattr(ctx.step, tool)(id, on, timeout=timeout)
+        case "wait_for_signal":
+            id, signal, timeout, conflict = args
+            return await ctx.step.wait_for_signal(id, signal, timeout=timeout, on_conflict=conflict)
+        case "invoke" | "invoke_by_id":
+            id, function, data, timeout, detached = args
+            return await getattr(ctx.step, tool)(id, function, data=data, timeout=timeout, detached=detached)
     return await getattr(ctx.step, tool)(*args)
 
 
 async def survive(calls: list[tuple[str, tuple[Any, ...]]], crash: bool) -> None:
-    """Each call in a run of its own: every run ends or sleeps, the next event is served, a restart changes nothing."""
+    """Each call in a run of its own: every run ends, sleeps or waits; the next is served; a restart changes nothing."""
     app = App("fuzz")
 
     @app.function(on="call/made", retries=0)
@@ -190,7 +218,7 @@ async def survive(calls: list[tuple[str, tuple[Any, ...]]], crash: bool) -> None
     async with TestApp(app, patience_s=30) as t:
         for n, call in enumerate(calls):
             (run,) = (await t.send(Event("call/made", {"n": n}))).runs
-            asleep = any(step.status == "sleeping" for step in run.steps.values())
+            asleep = any(step.status in ("sleeping", "waiting") for step in run.steps.values())
             assert run.status in ("Completed", "Failed") or asleep, f"{call[0]} of {n} left its run {run.status}"
             if run.error is not None:
                 msgspec.json.encode([run.error.name, run.error.message, run.error.stack])
