@@ -1,8 +1,8 @@
 """A contact form: the visitor is answered at once, the work goes on behind, for a day if need be.
 
-Shows steps side by side with plain ``asyncio.gather``, a sleep of a day that holds nothing, data checked against a
-dataclass, a step that is safe to repeat, and a web handler that answers as soon as the event is durable, while the
-mails take seconds. ``kill -9`` the server at any moment: the run goes on where it was.
+Shows steps side by side with plain ``asyncio.gather``, a day of waiting for a reply that holds nothing, data checked
+against a dataclass, a step that is safe to repeat, and a web handler that answers as soon as the event is
+durable, while the mails take seconds. ``kill -9`` the server at any moment: the run goes on where it was.
 
     millstream dev examples.contact_form:app      # the functions
     python -m examples.contact_form             # the web site: http://127.0.0.1:8080
@@ -39,7 +39,7 @@ class Message:
 
 @app.function(on="contact/message.received")
 async def answer_message(ctx: Context[Message]) -> dict[str, object]:
-    """Store the message, mail the team and the visitor, follow up after a day."""
+    """Store the message, mail the team and the visitor; follow up where the visitor has not replied in a day."""
     message = ctx.event.data
     number = await ctx.step.run("store", store, message)
     await asyncio.gather(
@@ -47,7 +47,9 @@ async def answer_message(ctx: Context[Message]) -> dict[str, object]:
         ctx.step.run("mail-visitor", mail.send, message.email, "Thank you", f"{message.name}, we have your message."),
     )
     ctx.logger.info("message %d answered", number)  # Once: the logger is silent while steps are gone over again.
-    await ctx.step.sleep("a-day", "1d")
+    reply = await ctx.step.wait_for_event("reply", event="contact/reply.received", match="data.email", timeout="1d")
+    if reply is not None:
+        return {"message": number, "mails": 2}
     await ctx.step.run("follow-up", mail.send, message.email, "All answered?", f"{message.name}, did we help?")
     return {"message": number, "mails": 3}
 

@@ -27,6 +27,18 @@ async def test_team_and_visitor_get_a_mail_at_once_and_the_visitor_another_after
         assert run.result == {"message": 1, "mails": 3}
 
 
+async def test_a_visitor_who_replies_within_the_day_is_not_asked_again() -> None:
+    async with TestApp(contact_form.app) as t:
+        run = await t.send(WRITTEN)
+        await t.advance("23h")
+        await t.send(Event("contact/reply.received", {"email": "bob@example.com"}))
+        assert run.status == "Running"
+        await t.send(Event("contact/reply.received", {"email": "ada@example.com", "text": "It counts!"}))
+        assert run.result == {"message": 1, "mails": 2}
+        await t.advance("2d")
+    assert len(mails()) == 2
+
+
 async def test_a_message_sent_twice_is_stored_and_answered_once() -> None:
     async with TestApp(contact_form.app) as t:
         await t.send(WRITTEN)
