@@ -107,7 +107,9 @@ def attempts_counted(step: StepSeen) -> int:
 def state_of(steps: Iterable[StepSeen]) -> str:
     """What a run that is open does: Parked, Running, Retrying, Sleeping, or Waiting.
 
-    Parked: its code has changed. Waiting: for an event, a signal, another run, or for code that is not here. The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
+    Parked: its code has changed. Waiting: for an event, a signal, another run, or for code that is not here.
+
+    The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
     it counts only where nothing has happened since; but a parked one does not go on.
     """
     steps = tuple(steps)
