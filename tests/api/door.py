@@ -57,6 +57,12 @@ def make_shop() -> App:
     async def fulfil(ctx: Context) -> dict[str, bool]:
         """Its first step fails once."""
         match ctx.event.data.get("then"):
+            case "ask":
+                await ctx.step.invoke("child", fulfil, data={"then": "wait"})
+            case "listen":
+                await ctx.step.wait_for_event("news", event="<news>", match="data.then", timeout="1d")
+            case "give up":
+                await ctx.step.wait_for_signal("news", "news", timeout="1ms")
             case "wait":
                 await ctx.step.sleep("wait", "1d")
             case "fail":
@@ -95,11 +101,11 @@ class World:
         return event, (await self.fact(lambda fact: event in getattr(fact, "events", ()))).run
 
     async def shown(self, run: str, status: str) -> Any:
-        """The run, once the door shows it with this status."""
+        """The run, once the door shows it with this status or state."""
         async with asyncio.timeout(SOON_S):
             while True:
                 answer = (await self.call("GET", f"/v1/runs/{run}"))[1]
-                if answer.get("data", {}).get("status") == status:
+                if status in (answer.get("data", {}).get("status"), answer.get("data", {}).get("state")):
                     return answer["data"]
                 await asyncio.sleep(0.01)
 

@@ -30,6 +30,35 @@ async def test_a_run_is_read_back_with_its_steps_and_attempts(tmp_path: Path) ->
         assert "script-src 'nonce-" in response.headers["Content-Security-Policy"]
 
 
+async def test_a_run_shows_what_it_waits_for_and_whether_it_came(tmp_path: Path) -> None:
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        _, run = await world.started(then="listen")
+        (step,) = (await world.shown(run, "Waiting"))["steps"]
+        assert step["waits_for"] == {"events": [{"event": "<news>", "match": "data.then"}]}
+        assert (step["status"], step["timed_out"], step["ended_at"]) == ("waiting", False, None)
+        assert step["started_at"] < step["wake_at"]
+        assert "event &lt;news&gt; (data.then)" in (await world.call("GET", "/"))[1]
+
+        _, run = await world.started(then="give up")
+        (step,) = (await world.shown(run, "Completed"))["steps"]
+        assert (step["status"], step["timed_out"], step["waits_for"]) == ("completed", True, {"signal": "news"})
+        assert ">timed out</td>" in (await world.call("GET", "/"))[1]
+
+
+async def test_a_run_and_the_one_it_has_invoked_name_each_other(tmp_path: Path) -> None:
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        _, run = await world.started(then="ask")
+        data = await world.shown(run, "Waiting")
+        (step,) = data["steps"]
+        child = step["waits_for"]["run_id"]
+        assert step["waits_for"] == {"function_id": FULFIL, "run_id": child}
+        assert (await world.shown(child, "Running"))["parent"] == {"run_id": run, "step": "child"}
+        assert "parent" not in data
+        page = (await world.call("GET", "/"))[1]
+        assert f'<a href="#r{child}">run {child} of {FULFIL}</a>' in page
+        assert f'invoked by step child of run <a href="#r{run}">{run}</a>' in page
+
+
 async def test_the_page_shows_payloads_and_dates_and_its_counters_filter(tmp_path: Path) -> None:
     async with open_world(tmp_path, apps=[make_shop()]) as world:
         _, run = await world.started(basket="<7 apples>")

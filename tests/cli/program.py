@@ -43,6 +43,15 @@ async def flaky(ctx: Context):
 @app.function(on="shop/long")
 async def long(ctx: Context):
     await ctx.step.sleep("nap", "1d")
+
+@app.function(on="shop/asks")
+async def asks(ctx: Context):
+    await ctx.step.wait_for_signal("never", "nobody-says", timeout="1ms")
+    await ctx.step.invoke("child", answers, data=ctx.event.data)
+
+@app.function()
+async def answers(ctx: Context):
+    await ctx.step.wait_for_event("reply", event="shop/reply", match="data.order", timeout="1d")
 """
 
 

@@ -77,6 +77,24 @@ def test_status_words_say_what_a_run_that_is_under_way_does(server: Serving) -> 
     assert asleep in [row["run_id"] for row in ended] and {row["state"] for row in ended} <= {"Sleeping", "Completed"}
 
 
+def test_a_run_shows_what_it_waits_for_and_the_run_it_has_invoked_shows_by_whom(server: Serving) -> None:
+    run = server.start_run("shop/asks", "--data", '{"order": 4711}')
+    until("it waits for its child", lambda: (steps := server.call("runs", "get", run).rows[0]["steps"])[1:] and steps)
+    text = server.call("runs", "get", run, "-o", "table").out
+    child = server.call("runs", "get", run).rows[0]["steps"][1]["waits_for"]["run_id"]
+    assert f"for run {child} of shop-answers until " in text and "timed out" in text and "Waiting" in text
+    (reply,) = until("the child waits", lambda: server.call("runs", "get", child).rows[0]["steps"])
+    assert reply["status"] == "waiting"
+    text = server.call("runs", "get", child, "-o", "table").out
+    assert "for event shop/reply (data.order) until " in text and f"step child of run {run}" in text
+    said = "reply: event shop/reply (data.order)"
+    until("a line for the child", lambda: said in (server.folder / "out").read_text())
+    assert server.call("events", "send", "shop/reply", "--data", '{"order": 4711}').code == 0
+    watched = server.call("runs", "watch", run)
+    assert watched.code == 0 and watched.rows[-1]["status"] == "Completed", watched
+    assert f"child invoked run {child} of shop-answers" in server.call("runs", "get", run, "-o", "table").out
+
+
 def test_an_unknown_function_app_or_event_is_not_an_empty_list(server: Serving) -> None:
     for option, said in (("--function", "shop-quick"), ("--app", "shop"), ("--event", "moment")):
         ended = server.call("runs", "list", option, "lost")

@@ -11,6 +11,7 @@ from millstream.history import trail
 from millstream.history.index import Index
 from millstream.history.queries import Page, RunInFull
 from millstream.model import trail as entries
+from millstream.model.waits_for import in_words
 from tests.history.world import AT_ONCE, World, open_world
 
 BACKENDS = pytest.mark.parametrize("backend", ["memory", "embedded"])
@@ -54,6 +55,38 @@ async def shows_open_runs_whose_start_is_gone(world: World) -> None:
 
     await world.cancel(run)
     await world.run_of("new.db", event, lambda full: full.run.status == "Cancelled" and _steps(full) == SLEEPING)
+
+
+async def test_what_a_run_waits_for_and_who_invoked_it_is_known_without_its_start(tmp_path: Path) -> None:
+    def waits(run: RunInFull) -> bool:
+        (both, *_) = [step for step in run.steps if step.name == "both"] or [None]
+        return both is not None and both.waits_for is not None and both.waits_for.events[1].came
+
+    async with open_world("memory", tmp_path) as world:
+        event = await world.send("order/asked", 7)
+        await world.send("order/sent")
+        run = await world.run_of("first.db", event, waits)
+        queries = await world.fold("first.db")
+        before = queries.run(run)
+        queries.close()
+        await world.until_trimmed_past(await world.ends())
+        queries = await world.fold("new.db")
+        after = queries.run(run)
+        assert before is not None and after is not None
+        assert before.run.state == after.run.state == "Waiting"
+        shown = [{step.name: (step.kind, step.status, step.wake_at_ms, step.waits_for) for step in run.steps}
+                 for run in (before, after)]  # fmt: skip
+        assert shown[0] == shown[1]
+        words = {step.name: in_words(step.waits_for) for step in after.steps if step.waits_for is not None}
+        (child,) = [step.waits_for.run_id for step in after.steps if step.waits_for is not None and step.name == "ship"]
+        assert words == {
+            "both": "event order/paid (data.n); 1 of 2 came",
+            "say": "signal say-7",
+            "ship": f"run {child} of shop-ship",
+        }
+        other = queries.run(child)
+        assert other is not None and other.run.parent == (run, "ship") and after.run.parent is None
+        queries.close()
 
 
 @BACKENDS

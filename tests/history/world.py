@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from millstream import App, Context
+from millstream import App, Context, On
 from millstream.history.index import Index
 from millstream.history.queries import Page, Queries, RunInFull
 from millstream.history.service import Follows, History
@@ -62,6 +62,16 @@ async def nap(ctx: Context) -> int:
     """Ends after half a second."""
     await ctx.step.sleep("nap", "500ms")
     return 1
+
+
+@shop.function(on="order/asked")
+async def ask(ctx: Context) -> None:
+    """Waits for two events, a signal and another run, all at once."""
+    await asyncio.gather(
+        ctx.step.wait_for_all("both", [On("order/paid", match="data.n"), On("order/sent")], timeout="1d"),
+        ctx.step.wait_for_signal("say", f"say-{ctx.event.data['n']}", timeout="2d"),
+        ctx.step.invoke("ship", ship, timeout="3d"),
+    )
 
 
 class World:
