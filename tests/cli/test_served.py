@@ -92,6 +92,8 @@ def test_a_run_shows_what_it_waits_for_and_the_run_it_has_invoked_shows_by_whom(
     assert server.call("events", "send", "shop/reply", "--data", '{"order": 4711}').code == 0
     watched = server.call("runs", "watch", run)
     assert watched.code == 0 and watched.rows[-1]["status"] == "Completed", watched
+    text = server.call("runs", "watch", run, "-o", "table").out
+    assert "timed out wait_for_signal never" in text and "completed invoke child" in text
     assert f"child invoked run {child} of shop-answers" in server.call("runs", "get", run, "-o", "table").out
 
 

@@ -168,6 +168,7 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
                 yield (
                     head
                     | {"at": attempt["ended_at"], "took": _length(attempt), "number": number}
+                    | ({"timed_out": True} if step.get("timed_out") else {})
                     | {name: attempt[name] for name in ("attempt", "status", "error", "retry_at")}
                 )
         if known.get((step["id"],)) != step["status"]:
@@ -193,7 +194,8 @@ def _run_change(run: dict[str, Any], known: dict[object, object]) -> Iterator[di
 
 def _show_change(change: dict[str, Any]) -> None:
     status = str(change["status"])
-    head = f"{_clock(change['at'])}  {coloured(f'{status.lower():<10}', STATUS_COLOURS.get(status.lower(), ''))}"
+    word = "timed out" if change.get("timed_out") else status.lower()
+    head = f"{_clock(change['at'])}  {coloured(f'{word:<10}', STATUS_COLOURS.get(status.lower(), ''))}"
     if "step" not in change:
         tail = "" if change["output"] is None else msgspec.json.encode(change["output"]).decode()[:BEGINNING_CHARS]
         print(f"{head}run {change['run_id']}  {one_line(tail)}".rstrip(), flush=True)

@@ -168,6 +168,11 @@ def _fills_in(entry: list[Any], status: str | None) -> bool:
     return status is None or entry[0] in (DONE, WOKE, FAILED)
 
 
+def _began_ms(step: StepSeen, started_ms: int) -> int:
+    """When an attempt began; that of a step that waits began with the wait."""
+    return step.started_at_ms if step.waits_for is not None else started_ms or step.started_at_ms
+
+
 class _Reading:
     """The fold of a trail. Passes over tags it does not know: a newer version wrote them."""
 
@@ -180,7 +185,7 @@ class _Reading:
             case [0, _, step, name, kind, attempt, started, data]:
                 seen = self._step(step, name, kind, started or at)
                 seen.status, seen.ended_at_ms, seen.output = "completed", at, data
-                seen.attempts.append(AttemptSeen(attempt, "completed", started or seen.started_at_ms, at))
+                seen.attempts.append(AttemptSeen(attempt, "completed", _began_ms(seen, started), at))
             case [1, _, step, name, kind]:
                 self._step(step, name, kind, at)
             case [2, _, step, name, kind, wake_at]:
@@ -193,8 +198,8 @@ class _Reading:
                 seen = self._step(step, name, kind, started or at)
                 seen.status = "retrying" if tag == ERRORED else "failed"
                 seen.ended_at_ms = 0 if tag == ERRORED else at
-                began = started or seen.started_at_ms
-                seen.attempts.append(AttemptSeen(attempt, "failed", began, at, Error(*error), retry_at))
+                began_ms = _began_ms(seen, started)
+                seen.attempts.append(AttemptSeen(attempt, "failed", began_ms, at, Error(*error), retry_at))
             case [6, _, step, attempt, retry_at, *error]:
                 seen = self._step(step, "(function body)", BODY, at)
                 seen.status = "retrying"
