@@ -49,7 +49,7 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
     "timeout too long": (lambda t: t.wait_for_event("w", event="x", timeout="367d"), "at most 366 days, got '367d'"),
     "timeout that is none": (lambda t: t.wait_for_event("w", event="x", timeout="soon"), "the timeout of step 'w'"),
     "no timeout": (lambda t: t.wait_for_event("w", event="x", timeout=None), "the timeout of step 'w' refused"),
-    "negative timeout": (lambda t: t.wait_for_event("w", event="x", timeout=-1), "expected a length of 0 or more"),
+    "negative timeout": (lambda t: t.wait_for_event("w", event="x", timeout=-1), "expected a length of 0 to"),
     "lookback": (lambda t: t.wait_for_event("w", event="x", timeout=1, lookback="-1d"), "the lookback of step 'w'"),
     "no list of events": (any_of("order/paid"), r"expected a list of On\(event, match=, if_=\), got str"),
     "one event": (any_of(On("order/paid")), r"expected a list of On\(event"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from millstream.history import trail
+from millstream.history.fold import parent_of
 from millstream.history.index import Index
 from millstream.history.queries import Page, RunInFull
 from millstream.model import trail as entries
@@ -85,7 +86,7 @@ async def test_what_a_run_waits_for_and_who_invoked_it_is_known_without_its_star
             "ship": f"run {child} of shop-ship",
         }
         other = queries.run(child)
-        assert other is not None and other.run.parent == (run, "ship") and after.run.parent is None
+        assert other is not None and parent_of(other.run.cause) == (run, "ship") and parent_of(after.run.cause) is None
         queries.close()
 
 

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from millstream.api.door.door import DOOR, Door
 from millstream.api.runs import filter_of, page_of
+from millstream.history.fold import parent_of
 from millstream.history.queries import Page, Queries, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen, wakes_at_ms
 from millstream.model.waits_for import WaitsFor, in_words
@@ -207,7 +208,7 @@ def _run(full: RunInFull, found: _Found) -> str:
 
 
 def _parent(run: RunSeen) -> str:
-    if (parent := run.parent) is None:
+    if (parent := parent_of(run.cause)) is None:
         return ""
     id, step = map(escape, parent)
     return f' · invoked by step {step} of run <a href="#r{id}">{id}</a>'

@@ -20,7 +20,7 @@ from millstream.api.door.keys import may_act
 from millstream.api.reading import positions
 from millstream.api.times import parse_time
 from millstream.errors import BadRequest, Busy, NotFound
-from millstream.history.fold import STATUSES
+from millstream.history.fold import STATUSES, parent_of
 from millstream.history.queries import (
     PAGE_ROWS_MAX,
     RUNS_OF_EVENT_MAX,
@@ -181,7 +181,7 @@ def _run(run: RunSeen) -> dict[str, Any]:
         "queued_at": iso(run.queued_ms),
         "ended_at": iso(run.ended_ms),
     }
-    if (parent := run.parent) is not None:
+    if (parent := parent_of(run.cause)) is not None:
         shown["parent"] = {"run_id": parent[0], "step": parent[1]}
     if run.status in OVER:
         shown |= _value("output", run.error or run.result, run.result_bytes, f"/v1/runs/{run.run}/output")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from millstream.core.runs.ending import waits_for
 from millstream.core.steps import SHOWS
 from millstream.history.scans import ScanFact
 from millstream.model import facts as f
@@ -126,6 +127,11 @@ class Changes:
         if change is None:
             change = self.runs[run] = RunChange(run)
         return change
+
+
+def parent_of(cause: str) -> tuple[str, str] | None:
+    """The run and step that invoked a run with this cause, and wait or waited for its end; None: no step did."""
+    return waits_for(cause)
 
 
 def error_json(name: str, message: str, stack: str) -> bytes:

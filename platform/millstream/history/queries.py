@@ -22,7 +22,6 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from millstream.core.runs.ending import waits_for
 from millstream.errors import LogUnavailable
 from millstream.history import announced, cuts, scans, trail
 from millstream.history.damage import HistoryDamaged, RowDamaged, condemn, explain
@@ -66,11 +65,6 @@ class RunSeen(msgspec.Struct, frozen=True):
     result_bytes: int = 0
     state: str = ""
     reason: str = ""
-
-    @property
-    def parent(self) -> tuple[str, str] | None:
-        """The run and step that invoked it, and wait or waited for its end; None: no step did."""
-        return waits_for(self.cause)
 
 
 class RunInFull(msgspec.Struct, frozen=True):

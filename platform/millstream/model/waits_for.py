@@ -12,13 +12,14 @@ import msgspec
 
 from millstream.model.awaited import NO_PLACE, Awaited, AwaitedEvents, AwaitedSignal
 
-TEXT_CHARS_MAX: Final = 300
+TEXT_CHARS_MAX: Final = 400
 
 
 class EventAwaited(msgspec.Struct, frozen=True, omit_defaults=True, rename={"expression": "if"}):
     """One of the events. ``match``: where the value lies that must be the same; ``came``: this one is there already.
 
-    ``never``: no event can meet it, since the run's own event has no value there.
+    ``never``: no event can meet it, since the run's own event has no value there. Long paths and expressions are shown
+    by their beginning (TEXT_CHARS_MAX).
     """
 
     event: str
@@ -48,7 +49,8 @@ def waits_for(awaits: Awaited) -> WaitsFor:
         return WaitsFor(signal=awaits.signal)
     if isinstance(awaits, AwaitedEvents):
         events = tuple(
-            EventAwaited(c.event, c.path, c.expression, bool(c.came), c.place == NO_PLACE) for c in awaits.conditions
+            EventAwaited(c.event, _cut(c.path), _cut(c.expression), bool(c.came), c.place == NO_PLACE)
+            for c in awaits.conditions
         )
         return WaitsFor(events, awaits.is_all)
     return WaitsFor(function_id=awaits.function, run_id=awaits.run, detached=awaits.is_detached)
@@ -77,6 +79,10 @@ def in_words(shown: WaitsFor) -> str:
         text += (
             f"; {len(shown.events) - len(open_)} of {len(shown.events)} came" if len(open_) < len(shown.events) else ""
         )
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"
 
 

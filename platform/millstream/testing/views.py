@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.core.runs.ending import waits_for
-from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES
+from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES, parent_of
 from millstream.history.trail import ENDED, StepSeen, attempts_counted, wakes_at_ms
 from millstream.model.waits_for import in_words
 from millstream.testing.expectations import NotAsExpected
@@ -162,8 +161,8 @@ class Run:
     @property
     def parent(self) -> Run | None:
         """The run that invoked this one with a step; None where no step did."""
-        waiting = waits_for(self._record.runs[self.id].cause)
-        return Run(self._record, waiting[0]) if waiting is not None else None
+        parent = parent_of(self._record.runs[self.id].cause)
+        return Run(self._record, parent[0]) if parent is not None else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other.id == self.id and other._record is self._record
