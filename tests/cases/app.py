@@ -178,7 +178,12 @@ async def tick(ctx: Context) -> str:
 
 
 async def forever() -> None:
-    await asyncio.sleep(3600)
+    note(f"begun {current().run_id}")
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        note(f"told {current().run_id}")
+        raise
 
 
 @app.function(on="cases/forever")
