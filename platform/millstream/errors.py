@@ -20,6 +20,7 @@
     │   ├── NotAllowed           wrong or missing key
     │   ├── Forbidden            a web page may not do this
     │   ├── Misdirected          the server is not known by the name that was asked
+    │   ├── RunNotOver           a run has not ended in the time that it was waited for
     │   ├── Busy                 a bounded queue is full: try again after a while
     │   └── TooMany              a quota is used up: try again after a while
     ├── UserCodeError        fix the function
@@ -27,6 +28,7 @@
     │   ├── NonRetriableError    raised by user code: no more attempts
     │   ├── RetryAfterError      raised by user code: the next attempt not before then
     │   ├── StepError            a step used up its attempts; may be caught in the body
+    │   ├── RunError             a run that was waited for from outside has failed, or was cancelled
     │   ├── StepsChanged         replayed code does not match the recorded steps
     │   └── UnserialisableResult a result is not JSON
     └── InternalError        ours to fix: please report it
@@ -143,6 +145,10 @@ class Misdirected(CallerError):
     """The request was sent to a name that is not the server's."""
 
 
+class RunNotOver(CallerError, TimeoutError):
+    """A run has not ended in the time that it was waited for. It goes on."""
+
+
 class Busy(CallerError):
     """A bounded queue is full. ``retry_after_s`` seconds later there is probably room."""
 
@@ -234,6 +240,20 @@ def step_error(name: str, message: str, stack: str, step: str) -> StepError:
     """The error that the body sees where a step has failed for good."""
     kind = InvokeTimeout if name == INVOKE_TIMEOUT else StepError
     return kind(message, name=name, stack=stack, step=step)
+
+
+class RunError(UserCodeError):
+    """A run whose result was waited for has none: it failed, or was cancelled.
+
+    ``run`` is its id, ``status`` Failed or Cancelled; ``name`` is the name of its error, ``stack`` the traceback.
+    """
+
+    def __init__(self, message: str, *, run: str, status: str, name: str = "", stack: str = "") -> None:
+        super().__init__(message)
+        self.run = run
+        self.status = status
+        self.name = name
+        self.stack = stack
 
 
 class StepsChanged(UserCodeError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
 from millstream.api.sockets.serving import serve
 from millstream.log.memory.log import MemoryLog
-from tests.api.door import GROUP, World, make_shop, open_world
+from tests.api.door import FULFIL, GROUP, World, make_shop, open_world
 from tests.api.test_runs import UNKNOWN
 
 
@@ -44,6 +46,38 @@ async def test_what_was_asked_of_a_door_is_shown_by_the_history_when_it_answers(
         _, run = await door.started(then="wait")
         assert (await door.call("DELETE", f"/v1/runs/{run}"))[1]["data"]["status"] == "Cancelled"
         assert (await history.call("GET", f"/v1/runs/{run}"))[1]["data"]["status"] == "Cancelled"
+
+
+async def test_a_wait_for_an_end_is_answered_by_the_history_when_it_comes(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (history, door):
+        _, run = await door.started(then="wait")
+        path = f"/v1/runs/{run}/result"
+        assert (await door.call("GET", f"{path}?wait=50ms"))[0] == 202
+        waiting = asyncio.create_task(door.call("GET", f"{path}?wait=1m"))
+        await door.call("DELETE", f"/v1/runs/{run}")
+        status, answer, _ = await waiting
+        assert (status, answer["data"]["status"], answer["data"]["error"]["name"]) == (200, "Cancelled", "Cancelled")
+        assert answer == (await history.call("GET", path))[1]
+        assert (await door.call("GET", f"/v1/runs/{UNKNOWN}/result"))[0] == 404
+        status, answer, _ = await door.call("POST", f"/invoke/{FULFIL}?wait=10s", json={"data": {}})
+        assert (status, answer["data"]["output"]) == (200, {"ok": True})
+
+
+async def test_a_door_that_stops_lets_go_of_waits_at_the_history(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (_, door):
+        _, run = await door.started(then="wait")
+        waiting = asyncio.create_task(door.call("GET", f"/v1/runs/{run}/result?wait=1m"))
+        await asyncio.sleep(0.2)  # It is under way; one that is not yet is answered as well.
+        began = time.monotonic()
+        await door.served.close()
+        assert ((await waiting)[0], time.monotonic() - began < 4) == (503, True)
+
+
+async def test_without_a_history_an_invocation_that_waits_says_that_it_has_started(tmp_path: Path) -> None:
+    async with open_both(tmp_path, "") as (_, door):
+        status, answer, _ = await door.call("POST", f"/invoke/{FULFIL}?wait=10s", json={"data": {}})
+        assert (status, answer["status"]) == (202, 202)
+        assert (await door.call("GET", f"/v1/runs/{answer['run_id']}/result"))[0] == 503
 
 
 async def test_events_are_taken_without_any_history(tmp_path: Path) -> None:

@@ -178,7 +178,12 @@ async def tick(ctx: Context) -> str:
 
 
 async def forever() -> None:
-    await asyncio.sleep(3600)
+    note(f"begun {current().run_id}")
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        note(f"told {current().run_id}")
+        raise
 
 
 @app.function(on="cases/forever")
@@ -264,3 +269,21 @@ async def produce(ctx: Context) -> None:
 @app.function(on=Topic("cases.foreign", since="earliest", name="foreign/record"), if_="event.data.n > 0")
 async def consume(ctx: Context) -> dict[str, object]:
     return {"name": ctx.event.name, "n": ctx.event.data["n"]}
+
+
+@app.function(on="cases/signal")
+async def signalled(ctx: Context) -> object:
+    return await ctx.step.wait_for_signal("decision", ctx.event.data["signal"], timeout="1h")
+
+
+@app.function()
+async def double(ctx: Context) -> int:
+    await ctx.step.sleep("think", "200ms")
+    if ctx.event.data["n"] < 0:
+        raise NonRetriableError("n must not be negative")
+    return int(ctx.event.data["n"]) * 2
+
+
+@app.function(on="cases/parent")
+async def parent(ctx: Context) -> int:
+    return 1 + await ctx.step.invoke("child", double, data={"n": ctx.event.data["n"]})

@@ -8,10 +8,11 @@ from tests.cases.server import Server
 def test_a_cancelled_run_ends_at_once_and_stays_ended(server: Server) -> None:
     event = server.send("cases/forever")
     run = server.run_of(event)["run_id"]
-    server.until("the step under way", lambda: server.run(run)["status"] == "Running")
+    server.until("the step under way", lambda: f"begun {run}" in server.notes.read_text())
     status, answer = server.ask("DELETE", f"/v1/runs/{run}")
     assert status in (200, 204), answer
     assert server.run(run)["status"] == "Cancelled"  # An answer is given once the read side shows it.
+    server.until("the step to be told", lambda: f"told {run}" in server.notes.read_text())
 
 
 def test_cancelling_a_run_that_never_was_is_not_found(server: Server) -> None:

@@ -30,7 +30,7 @@ class Door:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
-        self.asked.append((request.method, request.path, request.headers.get(module.SEED_HEADER, ""), body))
+        self.asked.append((request.method, request.path, request.headers.get(transport.SEED_HEADER, ""), body))
         status, answer = self.answers.pop(0)
         return web.json_response(answer, status=status)
 

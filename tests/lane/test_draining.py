@@ -25,7 +25,7 @@ def drained(rig: Rig) -> tuple[DrainingLane, Desk]:
     tables: Tables = LaneTables(PLACE, MemoryStore()).durable
     desk = Desk(tables, lambda command: lane.submit(command))
     desk.under_way = {(out.run, out.step, out.dispatch) for out in OUT}
-    lane = DrainingLane(rig.logs["a"], PLACE, Released("a-1", OUT), desk, rig.here)
+    lane = DrainingLane(rig.logs["a"], PLACE, Released("a-1", OUT, 0), desk, rig.here)
     return lane, desk
 
 

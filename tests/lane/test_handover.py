@@ -17,14 +17,24 @@ from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import REFUSED, Verdict
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
-from millstream.model.commands import CleanUp, StillRunning
+from millstream.model.commands import CancelRun, CleanUp, StillRunning
 from millstream.model.event import Envelope
-from millstream.model.facts import DispatchLost, DispatchParked, Fact, HolderGone, LaneReleased, RunCompleted
+from millstream.model.facts import (
+    DispatchLost,
+    DispatchParked,
+    Fact,
+    HolderGone,
+    LaneReleased,
+    RunCancelled,
+    RunCompleted,
+    RunStarted,
+)
 from millstream.model.ids import ulid
+from millstream.model.messages import InboxRecord
 from millstream.state.memory import MemoryStore
 from millstream.state.store import Store
 from millstream.telemetry import Telemetry
-from millstream.wire.messages import encode_envelope
+from millstream.wire.messages import encode_envelope, encode_inbox
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import REVOKE_S, Worker
 from tests.lane.rig import Here, Script, until
@@ -104,6 +114,10 @@ class Shop:
         writer = self.cluster.client("door").writer("events", 0)
         await writer.append([Produced(encode_envelope(event))])
 
+    async def cancel(self, run: str) -> None:
+        writer = self.cluster.client("door").writer(f"{GROUP}.inbox", 0)
+        await writer.append([Produced(encode_inbox(InboxRecord(-1, 0, CancelRun(run, "by hand"))))])
+
     def of(self, kind: type) -> list[Fact]:
         return [fact for fact in self.facts if isinstance(fact, kind)]
 
@@ -162,6 +176,40 @@ async def test_steps_with_hand_outs_of_their_own_go_on_too(shop: Shop) -> None:
     await until(lambda: shop.results)
     assert shop.results == [b'["a 0","a 0"]']
     assert shop.began == ["a", "a"]
+
+
+@pytest.mark.parametrize("name", ["shop/go", "shop/both"])
+async def test_a_run_that_is_cancelled_meanwhile_stops_at_its_former_owner(shop: Shop, name: str) -> None:
+    await shop.send(name)
+    await until(lambda: "a" in shop.began)
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    (started,) = shop.of(RunStarted)
+    assert isinstance(started, RunStarted) and shop.stopped == []
+    await shop.cancel(started.run)
+    await until(lambda: set(shop.stopped) == {"a"} and len(shop.stopped) == len(shop.began))
+    await until(lambda: shop.of(HolderGone))
+    await asyncio.sleep(60)
+    assert len(shop.of(RunCancelled)) == 1 and shop.results == []
+    assert set(shop.began) == {"a"}, "nothing of it is handed out again"
+
+
+async def test_the_end_of_one_run_leaves_the_others_of_a_former_owner_alone(shop: Shop) -> None:
+    await shop.send()
+    await until(lambda: shop.began == ["a"])
+    await asyncio.sleep(1)  # Another time, another event.
+    await shop.send()
+    await until(lambda: shop.began == ["a", "a"])
+    await shop.cluster.assign({"b": [0]})
+    await shop.live_at("b")
+    first, _ = shop.of(RunStarted)
+    assert isinstance(first, RunStarted)
+    await shop.cancel(first.run)
+    await until(lambda: shop.stopped == ["a"])
+    shop.may_end.set()
+    await until(lambda: shop.results)
+    assert shop.results == [b'"a 0, then b"']
+    assert shop.began == ["a", "a"] and shop.stopped == ["a"]
 
 
 async def test_a_worker_that_dies_after_it_let_go_is_missed(shop: Shop) -> None:

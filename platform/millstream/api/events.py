@@ -13,8 +13,6 @@ Answers are ``text/plain`` although they are JSON: so does the reference server,
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import time
 from typing import Final
 
@@ -27,6 +25,7 @@ from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_send
 from millstream.api.door.quota import client_of
+from millstream.api.door.seeds import ENTROPY_BYTES, SEED_HEADER, parse_seed
 from millstream.errors import MillstreamError, NotAllowed, SchemaViolation
 from millstream.log.port import Produced
 from millstream.model import limits
@@ -36,14 +35,10 @@ from millstream.wire.messages import encode_envelope
 from millstream.wire.partition import partition_of
 from millstream.wire.schemas import EventSchemas
 
-SEED_HEADER: Final = "x-inngest-event-id-seed"
-SEED_CHARS_MAX: Final = 64
-ENTROPY_BYTES: Final = 10
 READ_AT_ONCE_BYTES: Final = 128 * 1024
 """A larger body is read in a thread, so that no post holds up the loop, whatever is in it."""
 PREPARED_AT_ONCE: Final = 250
 _ENTROPY_MASK: Final = (1 << 80) - 1
-_TIME_MS_MAX: Final = (1 << 48) - 1
 
 
 async def post_events(request: web.Request) -> web.Response:
@@ -99,7 +94,7 @@ async def _prepare(door: Door, drafts: list[Draft], seed: str) -> tuple[list[str
     The loop has its turn after each PREPARED_AT_ONCE of them: schemas cost some time.
     """
     now_ms = door.config.now_ms()
-    at_ms, entropy = _seed(seed) or (now_ms, int.from_bytes(door.config.random(ENTROPY_BYTES), "big"))
+    at_ms, entropy = parse_seed(seed) or (now_ms, int.from_bytes(door.config.random(ENTROPY_BYTES), "big"))
     base, catalogue, partitions = at_ms << 80, door.catalogue.end, door.intake.partitions
     schemas = door.config.schemas
     ids: list[str] = []
@@ -147,23 +142,6 @@ def _violation(schemas: EventSchemas, d: Draft) -> str:
     except SchemaViolation as violation:
         return str(violation)
     return ""
-
-
-def _seed(header: str) -> tuple[int, int] | None:
-    """Time and entropy of a seed header; None where there is none, or nonsense (which is passed over)."""
-    if not header or len(header) > SEED_CHARS_MAX:
-        return None
-    millis, comma, encoded = header.partition(",")
-    if not comma or not (millis.isascii() and millis.isdecimal()):
-        return None
-    try:
-        entropy = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    at_ms = int(millis)
-    if len(entropy) != ENTROPY_BYTES or not 0 < at_ms <= _TIME_MS_MAX:
-        return None
-    return at_ms, int.from_bytes(entropy, "big")
 
 
 def _refusal(error: MillstreamError, status: int) -> dict[str, object]:

@@ -15,13 +15,15 @@ from millstream.api.answers import TEXT, answer
 from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_act
+from millstream.api.door.seeds import seeded_id
 from millstream.api.reading.positions import named, shown
+from millstream.api.results import NOT_OVER_STATUS, once_over, result_shown, wait_of
 from millstream.errors import BadRequest, NotFound
 from millstream.model import limits
 from millstream.model.commands import InvokeFunction
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
-from millstream.model.ids import home_of, ulid
+from millstream.model.ids import home_of
 from millstream.wire.json_limits import read_json
 
 
@@ -36,8 +38,9 @@ _invoke: Final = msgspec.json.Decoder(Invoke)
 
 
 async def post_invoke(request: web.Request) -> web.Response:
-    """Start a function: ``{"id": event id, "run_id", "status": 200}``."""
+    """Start a function: ``{"id": event id, "run_id", "status": 200}``. With ``wait=10s`` how it ended, or 202."""
     door = request.app[DOOR]
+    wait_s = wait_of(request)
     slug = request.match_info["slug"]
     may_act(request)
     body = await read_body(request, door.budget, limits.EVENT_BYTES_MAX)
@@ -45,17 +48,23 @@ async def post_invoke(request: web.Request) -> web.Response:
         wanted = _read(body)
     finally:
         door.budget.give_back(len(body))
-    request_id = door.requests.new_id()
-    event = _event(door, slug, wanted)
+    request_id = seeded_id(request, slug, door.config.now_ms()) or door.requests.new_id()
+    event = _event(door, slug, wanted, request_id)
     lane = home_of(request_id, door.config.lanes)  # Any lane may start it: spread them.
     message = InvokeFunction(slug, event, request_id, door.config.reply_partition)
     answered = await door.requests.ask(lane, request_id, message)
     if answered.status != "started":
         known = ", ".join(sorted(fn.slug for app in door.catalogue.apps.values() for fn in app.functions)[:20])
         raise NotFound(f"function {slug[:255]!r} not found. Known functions: {known or 'none'}.")
-    await shown(door, answered.reply)
-    started = {"id": event.internal_id, "run_id": answered.outcome["run"], "status": 200}
-    return named(answer(started, content_type=TEXT), answered.reply)
+    run, status = answered.outcome["run"], 200
+    started: dict[str, object] = {"id": event.internal_id, "run_id": run}
+    if wait_s:
+        seen = await once_over(door, run, wait_s)
+        status = NOT_OVER_STATUS if seen is None else 200
+        started |= {} if seen is None else {"data": result_shown(seen)}
+    else:
+        await shown(door, answered.reply)
+    return named(answer(started | {"status": status}, status, content_type=TEXT), answered.reply)
 
 
 async def get_dev(request: web.Request) -> web.Response:
@@ -92,10 +101,12 @@ def _read(body: bytes) -> Invoke:
         ) from wrong
 
 
-def _event(door: Door, slug: str, wanted: Invoke) -> Envelope:
-    """The event that triggers an invoked run; ``_inngest`` says what was invoked."""
+def _event(door: Door, slug: str, wanted: Invoke, internal: str) -> Envelope:
+    """The event that triggers an invoked run; ``_inngest`` says what was invoked.
+
+    Its id is that of the request: where that is sent again, the answer names the event that the run was started on.
+    """
     now_ms = door.config.now_ms()
-    internal = ulid(now_ms, door.config.random(10))
     return Envelope(
         internal_id=internal,
         id=internal,

@@ -93,7 +93,7 @@ async def get_event_runs(request: web.Request) -> web.Response:
 
 async def get_run(request: web.Request) -> web.Response:
     """``GET /v1/runs/{id}``: with its steps and their attempts."""
-    run, reads = _run_id(request), request.app[DOOR].reads
+    run, reads = run_id_of(request), request.app[DOOR].reads
     full = await reads.ask(lambda queries: queries.run(run))
     if full is None:
         raise NotFound(f"Run not found: {run}")
@@ -103,7 +103,7 @@ async def get_run(request: web.Request) -> web.Response:
 
 async def get_output(request: web.Request) -> web.Response:
     """``GET /v1/runs/{id}/output?step=``: the whole output of a run, or of one of its steps, and nothing else."""
-    run, step = _run_id(request), request.query.get("step", "")
+    run, step = run_id_of(request), request.query.get("step", "")
     output = await request.app[DOOR].reads.ask(lambda queries: queries.output(run, step))
     if not output:
         which = f"step {step[:64]!r} of run" if step else "run"
@@ -125,7 +125,7 @@ async def cancel_run(request: web.Request) -> web.Response:
     """``DELETE /v1/runs/{id}``: 200 once it is cancelled, and for a run that was over already; 404 for none."""
     door = request.app[DOOR]
     may_act(request)
-    run = _run_id(request)
+    run = run_id_of(request)
     request_id = door.requests.new_id()
     message = CancelRun(run, "cancelled over the API", request_id, door.config.reply_partition)
     answered = await door.requests.ask(lane_of(run, door.config.lanes), request_id, message)
@@ -252,7 +252,8 @@ def _id(request: web.Request) -> str:
     return text
 
 
-def _run_id(request: web.Request) -> str:
+def run_id_of(request: web.Request) -> str:
+    """The run that the path names. Raises BadRequest for what is no id."""
     text = request.match_info["id"]
     if not is_ulid(text):
         raise BadRequest(f"Invalid run ID: {text[:64]}")

@@ -16,7 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api import dead_letters, events, functions, page, probes, runs, scans
+from millstream.api import dead_letters, events, functions, page, probes, results, runs, scans, signals
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
@@ -94,6 +94,8 @@ WRITES: Final[Routes] = (
     ("OPTIONS", "/e/{key}", preflight),
     ("POST", "/invoke/{slug}", functions.post_invoke),
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("GET", "/v1/runs/{id}/result", results.get_result),
+    ("POST", "/v1/signals", signals.post_signal),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
     ("DELETE", "/api/scans/{id}", scans.delete_scan),
     ("GET", "/api/dead-letters", dead_letters.list_letters),
@@ -125,6 +127,7 @@ def build_app(config: DoorConfig) -> web.Application:
     door = app[DOOR] = Door(config)
     app[WAITS_FOR], app[MEASURED] = door.waits_for, config.telemetry
     app.cleanup_ctx.append(_running_door)
+    app.on_shutdown.append(_end_waits)
     for method, path, handler in ABOUT + WRITES + (READS if door.has_history else ()):
         app.router.add_route(method, path, handler)
     if not door.has_history:
@@ -137,6 +140,11 @@ async def _running_door(app: web.Application) -> AsyncIterator[None]:
     await door.start()
     yield
     await door.close()
+
+
+async def _end_waits(app: web.Application) -> None:
+    """Requests that wait for ends of runs are answered now: the server waits for every request before it stops."""
+    await app[DOOR].results.end()
 
 
 @web.middleware

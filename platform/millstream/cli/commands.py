@@ -30,9 +30,8 @@ app = typer.Typer(
 )
 events = typer.Typer(help="Send events.", no_args_is_help=True, rich_markup_mode=None)
 runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
-functions = typer.Typer(
-    help="Start functions, by hand or on what is there.", no_args_is_help=True, rich_markup_mode=None
-)
+signals = typer.Typer(help="Send signals to runs that wait for them.", no_args_is_help=True, rich_markup_mode=None)
+functions = typer.Typer(help="Start functions, by hand or on records.", no_args_is_help=True, rich_markup_mode=None)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 dead_letters = typer.Typer(
     help="Look at records that could not be taken, and take one again.", no_args_is_help=True, rich_markup_mode=None
@@ -49,7 +48,7 @@ topics = typer.Typer(help="The topics of a group on Kafka.", no_args_is_help=Tru
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
 GROUPS: Final = {
     "events": events, "runs": runs, "functions": functions, "scans": scans, "dead-letters": dead_letters,
-    "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
+    "signals": signals, "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
 }  # fmt: skip
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
@@ -65,6 +64,8 @@ def statuses() -> list[str]:
 Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
 NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", show_default=False)]
 LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+SignalName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+SignalData = Annotated[str, typer.Argument(metavar="[DATA]", help="JSON, @file or -.", show_default=False)]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
@@ -289,6 +290,15 @@ def runs_cancel(
     from millstream.cli.runs import cancel
 
     return cancel(settings, run, yes=yes, dry_run=dry_run)
+
+
+@signals.command("send")
+@takes(*CLIENT, "event_key")
+def signals_send(settings: Settings, *, name: SignalName, data: SignalData = "null") -> int:
+    """Send a signal to the run that waits for it. Exit code 4 where none does."""
+    from millstream.cli.signals import send
+
+    return send(settings, name, data)
 
 
 @functions.command("invoke")

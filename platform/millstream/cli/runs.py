@@ -28,6 +28,8 @@ from millstream.model.printable import one_line, printable
 from millstream.model.waits_for import WaitsFor, in_words
 
 POLL_S: Final = 0.25
+QUIET_S: Final = 10.0
+"""Where only the end is printed, nothing needs to be looked at before it."""
 APPEARS_S: Final = 2.0
 """A run that was just started may not be in the history yet: this long, not found means not yet."""
 COLUMNS: Final = ("run_id", "state", "function_id", "event_name", "queued_at", "took")
@@ -119,13 +121,15 @@ def watch(settings: Settings, run_id: str) -> int:
     timeout_ms = settings.number("timeout", -1)
     deadline = time.monotonic() + timeout_ms / 1000 if timeout_ms >= 0 else float("inf")
     form = chosen(settings)
-    show: Callable[[dict[str, Any]], None] = {"table": _show_change, "jsonl": show_line}.get(form, lambda change: None)
+    shows: dict[str, Callable[[dict[str, Any]], None]] = {"table": _show_change, "jsonl": show_line}
+    show = shows.get(form)
     known: dict[object, object] = {}
     with Server(settings) as server:
         run = _when_there(server, run_id, deadline)
         while True:
-            for change in _changes(run, known):
-                show(change)
+            if show is not None:
+                for change in _changes(run, known):
+                    show(change)
             if run["status"] in OVER:
                 break
             left = deadline - time.monotonic()
@@ -134,7 +138,7 @@ def watch(settings: Settings, run_id: str) -> int:
                     f"run {run_id} has not ended after {duration_text(timeout_ms)}: it is {run['state']}. "
                     "Watch again, or allow more with --timeout."
                 )
-            time.sleep(min(POLL_S, left))
+            server.wait(run_id, min(QUIET_S if show is None else POLL_S, left))
             run = server.run(run_id)
     if form == "json":
         show_document(run)

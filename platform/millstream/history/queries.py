@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.errors import LogUnavailable
-from millstream.history import announced, cuts, scans, trail
+from millstream.history import announced, cuts, results, scans, trail
 from millstream.history.damage import HistoryDamaged, RowDamaged, condemn, explain
 from millstream.history.fold import STATUSES
 from millstream.history.index import COUNTER_BITS, FORMAT
@@ -141,8 +141,6 @@ _EVENT: Final = (
     "SELECT n, internal_id, id, name, ts_ms, received_ms, topic, partition, position, key, v, user, meta, data"
     " FROM event"
 )
-
-
 Fits = Callable[[RunSeen], bool]
 
 
@@ -169,6 +167,10 @@ class Queries:
         """The next offset to be folded, of every topic partition."""
         rows = self._ask("SELECT topic, partition, position FROM position")
         return {(topic, partition): int(position) for topic, partition, position in rows}
+
+    def results(self, runs: Sequence[str], question: str = results.IN_FULL) -> list[results.ResultSeen]:
+        """How these runs have ended, or that they have not; those that are not there are left out."""
+        return [results.result_seen(row) for run in runs for row in self._ask(question, (run,))]
 
     def scans(self) -> list[ScanSeen]:
         """The partitions of scans, the newest scans first; at most ``scans.SCANS_SHOWN_MAX``."""

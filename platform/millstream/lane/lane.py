@@ -334,7 +334,7 @@ class Lane:
         self.submit(ReleaseLane(self.parts.worker, holder, out))
         turn = self._decide()
         assert turn is not None, "ReleaseLane decides a fact"
-        self.release_under_way = Released(holder, out)
+        self.release_under_way = Released(holder, out, self.journal.expected)
         await self._commit(turn)
         self.released = self.release_under_way
         with suppress(TimeoutError):

@@ -77,6 +77,10 @@ ERROR_NAME_CHARS_MAX: Final = 256  # ours
 ERROR_MESSAGE_CHARS_MAX: Final = 4_000  # ours
 ERROR_STACK_CHARS_MAX: Final = 16_000  # ours
 REQUEST_IDS_KEPT_MS: Final = DAY_MS  # ours: how long an api may repeat a request
+RESULT_WAIT_MS_MAX: Final = MINUTE_MS  # ours: how long one HTTP request waits for a run's end; then it is asked again
+RESULTS_AWAITED_MAX: Final = (
+    2_000  # ours: HTTP requests that wait for ends of runs; half of a port's connections at most
+)
 
 # --- journal ---
 RECORD_BYTES_TARGET: Final = 512 * 1024  # ours: a commit larger than this is split into parts

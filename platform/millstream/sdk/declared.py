@@ -20,12 +20,12 @@ def note_declared(handler: Callable[..., object], slug: str) -> None:
         return
 
 
-def declared_slug(id: str, handler: Callable[..., object]) -> str:
-    """The id of the function whose handler this is. Raises FunctionError where it is none."""
+def declared_slug(what: str, handler: Callable[..., object]) -> str:
+    """The id of the function whose handler this is. Raises FunctionError, naming ``what`` asks, where it is none."""
     try:
         return _SLUGS[handler]
     except (KeyError, TypeError):
         raise FunctionError(
-            f"step {id!r} refused: expected a function that is declared with @app.function, got {type_name(handler)} "
-            f"{shown(handler)}. Declare it, or name one with invoke_by_id('app-function')."
+            f"{what} refused: expected a function that is declared with @app.function, got {type_name(handler)} "
+            f"{shown(handler)}. Declare it, or name one by its id: 'app-function'; in a run with invoke_by_id."
         ) from None

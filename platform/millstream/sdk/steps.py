@@ -211,7 +211,7 @@ class StepTools:
         goes on. A cancelled run cancels those that it waits for, but for ``detached`` ones.
         """
         id = checks.step_id(id)
-        slug = declared_slug(id, function)
+        slug = declared_slug(f"step {id!r}", function)
         reader = result_reader(function)
         return self._invoke(id, slug, data, timeout=timeout, detached=detached, reader=reader)
 

@@ -40,6 +40,7 @@ TIMEOUT_S: Final = 30.0
 NO_KEY: Final = "NO_EVENT_KEY_SET"
 """What a development server takes for want of a key: no secret."""
 IDLE_CONNECTIONS_MAX: Final = 16
+SEED_HEADER: Final = "x-inngest-event-id-seed"
 
 
 class Transport:

@@ -23,6 +23,7 @@ from millstream.api.door.quota import Quota
 from millstream.api.door.requests import Requests
 from millstream.api.reading.forward import Forward
 from millstream.api.reading.reads import Reads
+from millstream.api.reading.results import Results
 from millstream.log.port import Log
 from millstream.model import limits
 from millstream.telemetry import Telemetry
@@ -76,6 +77,9 @@ class Door:
         self._reads = Reads(config.index) if config.index is not None else None
         self._started = False
         self.forward = Forward(config.history_url)
+        self._results: Results | None = None
+        if self._reads is not None:
+            self._results = Results(self._reads.ask, config.log, config.group, config.lanes)
 
     async def start(self) -> None:
         """Know the catalogue and listen for replies; then requests may come."""
@@ -94,6 +98,8 @@ class Door:
         await self.intake.close()
         await self.forward.close()
         self.large_bodies.shutdown(wait=True, cancel_futures=True)
+        if self._results is not None:
+            self._results.close()
         if self._reads is not None:
             self._reads.close()
 
@@ -112,6 +118,11 @@ class Door:
     def shown(self) -> Reads | Forward:
         """The history that clients of this door see."""
         return self._reads or self.forward
+
+    @property
+    def results(self) -> Results | Forward:
+        """How runs end, for clients of this door."""
+        return self._results or self.forward
 
 
 DOOR: Final = web.AppKey("door", Door)

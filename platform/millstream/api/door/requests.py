@@ -121,6 +121,11 @@ class Requests:
     async def _ask(self, lane: int, request: str, message: Message) -> Reply:
         if len(self._waiting) >= WAITING_REQUESTS_MAX:
             raise Busy(f"{len(self._waiting)} requests already wait for their lanes. Nothing was asked: try again.")
+        if (asked := self._waiting.get(request)) is not None:  # The same, sent again while the first is under way.
+            done, _pending = await asyncio.wait([asked], timeout=TRIES_MAX * TRY_S)
+            if done:
+                return asked.result()
+            raise self._unanswered(lane, request)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request] = future
         record = Produced(encode_inbox(InboxRecord(FROM_API, 0, message)))
@@ -132,7 +137,11 @@ class Requests:
                     return future.result()
         finally:
             del self._waiting[request]
-        raise LogUnavailable(
+        raise self._unanswered(lane, request)
+
+    @staticmethod
+    def _unanswered(lane: int, request: str) -> LogUnavailable:
+        return LogUnavailable(
             f"lane {lane} did not answer request {request} within {TRIES_MAX * TRY_S:.0f} s. It may still carry it "
             "out. See whether a worker owns the lane: millstream lanes inspect."
         )

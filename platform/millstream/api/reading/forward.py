@@ -11,9 +11,13 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+import msgspec
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 
+from millstream.api.reading.results import check_waits
 from millstream.errors import LogUnavailable
+from millstream.history.results import ResultSeen
+from millstream.model import limits
 
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 30.0
@@ -23,12 +27,31 @@ HANDED_ON: Final = ("Content-Type", "Cache-Control", "ETag", "Retry-After")
 ASKED_WITH: Final = ("Accept", "Authorization", "If-None-Match", "Last-Event-ID")
 
 
+class _Result(msgspec.Struct):
+    """What the history answers of a run's end."""
+
+    run_id: str
+    function_id: str
+    status: str
+    output: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Answer(msgspec.Struct):
+    data: _Result
+
+
+_answer: Final = msgspec.json.Decoder(_Answer)
+
+
 class Forward:
     """The history role at a URL; "" says that there is none."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._session: ClientSession | None = None
+        self._waiting: ClientSession | None = None
+        self._waiters = 0
 
     async def hand_on(self, request: web.Request) -> web.StreamResponse:
         """Ask the same of the history, and stream its answer."""
@@ -65,17 +88,50 @@ class Forward:
         except (ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
             raise self._unreachable(error) from error
 
+    async def result(self, run: str, wait_s: float) -> ResultSeen | None:
+        """As ``Results.result``, asked of the history role."""
+        check_waits(self._waiters)
+        self._waiters += 1
+        try:
+            where, timeout = f"{self._url}/v1/runs/{run}/result", ClientTimeout(total=wait_s + ANSWER_S)
+            query = {"wait": f"{round(wait_s * 1000)}ms"}
+            async with self._opened_to_wait().get(where, params=query, timeout=timeout) as answer:
+                if answer.status == 404:
+                    return None
+                seen = _answer.decode(await answer.read()).data
+                return ResultSeen(seen.run_id, seen.function_id, seen.status, bytes(seen.output), bytes(seen.error))
+        except (ClientError, TimeoutError, msgspec.MsgspecError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            self._waiters -= 1
+
+    async def end(self) -> None:
+        """Nobody waits for a run's end any longer."""
+        if self._waiting is not None:
+            await self._waiting.close()
+
     async def close(self) -> None:
         """Let go of the connections."""
+        await self.end()
         if self._session is not None:
             await self._session.close()
 
-    def _opened(self) -> ClientSession:
+    def _opened_to_wait(self) -> ClientSession:
+        """Connections of their own: who waits for an end must not keep a read waiting."""
+        if self._waiting is None:
+            self._refuse_without_history()
+            self._waiting = ClientSession(connector=TCPConnector(limit=limits.RESULTS_AWAITED_MAX))
+        return self._waiting
+
+    def _refuse_without_history(self) -> None:
         if not self._url:
             raise LogUnavailable(
                 "this api has no history to read from: expected --history-url, got none. Events, invoke and cancel "
                 "work. Start millstream history and name its address, or ask it directly."
             )
+
+    def _opened(self) -> ClientSession:
+        self._refuse_without_history()
         if self._session is None:
             timeout = ClientTimeout(total=None, connect=CONNECT_S, sock_read=ANSWER_S)
             self._session = ClientSession(timeout=timeout, auto_decompress=True)

@@ -7,9 +7,7 @@ again starts nothing twice.
 
 from __future__ import annotations
 
-import base64
 import http.client
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -29,8 +27,8 @@ from millstream.errors import (
     NotFound,
 )
 from millstream.model.address import http_url, sendable_key
-from millstream.sdk.client import SEED_HEADER
-from millstream.sdk.transport import NO_KEY
+from millstream.sdk.results import seed
+from millstream.sdk.transport import NO_KEY, SEED_HEADER
 
 TRIES_MAX: Final = 5
 FIRST_DELAY_S: Final = 0.1
@@ -75,10 +73,9 @@ class Server:
 
     def send(self, events: Sequence[Mapping[str, Any]]) -> list[str]:
         """Post events; their ids, in order, once they are durable. Raises PartlyRefused, NotAllowed, Busy, …"""
-        seed = f"{time.time_ns() // 1_000_000},{base64.b64encode(os.urandom(10)).decode()}"
         body = msgspec.json.encode(list(events))
         path = f"/e/{quote(self._key, safe='')}"
-        status, answer = self._call("POST", path, body, {SEED_HEADER: seed})
+        status, answer = self._call("POST", path, body, {SEED_HEADER: seed()})
         if status == 400:
             ids = [id for id in answer.get("ids") or () if id]
             raise PartlyRefused(str(answer.get("error") or "no reason was given"), ids)
@@ -88,6 +85,15 @@ class Server:
     def run(self, id: str) -> dict[str, Any]:
         """A run with its steps. Raises NotFound."""
         return self._data("GET", f"/v1/runs/{quote(id, safe='')}")
+
+    def wait(self, id: str, wait_s: float) -> None:
+        """Return when the run is over, or after so long (a minute at most). Raises NotFound."""
+        self._data("GET", f"/v1/runs/{quote(id, safe='')}/result?wait={round(wait_s * 1000)}ms")
+
+    def send_signal(self, name: str, data: bytes) -> dict[str, Any]:
+        """Send a signal; ``{"run_id"}`` of the run that waited for it. Raises NotFound where none does."""
+        body = msgspec.json.encode({"signal": name, "data": msgspec.Raw(data)})
+        return self._data("POST", "/v1/signals", {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}, body)
 
     def event(self, id: str) -> dict[str, Any]:
         """An event, by its internal id or its sender's. Raises NotFound."""
@@ -104,10 +110,10 @@ class Server:
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
 
     def invoke(self, function: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a function; ``{"id", "run_id"}``. Raises NotFound. Asked once: a second time starts a second run."""
+        """Start a function; ``{"id", "run_id"}``. Raises NotFound. Tried again it is the same request: one run."""
         path = f"/invoke/{quote(function, safe='')}"
-        head = {"Authorization": f"Bearer {self._key}"}
-        status, answer = self._call("POST", path, msgspec.json.encode({"data": data}), head, tries=1)
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        status, answer = self._call("POST", path, msgspec.json.encode({"data": data}), head)
         self._raise_if_refused(status, answer, f"POST {path}")
         return answer
 
@@ -177,11 +183,9 @@ class Server:
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        tries: int = TRIES_MAX,
     ) -> tuple[int, dict[str, Any]]:
         """Status and JSON; tried again where nothing, or only a passing trouble, was answered."""
-        for attempt in range(tries):
+        for attempt in range(TRIES_MAX):
             if attempt:
                 time.sleep(FIRST_DELAY_S * 2 ** (attempt - 1))
             try:
@@ -192,7 +196,7 @@ class Server:
                 self._connection.close()
                 failure: OSError | http.client.HTTPException = error
                 continue
-            if status in (429, 503) and attempt + 1 < tries:
+            if status in (429, 503) and attempt + 1 < TRIES_MAX:
                 continue
             return status, answer
         raise self._unreachable(failure) from failure

@@ -21,6 +21,7 @@ from typing import Final
 
 from millstream.errors import Busy, LogUnavailable
 from millstream.execute.port import Executor
+from millstream.lane.ownership.ends_elsewhere import EndsElsewhere
 from millstream.lane.port import Surroundings
 from millstream.log.port import Log, Produced, Writer
 from millstream.model.commands import Command, HandOut, LoseDispatch, ParkDispatch, Report, StillRunning
@@ -37,10 +38,14 @@ FROM_WORKER: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """How a lane was released: the name its former worker reports under (``holder``), and the hand-outs still out."""
+    """How a lane was released: the name its former worker reports under (``holder``), and the hand-outs still out.
+
+    ``at`` is where that lies in the journal: behind it is what the next owners record.
+    """
 
     holder: str
     out: tuple[HandOut, ...]
+    at: int
 
 
 class DrainingLane:
@@ -60,6 +65,7 @@ class DrainingLane:
         self._unreported = set(released.out)
         self._wake = asyncio.Event()
         self._giving_back = False
+        self._ends = EndsElsewhere(log, place, released.at, self._executed, self._on_end)
 
     def submit(self, command: Command) -> None:
         """Queue a report of the executor."""
@@ -77,6 +83,7 @@ class DrainingLane:
         """Return once every hand-out is reported or given back, and the inbox says so."""
         lane, holder = self.place.lane, self._released.holder
         say(LOG, "lane let go", lane=lane, holder=holder, running=len(self._released.out))
+        following = asyncio.create_task(self._ends.follow(self._surroundings), name=f"ends of former lane {lane}")
         try:
             while self._executor.executing and not self._giving_back:
                 self._wake.clear()  # Before the sends: what happens while they wait for the log must be seen.
@@ -89,9 +96,21 @@ class DrainingLane:
             await self._send()
             say(LOG, "former lane reported", lane=lane, holder=holder)
         finally:
+            following.cancel()
             await self._executor.close(0)
+            await asyncio.gather(following, return_exceptions=True)
             if self._writer is not None:
                 await self._writer.close()
+
+    def _executed(self) -> set[str]:
+        return {out.run for out in self._unreported}
+
+    def _on_end(self, run: str) -> None:
+        """The run is over: stop what executes for it. Should that not count, its lost hand-outs go out again."""
+        say(LOG, "run ended elsewhere", lane=self.place.lane, run=run)
+        self._executor.abandon(run)
+        for out in [out for out in self._unreported if out.run == run]:
+            self.submit(LoseDispatch(out.run, out.step, out.dispatch))
 
     def _heartbeat(self) -> None:
         self._report_lost()
