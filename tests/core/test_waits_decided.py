@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 
 from millstream.core.waits import homes
-from millstream.core.waits.coverage import ASKED_AGAIN_MS, IDLE_MS
-from millstream.core.waits.interests import KEPT_MS as INTEREST_KEPT_MS
+from millstream.core.waits.coverage import IDLE_MS
+from millstream.core.waits.interests import FORWARD_NO_MORE
 from millstream.model import limits
 from millstream.model.awaited import event_mark
 from millstream.model.commands import (
@@ -28,7 +28,7 @@ from millstream.model.commands import (
     TakeMessage,
 )
 from millstream.model.event import Envelope
-from millstream.model.facts import EventNoted, MessageSent
+from millstream.model.facts import EventKept, EventNoted, MessageSent
 from tests.core.harness import Harness
 from tests.core.values import START_MS, accept, event
 from tests.core.wait_moves import ELSEWHERE, HERE, PAID
@@ -166,25 +166,31 @@ def test_what_is_kept_is_bounded_and_a_wait_that_looks_further_back_has_the_topi
     assert took(harness, EventsSought(PAID, "data.n", 1, 2)) == [SeekEvents(PAID, "data.n", 0, 3, START_MS)]
 
 
-def test_readers_are_asked_again_while_somebody_waits_and_forget_when_nobody_does() -> None:
+def test_readers_forward_until_they_are_told_that_nobody_waits_any_more() -> None:
     harness = Harness()
     took(harness, waiting(), EventsSought(PAID, "data.n", 0, 1), EventsSought(PAID, "data.n", 1, 1))
-    harness.now_ms += ASKED_AGAIN_MS + 1
-    facts = harness.do(CleanUp())
-    assert SeekEvents(PAID, "data.n", 0, 1, -1) in [f.message for f in facts if isinstance(f, MessageSent)]
+    harness.now_ms += 10 * IDLE_MS
+    harness.do(CleanUp())
+    assert harness.tables.coverage.scan(limit=1), "somebody waits"
     took(harness, ForgetWait(ELSEWHERE, "wait", 0, PLACE, False))
     harness.now_ms += IDLE_MS + 1
-    harness.do(CleanUp())
-    assert not harness.tables.coverage.scan(limit=1)
-    assert harness.tables.interests.scan(limit=1), "a reader goes on longer than the home counts on it"
-    harness.now_ms += INTEREST_KEPT_MS - IDLE_MS
-    harness.do(CleanUp())
-    assert not harness.tables.interests.scan(limit=1)
+    facts = harness.do(CleanUp())
+    assert SeekEvents(PAID, "data.n", 0, 1, FORWARD_NO_MORE) in [f.message for f in facts if isinstance(f, MessageSent)]
+    assert not harness.tables.coverage.scan(limit=1) and not harness.tables.interests.scan(limit=1)
+
+
+def test_an_event_goes_to_those_homes_only_that_want_it() -> None:
+    harness = Harness()
+    given = event(1, PAID, data=b'{"n":5}')
+    took(harness, SeekEvents(PAID, "data.n", 1, 1, START_MS))
+    assert [type(fact) for fact in harness.do(accept(given, offset=0))] == [EventNoted], "its home is lane 0"
+    took(harness, waiting())
+    assert any(isinstance(fact, EventKept) for fact in harness.do(accept(event(2, PAID, data=b'{"n":5}'), offset=1)))
 
 
 def test_an_event_that_starts_nothing_and_is_waited_for_is_known_when_it_comes_again() -> None:
     harness = Harness()
-    took(harness, SeekEvents(PAID, "data.n", 1, 1, -1))
+    took(harness, SeekEvents(PAID, "data.n", 1, 1, START_MS))
     given = event(1, PAID, id="mine", data=b'{"n":5}')
     assert any(isinstance(fact, EventNoted) for fact in harness.do(accept(given, offset=0)))
     again = event(2, PAID, id="mine", data=b'{"n":5}')
@@ -193,6 +199,6 @@ def test_an_event_that_starts_nothing_and_is_waited_for_is_known_when_it_comes_a
 
 def test_an_event_whose_data_is_no_json_meets_nobody_and_harms_nobody() -> None:
     harness = Harness()
-    took(harness, SeekEvents(PAID, "data.n", 1, 1, -1))
+    took(harness, SeekEvents(PAID, "data.n", 1, 1, START_MS))
     facts = harness.do(accept(event(1, PAID, data=b"{broken"), offset=0))
     assert [type(fact) for fact in facts] == [EventNoted]

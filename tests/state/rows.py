@@ -68,7 +68,7 @@ ONE_OF_EACH: dict[str, Row] = {
     "kept": KeptRow(2_000, "e1", envelope("e1"), ("00ff",)),
     "kept_at": KeptAtRow("00ff", 2_000, "e1"),
     "coverage": CoverageRow("order/paid", "data.id", 1, 1_000, (0, 1), 2_000),
-    "interests": InterestRow("order/paid", "data.id", 2_000),
+    "interests": InterestRow("order/paid", "data.id", 0),
     "seeks": SeekRow("seek:0:1:order/paid:data.id", "order/paid", "data.id", 0, 1, 2),
     "signals": SignalRow("approve", "r1", "s1"),
     "holders": HolderRow("w1-00ff", "w1", (HandOut("r1", "s1", 3),)),

@@ -6,7 +6,7 @@ from millstream.core import requests
 from millstream.core.handles import Handler, Handles
 from millstream.core.intake import seen
 from millstream.core.tables import Tables
-from millstream.core.waits import coverage, interests, kept
+from millstream.core.waits import coverage, kept
 from millstream.model.commands import CleanUp
 from millstream.model.facts import Fact
 
@@ -18,7 +18,6 @@ def clean_up(tables: Tables, command: CleanUp, now_ms: int) -> list[Fact]:
         *requests.expired(tables, now_ms),
         *kept.expired(tables, now_ms),
         *coverage.tended(tables, now_ms),
-        *interests.expired(tables, now_ms),
     ]
 
 

@@ -84,6 +84,7 @@ WaiterKey = tuple[str, str, str, int]  # (place, run, step, index)
 KeptKey = tuple[int, str]  # (received_at_ms, internal_id)
 KeptAtKey = tuple[str, int, str]  # (place, received_at_ms, internal_id)
 CoverageKey = tuple[str, str]  # (event, path)
+InterestKey = tuple[str, str, int]  # (event, path, home)
 
 
 class Tables(Protocol):
@@ -173,7 +174,7 @@ class Tables(Protocol):
     def coverage(self) -> Table[CoverageKey, CoverageRow]: ...
 
     @property
-    def interests(self) -> Table[CoverageKey, InterestRow]: ...
+    def interests(self) -> Table[InterestKey, InterestRow]: ...
 
     @property
     def seeks(self) -> Table[str, SeekRow]: ...

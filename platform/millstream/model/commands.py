@@ -208,7 +208,7 @@ class NothingCame(msgspec.Struct, frozen=True, gc=False):
 class SeekEvents(msgspec.Struct, frozen=True, gc=False):
     """Forward events of this name, by this path, from now on; and those received since ``since_ms`` to this home.
 
-    ``since_ms`` −1: only go on.
+    ``since_ms`` −1: no more.
     """
 
     event: str

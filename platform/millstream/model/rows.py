@@ -304,7 +304,7 @@ class CoverageRow(msgspec.Struct, frozen=True, gc=False):
     ``seek``        the number of the last request; ``since_ms``: how far back it looks.
     ``answered``    by lane, the last request that it has carried out.
     ``next_ms``     how far back the next request must look; −1: none is wanted.
-    ``asked_at_ms`` when the lanes were asked last, also only to go on.
+    ``used_at_ms``  when somebody began or ceased to wait last.
     ``waiters``     how many waits depend on it.
     """
 
@@ -313,17 +313,17 @@ class CoverageRow(msgspec.Struct, frozen=True, gc=False):
     seek: int
     since_ms: int
     answered: tuple[int, ...]
-    asked_at_ms: int
+    used_at_ms: int
     next_ms: int = -1
     waiters: int = 0
 
 
 class InterestRow(msgspec.Struct, frozen=True, gc=False):
-    """This lane forwards events of the name to the home of their value at the path. ``asked_at_ms``: the last time."""
+    """This lane forwards events of the name whose value at the path has its home there."""
 
     event: str
     path: str
-    asked_at_ms: int
+    home: int
 
 
 class SeekRow(msgspec.Struct, frozen=True, gc=False):

@@ -123,7 +123,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("kept", rows.KeptRow, b"\x41", KEYS, ("received_at_ms", "internal_id"), (int, str), payload="event.data"),
     TableSpec("kept_at", rows.KeptAtRow, b"\x42", KEYS, ("place", "received_at_ms", "internal_id"), (str, int, str)),
     TableSpec("coverage", rows.CoverageRow, b"\x43", KEYS, ("event", "path"), (str, str)),
-    TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path"), (str, str), versioned=True),
+    TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path", "home"), (str, str, int), versioned=True),
     TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),
     TableSpec("signals", rows.SignalRow, b"\x46", KEYS, ("signal",), _S),
 )

@@ -99,7 +99,7 @@ class LaneTables:
     kept: LayeredTable[tuple[int, str], KeptRow]
     kept_at: LayeredTable[tuple[str, int, str], KeptAtRow]
     coverage: LayeredTable[tuple[str, str], CoverageRow]
-    interests: LayeredTable[tuple[str, str], InterestRow]
+    interests: LayeredTable[tuple[str, str, int], InterestRow]
     seeks: LayeredTable[str, SeekRow]
     signals: LayeredTable[str, SignalRow]
 
@@ -259,7 +259,7 @@ class DurableTables:
     kept: DurableTable[tuple[int, str], KeptRow]
     kept_at: DurableTable[tuple[str, int, str], KeptAtRow]
     coverage: DurableTable[tuple[str, str], CoverageRow]
-    interests: DurableTable[tuple[str, str], InterestRow]
+    interests: DurableTable[tuple[str, str, int], InterestRow]
     seeks: DurableTable[str, SeekRow]
     signals: DurableTable[str, SignalRow]
 

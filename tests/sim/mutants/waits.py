@@ -29,7 +29,7 @@ def _forget_an_interest(patch: Patch) -> None:
 def _skip_the_scan(patch: Patch) -> None:
     def seek(tables: Any, command: Any, now_ms: int) -> list[Any]:
         sought = EventsSought(command.event, command.path, tables.place.lane, command.seek)
-        return [InterestSeen(command.event, command.path), Post(command.home, sought)]
+        return [InterestSeen(command.event, command.path, command.home), Post(command.home, sought)]
 
     kind = MessageKind(message=SeekEvents, decide=seek, answers=False)
     patch.set(messages.MESSAGES, SeekEvents, kind)

@@ -35,8 +35,8 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     if _was_read(tables, command):
         return []
     subscriptions = catalogue(tables).subscriptions(event.name)
-    paths = awaited(tables).get(event.name, ())
-    if not subscriptions and not paths:
+    wanted = awaited(tables).get(event.name)
+    if not subscriptions and not wanted:
         return []
     hash = seen.seen_hash(command.topic, command.partition, event.id)
     if seen.known(tables, hash, event.received_at_ms) or tables.events.get(event.internal_id) is not None:
@@ -47,11 +47,11 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     at_ms = event.ts_ms if event.ts_ms > now_ms + FUTURE_SLACK_MS else 0
     origin = Origin(command.topic, command.partition, command.offset, hash)
     started = start(tables, event, starting, origin, at_ms=at_ms)
-    if not paths:
+    if not wanted:
         return [*started, *skipped]
     if not started:
         started = [noted(event, command.topic, command.partition, hash)]
-    return [*started, *skipped, *forward(tables, event, paths)]
+    return [*started, *skipped, *forward(tables, event, wanted)]
 
 
 def accept_record(tables: Tables, command: AcceptRecord, now_ms: int) -> list[Fact]:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from millstream.core.handles import Handles
 from millstream.core.messages import MessageKind
 from millstream.core.tables import Tables
+from millstream.core.waits.interests import FORWARD_NO_MORE
 from millstream.core.waits.kept import kept_from_ms
 from millstream.model import limits
 from millstream.model.commands import EventsSought, SeekEvents
@@ -23,10 +24,8 @@ from millstream.model.effects import Effect
 from millstream.model.facts import CoverageAnswered, CoverageAsked, CoverageDropped, CoverageWanted, Fact, Post
 from millstream.model.rows import CoverageRow, WaiterRow
 
-ASKED_AGAIN_MS = limits.DAY_MS
-"""The lanes are asked to go on so often, while somebody waits."""
-IDLE_MS = 6 * limits.DAY_MS
-"""After so long without a wait it is forgotten; the reading lanes forward for a day more (``interests.py``)."""
+IDLE_MS = 7 * limits.DAY_MS
+"""After so long without a wait the lanes are told to forward no more."""
 ROWS_MAX = 100_000
 
 
@@ -56,9 +55,13 @@ def is_answered(row: CoverageRow, seek: int) -> bool:
 
 
 def _ask(tables: Tables, event: str, path: str, seek: int, since_ms: int) -> list[Fact]:
+    return [CoverageAsked(event, path, seek, since_ms), *_to_all(tables, event, path, seek, since_ms)]
+
+
+def _to_all(tables: Tables, event: str, path: str, seek: int, since_ms: int) -> list[Fact]:
     place = tables.place
     message = SeekEvents(event, path, place.lane, seek, since_ms)
-    return [CoverageAsked(event, path, seek, since_ms), *(Post(lane, message) for lane in range(place.lanes))]
+    return [Post(lane, message) for lane in range(place.lanes)]
 
 
 def sought(tables: Tables, command: EventsSought, now_ms: int) -> list[Fact]:
@@ -74,13 +77,15 @@ def sought(tables: Tables, command: EventsSought, now_ms: int) -> list[Fact]:
 
 
 def tended(tables: Tables, now_ms: int) -> Iterator[Fact]:
-    """Ask the lanes to go on while somebody waits; forget what nobody has waited for for long."""
+    """Let go of what nobody has waited for for long.
+
+    The lanes forward until they are told, by a message behind the last request: none of them judges by its own time,
+    which may have stood still.
+    """
     for _, row in tables.coverage.scan(limit=ROWS_MAX):
-        idle_ms = now_ms - row.asked_at_ms
-        if row.waiters and idle_ms > ASKED_AGAIN_MS:
-            yield from _ask(tables, row.event, row.path, row.seek, -1)
-        elif not row.waiters and idle_ms > IDLE_MS and is_answered(row, row.seek):
+        if not row.waiters and now_ms - row.used_at_ms > IDLE_MS and is_answered(row, row.seek):
             yield CoverageDropped(row.event, row.path)
+            yield from _to_all(tables, row.event, row.path, row.seek, FORWARD_NO_MORE)
 
 
 EVENTS_SOUGHT = MessageKind(message=EventsSought, decide=sought, answers=False)
@@ -94,10 +99,8 @@ def coverage_asked(tables: Tables, f: CoverageAsked, at_ms: int) -> Sequence[Eff
     held = tables.coverage.get((f.event, f.path))
     if held is None:
         row = CoverageRow(f.event, f.path, f.seek, f.since_ms, (0,) * tables.place.lanes, at_ms)
-    elif f.since_ms < 0:
-        row = replace(held, asked_at_ms=at_ms)
     else:
-        row = replace(held, seek=f.seek, since_ms=f.since_ms, asked_at_ms=at_ms, next_ms=-1)
+        row = replace(held, seek=f.seek, since_ms=f.since_ms, next_ms=-1)
     tables.coverage.put((f.event, f.path), row)
     return ()
 
@@ -121,11 +124,11 @@ def coverage_dropped(tables: Tables, f: CoverageDropped, at_ms: int) -> Sequence
     return ()
 
 
-def count_waiters(tables: Tables, event: str, path: str, more: int) -> None:
+def count_waiters(tables: Tables, event: str, path: str, more: int, at_ms: int) -> None:
     """One more or one less depends on it."""
     row = tables.coverage.get((event, path))
     assert row is not None, f"somebody waits for {event!r} by {path!r}, and nothing was asked"
-    _change(tables, event, path, waiters=row.waiters + more)
+    _change(tables, event, path, waiters=row.waiters + more, used_at_ms=at_ms)
 
 
 def _row(tables: Tables, event: str, path: str) -> CoverageRow:

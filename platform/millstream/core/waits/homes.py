@@ -243,7 +243,7 @@ def waiter_added(tables: Tables, f: WaiterAdded, at_ms: int) -> Sequence[Effect]
     """A step waits here."""
     key = (f.place, f.run, f.step, f.index)
     waiter = WaiterRow(*key, f.event, f.path, f.since_ms, f.expression, f.given, f.excluded, f.seek)
-    coverage.count_waiters(tables, f.event, f.path, 1)
+    coverage.count_waiters(tables, f.event, f.path, 1, at_ms)
     if not f.looked_id:
         tables.waiters.add(key, waiter)
         return ()
@@ -287,7 +287,7 @@ def waiter_gone(tables: Tables, f: WaiterGone, at_ms: int) -> Sequence[Effect]:
     waiter = tables.waiters.get(key)
     assert waiter is not None, f"{key} goes, and does not wait"
     tables.waiters.delete(key)
-    coverage.count_waiters(tables, waiter.event, waiter.path, -1)
+    coverage.count_waiters(tables, waiter.event, waiter.path, -1, at_ms)
     if not waiter.looked_id:
         return ()
     return (timers.disarm(tables, waiter.timer_ms, LOOK, *look_timer(waiter)),)

@@ -9,7 +9,7 @@ event may be found by both ways: its home knows it by its id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,7 +20,8 @@ from millstream.core.intake.topics import opened
 from millstream.core.messages import MessageKind
 from millstream.core.tables import Tables
 from millstream.core.triggers.readable import readable
-from millstream.core.waits.places import places_of
+from millstream.core.waits.awaited_names import Wanted
+from millstream.core.waits.places import place_at
 from millstream.errors import BadRequest
 from millstream.model import limits
 from millstream.model.awaited import home_of_place
@@ -50,22 +51,21 @@ UNBOUNDED: Final = -1
 """The end of a scan that its reader looks up."""
 SLACK_MS: Final = limits.MINUTE_MS
 """Scans begin so much earlier: the times of records are clocks of several machines."""
-KEPT_MS: Final = 7 * limits.DAY_MS
-"""An interest that its home has not asked for again for so long is dropped."""
-ROWS_MAX: Final = 100_000
+FORWARD_NO_MORE: Final = -1
+"""The ``since_ms`` of a home that wants no more of what it has asked for."""
 
 
-def forward(tables: Tables, event: Envelope, paths: tuple[str, ...], *, only_to: int = -1) -> list[Fact]:
-    """The messages that bring the event to the homes of its places; ``only_to``: to this lane alone."""
+def forward(tables: Tables, event: Envelope, wanted: Wanted) -> list[Fact]:
+    """The messages that bring the event to those homes of its places that want it."""
     try:
         value = readable(event)
     except BadRequest:
         return []  # No JSON: its producer went past the door, and nothing in it can be asked for.
     lanes = tables.place.lanes
     by_home: dict[int, list[str]] = {}
-    for place in places_of(event.name, value, paths):
-        home = home_of_place(place, lanes)
-        if only_to < 0 or home == only_to:
+    for path, homes in wanted.items():
+        place = place_at(event.name, value, path)
+        if place and (home := home_of_place(place, lanes)) in homes:
             by_home.setdefault(home, []).append(place)
     return [Post(home, TakeEvent(event, tuple(places))) for home, places in by_home.items()]
 
@@ -80,9 +80,12 @@ def noted(event: Envelope, topic: str, partition: int, hash: bytes) -> EventNote
 def seek(tables: Tables, command: SeekEvents, now_ms: int) -> list[Fact]:
     """A home asks for events, from now on and from before."""
     place = tables.place
-    facts: list[Fact] = [InterestSeen(command.event, command.path)]
-    if command.since_ms < 0:
-        return facts
+    facts: list[Fact] = []
+    is_known = tables.interests.get((command.event, command.path, command.home)) is not None
+    if command.since_ms == FORWARD_NO_MORE:
+        return [InterestDropped(command.event, command.path, command.home)] if is_known else []
+    if not is_known:
+        facts.append(InterestSeen(command.event, command.path, command.home))
     topic = place.events_topic
     partitions = [row.partition for row in opened(tables, topic)]
     partitions = [p for p in partitions if lane_of_source(topic, p, place.lanes) == place.lane]
@@ -110,7 +113,7 @@ def advance(tables: Tables, row: ScanRow, command: AdvanceScan) -> list[Fact]:
         facts.append(ScanBounded(row.scan, row.partition, upto))
     for read in command.reads:
         if read.event is not None and read.event.name == request.event:
-            facts += forward(tables, read.event, (request.path,), only_to=request.home)
+            facts += forward(tables, read.event, {request.path: (request.home,)})
     at = min(command.to_offset, upto)
     facts.append(ScanAdvanced(row.scan, row.partition, at, 0))
     if at >= upto:
@@ -118,13 +121,6 @@ def advance(tables: Tables, row: ScanRow, command: AdvanceScan) -> list[Fact]:
         if request.left == 1:
             facts.append(_sought(tables, request.event, request.path, request.home, request.seek))
     return facts
-
-
-def expired(tables: Tables, now_ms: int) -> Iterator[Fact]:
-    """Forward no more what has not been asked for for long."""
-    for _, row in tables.interests.scan(limit=ROWS_MAX):
-        if row.asked_at_ms < now_ms - KEPT_MS:
-            yield InterestDropped(row.event, row.path)
 
 
 SEEK_EVENTS = MessageKind(message=SeekEvents, decide=seek, answers=False)
@@ -135,13 +131,13 @@ SEEK_EVENTS = MessageKind(message=SeekEvents, decide=seek, answers=False)
 
 def interest_seen(tables: Tables, f: InterestSeen, at_ms: int) -> Sequence[Effect]:
     """Such events are forwarded."""
-    tables.interests.put((f.event, f.path), InterestRow(f.event, f.path, at_ms))
+    tables.interests.put((f.event, f.path, f.home), InterestRow(f.event, f.path, f.home))
     return ()
 
 
 def interest_dropped(tables: Tables, f: InterestDropped, at_ms: int) -> Sequence[Effect]:
     """They are not any more."""
-    tables.interests.delete((f.event, f.path))
+    tables.interests.delete((f.event, f.path, f.home))
     return ()
 
 

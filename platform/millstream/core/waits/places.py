@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -43,12 +43,10 @@ def placed(condition: Condition, own: Mapping[str, object]) -> Placed:
     )
 
 
-def places_of(name: str, event: Mapping[str, object], paths: tuple[str, ...]) -> Iterator[str]:
-    """The places of an event that comes, by the paths that are asked for."""
-    for path in paths:
-        value = value_at(event, tuple(path.split("."))) if path else None
-        if value is not MISSING:
-            yield place_of(name, path, value_text(value) if path else "")
+def place_at(name: str, event: Mapping[str, object], path: str) -> str:
+    """The place of an event that comes, by a path; NO_PLACE: it has no value there."""
+    value = value_at(event, tuple(path.split("."))) if path else None
+    return NO_PLACE if value is MISSING else place_of(name, path, value_text(value) if path else "")
 
 
 def holds(text: str, given: bytes, event: Mapping[str, object]) -> bool:

@@ -129,7 +129,7 @@ class KeptDropped(msgspec.Struct, frozen=True, gc=False):
 
 
 class CoverageAsked(msgspec.Struct, frozen=True, gc=False):
-    """The reading lanes are asked for events of a name, by a path, back to ``since_ms``; −1: only to go on."""
+    """The reading lanes are asked for events of a name, by a path, back to ``since_ms``."""
 
     event: str
     path: str
@@ -165,17 +165,19 @@ class CoverageDropped(msgspec.Struct, frozen=True, gc=False):
 
 
 class InterestSeen(msgspec.Struct, frozen=True, gc=False):
-    """Events of this name are forwarded to the home of their value at the path, from here on."""
+    """Events of this name whose value at the path has its home there are forwarded to it, from here on."""
 
     event: str
     path: str
+    home: int
 
 
 class InterestDropped(msgspec.Struct, frozen=True, gc=False):
-    """They are not any more: nobody has asked for them for long."""
+    """They are not any more: the home has said that nobody waits for them."""
 
     event: str
     path: str
+    home: int
 
 
 class SeekStarted(msgspec.Struct, frozen=True, gc=False):
