@@ -141,7 +141,7 @@ def test_a_run_whose_code_has_changed_is_parked_and_goes_on_when_its_step_is_bac
     ended = server.ended(event)
     assert ended["status"] == "Completed" and ended["output"] == ["first", "last"]
     assert done.read_text().split() == ["first", "last"]
-    assert metric not in server.metrics()
+    server.until("the metric to go", lambda: metric not in server.metrics())
 
 
 def test_a_run_whose_code_is_gone_is_kept_until_it_is_back(fresh: Fresh, tmp_path: Path) -> None:

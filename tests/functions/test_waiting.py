@@ -68,7 +68,7 @@ WRONG: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda t: t.invoke("w", undeclared),
         "expected a function that is declared with @app.function, got function",
     ),
-    "function by name": (lambda t: t.invoke("w", "a-report"), "or name one with invoke_by_id"),
+    "function by name": (lambda t: t.invoke("w", "a-report"), "in a run with invoke_by_id"),
     "no function": (lambda t: t.invoke_by_id("w", ""), "step 'w'"),
     "function for an id": (lambda t: t.invoke_by_id("w", report), "step 'w'"),
     "data that is no object": (lambda t: t.invoke("w", report, data=[1]), "data must be a JSON object, got"),

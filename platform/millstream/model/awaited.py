@@ -40,7 +40,7 @@ class AwaitedEvent(msgspec.Struct, frozen=True, gc=False):
     is_over: bool = False
 
 
-class AwaitedEvents(msgspec.Struct, frozen=True, gc=False):
+class AwaitedEvents(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A wait for the first of several events, or for all of them. ``since_ms``: those received before do not count."""
 
     conditions: tuple[AwaitedEvent, ...]
@@ -48,13 +48,13 @@ class AwaitedEvents(msgspec.Struct, frozen=True, gc=False):
     since_ms: int
 
 
-class AwaitedSignal(msgspec.Struct, frozen=True, gc=False):
+class AwaitedSignal(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A wait for a signal by its name."""
 
     signal: str
 
 
-class AwaitedRun(msgspec.Struct, frozen=True, gc=False):
+class AwaitedRun(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A wait for the end of a run that this step has started. ``is_detached``: it goes on without its parent."""
 
     function: str
@@ -63,6 +63,7 @@ class AwaitedRun(msgspec.Struct, frozen=True, gc=False):
 
 
 Awaited = AwaitedEvents | AwaitedSignal | AwaitedRun
+"""They carry a tag, since a step's row travels to executor processes."""
 
 
 def place_of(event: str, path: str, value: str) -> str:
