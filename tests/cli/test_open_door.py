@@ -31,6 +31,12 @@ def test_no_host_is_not_taken_for_every_address(tmp_path: Path, command: str) ->
     assert ended.code == 2 and "--host was refused" in ended.err and "127.0.0.1" in ended.err
 
 
+@pytest.mark.parametrize("command", ["dev", "serve", "api", "history"])
+def test_an_empty_key_is_not_taken_for_one(tmp_path: Path, command: str) -> None:
+    ended = start(command, tmp_path, "--event-key", "")
+    assert ended.code == 2 and "--event-key was given, and is empty" in ended.err
+
+
 @pytest.mark.parametrize(
     ("more", "address"),
     [

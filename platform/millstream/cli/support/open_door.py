@@ -38,6 +38,10 @@ def refuse_open_host(settings: Settings) -> None:
 def _is_decided(settings: Settings) -> bool:
     """Whether there are keys, or none are meant. Raises ConfigError for both."""
     keys, is_meant = settings.texts("event_keys"), settings.switch("insecure_no_event_key")
+    if any(not key.strip() for key in keys):
+        raise ConfigError(
+            "--event-key was given, and is empty: expected a key, or no such option. Is the variable set that holds it?"
+        )
     if keys and is_meant:
         raise ConfigError(f"event keys and {FLAG} were both given: expected one of them. Leave {FLAG} out.")
     return bool(keys) or is_meant
