@@ -217,8 +217,8 @@ class Server:
     def _unreachable(self, error: Exception) -> Unreachable:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(
-            f"cannot reach the server at {self.url}: {reason}. Start it with: millstream dev MODULE:APP, or name it with "
-            "--url."
+            f"cannot reach the server at {self.url}: {reason}. Start it with: millstream dev MODULE:APP, or name it "
+            "with --url."
         )
 
     def _raise_if_refused(self, status: int, answer: Mapping[str, Any], call: str) -> None:
