@@ -71,7 +71,7 @@ def sought(tables: Tables, command: EventsSought, now_ms: int) -> list[Fact]:
         return []
     facts: list[Fact] = [CoverageAnswered(command.event, command.path, command.lane, command.seek)]
     others = (answered for lane, answered in enumerate(row.answered) if lane != command.lane)
-    if row.next_ms >= 0 and min(command.seek, *others, command.seek) >= row.seek:
+    if row.next_ms >= 0 and min(command.seek, *others) >= row.seek:
         facts += _ask(tables, command.event, command.path, row.seek + 1, row.next_ms)
     return facts
 
