@@ -11,7 +11,8 @@ import pytest
 
 from millstream import App, Context
 from millstream.history.index import Index
-from millstream.history.queries import EventSeen, Page, Queries
+from millstream.history.queries import Queries
+from millstream.history.seen import EventSeen, Page
 from millstream.model.announcement import announcement_id
 from tests.history.world import World, open_world, shop
 

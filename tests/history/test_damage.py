@@ -17,7 +17,8 @@ from millstream.errors import DiskFull, LogUnavailable
 from millstream.history.damage import HistoryDamaged, condemn, is_condemned, move_aside
 from millstream.history.fold import Changes
 from millstream.history.index import FORMAT, Folded, Index, prepare
-from millstream.history.queries import Page, Queries, RunFilter
+from millstream.history.queries import Queries
+from millstream.history.seen import Page, RunFilter
 from tests.disks import fill, flip, small_disk
 
 RUNS = 400

@@ -19,7 +19,8 @@ from millstream.history import fold, trail
 from millstream.history.fold import Changes
 from millstream.history.index import Folded, Index, prepare
 from millstream.history.process import Options, command, only_writer
-from millstream.history.queries import Page, Queries, RunFilter
+from millstream.history.queries import Queries
+from millstream.history.seen import Page, RunFilter
 from millstream.history.service import Follows, History
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.memory.log import MemoryCluster, MemoryLog

@@ -10,7 +10,7 @@ import pytest
 from millstream.history import trail
 from millstream.history.fold import parent_of
 from millstream.history.index import Index
-from millstream.history.queries import Page, RunInFull
+from millstream.history.seen import Page, RunInFull
 from millstream.model import trail as entries
 from millstream.model.waits_for import in_words
 from tests.history.world import AT_ONCE, World, open_world

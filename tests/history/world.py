@@ -9,7 +9,8 @@ from pathlib import Path
 
 from millstream import App, Context, On
 from millstream.history.index import Index
-from millstream.history.queries import Page, Queries, RunInFull
+from millstream.history.queries import Queries
+from millstream.history.seen import Page, RunInFull
 from millstream.history.service import Follows, History
 from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog

@@ -18,7 +18,8 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from millstream.history import service
 from millstream.history.index import Index
-from millstream.history.queries import Page, Queries
+from millstream.history.queries import Queries
+from millstream.history.seen import Page
 from millstream.history.service import Follows, History
 from millstream.log.kafka.log import KafkaLog, KafkaOptions
 from millstream.log.kafka.settings import KafkaSettings

@@ -24,7 +24,8 @@ from aiohttp import web
 from millstream.api.door.door import DOOR, Door
 from millstream.api.runs import filter_of, page_of
 from millstream.history.fold import parent_of
-from millstream.history.queries import Page, Queries, RunFilter, RunInFull, RunSeen
+from millstream.history.queries import Queries
+from millstream.history.seen import Page, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen, wakes_at_ms
 from millstream.model.waits_for import WaitsFor, in_words
 

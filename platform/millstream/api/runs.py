@@ -21,16 +21,8 @@ from millstream.api.reading import positions
 from millstream.api.times import parse_time
 from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES, parent_of
-from millstream.history.queries import (
-    PAGE_ROWS_MAX,
-    RUNS_OF_EVENT_MAX,
-    EventSeen,
-    NoticeSeen,
-    Page,
-    RunFilter,
-    RunInFull,
-    RunSeen,
-)
+from millstream.history.queries import PAGE_ROWS_MAX, RUNS_OF_EVENT_MAX
+from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import STATES, AttemptSeen, StepSeen
 from millstream.model.commands import CancelRun
 from millstream.model.ids import is_ulid, lane_of

@@ -1,4 +1,4 @@
-"""Which settings a command takes that talks to a group on Kafka. Apart, so that `--help` loads no client."""
+"""Which settings a command takes that talks to Kafka or a schema registry. Apart, so that `--help` loads no client."""
 
 from __future__ import annotations
 
@@ -12,3 +12,5 @@ KAFKA: Final = (
 """The settings that say how to reach Kafka and what is safe there."""
 SHAPE: Final = ("group", "lanes", "events_topic", "apis")
 """The settings that say what topics there must be."""
+REGISTRY: Final = ("schemas", "registry", "registry_user", "registry_password_file", "registry_ca", "output")
+"""The settings of schemas, and how to print them."""

@@ -1,0 +1,200 @@
+"""Commands about the work: events, runs, signals, functions, scans, dead letters. They ask the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from millstream.cli.commands.groups import dead_letters, events, functions, runs, scans, signals
+from millstream.cli.support.flags import settings as takes
+from millstream.config import Settings
+
+CLIENT: Final = ("url", "output")
+LIMIT_MAX: Final = 100_000
+
+LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+SignalName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+SignalData = Annotated[str, typer.Argument(metavar="[DATA]", help="JSON, @file or -.", show_default=False)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
+
+
+def statuses() -> list[str]:
+    """What a shell offers behind ``--status``."""
+    from millstream.cli.support.arguments import STATUSES
+
+    return list(STATUSES)
+
+
+@events.command("send")
+@takes(*CLIENT, "event_key")
+def events_send(
+    settings: Settings,
+    *,
+    name: Annotated[str, typer.Argument(metavar="NAME|@FILE|-", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", help="JSON, @file or -; jsonl sends one event a line.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="The event's id: a second one of it starts nothing.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Events of one key stay in order.")] = None,
+    ts: Annotated[int | None, typer.Option("--ts", help="Unix milliseconds; in the future: start then.")] = None,
+) -> int:
+    """Send one event, or all events of a jsonl file; prints their ids once they are durable."""
+    from millstream.cli.events import Extras, send
+
+    return send(settings, name, data, Extras(id=id, key=key, ts=ts))
+
+
+@runs.command("list")
+@takes(*CLIENT)
+def runs_list(
+    settings: Settings,
+    *,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="Queued, Running, Sleeping, Failed, …", autocompletion=statuses)
+    ] = None,
+    function: Annotated[str, typer.Option("--function", help="A function's id, <app>-<id>.")] = "",
+    app_id: Annotated[str, typer.Option("--app", help="An app's id.")] = "",
+    event: Annotated[str, typer.Option("--event", help="The id of the event that started it.")] = "",
+    event_name: Annotated[str, typer.Option("--event-name")] = "",
+    since: Annotated[str, typer.Option("--from", help="Queued at or after, such as 2026-01-31T12:00:00Z.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Queued before.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50,
+) -> int:
+    """List the newest runs."""
+    from millstream.cli.runs import list_runs
+    from millstream.cli.support.arguments import statuses_of, time_of
+
+    query = [("status", one) for one in statuses_of(status or ())]
+    query += [("function", function), ("app", app_id), ("event", event), ("event_name", event_name)]
+    return list_runs(settings, [*query, ("from", time_of(since, "--from")), ("to", time_of(until, "--to"))], limit)
+
+
+@runs.command("get")
+@takes(*CLIENT)
+def runs_get(settings: Settings, *, run: RunId) -> int:
+    """Show one run with its steps, attempts and errors."""
+    from millstream.cli.runs import get
+
+    return get(settings, run)
+
+
+@runs.command("watch")
+@takes(*CLIENT, "timeout")
+def runs_watch(settings: Settings, *, run: RunId) -> int:
+    """Print a run's steps as they happen, until it ends. Exit code 1 if it failed, 7 on --timeout."""
+    from millstream.cli.runs import watch
+
+    return watch(settings, run)
+
+
+@runs.command("cancel")
+@takes(*CLIENT, "event_key")
+def runs_cancel(
+    settings: Settings,
+    *,
+    run: Annotated[list[str], typer.Argument(metavar="RUN…", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> int:
+    """End runs from outside."""
+    from millstream.cli.runs import cancel
+
+    return cancel(settings, run, yes=yes, dry_run=dry_run)
+
+
+@signals.command("send")
+@takes(*CLIENT, "event_key")
+def signals_send(settings: Settings, *, name: SignalName, data: SignalData = "null") -> int:
+    """Send a signal to the run that waits for it. Exit code 4 where none does."""
+    from millstream.cli.signals import send
+
+    return send(settings, name, data)
+
+
+@functions.command("invoke")
+@takes(*CLIENT, "event_key", "timeout")
+def functions_invoke(
+    settings: Settings,
+    *,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)],
+    data: Annotated[str | None, typer.Option("--data", help="A JSON object, @file or -: the event's data.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Print its steps until it ends, as runs watch does.")] = False,
+) -> int:
+    """Start a function by its id, <app>-<id>, whatever it subscribes to."""
+    from millstream.cli.functions import invoke
+
+    return invoke(settings, function, data, until_it_ends=watch)
+
+
+@functions.command("backfill")
+@takes(*CLIENT, "event_key")
+def functions_backfill(
+    settings: Settings,
+    *,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)],
+    topic: Annotated[str, typer.Option("--topic", help="The topic to read.", show_default=False)],
+    start: Annotated[str, typer.Option("--from", help='From this time on, or "earliest".')] = "earliest",
+    end: Annotated[str, typer.Option("--to", help='Up to this time, or "latest".')] = "latest",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
+) -> int:
+    """Start a function on the records that a topic holds already, also on those it has started on before."""
+    from millstream.cli.scans import backfill
+    from millstream.cli.support.arguments import time_of
+
+    start, end = time_of(start, "--from", ("earliest",)), time_of(end, "--to", ("latest",))
+    wanted = {"topic": topic, "from": start, "to": end, "dry_run": dry_run}
+    return backfill(settings, function, wanted, yes=yes and not dry_run)
+
+
+@scans.command("list")
+@takes(*CLIENT)
+def scans_list(settings: Settings) -> int:
+    """List backfills and catch-ups with how far they are."""
+    from millstream.cli.scans import list_scans
+
+    return list_scans(settings)
+
+
+@scans.command("cancel")
+@takes(*CLIENT, "event_key")
+def scans_cancel(
+    settings: Settings, *, scan: Annotated[str, typer.Argument(metavar="SCAN", show_default=False)]
+) -> int:
+    """End a scan. The runs that it has started go on."""
+    from millstream.cli.scans import cancel
+
+    return cancel(settings, scan)
+
+
+@dead_letters.command("list")
+@takes(*CLIENT)
+def dead_letters_list(
+    settings: Settings, *, limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50
+) -> int:
+    """List the newest dead letters with their reasons."""
+    from millstream.cli.dead_letters import list_letters
+
+    return list_letters(settings, limit)
+
+
+@dead_letters.command("show")
+@takes(*CLIENT)
+def dead_letters_show(settings: Settings, *, id: LetterId) -> int:
+    """Show one dead letter with its key, value and headers."""
+    from millstream.cli.dead_letters import show
+
+    return show(settings, id)
+
+
+@dead_letters.command("redrive")
+@takes(*CLIENT, "event_key")
+def dead_letters_redrive(
+    settings: Settings,
+    *,
+    id: LetterId,
+    function: Annotated[str, typer.Option("--function", help="Only this one, <app>-<id>.")] = "",
+) -> int:
+    """Start the functions of its topic on the record once more, read where it lies."""
+    from millstream.cli.dead_letters import redrive
+
+    return redrive(settings, id, function)
