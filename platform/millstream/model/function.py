@@ -10,6 +10,7 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
+from millstream.model.flow import FlowSpec
 
 
 class EventTrigger(msgspec.Struct, frozen=True, gc=False, tag="event"):
@@ -161,7 +162,8 @@ class FunctionSpec(msgspec.Struct, frozen=True):
 
     ``slug`` is ``<app>-<id>`` and names the function everywhere. ``retries`` counts attempts after the first,
     for each step and for the body. ``step_timeout_ms`` bounds one attempt;
-    ``start_ms`` and ``finish_ms`` the run, 0: nothing does. ``cancel_on`` are events that cancel it.
+    ``start_ms`` and ``finish_ms`` the run, 0: nothing does. ``cancel_on`` are events that cancel it;
+    ``flow`` says when it may start, None: at once.
     """
 
     slug: str
@@ -173,6 +175,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     cancel_on: tuple[CancelTrigger, ...] = ()
     start_ms: int = 0
     finish_ms: int = 0
+    flow: FlowSpec | None = None
 
     def __post_init__(self) -> None:
         if len(self.triggers) > limits.TRIGGERS_PER_FUNCTION_MAX:
