@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from millstream.core.decide import decide
+from millstream.core.flow.passage import follow
 from millstream.core.fold import fold
 from millstream.core.messages import sent
 from millstream.core.owed import owed
@@ -61,14 +62,17 @@ class Harness:
         followed: list[Effect] = []
         own: list[Command] = [command]
         while own:
-            for fact in self._decided(own.pop(0)):
-                if isinstance(fact, Post):
-                    if fact.to_lane == self.tables.place.lane:
-                        own.append(fact.message)
-                        continue
-                    fact = sent(self.tables, fact)
-                followed += self._fold(fact, command)
-                facts.append(fact)
+            decided = self._decided(own.pop(0))
+            while decided:
+                for fact in decided:
+                    if isinstance(fact, Post):
+                        if fact.to_lane == self.tables.place.lane:
+                            own.append(fact.message)
+                            continue
+                        fact = sent(self.tables, fact)
+                    followed += self._fold(fact, command)
+                    facts.append(fact)
+                decided = follow(self.tables, decided)
         if short is not None and not self.may_raise:
             assert short == (facts, followed, self._in_flight()), f"{command} came out otherwise on the short way"
         self._move_position(command)

@@ -1,6 +1,7 @@
 """Liveness of an open run, by its rows alone: who executes it, what it waits for, and whether anything ever wakes it.
 
-    body or step   OUT ............... an executor has it
+    body or step   QUEUED ............ it has asked a gate
+                   OUT ............... an executor has it
                    BACKOFF, SCHEDULED  a timer has it
                    SLEEPING .......... a timer has it, if its kind says so (``step_kinds.py``)
                    PARKED ............ it has its place among the parked
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from millstream.core import timers
+from millstream.core.flow import queues
 from millstream.core.runs.bounds import run_timers
 from millstream.core.runs.deciding import is_resolved
 from millstream.core.runs.hands import BODY_TIMERS
@@ -27,6 +29,7 @@ from millstream.core.step_kinds import timer_of_step
 from millstream.core.steps import KINDS
 from millstream.core.tables import ParkedKey, Tables, TimerKey
 from millstream.core.waits import homes
+from millstream.model.flow import Slot
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 
 PAGE_ROWS: Final = 500
@@ -93,6 +96,8 @@ def _add_body(tables: Tables, run: RunRow, found: Liveness) -> None:
         found.executing += 1
     elif hand == Hand.PARKED:
         _parked(tables, run, "", who, found)
+    elif hand == Hand.QUEUED:
+        _queued(run.flow is not None and _asks(run.flow.asked - run.flow.passed, run.flow.slot), who, found)
     elif hand in BODY_TIMERS:
         _timed(tables, (run.wake_at_ms, BODY_TIMERS[hand], run.run, ""), who, found)
     elif hand != Hand.IDLE:
@@ -107,6 +112,8 @@ def _add_step(tables: Tables, run: RunRow, step: StepRow, found: Liveness) -> No
         found.executing += 1
     elif step.hand == Hand.PARKED:
         _parked(tables, run, step.step, who, found)
+    elif step.hand == Hand.QUEUED:
+        _queued(_asks(0, step.slot), who, found)
     elif kind.hands[step.hand]:
         _timed(tables, (step.wake_at_ms, kind.hands[step.hand], run.run, step.step), who, found)
 
@@ -116,6 +123,17 @@ def _parked(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -
     if tables.parked.get(key) is None:
         found.problems.append(f"{who} is parked, but has no place among the parked")
     found.parked.append(key)
+
+
+def _asks(gates: int, slot: Slot | None) -> bool:
+    """Whether a gate is asked: one that the run passes once, or one for a slot."""
+    return gates == 1 or (gates == 0 and slot is not None and slot.asked == slot.passed + 1)
+
+
+def _queued(asks: bool, who: str, found: Liveness) -> None:
+    """Whether the gate knows of it its home must say: it may be another lane."""
+    if not asks:
+        found.problems.append(f"{who} is queued, but has asked no gate")
 
 
 def _timed(tables: Tables, key: TimerKey, who: str, found: Liveness) -> None:
@@ -151,6 +169,8 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         cron = tables.crons.get((timer.id, timer.step))
         held = cron is not None and cron.at_ms == timer.at_ms
         return "" if held else f"{what} wakes a cron that does not wait for it"
+    if timer.kind == timers.GATE:
+        return "" if queues.is_timed(tables, timer) else f"{what} looks at a gate that does not wait for it"
     if timer.kind in (homes.MATCH, homes.LOOK):
         return "" if homes.is_timed(tables, timer) else f"{what} wakes what does not wait for it"
     run = tables.runs.get(timer.id)

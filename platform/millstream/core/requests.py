@@ -10,6 +10,7 @@ from millstream.core.handles import Handles
 from millstream.core.tables import Tables
 from millstream.model.effects import Answer, Effect
 from millstream.model.facts import Fact, RequestAnswered, RequestsDropped
+from millstream.model.gate_messages import AdmitStart
 from millstream.model.ids import ulid
 from millstream.model.limits import REQUEST_IDS_KEPT_MS
 from millstream.model.messages import Request
@@ -18,13 +19,13 @@ from millstream.model.rows import RequestRow
 REQUESTS_DROPPED_AT_ONCE_MAX = 1_000
 
 
-def answered(tables: Tables, request: Request) -> list[Fact] | None:
+def answered(tables: Tables, request: Request | AdmitStart) -> list[Fact] | None:
     """The decision for a request that was answered before: the same answer, to the api that asks now."""
     row = tables.requests.get(request.request) if request.request else None
     return None if row is None else [RequestAnswered(request.request, request.reply_to, row.reply)]
 
 
-def answer(request: Request, reply: dict[str, str]) -> list[Fact]:
+def answer(request: Request | AdmitStart, reply: dict[str, str]) -> list[Fact]:
     """The answer to a request; none where it has no id, since no api waits."""
     if not request.request:
         return []

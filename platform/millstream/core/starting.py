@@ -9,41 +9,24 @@ What may keep a run from starting (flow control) is decided here and nowhere els
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from millstream.core import timers
+from millstream.core.flow.starts import through_gates
 from millstream.core.handles import Handler, Handles
+from millstream.core.origin import Origin, accepted, new_run_id, noted
 from millstream.core.runs.bounds import bounded, is_bounded
 from millstream.core.runs.ending import refuse_run_timer
-from millstream.core.runs.hands import OUT, SCHEDULED, hand_out_body, leave_hand, open_run
+from millstream.core.runs.hands import OUT, QUEUED, SCHEDULED, hand_out_body, leave_hand, open_run
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
-from millstream.errors import BadRequest
-from millstream.model import limits
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect, Execute
 from millstream.model.event import Envelope
-from millstream.model.facts import EventAccepted, Fact, RunDue, RunStarted
+from millstream.model.facts import Fact, RunDue, RunStarted
 from millstream.model.function import FunctionSpec
-from millstream.model.ids import run_id
 from millstream.model.rows import RunRow
-
-
-class Origin(NamedTuple):
-    """Where an event was read, and the hash by which its id is remembered (empty: it is not).
-
-    The default is an event that the lane made itself: a cron's tick, an invocation.
-    """
-
-    topic: str = ""
-    partition: int = 0
-    offset: int = 0
-    seen: bytes = b""
-
-
-OWN_EVENT = Origin()
 
 
 def start(
@@ -62,17 +45,24 @@ def start(
     ``at_ms``    when they are handed out; 0: at once.
     ``is_held``  open runs hold this very event: it is not accepted anew, so that it does not change under them.
     """
-    runs = [run_started(tables, function, (event,), cause=cause, at_ms=at_ms) for function in functions]
-    if not runs:
-        return []
     known = catalogue(tables).functions
+    runs: list[RunStarted] = []
+    gated: list[Fact] = []
+    for slug in functions:
+        spec = known.get(slug)
+        if spec is not None and spec.flow is not None:
+            gated.append(through_gates(tables, spec, event, origin, cause=cause, at_ms=at_ms)[0])
+        else:
+            runs.append(run_started(tables, slug, (event,), cause=cause, at_ms=at_ms))
+    if not runs:
+        return [noted(event, origin), *gated] if gated and origin.seen else gated
     facts: list[Fact] = [] if is_held else [accepted(event, origin)]
     for run in runs:
         facts.append(run)
         function = known.get(run.function)
         if function is not None and is_bounded(function):
             facts += bounded(tables, function, run, event)
-    return facts
+    return [*facts, *gated]
 
 
 def starts_at_once(function: FunctionSpec) -> bool:
@@ -80,7 +70,7 @@ def starts_at_once(function: FunctionSpec) -> bool:
 
     A gate that holds runs back says here which functions have it; what bounds a run takes the long way, too.
     """
-    return not is_bounded(function)
+    return function.flow is None and not is_bounded(function)
 
 
 def run_started(
@@ -91,28 +81,6 @@ def run_started(
     """
     id = new_run_id(tables, function, events[0], cause)
     return RunStarted(id, function, tuple([event.internal_id for event in events]), cause, at_ms)
-
-
-def new_run_id(tables: Tables, function: str, event: Envelope, cause: str) -> str:
-    """The id that a function's run on this event (the first of several) has. The same arguments give the same id.
-
-    Raises BadRequest on a time that no run can have.
-    """
-    if not 0 <= event.ts_ms <= limits.EVENT_TS_MAX_MS:
-        raise BadRequest(
-            f"event {event.id!r} refused: ts must be Unix milliseconds up to {limits.EVENT_TS_MAX_MS}, "
-            f"got {event.ts_ms}. Fix the producer's clock or unit."
-        )
-    place = tables.place
-    return run_id(event.ts_ms, event.internal_id, function, cause, lane=place.lane, lanes=place.lanes)
-
-
-def accepted(event: Envelope, origin: Origin) -> EventAccepted:
-    """The fact that holds the event's payload, once for all runs that it starts."""
-    return EventAccepted(
-        event.internal_id, event.id, event.id_is_clients, event.name, event.data, event.ts_ms, event.received_at_ms,
-        event.key, event.user, event.v, event.meta, *origin,
-    )  # fmt: skip
 
 
 def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
@@ -130,8 +98,12 @@ def fold_run_started(tables: Tables, f: RunStarted, at_ms: int) -> Sequence[Effe
         assert held is not None, f"run {f.run} started on event {id}, which was not accepted"
         tables.events.put(id, replace(held, runs=held.runs + 1))
     if f.start_at_ms:
-        tables.runs.put(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, SCHEDULED, wake_at_ms=f.start_at_ms))
+        run = RunRow(f.run, f.function, f.events, f.cause, at_ms, SCHEDULED, wake_at_ms=f.start_at_ms, flow=f.flow)
+        tables.runs.put(f.run, run)
         return (timers.arm(tables, f.start_at_ms, timers.DUE, f.run, ""),)
+    if f.flow is not None:
+        tables.runs.add(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, QUEUED, flow=f.flow))
+        return ()
     tables.runs.add(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, OUT, 1, 1))
     return (Execute(f.run, f.function, "", 0, 1),)
 

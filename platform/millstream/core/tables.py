@@ -11,10 +11,12 @@ from typing import Protocol, TypeVar
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
+    AskRow,
     CounterRow,
     CoverageRow,
     CronRow,
     EventRow,
+    GateRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -25,6 +27,7 @@ from millstream.model.rows import (
     ParkedRow,
     PositionRow,
     PublishRow,
+    QueueRow,
     RequestRow,
     RunRow,
     ScanRow,
@@ -85,6 +88,8 @@ KeptKey = tuple[int, str]  # (received_at_ms, internal_id)
 KeptAtKey = tuple[str, int, str]  # (place, received_at_ms, internal_id)
 CoverageKey = tuple[str, str]  # (event, path)
 InterestKey = tuple[str, str, int]  # (event, path, home)
+AskKey = tuple[str, str, str]  # (place, run, step)
+QueueKey = tuple[str, str, int, int]  # (place, function, score_ms, arrival)
 
 
 class Tables(Protocol):
@@ -181,3 +186,12 @@ class Tables(Protocol):
 
     @property
     def signals(self) -> Table[str, SignalRow]: ...
+
+    @property
+    def gates(self) -> Table[str, GateRow]: ...
+
+    @property
+    def asks(self) -> Table[AskKey, AskRow]: ...
+
+    @property
+    def queues(self) -> Table[QueueKey, QueueRow]: ...

@@ -7,6 +7,7 @@ import msgspec
 
 from millstream.model.event import Envelope
 from millstream.model.function import AppSpec, Reading
+from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
 from millstream.model.operations import Failure, Operation
 
 
@@ -278,6 +279,10 @@ LaneMessage = (
     | ForgetSignal
     | SignalCame
     | SendSignal
+    | AdmitStart
+    | AskGate
+    | LeaveGate
+    | GateOpen
 )
 """The messages that lanes send each other."""
 

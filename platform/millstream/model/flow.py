@@ -89,3 +89,38 @@ class FlowSpec(msgspec.Struct, frozen=True):
     priority: str = ""
     idempotency: str = ""
     ordered_by: str = ""
+
+
+# --- what a run knows of its gates ------------------------------------------------------------------
+
+
+class Slot(msgspec.Struct, frozen=True, gc=False):
+    """How far a body or step has come on its way through the gates at which executing is counted.
+
+    ``number``  the hand-out number under which it asks, the same at all of them.
+    ``asked``, ``passed``  how many of ``RunFlow.slots`` it has asked and passed; it waits at one where they differ.
+    """
+
+    number: int
+    asked: int = 0
+    passed: int = 0
+
+
+class RunFlow(msgspec.Struct, frozen=True, gc=False):
+    """The gates of a run, by their places (``core/flow/places.py``), in the order in which it passes them.
+
+    ``gates``  those it passes once, before it begins.
+    ``slots``  those its body and each of its steps pass every time they are handed out.
+    ``held``   those that count it as open without being asked by it; they are told its end.
+    ``score_ms``  its rank in every queue: the lowest first.
+    ``asked``, ``passed``  how many of ``gates`` it has asked and passed.
+    ``slot``   where the body is on its way through ``slots``; None: it asks for none, and holds none.
+    """
+
+    gates: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+    score_ms: int = 0
+    asked: int = 0
+    passed: int = 0
+    slot: Slot | None = None

@@ -64,6 +64,7 @@ RUN_STATE_BYTES_MAX: Final = 32 * 1024 * 1024
 RUN_RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 SLEEP_MS_MAX: Final = 366 * DAY_MS
 WAIT_MS_MAX: Final = 366 * DAY_MS  # ours: how long a step may wait for an event, a signal or another run
+PRIORITY_S_MAX: Final = 600
 WAIT_CONDITIONS_MAX: Final = 20  # ours: events that one wait names
 UNMATCHED_WAITS_MAX: Final = 10_000  # ours: waits for one event name that ask for no equal value
 SIGNAL_NAME_CHARS_MAX: Final = 1_024  # ours

@@ -28,6 +28,7 @@ from millstream.model.commands import (
     StillRunning,
     TakeEvent,
 )
+from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
 
 Message = (
     CancelRun
@@ -50,6 +51,10 @@ Message = (
     | ForgetSignal
     | SignalCame
     | SendSignal
+    | AdmitStart
+    | AskGate
+    | LeaveGate
+    | GateOpen
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
 Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal

@@ -14,6 +14,7 @@ import msgspec
 from millstream.model.awaited import Awaited
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
+from millstream.model.flow import RunFlow, Slot
 
 
 class Hand(enum.IntEnum):
@@ -24,7 +25,8 @@ class Hand(enum.IntEnum):
                   └────> PARKED ───> OUT  no code here
 
     SLEEPING, WAITING, CLOSING, DONE and FAILED are for steps only; SCHEDULED for runs that start later. WAITING is for
-    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more.
+    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more. QUEUED: a
+    gate lets it pass when there is room.
     """
 
     IDLE = 0
@@ -37,6 +39,7 @@ class Hand(enum.IntEnum):
     SCHEDULED = 7
     WAITING = 8
     CLOSING = 9
+    QUEUED = 11
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +52,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     ``steps``     every step id, in order of appearance.
     ``bytes``     of all step results together.
     ``cancels``   the places of the events that cancel it.
+    ``flow``      its gates; None: it has none.
     ``taken``     the events that its waits have taken: pairs of marks, condition and event (``model/awaited.py``).
     """
 
@@ -72,12 +76,14 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     cancels: tuple[str, ...] = ()
     start_by_ms: int = 0
     finish_by_ms: int = 0
+    flow: RunFlow | None = None
 
 
 class StepRow(msgspec.Struct, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED).
 
     ``awaits``  what it waits for (WAITING, CLOSING).
+    ``slot``    where it is on its way through the gates of its run; None: it asks for none, and holds none.
     """
 
     run: str
@@ -92,6 +98,7 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):
     data: bytes = b""
     wake_at_ms: int = 0
     awaits: Awaited | None = None
+    slot: Slot | None = None
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):
@@ -345,8 +352,50 @@ class SignalRow(msgspec.Struct, frozen=True, gc=False):
     step: str
 
 
+class GateRow(msgspec.Struct, frozen=True, gc=False):
+    """A gate whose home this lane is, for one value of its key. It goes when it says nothing any more.
+
+    ``held``, ``queued``  how many have passed and count, and how many wait.
+    ``turn``      the function of the last that came out of the queue: the next is another's, where several wait.
+    ``full_us``   a throttle: when all of its burst is free again; Unix microseconds.
+    ``timer_ms``  when it is looked at again; 0: nothing is to be done by itself.
+    """
+
+    place: str
+    held: int = 0
+    queued: int = 0
+    turn: str = ""
+    full_us: int = 0
+    timer_ms: int = 0
+
+
+class AskRow(msgspec.Struct, frozen=True, gc=False):
+    """Who has asked at a gate: it waits in the queue, or is counted (``is_held``)."""
+
+    place: str
+    run: str
+    step: str
+    function: str
+    number: int
+    score_ms: int
+    arrival: int
+    is_held: bool
+
+
+class QueueRow(msgspec.Struct, frozen=True, gc=False):
+    """A place in a gate's queue; all but the last two are its rank."""
+
+    place: str
+    function: str
+    score_ms: int
+    arrival: int
+    run: str
+    step: str
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
-    """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``."""
+    """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``,
+    ``arrivals`` (in queues of gates)."""
 
     name: str
     value: int
@@ -381,4 +430,7 @@ Row = (
     | InterestRow
     | SeekRow
     | SignalRow
+    | GateRow
+    | AskRow
+    | QueueRow
 )

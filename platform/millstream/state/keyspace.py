@@ -126,6 +126,11 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path", "home"), (str, str, int), versioned=True),
     TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),
     TableSpec("signals", rows.SignalRow, b"\x46", KEYS, ("signal",), _S),
+    TableSpec("gates", rows.GateRow, b"\x50", KEYS, ("place",), _S),
+    TableSpec("asks", rows.AskRow, b"\x51", KEYS, ("place", "run", "step"), (str, str, str)),
+    TableSpec(
+        "queues", rows.QueueRow, b"\x52", KEYS, ("place", "function", "score_ms", "arrival"), (str, str, int, int)
+    ),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

@@ -26,10 +26,12 @@ from millstream.model.messages import group_topic
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
+    AskRow,
     CounterRow,
     CoverageRow,
     CronRow,
     EventRow,
+    GateRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -40,6 +42,7 @@ from millstream.model.rows import (
     ParkedRow,
     PositionRow,
     PublishRow,
+    QueueRow,
     RequestRow,
     Row,
     RunRow,
@@ -102,6 +105,9 @@ class LaneTables:
     interests: LayeredTable[tuple[str, str, int], InterestRow]
     seeks: LayeredTable[str, SeekRow]
     signals: LayeredTable[str, SignalRow]
+    gates: LayeredTable[str, GateRow]
+    asks: LayeredTable[tuple[str, str, str], AskRow]
+    queues: LayeredTable[tuple[str, str, int, int], QueueRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -262,6 +268,9 @@ class DurableTables:
     interests: DurableTable[tuple[str, str, int], InterestRow]
     seeks: DurableTable[str, SeekRow]
     signals: DurableTable[str, SignalRow]
+    gates: DurableTable[str, GateRow]
+    asks: DurableTable[tuple[str, str, str], AskRow]
+    queues: DurableTable[tuple[str, str, int, int], QueueRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

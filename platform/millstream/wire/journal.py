@@ -25,6 +25,7 @@ from millstream.model.awaited import Awaited, AwaitedEvent
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.facts import FACTS, Fact, LaneFenced
+from millstream.model.flow import RunFlow, Slot
 from millstream.model.journal import JournalRecord, Position
 from millstream.model.operations import Failure
 from millstream.wire.compiled_avro import CompiledCodec
@@ -34,7 +35,17 @@ from millstream.wire.schemas import load_schema
 
 def journal_codec(schema: Any, facts: Iterable[type[Any]]) -> CompiledCodec[JournalRecord]:
     """The codec of records with these facts, by a parsed schema that has a branch for each of them."""
-    parts = (Position, Envelope, HandOut, Failure, AwaitedEvent, *get_args(Awaited), *get_args(LaneMessage))
+    parts = (
+        Position,
+        Envelope,
+        HandOut,
+        Failure,
+        RunFlow,
+        Slot,
+        AwaitedEvent,
+        *get_args(Awaited),
+        *get_args(LaneMessage),
+    )
     kinds = (JournalRecord, *parts, *facts)
     return CompiledCodec(schema, {"Header": tuple, **{kind.__name__: kind for kind in kinds}})
 

@@ -21,6 +21,7 @@ import msgspec
 from millstream.errors import FunctionError
 from millstream.model.commands import ScanRange
 from millstream.model.event import Envelope
+from millstream.model.flow import RunFlow, Slot
 from millstream.model.function import AppSpec
 from millstream.model.messages import InboxRecord, Message, Reply
 from millstream.model.operations import Condition, Failure, Operation
@@ -29,7 +30,7 @@ from millstream.wire.reference_avro import corrupt, read_datum
 from millstream.wire.schemas import load_schema
 
 _KINDS: Final[tuple[type[Any], ...]] = (
-    *(Envelope, InboxRecord, Reply, ScanRange, Failure, Condition),
+    *(Envelope, InboxRecord, Reply, ScanRange, Failure, Condition, RunFlow, Slot),
     *get_args(Message),
     *get_args(Operation),
 )

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 from millstream.model.awaited import Awaited, AwaitedEvent
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
+from millstream.model.flow import RunFlow, Slot
 from millstream.model.operations import Failure
 from millstream.model.rows import Row
 from millstream.wire.compiled_avro import CompiledCodec
@@ -54,7 +55,7 @@ def schema_name(row_type: type[Row]) -> str:
 
 ROWS: Final[tuple[type[Row], ...]] = get_args(Row)
 """Every row class, in the order of ``model/rows.py``."""
-_PARTS: Final = (Envelope, HandOut, Failure, AwaitedEvent, *get_args(Awaited), *get_args(LaneMessage))
+_PARTS: Final = (Envelope, HandOut, Failure, RunFlow, Slot, AwaitedEvent, *get_args(Awaited), *get_args(LaneMessage))
 _CLASSES: Final[dict[str, type[Any]]] = {"Header": tuple, **{kind.__name__: kind for kind in (*_PARTS, *ROWS)}}
 _CODECS: Final[dict[type[Any], CompiledCodec[Any]]] = {
     kind: CompiledCodec(load_schema(schema_name(kind)), _CLASSES) for kind in ROWS

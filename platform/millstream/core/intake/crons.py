@@ -9,7 +9,8 @@ from typing import Final
 
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
-from millstream.core.starting import OWN_EVENT, start
+from millstream.core.origin import OWN_EVENT
+from millstream.core.starting import start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue, crons_of
 from millstream.core.triggers.cron import Cron, parse_cron

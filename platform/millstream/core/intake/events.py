@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from millstream.core.handles import Handler, Handles, fold_nothing
 from millstream.core.intake import seen
 from millstream.core.intake.dead_letters import Letter, dead_letter, describe, set_aside
-from millstream.core.starting import Origin, start
+from millstream.core.origin import Origin, noted
+from millstream.core.starting import start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
 from millstream.core.triggers.expressions import Answer, Expression
 from millstream.core.triggers.readable import readable
 from millstream.core.waits.awaited_names import awaited
-from millstream.core.waits.interests import forward, noted
+from millstream.core.waits.interests import forward
 from millstream.errors import StoreFailed
 from millstream.model import limits
 from millstream.model.commands import AcceptEvent, AcceptRecord, RefuseRecord
@@ -50,7 +51,7 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     if not wanted:
         return [*started, *skipped]
     if not started:
-        started = [noted(event, command.topic, command.partition, hash)]
+        started = [noted(event, origin)]
     return [*started, *skipped, *forward(tables, event, wanted)]
 
 

@@ -21,8 +21,9 @@ from millstream.core.intake.dead_letters import Letter, set_aside
 from millstream.core.intake.events import choose
 from millstream.core.intake.topics import BACKFILL, SINCE, opened, since_scan
 from millstream.core.messages import MessageKind
+from millstream.core.origin import Origin, accepted, new_run_id
 from millstream.core.requests import answer
-from millstream.core.starting import Origin, accepted, new_run_id, start
+from millstream.core.starting import start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Subscription, catalogue
 from millstream.core.waits import interests

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from millstream.core import timers
+from millstream.core.flow.leaving import leaving
 from millstream.core.handles import Handles
 from millstream.core.messages import MessageKind
 from millstream.core.publishes import queue_event
@@ -33,6 +34,7 @@ from millstream.model.operations import Failure
 from millstream.model.rows import RunRow
 
 CHILD_CANCELLED = "RunCancelled"
+NOT_STARTED = "FunctionNotStarted"
 
 
 def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
@@ -48,6 +50,7 @@ def end(case: Case, draft: Draft, fact: RunEnd) -> Decided:
     for index, place in enumerate(case.run.cancels):
         if place:
             facts.append(Post(home_of_place(place, lanes), ForgetWait(case.run.run, "", index, place, False)))
+    facts += leaving(case.tables, case.run)
     if waits_for(case.run.cause) is not None:
         facts.append(_told(case, fact))
     return facts, replace(draft, fate=Fate.ENDED, queued=queued)
@@ -88,6 +91,16 @@ def _told(case: Case, fact: RunEnd) -> Post:
     else:
         failure = Failure(CHILD_CANCELLED, f"run {fact.run} of {fact.function} was cancelled: {fact.reason}")
     return Post(lane_of(run, case.tables.place.lanes), ChildEnded(run, step, fact.run, result, failure))
+
+
+def told_not_started(tables: Tables, function: str, cause: str, reason: str) -> list[Fact]:
+    """The step that waits for the end of a run is told that there is none; nobody, where none does."""
+    waiting = waits_for(cause)
+    if waiting is None:
+        return []
+    run, step = waiting
+    failure = Failure(NOT_STARTED, f"function {function!r} was not started: {reason}")
+    return [Post(lane_of(run, tables.place.lanes), ChildEnded(run, step, "", b"", failure))]
 
 
 def fail(case: Case, draft: Draft, name: str, message: str, *, stack: str = "", attempt: int = 0) -> Decided:

@@ -15,12 +15,14 @@ from millstream.core import timers
 from millstream.core.step_kinds import timer_of_step
 from millstream.core.tables import Tables
 from millstream.model.effects import Effect, Execute
+from millstream.model.flow import RunFlow, Slot
 from millstream.model.rows import Hand, RunRow, StepRow
 
 # Plain ints: an IntEnum member costs an attribute look-up on the hot path and compares slower.
 IDLE, OUT, BACKOFF, PARKED = int(Hand.IDLE), int(Hand.OUT), int(Hand.BACKOFF), int(Hand.PARKED)
 WAITING, CLOSING = int(Hand.WAITING), int(Hand.CLOSING)
 SLEEPING, DONE, FAILED, SCHEDULED = int(Hand.SLEEPING), int(Hand.DONE), int(Hand.FAILED), int(Hand.SCHEDULED)
+QUEUED = int(Hand.QUEUED)
 
 BODY_TIMERS: Final[dict[int, str]] = {Hand.BACKOFF: timers.RETRY, Hand.SCHEDULED: timers.DUE}
 """Where a body waits for a time, and the timer that wakes it there."""
@@ -57,18 +59,34 @@ def add_step(tables: Tables, run: RunRow, step: StepRow, **changes: object) -> N
 
 
 def hand_out_body(tables: Tables, run: RunRow, *, attempt: int, lost: int) -> Sequence[Effect]:
-    """The body goes out under the next number."""
+    """The body goes out under the next number; where it has a gate to pass it queues first."""
+    if run.flow is not None and not may_execute(run.flow):
+        put_run(tables, run, body=QUEUED, attempt=attempt, lost=lost, again=False, wake_at_ms=0)
+        return ()
     number = run.dispatch + 1
     put_run(tables, run, body=OUT, body_dispatch=number, dispatch=number, attempt=attempt, lost=lost, again=False)
     return (Execute(run.run, run.function, "", attempt, number),)
 
 
 def hand_out_step(tables: Tables, run: RunRow, step: StepRow) -> Sequence[Effect]:
-    """A step that the run knows goes out under the next number."""
+    """A step that the run knows goes out under the next number; where it has a gate to pass it queues first."""
+    if run.flow is not None and not has_slot(run.flow, step.slot):
+        put_step(tables, step, hand=QUEUED, wake_at_ms=0)
+        return ()
     number = run.dispatch + 1
     put_step(tables, step, hand=OUT, dispatch=number, wake_at_ms=0)
     put_run(tables, run, dispatch=number)
     return (Execute(run.run, run.function, step.step, step.attempt, number),)
+
+
+def may_execute(flow: RunFlow) -> bool:
+    """Whether the body has no gate to pass before it is handed out: it has passed those of the run, and has a slot."""
+    return flow.passed == len(flow.gates) and has_slot(flow, flow.slot)
+
+
+def has_slot(flow: RunFlow, slot: Slot | None) -> bool:
+    """Whether a body or step with this slot may execute."""
+    return not flow.slots or (slot is not None and slot.passed == len(flow.slots))
 
 
 def answered(run: RunRow, dispatch: int) -> RunRow:

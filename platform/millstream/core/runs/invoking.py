@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from millstream.core.flow.starts import through_gates
 from millstream.core.messages import MessageKind
+from millstream.core.origin import OWN_EVENT, new_run_id
 from millstream.core.requests import answer
-from millstream.core.runs.ending import waits_for
-from millstream.core.starting import OWN_EVENT, new_run_id, start
+from millstream.core.runs.ending import told_not_started
+from millstream.core.starting import start
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
-from millstream.model.commands import ChildEnded, InvokeFunction
-from millstream.model.facts import CommandRefused, Fact, Post
-from millstream.model.ids import lane_of
-from millstream.model.operations import Failure
+from millstream.model.commands import InvokeFunction
+from millstream.model.facts import CommandRefused, Fact
 
 
 def invoke(tables: Tables, command: InvokeFunction, now_ms: int) -> list[Fact]:
     """Start the function on the event it was given. The run lives on this lane."""
-    if command.function not in catalogue(tables).functions:
+    spec = catalogue(tables).functions.get(command.function)
+    if spec is None:
         if command.cause:
-            return [_refused(tables, command, "no function has this id: check its name, and that its app is deployed")]
+            reason = "no function has this id: check its name, and that its app is deployed"
+            return told_not_started(tables, command.function, command.cause, reason)
         return answer(command, {"status": "unknown_function", "function": command.function})
     cause = command.cause or command.request or command.event.internal_id
+    if spec.flow is not None:
+        post, _ = through_gates(
+            tables, spec, command.event, OWN_EVENT, cause=cause, request=command.request, reply_to=command.reply_to
+        )
+        return [post]
     run = new_run_id(tables, command.function, command.event, cause)
     said = answer(command, {"status": "started", "run": run})
     if tables.runs.get(run) is not None:
@@ -31,16 +38,7 @@ def invoke(tables: Tables, command: InvokeFunction, now_ms: int) -> list[Fact]:
 def refuse(tables: Tables, command: InvokeFunction, reason: str, now_ms: int) -> list[Fact]:
     """What remains of one that raised: the step that waits is told."""
     refused: list[Fact] = [CommandRefused("InvokeFunction", command.function, reason)]
-    return [*refused, _refused(tables, command, reason)] if command.cause else refused
+    return [*refused, *told_not_started(tables, command.function, command.cause, reason)]
 
 
-def _refused(tables: Tables, command: InvokeFunction, reason: str) -> Post:
-    waiting = waits_for(command.cause)
-    assert waiting is not None, f"the cause of an invocation names a step, got {command.cause!r}"
-    run, step = waiting
-    failure = Failure(NOT_STARTED, f"function {command.function!r} was not started: {reason}")
-    return Post(lane_of(run, tables.place.lanes), ChildEnded(run, step, "", b"", failure))
-
-
-NOT_STARTED = "FunctionNotStarted"
 INVOKE_FUNCTION = MessageKind(message=InvokeFunction, decide=invoke, remains=refuse)

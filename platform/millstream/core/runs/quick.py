@@ -23,9 +23,10 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from millstream.core.intake import events, seen
+from millstream.core.origin import Origin, accepted
 from millstream.core.runs.ending import release_events
 from millstream.core.runs.hands import DONE, OUT
-from millstream.core.starting import Origin, accepted, run_started, starts_at_once
+from millstream.core.starting import run_started, starts_at_once
 from millstream.core.step_kinds import QUICK_TIMERS, kind_of
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
@@ -114,7 +115,7 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
 
 def _body_done(tables: Tables, run: RunRow, op: BodyDone) -> Done | None:
     """The end of a run that has nothing under way and whose end no function subscribes to."""
-    if run.pending or run.cause or run.cancels or run.start_by_ms or run.finish_by_ms:
+    if run.pending or run.cause or run.cancels or run.start_by_ms or run.finish_by_ms or run.flow is not None:
         return None
     if len(op.result) > limits.RUN_RESULT_BYTES_MAX:
         return None

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from millstream.core.handles import Handles
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.ending import fail
-from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, leave_hand, open_run
+from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, QUEUED, leave_hand, may_execute, open_run
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect, Execute
@@ -113,7 +113,9 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
     if body == OUT and row.dispatch == run.body_dispatch:
         body, attempt, lost = IDLE, 0, 0
     body_dispatch, dispatch = run.body_dispatch, run.dispatch
-    if discover:
+    if discover and run.flow is not None and not may_execute(run.flow):
+        body = QUEUED
+    elif discover:
         body, body_dispatch, dispatch = OUT, dispatch + 1, dispatch + 1
         effects.append(Execute(run.run, run.function, "", attempt, dispatch))
     changed = replace(

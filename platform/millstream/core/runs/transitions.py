@@ -17,7 +17,7 @@ from millstream.model import facts as f
 from millstream.model.rows import Hand
 
 IDLE, OUT, BACKOFF, PARKED = Hand.IDLE, Hand.OUT, Hand.BACKOFF, Hand.PARKED
-WAITING, CLOSING = Hand.WAITING, Hand.CLOSING
+WAITING, CLOSING, QUEUED = Hand.WAITING, Hand.CLOSING, Hand.QUEUED
 DONE, FAILED, SCHEDULED = Hand.DONE, Hand.FAILED, Hand.SCHEDULED
 
 ENDS: Final = (f.RunCompleted, f.RunFailed, f.RunCancelled)
@@ -27,7 +27,15 @@ _COMMON: Final = Moves(
     body=(
         Move(None, f.RunStarted, OUT),
         Move(None, f.RunStarted, SCHEDULED),
+        Move(None, f.RunStarted, QUEUED),
+        Move(QUEUED, f.GatePassed, QUEUED),
+        Move(QUEUED, f.GatePassed, OUT),
         Move(SCHEDULED, f.RunDue, OUT),
+        Move(SCHEDULED, f.RunDue, QUEUED),
+        Move(IDLE, f.StepCompleted, QUEUED),
+        Move(IDLE, f.StepFailed, QUEUED),
+        Move(BACKOFF, f.RetryDue, QUEUED),
+        Move(PARKED, f.DispatchUnparked, QUEUED),
         Move(OUT, f.StepCompleted, IDLE),  # It has answered, and another step of the same answer hands it out again.
         Move(OUT, f.StepCompleted, OUT),  # It has answered, and goes out again with the result.
         Move(IDLE, f.StepCompleted, OUT),
@@ -60,6 +68,12 @@ _COMMON: Final = Moves(
         Move(OUT, f.DispatchLost, BACKOFF),
         Move(OUT, f.DispatchParked, PARKED),
         Move(PARKED, f.DispatchUnparked, OUT),
+        Move(QUEUED, f.GatePassed, QUEUED),
+        Move(QUEUED, f.GatePassed, OUT),
+        Move(BACKOFF, f.RetryDue, QUEUED),
+        Move(PARKED, f.DispatchUnparked, QUEUED),
+        Move(QUEUED, f.StepCompleted, DONE),  # A late success of an attempt that is still awaited.
+        Move(QUEUED, f.StepFailed, FAILED),  # Likewise, too large.
         Move(None, f.WaitStarted, WAITING),
         Move(WAITING, f.WaitClosing, CLOSING),
         Move(CLOSING, f.WaitPostponed, WAITING),
@@ -72,17 +86,23 @@ _COMMON: Final = Moves(
         f.WaitStarted: ANSWERED | FOUND,
         f.RunBounded: frozenset({"cancels", "start_by_ms", "finish_by_ms"}),
         f.StartPassed: frozenset({"start_by_ms"}),
-        f.RunDue: HANDED_OUT | {"attempt", "lost"},
+        f.RunDue: HANDED_OUT | {"attempt", "lost", "wake_at_ms"},
+        f.GateAsked: frozenset({"flow", "dispatch"}),
+        f.GatePassed: HANDED_OUT | {"flow"},
+        f.SlotReturned: frozenset({"flow"}),
         f.StepCompleted: HANDED_OUT | ANSWERED | RESOLVED,
         f.StepFailed: HANDED_OUT | ANSWERED | RESOLVED,
         f.DiscoveryAnswered: HANDED_OUT | ANSWERED,
         f.BodyAttemptFailed: ANSWERED | {"wake_at_ms"},
-        f.RetryDue: HANDED_OUT,
+        f.RetryDue: HANDED_OUT | {"wake_at_ms"},
         f.DispatchLost: HANDED_OUT | {"lost", "wake_at_ms"},
         f.DispatchParked: frozenset({"body"}),
         f.DispatchUnparked: HANDED_OUT,
     },
     step_fields={
+        f.GateAsked: frozenset({"slot"}),
+        f.GatePassed: frozenset({"slot", "hand", "dispatch", "wake_at_ms"}),
+        f.SlotReturned: frozenset({"slot"}),
         f.WaitClosing: frozenset({"hand", "wake_at_ms"}),
         f.WaitPostponed: frozenset({"hand", "wake_at_ms"}),
         f.StepCompleted: STEP_RESOLVED,

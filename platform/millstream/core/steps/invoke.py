@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from millstream.core import timers
+from millstream.core.flow.starts import through_gates
+from millstream.core.origin import OWN_EVENT, new_run_id
 from millstream.core.runs.awaiting import too_long
 from millstream.core.runs.closing import close_step
 from millstream.core.runs.deciding import Case, Decided, Draft
@@ -18,7 +20,7 @@ from millstream.core.runs.ending import cause_of
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
-from millstream.core.triggers.catalogue import seen_upto
+from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.errors import INVOKE_TIMEOUT
 from millstream.model import limits
 from millstream.model.announcement import RunEnd
@@ -26,7 +28,7 @@ from millstream.model.awaited import AwaitedRun
 from millstream.model.commands import CancelRun, ChildEnded, InvokeFunction
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.facts import Fact, Post, RunCancelled, StepCompleted, StepFailed, WaitStarted
-from millstream.model.ids import hash16, home_of, lane_of, run_id, ulid
+from millstream.model.ids import hash16, home_of, lane_of, ulid
 from millstream.model.operations import InvokeFound
 from millstream.model.rows import Hand, RunRow, StepRow
 
@@ -41,13 +43,16 @@ def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
     id = ulid(now_ms, hash16(run, op.step)[:10])
     event = Envelope(id, id, False, FUNCTION_INVOKED, op.data, now_ms, now_ms, catalogue=seen_upto(case.tables))
     cause = cause_of(run, op.step)
-    lane = home_of(cause, lanes)
-    child = run_id(now_ms, id, op.function, cause, lane=lane, lanes=lanes)
+    spec = catalogue(case.tables).functions.get(op.function)
+    if spec is not None and spec.flow is not None:
+        post, child = through_gates(case.tables, spec, event, OWN_EVENT, cause=cause)
+    else:
+        lane = home_of(cause, lanes)
+        post = Post(lane, InvokeFunction(op.function, event, cause=cause))
+        child = new_run_id(case.tables, op.function, event, cause, lane=lane)
     awaits = AwaitedRun(op.function, child, op.is_detached)
-    return (
-        WaitStarted(run, op.step, op.name, NAME, case.dispatch, now_ms + max(op.timeout_ms, 0), awaits),
-        Post(lane, InvokeFunction(op.function, event, cause=cause)),
-    ), draft
+    until_ms = now_ms + max(op.timeout_ms, 0)
+    return (WaitStarted(run, op.step, op.name, NAME, case.dispatch, until_ms, awaits), post), draft
 
 
 def ended(case: Case, row: StepRow, message: ChildEnded) -> list[Fact]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
-from millstream.core.runs.hands import BACKOFF, OUT, add_step, answered, open_run, put_step
+from millstream.core.runs.hands import BACKOFF, OUT, QUEUED, add_step, answered, has_slot, open_run, put_step
 from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.runs.retry import next_attempt_at_ms
@@ -82,6 +82,9 @@ def found(case: Case, draft: Draft, op: StepFound) -> Decided:
 def step_planned(tables: Tables, f: StepPlanned, at_ms: int) -> Sequence[Effect]:
     """A step was found beside others: it goes out on its own."""
     run = answered(open_run(tables, f.run), f.dispatch)
+    if run.flow is not None and not has_slot(run.flow, None):
+        add_step(tables, run, StepRow(f.run, f.step, f.name, NAME, QUEUED))
+        return ()
     number = run.dispatch + 1
     add_step(tables, run, StepRow(f.run, f.step, f.name, NAME, OUT, 0, number), dispatch=number)
     return (Execute(f.run, run.function, f.step, 0, number),)
@@ -127,13 +130,14 @@ KIND = StepKind(
         body=(Move(Hand.OUT, StepPlanned, Hand.IDLE), Move(Hand.OUT, StepAttemptFailed, Hand.IDLE)),
         step=(
             Move(None, StepPlanned, Hand.OUT),
+            Move(None, StepPlanned, Hand.QUEUED),
             Move(None, StepAttemptFailed, Hand.BACKOFF),
             Move(Hand.OUT, StepAttemptFailed, Hand.BACKOFF),
         ),
         run_fields={StepPlanned: ANSWERED | FOUND | {"dispatch"}, StepAttemptFailed: ANSWERED | FOUND},
         step_fields={StepAttemptFailed: frozenset({"name", "hand", "attempt", "dispatch", "lost", "wake_at_ms"})},
     ),
-    hands={Hand.OUT: "", Hand.BACKOFF: timers.RETRY, Hand.PARKED: ""},
+    hands={Hand.OUT: "", Hand.BACKOFF: timers.RETRY, Hand.PARKED: "", Hand.QUEUED: ""},
     shows={StepPlanned: show_planned, StepAttemptFailed: show_attempt_failed},
     quick_result=True,
 )

@@ -65,7 +65,7 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
 
 def quick_fire(tables: Tables, command: FireTimer, run: RunRow, step: StepRow) -> tuple[Fact, Sequence[Effect]] | None:
     """The same where the body waits, folded at once."""
-    if run.body != IDLE or step.hand != SLEEPING or step.wake_at_ms != command.at_ms:
+    if run.flow is not None or run.body != IDLE or step.hand != SLEEPING or step.wake_at_ms != command.at_ms:
         return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
     number, order = run.dispatch + 1, run.resolved + 1
     gone = timers.disarm(tables, command.at_ms, TIMER, run.run, command.step)
@@ -117,7 +117,11 @@ KIND = StepKind(
     facts={SleepStarted: sleep_started, SleepEnded: sleep_ended},
     timers={TIMER: Handler(fire, refuse_run_timer)},
     moves=Moves(
-        body=(Move(Hand.OUT, SleepStarted, Hand.IDLE), Move(Hand.IDLE, SleepEnded, Hand.OUT)),
+        body=(
+            Move(Hand.OUT, SleepStarted, Hand.IDLE),
+            Move(Hand.IDLE, SleepEnded, Hand.OUT),
+            Move(Hand.IDLE, SleepEnded, Hand.QUEUED),
+        ),
         step=(Move(None, SleepStarted, Hand.SLEEPING), Move(Hand.SLEEPING, SleepEnded, Hand.DONE)),
         run_fields={SleepStarted: ANSWERED | FOUND, SleepEnded: HANDED_OUT | RESOLVED},
         step_fields={SleepEnded: STEP_RESOLVED},

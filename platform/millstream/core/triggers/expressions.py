@@ -153,11 +153,11 @@ def _evaluated(program: cel.Expression, given: Mapping[str, object]) -> Answer:
 
 
 @lru_cache(maxsize=COMPILED_MAX)
-def compile_expression(text: str, variables: tuple[str, ...] = ("event",)) -> Expression:
-    """Compile a condition once, to ask it for many events.
+def compile_expression(text: str, variables: tuple[str, ...] = ("event",), *, is_condition: bool = True) -> Expression:
+    """Compile an expression once, to ask it for many events: a condition, or one that gives any value.
 
     Raises FunctionError, with the position and advice, when the text is not CEL, names other variables, is longer than
-    ``EXPRESSION_CHARS_MAX`` or can never give true or false.
+    ``EXPRESSION_CHARS_MAX``; or is a condition and can never give true or false.
     """
     if len(text) > EXPRESSION_CHARS_MAX:
         raise FunctionError(
@@ -174,7 +174,7 @@ def compile_expression(text: str, variables: tuple[str, ...] = ("event",)) -> Ex
         )
     program, mixed = _programs(text, variables)
     gives = program.return_type()
-    if gives not in (cel.Type.BOOL, cel.Type.DYN):
+    if is_condition and gives not in (cel.Type.BOOL, cel.Type.DYN):
         raise FunctionError(
             f"expression {text!r} always gives {gives.name().lower()}, expected true or false. Compare it with"
             " something: event.data.x == 'yes'."

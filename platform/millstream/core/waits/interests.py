@@ -70,13 +70,6 @@ def forward(tables: Tables, event: Envelope, wanted: Wanted) -> list[Fact]:
     return [Post(home, TakeEvent(event, tuple(places))) for home, places in by_home.items()]
 
 
-def noted(event: Envelope, topic: str, partition: int, hash: bytes) -> EventNoted:
-    """The fact by which the id of an event is remembered that starts nothing, and is waited for."""
-    return EventNoted(
-        event.internal_id, event.id, event.id_is_clients, event.name, event.received_at_ms, topic, partition, hash
-    )
-
-
 def seek(tables: Tables, command: SeekEvents, now_ms: int) -> list[Fact]:
     """A home asks for events, from now on and from before."""
     place = tables.place

@@ -1,7 +1,7 @@
 """Facts: what was decided, past tense. The journal is a sequence of them and the only truth.
 
     steps.py, runs.py    what happens to a run           events.py, sources.py   what comes in, and from where
-    waits.py             what is waited for, and where
+    waits.py             what is waited for, and where        flow.py   what happens at gates
     lanes.py             what leaves a lane, and who owns it
 
 Each class is a branch of ``schemas/journal/record.avsc``, field for field, where every field has its documentation; a
@@ -25,6 +25,15 @@ from millstream.model.facts.events import (
     EventDeduplicated,
     FunctionSkipped,
     SeenDropped,
+)
+from millstream.model.facts.flow import (
+    GateAsked,
+    GateLeft,
+    GateOpened,
+    GatePassed,
+    GateQueued,
+    GateTimed,
+    SlotReturned,
 )
 from millstream.model.facts.lanes import (
     HolderGone,
@@ -121,6 +130,12 @@ __all__ = [
     "Fact",
     "FunctionSkipped",
     "FunctionSubscribed",
+    "GateAsked",
+    "GateLeft",
+    "GateOpened",
+    "GatePassed",
+    "GateQueued",
+    "GateTimed",
     "HolderGone",
     "InterestDropped",
     "InterestSeen",
@@ -155,6 +170,7 @@ __all__ = [
     "SignalGone",
     "SleepEnded",
     "SleepStarted",
+    "SlotReturned",
     "SourceGap",
     "SourceOpened",
     "StartPassed",
@@ -242,6 +258,13 @@ Recorded = (
     | SignalGone
     | RunBounded
     | StartPassed
+    | GateAsked
+    | GatePassed
+    | SlotReturned
+    | GateQueued
+    | GateOpened
+    | GateLeft
+    | GateTimed
 )
 """What stands in the journal."""
 Fact = Recorded | Post

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+from millstream.model.flow import RunFlow
+
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
-    """A run exists. It is handed out at once, or at ``start_at_ms`` where that is not 0."""
+    """A run exists. It is handed out at once, or at ``start_at_ms`` where that is not 0; both behind its gates."""
 
     run: str
     function: str
     events: tuple[str, ...]
     cause: str
     start_at_ms: int
+    flow: RunFlow | None = None
 
 
 class RunBounded(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,46 @@
+"""The gates, in the order in which a start and its run pass them: the one table that says which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from millstream.core.flow.concurrency import IN_ORDER, PER_RUN, PER_STEP
+from millstream.core.flow.kinds import AdmitGate
+from millstream.core.flow.places import parts_of, score_of
+from millstream.core.flow.throttle import THROTTLE
+from millstream.model.awaited import home_of_place
+from millstream.model.flow import RunFlow
+from millstream.model.function import FunctionSpec
+
+_ADMIT: Final[tuple[AdmitGate, ...]] = ()
+_QUEUE: Final = (THROTTLE, IN_ORDER, PER_RUN, PER_STEP)
+ADMIT_GATES: Final = {gate.name: gate for gate in _ADMIT}
+QUEUE_GATES: Final = {gate.name: gate for gate in _QUEUE}
+
+
+class Way(NamedTuple):
+    """Where a start has to pass, and the lane where its run lives: the home of the last gate."""
+
+    admits: tuple[str, ...]
+    flow: RunFlow | None
+    lane: int
+
+
+def way_of(function: FunctionSpec, event: Mapping[str, object], at_ms: int, *, lane: int, lanes: int) -> Way:
+    """Where a start of the function on this event has to pass. ``lane``: where its run lives, if there is no gate.
+
+    Every key is evaluated here, once.
+    """
+    admits = tuple(place for gate in _ADMIT for place in gate.places(function, event))
+    held = tuple(place for place in admits if ADMIT_GATES[parts_of(place).gate].left is not None)
+    gates, slots = _queues(function, event, is_slot=False), _queues(function, event, is_slot=True)
+    places = (*admits, *gates, *slots)
+    run = None
+    if function.flow is not None and (held or gates or slots):
+        run = RunFlow(gates, slots, held, score_of(function.flow.priority, event, at_ms))
+    return Way(admits, run, home_of_place(places[-1], lanes) if places else lane)
+
+
+def _queues(function: FunctionSpec, event: Mapping[str, object], *, is_slot: bool) -> tuple[str, ...]:
+    return tuple(place for gate in _QUEUE if gate.is_slot is is_slot for place in gate.places(function, event))

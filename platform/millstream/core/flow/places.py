@@ -1,0 +1,72 @@
+"""The places of a run's gates: which gate, of whose, for which value of its key; and so its home.
+
+    3fa2/throttle/9c1d07a2/shop-fulfil/"eu"      digits of the home, gate, rule, whose, value of the key
+
+Keys are evaluated once, when the event is read. A key that is missing, null or cannot be evaluated is null, a value
+like any other: all events without a value share one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from millstream.core.triggers.equality import OWN, value_text
+from millstream.core.triggers.expressions import compile_expression
+from millstream.model import limits
+
+KEY_CHARS_SHOWN: Final = 120
+"""A longer value is known by its hash."""
+ALL: Final = "null"
+"""The value of a key that says nothing."""
+
+
+class Place(NamedTuple):
+    """A place taken apart. ``rule`` says which of a function's rules it belongs to; ``rest`` whose it is, and the
+    value."""
+
+    gate: str
+    rule: str
+    rest: str
+
+
+def parts_of(place: str) -> Place:
+    """The parts of a place."""
+    _, gate, rule, rest = place.split("/", 3)
+    return Place(gate, rule, rest)
+
+
+def place_of(gate: str, rule: str, whose: str, value: str) -> str:
+    """The place of a gate for one value of its key."""
+    if len(value) > KEY_CHARS_SHOWN:
+        value = f"#{blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+    text = f"{gate}/{rule}/{whose}/{value}"
+    return f"{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=2).hexdigest()}/{text}"
+
+
+def rule_id(*parts: object) -> str:
+    """What tells the rules of one gate apart: a rule whose key or scope is another is another rule."""
+    return blake2b("\x00".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+
+
+def value_of(expression: str, event: Mapping[str, object]) -> object:
+    """What an expression gives for an event; None where it gives nothing: it is a user's, and may fail on any event."""
+    try:
+        return compile_expression(expression, is_condition=False).evaluate({OWN: event}).value
+    except Exception:
+        return None
+
+
+def key_text(expression: str, event: Mapping[str, object]) -> str:
+    """The value of a key as text: the same exactly for values that CEL holds for equal."""
+    return value_text(value_of(expression, event)) if expression else ALL
+
+
+def score_of(expression: str, event: Mapping[str, object], queued_at_ms: int) -> int:
+    """The rank in queues: the time, less the seconds of the priority. One that is no number is none."""
+    seconds = value_of(expression, event) if expression else 0
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds != seconds:
+        seconds = 0
+    most = limits.PRIORITY_S_MAX
+    return max(queued_at_ms - int(max(-most, min(seconds, most)) * 1_000), 0)
