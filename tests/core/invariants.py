@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from millstream.core.liveness import Liveness, liveness
+from millstream.core import timers
+from millstream.core.flow.queues import gate_of
+from millstream.core.liveness import Liveness, liveness, timer_problem
 from millstream.core.runs.deciding import is_resolved
 from millstream.core.tables import Tables
 from millstream.core.waits import homes
 from millstream.core.waits.interests import SEEK
 from millstream.core.waits.kept import BYTES, EVENTS, counter, size
-from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
+from millstream.model.awaited import home_of_place
+from millstream.model.ids import lane_of
+from millstream.model.rows import AskRow, Hand, RunRow, StepRow, TimerRow
 from millstream.model.seen import until_ms
 
 ROWS_MAX = 100_000
@@ -33,14 +37,16 @@ def check(tables: Tables) -> None:
         events.update(run.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
-    beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK)}
-    assert all(homes.is_timed(tables, TimerRow(*key)) for key in beside), f"timers that nothing waits for: {beside}"
+    beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK, timers.GATE)}
+    problems = [problem for key in beside if (problem := timer_problem(tables, TimerRow(*key)))]
+    assert not problems, problems[0]
     _same("timers", held, {*alive.timers, *crons, *beside})
     _same("parked", {key for key, _ in tables.parked.scan(limit=ROWS_MAX)}, set(alive.parked))
     _same("steps", {key for key, _ in tables.steps.scan(limit=ROWS_MAX)}, steps)
     _same("events", {id: row.runs for id, row in tables.events.scan(limit=ROWS_MAX)}, dict(events))
     _check_seen(tables)
     _check_waits(tables)
+    _check_gates(tables)
 
 
 def _steps_of(tables: Tables, run: RunRow) -> list[StepRow]:
@@ -85,6 +91,43 @@ def _check_waits(tables: Tables) -> None:
     assert counter(tables, BYTES) == sum(size(row.event) for row in kept), "the bytes of kept events are miscounted"
     scans = Counter(row.scan for _, row in tables.scans.scan(limit=ROWS_MAX) if row.purpose == SEEK)
     _same("seeks", {scan: row.left for scan, row in tables.seeks.scan(limit=ROWS_MAX)}, dict(scans))
+
+
+def _check_gates(tables: Tables) -> None:
+    """Who has passed the gates whose home is here, and who queues there."""
+    asks = [row for _, row in tables.asks.scan(limit=ROWS_MAX)]
+    wait = [row for row in asks if not row.is_held]
+    queued = {(row.place, row.function, row.score_ms, row.arrival): (row.run, row.step) for row in wait}
+    rows = {key: (row.run, row.step) for key, row in tables.queues.scan(limit=ROWS_MAX)}
+    _same("queues", rows, queued)
+    gates = dict(tables.gates.scan(limit=ROWS_MAX))
+    held, waiting = Counter(row.place for row in asks if row.is_held), Counter(row.place for row in wait)
+    _same("gates", {place: row.held for place, row in gates.items() if row.held}, dict(held))
+    _same("gates", {place: row.queued for place, row in gates.items() if row.queued}, dict(waiting))
+    for row in gates.values():
+        assert row.held or row.queued or row.timer_ms, f"a gate that says nothing: {row}"
+    _check_asked(tables, {(row.place, row.run, row.step): row for row in asks})
+
+
+def _check_asked(tables: Tables, asks: dict[tuple[str, str, str], AskRow]) -> None:
+    """What runs of this lane have asked here, and nothing else of theirs, is known here."""
+    expected: dict[tuple[str, str, str], tuple[int, bool]] = {}
+    lanes, lane = tables.place.lanes, tables.place.lane
+    for id, run in tables.runs.scan(limit=ROWS_MAX):
+        flow = run.flow
+        if flow is None:
+            continue
+        for index, place in enumerate(flow.gates[: flow.asked]):
+            if index >= flow.passed or gate_of(place).holds:
+                expected[place, id, ""] = (0, index < flow.passed)
+        slots = {"": flow.slot, **{step.step: step.slot for step in _steps_of(tables, run)}}
+        for step, slot in slots.items():
+            for index, place in enumerate(flow.slots[: slot.asked] if slot is not None else ()):
+                assert slot is not None
+                expected[place, id, step] = (slot.number, index < slot.passed)
+    expected = {key: value for key, value in expected.items() if home_of_place(key[0], lanes) == lane}
+    ours = {key: (row.number, row.is_held) for key, row in asks.items() if lane_of(key[1], lanes) == lane}
+    _same("asks", ours, expected)
 
 
 def _same(table: str, held: object, derived: object) -> None:

@@ -45,7 +45,7 @@ from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
 from millstream.model.function import AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
 from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
-from tests.core import wait_moves
+from tests.core import gate_moves, wait_moves
 from tests.core.harness import Harness
 from tests.core.values import (
     HOUR_MS,
@@ -79,9 +79,9 @@ PAY: Final = "payments"
 FIRST: Final = function("shop-first", TopicTrigger(PAY), retries=0)
 LATE: Final = function("shop-late", TopicTrigger(PAY, since_ms=0), retries=0)
 VERSIONS: Final[tuple[AppSpec | None, ...]] = (
-    app(PLACE_ORDER, BOUNDED, TICK, FIRST),
+    app(PLACE_ORDER, BOUNDED, TICK, FIRST, gate_moves.SHIP),
     app(PLACE_ORDER, TICK, ON_FAILURE, ON_END, FIRST, LATE),
-    app(PLACE_ORDER, BILL),
+    app(PLACE_ORDER, BILL, gate_moves.SHIP_FREELY),
     None,
 )
 STEPS: Final = ("a", "b", "c", "d")
@@ -114,7 +114,7 @@ def end_everything(harness: Harness, turns_max: int = 500) -> None:
     for _ in range(turns_max):
         if not harness.runs:
             break
-        for answer in list(wait_moves.last_answers(harness)):
+        for answer in (*wait_moves.last_answers(harness), *gate_moves.last_answers(harness)):
             harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
         if not harness.runs:
             break
@@ -258,7 +258,7 @@ def _cancel(harness: Harness, move: Move, number: int) -> CancelRun:
 
 
 def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
-    function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
+    function = ("shop-place", "shop-bill", "nobody", "shop-ship")[move.x % 4]
     request = _request(move, harness.now_ms) or ulid(harness.now_ms, number.to_bytes(10, "big"))
     return InvokeFunction(function, event(1_000 + number), request, move.y % 3 - 1)
 
@@ -372,6 +372,6 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     *(_advance,) * 2,
     _backfill,
     _cancel_scan,
-    *(_of_wait(wait) for wait in wait_moves.MOVES for _ in range(3)),
+    *(_of_wait(wait) for wait in (*wait_moves.MOVES, *gate_moves.MOVES) for _ in range(3)),
 )
 """Often the moves that make a run go on, else it would not get far."""

@@ -17,7 +17,9 @@ from millstream.model.effects import Effect, Execute, Publish
 from millstream.model.facts import Fact
 from millstream.model.rows import Hand
 
-OF_HOMES = (f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited)
+OF_HOMES = (
+    f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited, f.GateQueued, f.GateOpened, f.GateLeft,
+)  # fmt: skip
 """Facts that name a run of any lane."""
 
 

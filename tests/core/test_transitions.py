@@ -18,6 +18,7 @@ from millstream.model import limits
 from millstream.model.awaited import AwaitedEvent, AwaitedEvents
 from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
 from millstream.model.facts import Fact, StepCompleted
+from millstream.model.flow import RunFlow, Slot
 from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
@@ -110,6 +111,7 @@ def test_an_unparked_step_goes_out_again() -> None:
 
 # --- fields ---------------------------------------------------------------------------------------
 
+PASSED: Final = Slot(7, 1, 1)
 DISTINCT: Final[dict[type, Any]] = {int: 7, str: "kept", bytes: b"kept", bool: True, tuple: ("s",)}
 
 
@@ -121,6 +123,9 @@ def distinct(row: type[RunRow] | type[StepRow], **given: Any) -> Any:
         fields[field.name] = DISTINCT[plain] if plain in DISTINCT else DISTINCT[int]
     if row is StepRow:
         fields["awaits"] = AwaitedEvents((AwaitedEvent("kept", "00ff"),) * 10, False, 7)
+        fields["slot"] = PASSED
+    else:
+        fields["flow"] = RunFlow(("00ff/g",), ("00ff/s",), ("00ff/h",), 7, 1, 1, PASSED)
     return row(**fields | given)
 
 
@@ -141,7 +146,7 @@ def only_of_a_step(fact: type) -> Hand | None:
 
 def made(kind: type[Fact], step: str) -> Fact:
     """A fact of this kind about the run and step of ``tables``."""
-    values: dict[str, Any] = {"run": RUN, "step": step, "dispatch": 5, "function": "kept", "kind": "run"}
+    values: dict[str, Any] = {"run": RUN, "step": step, "dispatch": 5, "function": "kept", "kind": "run", "number": 7}
     plain = {str: "x", int: 9, bool: False, bytes: b"x"}
     fields = {f.name: values.get(f.name, plain.get(f.type, 9)) for f in msgspec.structs.fields(kind)}
     return kind(**fields)
@@ -163,7 +168,7 @@ def tables(body: Hand, step: StepRow | None) -> LaneTables:
 
 @pytest.mark.parametrize(("kind", "body", "hand"), facts_with_rows(), ids=str)
 def test_each_field_that_a_fact_does_not_own_survives_it(kind: type[Fact], body: Hand, hand: Hand | None) -> None:
-    name = next(each.name for each in KINDS.values() if hand in each.hands) if hand is not None else ""
+    name = next((each.name for each in KINDS.values() if hand in each.hands), "run") if hand is not None else ""
     step = distinct(StepRow, run=RUN, step="s", kind=name, hand=hand, dispatch=5) if hand is not None else None
     lane = tables(body, step)
     before = lane.runs.get(RUN)

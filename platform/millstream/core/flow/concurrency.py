@@ -41,8 +41,8 @@ def _width(rule: ConcurrencyRule) -> tuple[int, str]:
 
 
 def _id(rule: ConcurrencyRule) -> str:
-    """Rules of a shared scope are one: functions meet there by the value of the key, however each finds it."""
-    return rule_id(rule.scope, rule.key if rule.scope == "fn" else "")
+    """Functions share a rule of a wider scope where its key is the same."""
+    return rule_id(rule.scope, rule.key)
 
 
 def room(per: str, flow: FlowSpec, rule: str, gate: GateRow, now_ms: int) -> Room:

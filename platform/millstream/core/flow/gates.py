@@ -14,13 +14,16 @@ from millstream.model.flow import RunFlow
 from millstream.model.function import FunctionSpec
 
 _ADMIT: Final[tuple[AdmitGate, ...]] = ()
-_QUEUE: Final = (THROTTLE, IN_ORDER, PER_RUN, PER_STEP)
+_QUEUE: Final = (IN_ORDER, THROTTLE, PER_RUN, PER_STEP)
 ADMIT_GATES: Final = {gate.name: gate for gate in _ADMIT}
 QUEUE_GATES: Final = {gate.name: gate for gate in _QUEUE}
 
 
 class Way(NamedTuple):
-    """Where a start has to pass, and the lane where its run lives: the home of the last gate."""
+    """Where a start has to pass, and the lane where its run lives: the home of the last gate.
+
+    Where runs are in order, it is that of their order: starts then come there, and ask, in the order of their arrival.
+    """
 
     admits: tuple[str, ...]
     flow: RunFlow | None
@@ -39,7 +42,10 @@ def way_of(function: FunctionSpec, event: Mapping[str, object], at_ms: int, *, l
     run = None
     if function.flow is not None and (held or gates or slots):
         run = RunFlow(gates, slots, held, score_of(function.flow.priority, event, at_ms))
-    return Way(admits, run, home_of_place(places[-1], lanes) if places else lane)
+    if not places:
+        return Way((), None, lane)
+    last = next((place for place in gates if parts_of(place).gate == IN_ORDER.name), places[-1])
+    return Way(admits, run, home_of_place(last, lanes))
 
 
 def _queues(function: FunctionSpec, event: Mapping[str, object], *, is_slot: bool) -> tuple[str, ...]:

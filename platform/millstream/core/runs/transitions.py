@@ -28,7 +28,6 @@ _COMMON: Final = Moves(
         Move(None, f.RunStarted, OUT),
         Move(None, f.RunStarted, SCHEDULED),
         Move(None, f.RunStarted, QUEUED),
-        Move(QUEUED, f.GatePassed, QUEUED),
         Move(QUEUED, f.GatePassed, OUT),
         Move(SCHEDULED, f.RunDue, OUT),
         Move(SCHEDULED, f.RunDue, QUEUED),
@@ -74,6 +73,11 @@ _COMMON: Final = Moves(
         Move(PARKED, f.DispatchUnparked, QUEUED),
         Move(QUEUED, f.StepCompleted, DONE),  # A late success of an attempt that is still awaited.
         Move(QUEUED, f.StepFailed, FAILED),  # Likewise, too large.
+        Move(QUEUED, f.GateAsked, QUEUED),
+        Move(BACKOFF, f.SlotReturned, BACKOFF),
+        Move(PARKED, f.SlotReturned, PARKED),
+        Move(DONE, f.SlotReturned, DONE),
+        Move(FAILED, f.SlotReturned, FAILED),
         Move(None, f.WaitStarted, WAITING),
         Move(WAITING, f.WaitClosing, CLOSING),
         Move(CLOSING, f.WaitPostponed, WAITING),
@@ -88,7 +92,7 @@ _COMMON: Final = Moves(
         f.StartPassed: frozenset({"start_by_ms"}),
         f.RunDue: HANDED_OUT | {"attempt", "lost", "wake_at_ms"},
         f.GateAsked: frozenset({"flow", "dispatch"}),
-        f.GatePassed: HANDED_OUT | {"flow"},
+        f.GatePassed: HANDED_OUT | {"flow", "wake_at_ms"},
         f.SlotReturned: frozenset({"flow"}),
         f.StepCompleted: HANDED_OUT | ANSWERED | RESOLVED,
         f.StepFailed: HANDED_OUT | ANSWERED | RESOLVED,
