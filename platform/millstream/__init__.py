@@ -31,6 +31,7 @@ from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
+from millstream.sdk.flow import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from millstream.sdk.received import Received
 from millstream.sdk.records import EventRecord, event_record
 from millstream.sdk.topic import Topic
@@ -40,9 +41,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Batch",
     "CancelOn",
     "Client",
+    "Concurrency",
     "Context",
+    "Debounce",
     "Event",
     "EventRecord",
     "EventTrigger",
@@ -53,15 +57,18 @@ __all__ = [
     "MillstreamError",
     "NonRetriableError",
     "On",
+    "RateLimit",
     "Received",
     "RetryAfterError",
     "RunError",
     "RunNotOver",
+    "Singleton",
     "StepError",
     "StepsChanged",
     "SyncClient",
     "SyncContext",
     "Table",
+    "Throttle",
     "Timeouts",
     "Topic",
     "UnserialisableResult",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from millstream import App, Batch, Concurrency, Context, Debounce, Throttle
 from millstream.model.facts import RunStarted
 from millstream.model.ids import ulid
 from tests.api.door import FULFIL, NOW_MS, make_shop, open_world
@@ -171,6 +172,37 @@ async def test_the_functions_that_a_worker_registered_are_listed(tmp_path: Path)
         (function,) = (await world.call("GET", "/dev"))[1]["functions"]
         assert (function["slug"], function["app"], function["retries"]) == (FULFIL, "shop", 1)
         assert function["triggers"] == [{"event": "shop/paid"}]
+        assert function["flow"] == {}
+
+
+async def test_a_function_is_listed_with_the_flow_control_that_it_declares(tmp_path: Path) -> None:
+    app = App("shop")
+
+    @app.function(
+        on="shop/paid",
+        concurrency=[10, Concurrency(2, "'crm'", scope="env")],
+        throttle=Throttle(5, "90s"),
+        debounce=Debounce("10s", key="event.data.doc"),
+        priority="event.data.rank",
+    )
+    async def mail(ctx: Context) -> None: ...
+
+    @app.function(on="shop/sold", batch=Batch(100, "5s", if_="event.data.n > 1"))
+    async def write(ctx: Context) -> None: ...
+
+    async with open_world(tmp_path, apps=[app]) as world:
+        functions = (await world.call("GET", "/dev"))[1]["functions"]
+        flow = {function["slug"]: function["flow"] for function in functions}
+        assert flow["shop-mail"] == {
+            "concurrency": [
+                {"limit": 10, "scope": "fn", "per": "step"},
+                {"limit": 2, "key": "'crm'", "scope": "env", "per": "step"},
+            ],
+            "throttle": {"limit": 5, "period": "1m30s", "burst": 1},
+            "debounce": {"period": "10s", "key": "event.data.doc"},
+            "priority": "event.data.rank",
+        }
+        assert flow["shop-write"] == {"batch": {"max_size": 100, "timeout": "5s", "if": "event.data.n > 1"}}
 
 
 async def test_health_metrics_dev_and_an_empty_page(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from millstream.api.results import NOT_OVER_STATUS, once_over, result_shown, wai
 from millstream.errors import BadRequest, NotFound
 from millstream.model import limits
 from millstream.model.commands import InvokeFunction
+from millstream.model.durations import duration_text
 from millstream.model.event import FUNCTION_INVOKED, Envelope
+from millstream.model.flow import FlowSpec
 from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of
 from millstream.wire.json_limits import read_json
@@ -133,7 +135,27 @@ def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
         "app": app_id,
         "triggers": [_trigger(trigger) for trigger in spec.triggers],
         "retries": spec.retries,
+        "flow": _flow(spec.flow),
     }
+
+
+def _flow(flow: FlowSpec | None) -> dict[str, Any]:
+    """What is declared, as it was declared: an option that was left out is left out; lengths read ``1m30s``."""
+    declared = msgspec.to_builtins(flow) if flow is not None else {}
+    return {name: _rule(value) for name, value in declared.items() if value}
+
+
+def _rule(rule: Any) -> Any:
+    if isinstance(rule, list | tuple):
+        return [_rule(one) for one in rule]
+    if not isinstance(rule, dict):
+        return rule
+    shown = {
+        name.removesuffix("_ms"): duration_text(value) if name.endswith("_ms") else value
+        for name, value in rule.items()
+        if value not in ("", 0)
+    }
+    return {"if" if name == "expression" else name: value for name, value in shown.items()}
 
 
 def _trigger(trigger: Trigger) -> dict[str, str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.flow import FlowSpec
+from millstream.model.flow import FlowSpec, senseless
 
 
 class EventTrigger(msgspec.Struct, frozen=True, gc=False, tag="event"):
@@ -192,6 +192,9 @@ class FunctionSpec(msgspec.Struct, frozen=True):
             raise FunctionError(
                 f"function {self.slug!r} refused: retries must be 0 to {limits.RETRIES_MAX}, got {self.retries}."
             )
+        why = senseless(self.flow, has_cancel_on=bool(self.cancel_on)) if self.flow is not None else ""
+        if why:
+            raise FunctionError(f"function {self.slug!r} refused: {why}")
 
 
 class AppSpec(msgspec.Struct, frozen=True):

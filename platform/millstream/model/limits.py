@@ -54,6 +54,21 @@ FUNCTIONS_PER_APP_MAX: Final = 1_000  # ours
 RETRIES_DEFAULT: Final = 4
 RETRIES_MAX: Final = 1_000_000  # ours: "unlimited" is written as this many
 
+# --- flow control ---
+CONCURRENCY_RULES_MAX: Final = 2
+FLOW_LIMIT_MAX: Final = 1_000_000  # ours: limit of concurrency, throttle, rate_limit; burst of throttle
+FLOW_PERIOD_MS_MIN: Final = 1_000  # of each period and timeout
+THROTTLE_PERIOD_MS_MAX: Final = 7 * DAY_MS
+RATE_LIMIT_PERIOD_MS_MAX: Final = DAY_MS
+DEBOUNCE_PERIOD_MS_MAX: Final = 7 * DAY_MS
+DEBOUNCE_TIMEOUT_MS_MAX: Final = 30 * DAY_MS  # ours
+BATCH_SIZE_MIN: Final = 2
+BATCH_SIZE_MAX: Final = 1_000  # ours: events that start one run
+BATCH_BYTES_MAX: Final = 10 * 1024 * 1024  # of the data of these events: a batch that reaches it starts
+BATCH_TIMEOUT_MS_MAX: Final = 7 * DAY_MS  # ours
+PRIORITY_S_MAX: Final = 600  # and -600 at least: what is beyond counts as this
+IDEMPOTENCY_MS: Final = DAY_MS  # how long a value of idempotency is known
+
 # --- runs and steps ---
 STEPS_PER_RUN_MAX: Final = 1_000
 STEP_ID_CHARS_MAX: Final = 512  # ours
@@ -64,7 +79,6 @@ RUN_STATE_BYTES_MAX: Final = 32 * 1024 * 1024
 RUN_RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 SLEEP_MS_MAX: Final = 366 * DAY_MS
 WAIT_MS_MAX: Final = 366 * DAY_MS  # ours: how long a step may wait for an event, a signal or another run
-PRIORITY_S_MAX: Final = 600
 WAIT_CONDITIONS_MAX: Final = 20  # ours: events that one wait names
 UNMATCHED_WAITS_MAX: Final = 10_000  # ours: waits for one event name that ask for no equal value
 SIGNAL_NAME_CHARS_MAX: Final = 1_024  # ours

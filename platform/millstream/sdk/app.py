@@ -14,6 +14,7 @@ from millstream.model.function import AppSpec, FunctionSpec
 from millstream.sdk.backoff import Shape
 from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.client import Client
+from millstream.sdk.flow import Batch, Concurrency, Debounce, FlowOptions, RateLimit, Singleton, Throttle
 from millstream.sdk.function import Function, Handler, On, Options, declare
 
 H = TypeVar("H", bound=Handler)
@@ -49,6 +50,15 @@ class App:
         on_failure: Handler | None = None,
         cancel_on: CancelOn | Sequence[CancelOn] = (),
         timeouts: Timeouts | None = None,
+        concurrency: int | Concurrency | Sequence[int | Concurrency] = (),
+        throttle: Throttle | None = None,
+        rate_limit: RateLimit | None = None,
+        debounce: Debounce | None = None,
+        batch: Batch | None = None,
+        singleton: Singleton | None = None,
+        priority: str = "",
+        idempotency: str = "",
+        ordered_by: str = "",
     ) -> Callable[[H], H]:
         """Declare a function of this app. The function stays what it is and may be called by a test.
 
@@ -65,6 +75,18 @@ class App:
         ``cancel_on``     events that cancel a run: ``CancelOn("order/cancelled", match="data.order_id")``; at most 5.
         ``timeouts``      ``Timeouts(start=, finish=)``: when a run is cancelled that has not begun, or is not over.
 
+        Flow control (docs/flow-control.md); keys are CEL over ``event``:
+
+        ``rate_limit``    drops what is above ``RateLimit(limit, period, key=)``.
+        ``idempotency``   CEL: drops an event with a value that has come in the last 24 hours.
+        ``debounce``      starts on the last event only: ``Debounce(period, key=, timeout=)``.
+        ``batch``         starts on many events at once: ``Batch(max_size, timeout, key=, if_=)``.
+        ``singleton``     one open run: ``Singleton("skip" | "cancel" | "latest", key=)``.
+        ``throttle``      queues what is above ``Throttle(limit, period, burst=, key=)``.
+        ``concurrency``   what may execute at once: a number, ``Concurrency(limit, key=, scope=, per=)``, or two.
+        ``priority``      CEL: by how many seconds, -600 to 600, a run goes before others in a queue.
+        ``ordered_by``    CEL: events with one value run one after another, in order.
+
         Raises FunctionError when an option is wrong.
         """
         options = Options(
@@ -79,6 +101,17 @@ class App:
             on_failure=on_failure,
             cancel_on=cancel_on,
             timeouts=timeouts,
+            flow=FlowOptions(
+                concurrency=concurrency,
+                throttle=throttle,
+                rate_limit=rate_limit,
+                debounce=debounce,
+                batch=batch,
+                singleton=singleton,
+                priority=priority,
+                idempotency=idempotency,
+                ordered_by=ordered_by,
+            ),
         )
 
         def register(handler: H) -> H:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ from millstream.sdk.backoff import Shape
 from millstream.sdk.bounds import Timeouts, cancel_triggers, timeouts_ms
 from millstream.sdk.context import Context, SyncContext, declared_context
 from millstream.sdk.declared import note_declared
+from millstream.sdk.flow import FlowOptions, flow_spec
 from millstream.sdk.topic import Topic
 
 Handler = Callable[..., object]
@@ -45,6 +46,7 @@ class Options:
     on_failure: Handler | None = None
     cancel_on: object = ()
     timeouts: Timeouts | None = None
+    flow: FlowOptions = field(default_factory=FlowOptions)
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
         cancel_on=cancel_triggers(slug, options.cancel_on),
         start_ms=start_ms,
         finish_ms=finish_ms,
+        flow=flow_spec(slug, options.flow),
     )
     note_declared(handler, slug)
     if options.on_failure is None:

@@ -2,7 +2,9 @@
 
     refused     ids and functions that two apps have: a run would get the code of either (``collisions``)
     a problem   expressions and crons that cannot be, patterns that match nothing: the function would never start
-    a warning   a field that no event has: the function may still start, and means something else
+                keys of flow control that cannot be: the limit would not be the one that is meant
+    a warning   a field that no event has, an option without effect: the function may still start, and means something
+                else
 
 ``check`` names all of it, and fails on the first two. A server refuses the first and says the others: its other
 functions are none the worse.
@@ -14,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from millstream.cli.support.exits import note
+from millstream.cli.support.flow_problems import flow_problems, flow_warnings
 from millstream.core.triggers.problems import cancel_problems, trigger_problems, trigger_warnings
 from millstream.errors import FunctionError
 from millstream.sdk.app import App
@@ -55,6 +58,10 @@ def problems_of(app: App) -> Iterator[Problem]:
             yield from (problem(app.id, slug, text, WARNING) for text in trigger_warnings(trigger))
         for cancel in function.spec.cancel_on:
             yield from (problem(app.id, function.spec.slug, text) for text in cancel_problems(cancel))
+        flow = function.spec.flow
+        if flow is not None:
+            yield from (problem(app.id, function.spec.slug, text) for text in flow_problems(flow))
+            yield from (problem(app.id, function.spec.slug, text, WARNING) for text in flow_warnings(flow))
     try:
         app.spec()
     except FunctionError as error:

@@ -90,6 +90,12 @@ class Expression:
         """Whether ``matches`` is answered by a closure instead of CEL."""
         return self._closure is not None
 
+    @property
+    def gives(self) -> str:
+        """The type of what it gives, such as ``string``; empty where that depends on the event."""
+        gives = self._program.return_type()
+        return "" if gives == cel.Type.DYN else str(gives.name()).lower()
+
     def matches(self, event: Mapping[str, object]) -> bool:
         """Whether the event fulfils the expression. False when there is no answer, for instance a missing field.
 
