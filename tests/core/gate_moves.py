@@ -28,15 +28,16 @@ SHARED: Final = ConcurrencyRule(2, "'all'", scope="env", per="step")
 SHIP: Final = msgspec.structs.replace(
     function("shop-ship", "order/paid", "order/placed", retries=1),
     flow=FlowSpec(
-        concurrency=(BY_VALUE, SHARED, ConcurrencyRule(3, per="run")),
+        concurrency=(BY_VALUE, SHARED),
         throttle=ThrottleRule(2, MINUTE_MS, 2, "event.data.n"),
         priority="event.data.n",
     ),
 )
 """Asks at gates of either lane: each value of the key has a home of its own."""
-SHIP_FREELY: Final = msgspec.structs.replace(SHIP, flow=FlowSpec(concurrency=(BY_VALUE,), ordered_by="event.data.n"))
+SHIP_FREELY: Final = msgspec.structs.replace(
+    SHIP, flow=FlowSpec(concurrency=(BY_VALUE, ConcurrencyRule(3, per="run")), ordered_by="event.data.n")
+)
 """The same after a deploy: some gates are gone, another has come."""
-EVENT: Final = {"name": "order/paid", "data": {"n": 5}}
 HERE: Final = tuple(
     place
     for gate in QUEUE_GATES.values()

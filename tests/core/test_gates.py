@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.model.flow import ConcurrencyRule, FlowSpec, ThrottleRule
+from millstream.model.flow import ConcurrencyRule, FlowSpec, ThrottleRule, senseless
 from millstream.model.function import FunctionSpec
 from millstream.model.operations import BodyDone
 from millstream.model.rows import Hand
@@ -49,7 +49,7 @@ FLOWS = st.builds(
     throttle=st.none() | THROTTLES,
     priority=st.sampled_from(("", "event.data.j * 60")),
     ordered_by=st.sampled_from(("", "", KEY)),
-)
+).filter(lambda flow: not senseless(flow, has_cancel_on=False))
 TURNS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 63), st.integers(0, 63)), min_size=15, max_size=60)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from millstream.core.flow.concurrency import PER_STEP
 from millstream.core.nouns import FOLD
 from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.runs.moves import Move
@@ -15,10 +16,10 @@ from millstream.core.runs.transitions import transitions
 from millstream.core.steps import KINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedEvent, AwaitedEvents
+from millstream.model.awaited import AwaitedEvent, AwaitedEvents, home_of_place
 from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
 from millstream.model.facts import Fact, StepCompleted
-from millstream.model.flow import RunFlow, Slot
+from millstream.model.flow import ConcurrencyRule, FlowSpec, RunFlow, Slot
 from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
@@ -45,6 +46,7 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
         two_steps_fail_in_one_answer,
         late_results_that_are_too_large,
         a_late_result_while_the_next_attempt_waits,
+        a_late_result_that_is_too_large_while_the_step_queues,
     ):
         hands = story().hands
         body |= hands.body
@@ -89,6 +91,22 @@ def a_late_result_while_the_next_attempt_waits() -> Harness:
     for _ in range(2):
         harness.do(LoseDispatch(run, "a", harness.out("a").dispatch))
     harness.do(report(run, 2, done("a"), step="a"))
+    return harness
+
+
+def a_late_result_that_is_too_large_while_the_step_queues() -> Harness:
+    """One step at a time may execute; the other queues, and the result of a hand-out that was thought lost comes."""
+    one = FlowSpec(concurrency=(ConcurrencyRule(1),))
+    gated = (msgspec.structs.replace(function(f"shop-f{n}", "order/placed"), flow=one) for n in range(99))
+    spec = next(f for f in gated if home_of_place(PER_STEP.places(f, {})[0], PLACE.lanes) == PLACE.lane)
+    harness = Harness()
+    harness.do(see(app(spec)))
+    harness.do(accept(event()))
+    run = harness.run
+    harness.do(report(run.run, run.body_dispatch, found("a"), found("b")))
+    assert (harness.step("a").hand, harness.step("b").hand) == (Hand.OUT, Hand.QUEUED)
+    harness.do(report(run.run, 1, done("b", TOO_LARGE), step="b"))
+    harness.do(report(run.run, harness.step("a").dispatch, errored("a", retriable=False), step="a"))
     return harness
 
 
