@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.state.keys import INT_MAX, Key, decoder, encoder
+from millstream.state.keys import INT_MAX, Key, decoder, encoder, range_of
 
 TEXT = st.text(st.one_of(st.sampled_from("\x00\x01a\xffé€😀"), st.characters(exclude_categories=())), max_size=6)
 FIELDS: dict[type, st.SearchStrategy[str | int | bool | bytes]] = {
@@ -43,6 +43,12 @@ def test_bytes_sort_as_keys_do(drawn: tuple[tuple[type, ...], Key, Key]) -> None
 def test_a_decoded_key_is_the_one_encoded(drawn: tuple[tuple[type, ...], Key, Key]) -> None:
     kinds, key, _ = drawn
     assert decoder(b"\x10", kinds)(encoder(b"\x10", kinds)(key)) == key
+
+
+@given(TEXT, TEXT, TEXT)
+def test_around_a_first_field_lie_exactly_the_keys_that_begin_with_it(field: str, other: str, rest: str) -> None:
+    at, end = range_of(b"\x10", (str, str))(field)
+    assert (at <= encoder(b"\x10", (str, str))((other, rest)) < end) == (field == other)
 
 
 @pytest.mark.parametrize("number", [-1, INT_MAX + 1])

@@ -24,6 +24,7 @@ Key = KeyField | tuple[KeyField, ...]
 
 INT_MAX: Final = (1 << 64) - 1
 _END: Final = b"\x00\x00"
+_BEHIND_END: Final = b"\x01"  # Instead of an end's last byte: behind all keys with that field, before all others.
 _NUL: Final = b"\x00\xff"
 
 
@@ -63,6 +64,18 @@ def decoder(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[bytes], Key]:
         return fields[0] if len(kinds) == 1 else tuple(fields)
 
     return decode
+
+
+@cache
+def range_of(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[str], tuple[bytes, bytes]]:
+    """The function from a first field, a text, to the bytes around all keys that begin with it: from, and before."""
+    assert kinds[0] is str and len(kinds) > 1, f"expected keys of a text and more, got {kinds}"
+
+    def around(field: str) -> tuple[bytes, bytes]:
+        at = prefix + _encode_field(str, field, last=False)
+        return at, at[:-1] + _BEHIND_END
+
+    return around
 
 
 def _encode_field(kind: type, field: KeyField, *, last: bool) -> bytes:
