@@ -23,7 +23,7 @@ from typing import Final
 
 from millstream.model import rows
 from millstream.model.rows import Row
-from millstream.state.keys import Key, decoder, encoder, range_of
+from millstream.state.keys import Key, encoder, range_of
 
 STEPS: Final = "steps"
 TIMERS: Final = "timers"
@@ -87,10 +87,6 @@ class TableSpec:
     def range_of_group(self) -> Callable[[str], tuple[bytes, bytes]]:
         """The function from a key's first field to where such keys lie in the store: from, and before."""
         return range_of(self.prefix, self.kinds)
-
-    def decode(self) -> Callable[[bytes], Key]:
-        """The function from bytes in the store to the key; ValueError on others."""
-        return decoder(self.prefix, self.kinds)
 
 
 _S, _I, _B = (str,), (int,), (bytes,)
