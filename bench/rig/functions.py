@@ -12,6 +12,9 @@ STAMPED: Final = "bench/stamped"
 NAP: Final = "bench/nap"
 COMPUTE: Final = "bench/compute"
 NOBODY: Final = "bench/nobody"
+ORDERED: Final = "bench/ordered"
+PAID: Final = "bench/paid"
+PARENT: Final = "bench/parent"
 app = App("bench")
 
 
@@ -64,3 +67,22 @@ async def computing(ctx: Context) -> int:
     a = await ctx.step.run("one", compute, below)
     b = await ctx.step.run("two", compute, below)
     return a + b + await ctx.step.run("three", compute, below)
+
+
+@app.function(on=ORDERED)
+async def order(ctx: Context) -> bool:
+    """A wait for the event with the same number."""
+    return await ctx.step.wait_for_event("paid", event=PAID, match="data.n", timeout="7d") is not None
+
+
+@app.function(on="bench/child")
+async def child(ctx: Context) -> None:
+    """Nothing, for a parent that waits for it."""
+
+
+@app.function(on=PARENT)
+async def parent(ctx: Context) -> float:
+    """An empty child; the result is how long it took, in seconds."""
+    begun = time.perf_counter()
+    await ctx.step.invoke("child", child)
+    return time.perf_counter() - begun

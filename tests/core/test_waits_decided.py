@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from millstream.core.waits import homes
+from millstream.core.waits import homes, kept
 from millstream.core.waits.coverage import IDLE_MS
 from millstream.core.waits.interests import FORWARD_NO_MORE
 from millstream.model import limits
@@ -164,6 +164,16 @@ def test_what_is_kept_is_bounded_and_a_wait_that_looks_further_back_has_the_topi
     assert took(harness, older) == [], "one request is under way at a time"
     took(harness, EventsSought(PAID, "data.n", 0, 2))
     assert took(harness, EventsSought(PAID, "data.n", 1, 2)) == [SeekEvents(PAID, "data.n", 0, 3, START_MS)]
+
+
+def test_what_is_kept_is_bounded_however_fast_events_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KEPT_EVENTS_MAX", 4)
+    monkeypatch.setattr(kept, "DROPPED_AT_ONCE_MAX", 3)
+    harness = Harness()
+    for number in range(1, 41):
+        took(harness, TakeEvent(paid(number, at_ms=START_MS + number), (PLACE,)))
+        assert len(harness.tables.kept.scan(limit=100)) <= 4 + 3
+    assert harness.tables.kept.get((START_MS + 40, paid(40).internal_id)) is not None
 
 
 def test_readers_forward_until_they_are_told_that_nobody_waits_any_more() -> None:

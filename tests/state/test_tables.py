@@ -9,7 +9,7 @@ import pytest
 
 from millstream.errors import Corruption, InternalError
 from millstream.model.place import Place
-from millstream.model.rows import AppRow, CounterRow, SeenRow, StepRow, TimerRow
+from millstream.model.rows import AppRow, CounterRow, KeptAtRow, SeenRow, StepRow, TimerRow
 from millstream.state import layers
 from millstream.state.flush import FLUSH_BATCH_CHANGES_MAX, SLICE_ROWS, SLICES_MAX
 from millstream.state.keyspace import FLUSHING_KEY, KEYSPACE, MARKS
@@ -43,6 +43,17 @@ class CountingStore(MemoryStore):
             raise OSError("no room")
         self.writes.append(len(changes))
         super().write(changes)
+
+
+class ReadStore(MemoryStore):
+    """A memory store that counts the rows its scans read."""
+
+    rows_read = 0
+
+    def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        found = super().scan(start, end, limit)
+        self.rows_read += len(found)
+        return found
 
 
 def test_what_is_in_flight_is_seen_at_once_but_not_by_the_durable_view() -> None:
@@ -123,6 +134,27 @@ async def test_a_scan_passes_over_more_deleted_rows_than_a_page_holds(monkeypatc
 def test_a_scan_of_no_rows_is_refused() -> None:
     with pytest.raises(InternalError, match="at least 1"):
         LaneTables(PLACE, MemoryStore()).runs.scan(limit=0)
+
+
+async def test_rows_of_one_place_are_found_among_many_without_a_look_at_the_others() -> None:
+    tables = LaneTables(PLACE, store := ReadStore())
+    for n in range(3_000):
+        row = KeptAtRow(f"place{n % 1_000}", n, "e")
+        tables.kept_at.add((row.place, n, "e"), row)
+        if n == 1_499:
+            tables.promote()
+            await tables.flush(marker(1))
+    tables.promote()
+    store.rows_read = 0
+    assert [key[1] for key, _ in tables.kept_at.within("place7", limit=500)] == [7, 1_007, 2_007]
+    assert [key[1] for key, _ in tables.kept_at.within("place7", ("place7", 8, ""), limit=1)] == [1_007]
+    assert tables.kept_at.within("place", limit=500) == []
+    assert store.rows_read <= 3
+
+
+def test_a_table_that_is_not_grouped_says_so() -> None:
+    with pytest.raises(InternalError, match="not say that it is grouped"):
+        LaneTables(PLACE, MemoryStore()).runs.within("a", limit=1)
 
 
 def test_the_durable_view_refuses_to_be_written() -> None:

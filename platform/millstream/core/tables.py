@@ -64,6 +64,13 @@ class Table(Protocol[K, R]):
         """At most ``limit`` rows with key ≥ ``start`` in key order."""
         ...
 
+    def within(self, group: str, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
+        """As ``scan``, of those whose key begins with ``group``: cheap however many rows the table has.
+
+        Where the key space says so only (``grouped`` in ``state/keyspace.py``).
+        """
+        ...
+
     @property
     def version(self) -> int:
         """Changes whenever a row of this table may have changed; for values derived from all its rows.

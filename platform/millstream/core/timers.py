@@ -35,6 +35,12 @@ def arm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:
     return Arm(at_ms, kind, id, step)
 
 
+def arm_first(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:
+    """As ``arm``, for a step that begins with it: one that goes before it is flushed costs the store nothing."""
+    tables.timers.add((at_ms, kind, id, step), TimerRow(at_ms, kind, id, step))
+    return Arm(at_ms, kind, id, step)
+
+
 def disarm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Disarm:
     """Remove a timer; the effect disarms it."""
     tables.timers.delete((at_ms, kind, id, step))

@@ -9,7 +9,8 @@ kind of key field has an encoding that keeps its order:
     str     UTF-8 (its byte order is the order of code points), ended by 00 00 unless it is the last field; a 00 inside
             is written 00 FF, which sorts behind the end and before every other character
 
-Add a kind of field: one branch in ``_encode_field`` and ``_decode_field``, and the property test draws it.
+Add a kind of field: one branch in ``_encode_field``, and the property test draws it.
+Keys are never read back: a row has its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Key = KeyField | tuple[KeyField, ...]
 
 INT_MAX: Final = (1 << 64) - 1
 _END: Final = b"\x00\x00"
+_BEHIND_END: Final = b"\x01"  # Instead of an end's last byte: behind all keys with that field, before all others.
 _NUL: Final = b"\x00\xff"
 
 
@@ -47,22 +49,15 @@ def encoder(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[Key], bytes]:
 
 
 @cache
-def decoder(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[bytes], Key]:
-    """The inverse of ``encoder``. Raises ValueError on bytes that ``encoder`` cannot have made."""
+def range_of(prefix: bytes, kinds: tuple[type, ...]) -> Callable[[str], tuple[bytes, bytes]]:
+    """The function from a first field, a text, to the bytes around all keys that begin with it: from, and before."""
+    assert kinds[0] is str and len(kinds) > 1, f"expected keys of a text and more, got {kinds}"
 
-    def decode(raw: bytes) -> Key:
-        if not raw.startswith(prefix):
-            raise ValueError(f"expected a key that starts with {prefix.hex()}, got {raw[:32].hex()}")
-        fields: list[KeyField] = []
-        at = len(prefix)
-        for i, kind in enumerate(kinds):
-            field, at = _decode_field(kind, raw, at, last=i == len(kinds) - 1)
-            fields.append(field)
-        if at != len(raw):
-            raise ValueError(f"expected a key of {len(kinds)} fields, got {len(raw) - at} bytes more: {raw[:64].hex()}")
-        return fields[0] if len(kinds) == 1 else tuple(fields)
+    def around(field: str) -> tuple[bytes, bytes]:
+        at = prefix + _encode_field(str, field, last=False)
+        return at, at[:-1] + _BEHIND_END
 
-    return decode
+    return around
 
 
 def _encode_field(kind: type, field: KeyField, *, last: bool) -> bytes:
@@ -83,24 +78,3 @@ def _encode_field(kind: type, field: KeyField, *, last: bool) -> bytes:
     assert isinstance(field, bytes), f"expected bytes in a key, got {field!r}"
     assert last, "expected bytes only as a key's last field: they have no end"
     return field
-
-
-def _decode_field(kind: type, raw: bytes, at: int, *, last: bool) -> tuple[KeyField, int]:
-    if kind is str:
-        if last:
-            return raw[at:].decode("utf-8", "surrogatepass"), len(raw)
-        end = raw.find(_END, at)
-        if end < 0:
-            raise ValueError(f"expected text ended by 0000 at byte {at}, got {raw[:64].hex()}")
-        return raw[at:end].replace(_NUL, b"\x00").decode("utf-8", "surrogatepass"), end + 2
-    if kind is bytes:
-        return raw[at:], len(raw)
-    width = 1 if kind is bool else 8
-    if len(raw) < at + width:
-        raise ValueError(f"expected {width} bytes at byte {at} of a key, got {raw[:64].hex()}")
-    number = int.from_bytes(raw[at : at + width], "big")
-    if kind is not bool:
-        return number, at + width
-    if number > 1:
-        raise ValueError(f"expected 00 or 01 at byte {at} of a key, got {raw[:64].hex()}")
-    return number == 1, at + 1

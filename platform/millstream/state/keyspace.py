@@ -23,7 +23,7 @@ from typing import Final
 
 from millstream.model import rows
 from millstream.model.rows import Row
-from millstream.state.keys import Key, decoder, encoder
+from millstream.state.keys import Key, encoder, range_of
 
 STEPS: Final = "steps"
 TIMERS: Final = "timers"
@@ -49,6 +49,7 @@ class TableSpec:
     ``derived``  rebuilt from another table at a restore, never checkpointed.
     ``payload``  the field of the row that can be large, and is read again then rather than kept; empty: rows are small.
     ``versioned``  its version changes with every write, since values are derived from all its rows.
+    ``grouped``  the rows whose keys begin with the same field are looked at together, see ``LayeredTable.within``.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TableSpec:
     derived: bool = False
     payload: str = ""
     versioned: bool = False
+    grouped: bool = False
 
     def __post_init__(self) -> None:
         if len(self.prefix) != 1 or not 0x10 <= self.prefix[0] < 0x80:
@@ -82,9 +84,9 @@ class TableSpec:
         """The function from a key to its bytes in the store."""
         return encoder(self.prefix, self.kinds)
 
-    def decode(self) -> Callable[[bytes], Key]:
-        """The function from bytes in the store to the key; ValueError on others."""
-        return decoder(self.prefix, self.kinds)
+    def range_of_group(self) -> Callable[[str], tuple[bytes, bytes]]:
+        """The function from a key's first field to where such keys lie in the store: from, and before."""
+        return range_of(self.prefix, self.kinds)
 
 
 _S, _I, _B = (str,), (int,), (bytes,)
@@ -119,9 +121,19 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("topics", rows.TopicRow, b"\x3c", KEYS, ("topic",), _S),
     TableSpec("subscriptions", rows.SubscriptionRow, b"\x3d", KEYS, ("function", "topic"), (str, str)),
     TableSpec("scans", rows.ScanRow, b"\x3e", KEYS, ("scan", "partition"), (str, int)),
-    TableSpec("waiters", rows.WaiterRow, b"\x40", KEYS, ("place", "run", "step", "index"), (str, str, str, int)),
+    TableSpec(
+        "waiters", rows.WaiterRow, b"\x40", KEYS, ("place", "run", "step", "index"), (str, str, str, int), grouped=True
+    ),
     TableSpec("kept", rows.KeptRow, b"\x41", KEYS, ("received_at_ms", "internal_id"), (int, str), payload="event.data"),
-    TableSpec("kept_at", rows.KeptAtRow, b"\x42", KEYS, ("place", "received_at_ms", "internal_id"), (str, int, str)),
+    TableSpec(
+        "kept_at",
+        rows.KeptAtRow,
+        b"\x42",
+        KEYS,
+        ("place", "received_at_ms", "internal_id"),
+        (str, int, str),
+        grouped=True,
+    ),
     TableSpec("coverage", rows.CoverageRow, b"\x43", KEYS, ("event", "path"), (str, str)),
     TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path", "home"), (str, str, int), versioned=True),
     TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),

@@ -28,6 +28,7 @@ from millstream.errors import Corruption, InternalError
 from millstream.model.rows import Row
 from millstream.state.keys import Key
 from millstream.state.keyspace import TableSpec
+from millstream.state.live import GroupedLive, Live
 from millstream.state.store import Store
 from millstream.wire.rows import decode_row
 
@@ -45,16 +46,6 @@ R = TypeVar("R", bound=Row)
 _by_key: Final = itemgetter(0)
 
 
-class _Live(dict[K, R | None]):
-    """The newest row of each key that is in memory; looks into the store for the others."""
-
-    __slots__ = ("load",)
-    load: Callable[[K], R | None]
-
-    def __missing__(self, key: K) -> R | None:
-        return self.load(key)
-
-
 class LayeredTable(Generic[K, R]):
     """A table of a lane; the core's ``Table``."""
 
@@ -62,11 +53,11 @@ class LayeredTable(Generic[K, R]):
         "_absent",
         "_clean",
         "_clean_before",
-        "_decode",
         "_end",
         "_gone",
         "_live",
         "_payload",
+        "_range",
         "_store",
         "add",
         "encode",
@@ -102,8 +93,7 @@ class LayeredTable(Generic[K, R]):
         self.frozen: dict[K, R | None] = {}
         self.frozen_absent: set[K] = set()  # keys of ``frozen`` that the store lacked when it was frozen
         self._payload = attrgetter(spec.payload) if spec.payload else None
-        self._live: _Live[K, R] = _Live()
-        self._live.load = self._load
+        self._live: Live[K, R] = GroupedLive(self._load) if spec.grouped else Live(self._load)
         self._gone: list[K] = []  # deleted in flight
         self._absent: set[K] = set()
         self._clean: dict[K, None] = {}
@@ -112,7 +102,7 @@ class LayeredTable(Generic[K, R]):
         self._end = spec.end
         self.encode = cast("Callable[[K], bytes]", spec.encode())
         self.key_of = cast("Callable[[R], K]", spec.key_of())
-        self._decode = cast("Callable[[bytes], K]", spec.decode())
+        self._range = spec.range_of_group() if spec.grouped else None
         self.get = self._live.__getitem__
         self.put, self.add = self._writers()
 
@@ -150,6 +140,14 @@ class LayeredTable(Generic[K, R]):
         """The first ``limit`` rows with key ≥ ``start`` in key order. O(rows not yet flushed + limit)."""
         return self._merge((self.frozen, self.overlay, self.flight), start, limit)
 
+    def within(self, group: str, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
+        """As ``scan``, of the rows whose key begins with ``group``. O(rows of the group in memory + limit).
+
+        For tables that are ``grouped`` only.
+        """
+        live = self._grouped()
+        return self._merge_group(group, {key: live[key] for key in live.groups.get(group, ())}, start, limit)
+
     # --- the same without what is in flight -----------------------------------------------------
 
     def get_durable(self, key: K) -> R | None:
@@ -166,6 +164,14 @@ class LayeredTable(Generic[K, R]):
     def scan_durable(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
         """As ``scan``, of what acknowledged records left."""
         return self._merge((self.frozen, self.overlay), start, limit)
+
+    def within_durable(self, group: str, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
+        """As ``within``, of what acknowledged records left."""
+        keys = self._grouped().groups.get(group, ())
+        above: dict[K, R | None] = {}
+        for layer in (self.frozen, self.overlay):
+            above.update((key, layer[key]) for key in keys if key in layer)
+        return self._merge_group(group, above, start, limit)
 
     # --- the life of a layer --------------------------------------------------------------------
 
@@ -270,21 +276,34 @@ class LayeredTable(Generic[K, R]):
         found = [(key, row) for key, row in above.items() if row is not None]
         if len(found) > 2 * limit:
             found = nsmallest(limit, found, key=_by_key)
-        found += self._scan_store(above, start, limit)
+        found += self._scan_store(above, self.spec.prefix if start is None else self.encode(start), self._end, limit)
         found.sort(key=_by_key)
         return found[:limit]
 
-    def _scan_store(self, above: dict[K, R | None], start: K | None, limit: int) -> list[tuple[K, R]]:
-        """The first ``limit`` stored rows that no layer covers."""
+    def _grouped(self) -> GroupedLive[K, R]:
+        if not isinstance(self._live, GroupedLive):
+            raise InternalError(f"table {self.spec.name}: its key space does not say that it is grouped")
+        return self._live
+
+    def _merge_group(self, group: str, above: dict[K, R | None], start: K | None, limit: int) -> list[tuple[K, R]]:
+        assert self._range is not None, "it is grouped"
+        at, end = self._range(group)
+        found = [(k, row) for k, row in above.items() if row is not None and (start is None or k >= start)]  # type: ignore[operator]
+        found += self._scan_store(above, at if start is None else self.encode(start), end, limit)
+        found.sort(key=_by_key)
+        return found[:limit]
+
+    def _scan_store(self, above: dict[K, R | None], at: bytes, end: bytes, limit: int) -> list[tuple[K, R]]:
+        """The first ``limit`` stored rows from ``at`` to before ``end`` that no layer covers."""
         found: list[tuple[K, R]] = []
-        at = self.spec.prefix if start is None else self.encode(start)
         ask = min(limit, SCAN_PAGE_ROWS)
         while True:
-            page = self._store.scan(at, self._end, ask)
-            for raw_key, raw in page:
-                key = self._decode(raw_key)
+            page = self._store.scan(at, end, ask)
+            for _, raw in page:
+                row = self._row(raw)
+                key = self.key_of(row)  # Half the price of reading it out of the key's bytes.
                 if key not in above:
-                    found.append((key, self._row(raw)))
+                    found.append((key, row))
                     if len(found) == limit:
                         return found
             if len(page) < ask:
@@ -308,6 +327,10 @@ class DurableTable(Generic[K, R]):
     def scan(self, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
         """As the table's ``scan``, of what acknowledged records left."""
         return self._table.scan_durable(start, limit=limit)
+
+    def within(self, group: str, start: K | None = None, *, limit: int) -> list[tuple[K, R]]:
+        """As the table's ``within``, of what acknowledged records left."""
+        return self._table.within_durable(group, start, limit=limit)
 
     @property
     def version(self) -> int:

@@ -104,7 +104,7 @@ def wait_started(tables: Tables, f: WaitStarted, at_ms: int) -> Sequence[Effect]
     run = answered(open_run(tables, f.run), f.dispatch)
     row = StepRow(f.run, f.step, f.name, f.kind, WAITING, dispatch=f.dispatch, wake_at_ms=f.until_ms, awaits=f.awaits)
     add_step(tables, run, row)
-    return (timers.arm(tables, f.until_ms, TIMER, f.run, f.step),)
+    return (timers.arm_first(tables, f.until_ms, TIMER, f.run, f.step),)
 
 
 def event_taken(tables: Tables, f: EventTaken, at_ms: int) -> Sequence[Effect]:

@@ -87,7 +87,7 @@ def sleep_started(tables: Tables, f: SleepStarted, at_ms: int) -> Sequence[Effec
     run = answered(open_run(tables, f.run), f.dispatch)
     row = StepRow(f.run, f.step, f.name, NAME, SLEEPING, dispatch=f.dispatch, wake_at_ms=f.wake_at_ms)
     add_step(tables, run, row)
-    return (timers.arm(tables, f.wake_at_ms, TIMER, f.run, f.step),)
+    return (timers.arm_first(tables, f.wake_at_ms, TIMER, f.run, f.step),)
 
 
 def sleep_ended(tables: Tables, f: SleepEnded, at_ms: int) -> Sequence[Effect]:

@@ -65,7 +65,8 @@ def found(case: Case, draft: Draft, op: WaitFound) -> Decided:
         return fail_step(draft, too_long(case, op, NAME))
     own = [row.event for id in case.run.events if (row := case.tables.events.get(id)) is not None]
     try:
-        every = [placed(condition, readable(own[0])) for condition in op.conditions]
+        value = readable(own[0])
+        every = [placed(condition, value) for condition in op.conditions]
     except FunctionError as error:
         failed = StepFailed(
             case.run.run, op.step, op.name, NAME, 0, case.dispatch, "FunctionError", str(error), "", case.now_ms, False

@@ -128,7 +128,7 @@ def count_waiters(tables: Tables, event: str, path: str, more: int, at_ms: int) 
     """One more or one less depends on it."""
     row = tables.coverage.get((event, path))
     assert row is not None, f"somebody waits for {event!r} by {path!r}, and nothing was asked"
-    _change(tables, event, path, waiters=row.waiters + more, used_at_ms=at_ms)
+    tables.coverage.put((event, path), replace(row, waiters=row.waiters + more, used_at_ms=at_ms))
 
 
 def _row(tables: Tables, event: str, path: str) -> CoverageRow:

@@ -21,7 +21,7 @@ from millstream.core.messages import MessageKind
 from millstream.core.tables import Tables, WaiterKey
 from millstream.core.triggers.readable import readable
 from millstream.core.waits import coverage
-from millstream.core.waits.kept import kept_from_ms
+from millstream.core.waits.kept import crowded, kept_from_ms
 from millstream.core.waits.places import holds
 from millstream.errors import BadRequest
 from millstream.model import limits
@@ -45,6 +45,8 @@ from millstream.model.rows import TimerRow, WaiterRow
 MATCH: Final = "match"
 LOOK: Final = "look"
 LOOKED_AT_ONCE_MAX: Final = 500
+PAGE_ROWS: Final = LOOKED_AT_ONCE_MAX + 1
+"""The waiters of a decision, and one that tells whether there are more."""
 
 # --- a wait begins --------------------------------------------------------------------------------
 
@@ -85,10 +87,8 @@ def _look(tables: Tables, waiter: WaiterRow) -> tuple[Envelope | None, tuple[int
     """The first kept event that the waiter takes; else how far it has looked (an empty id: through all)."""
     place = waiter.place
     start = (place, waiter.looked_ms, waiter.looked_id + "\x00") if waiter.looked_id else (place, waiter.since_ms, "")
-    page = tables.kept_at.scan(start, limit=LOOKED_AT_ONCE_MAX)
-    for (at, received_at_ms, internal_id), _ in page:
-        if at != place:
-            return None, (0, "")
+    page = tables.kept_at.within(place, start, limit=LOOKED_AT_ONCE_MAX)
+    for (_, received_at_ms, internal_id), _ in page:
         kept = tables.kept.get((received_at_ms, internal_id))
         if kept is not None and _fits(waiter, kept.event, None):
             return kept.event, (0, "")
@@ -162,6 +162,8 @@ def take_event(tables: Tables, command: TakeEvent, now_ms: int) -> list[Fact]:
         return [EventKept(event, places), *met, paused]
     if event.received_at_ms < kept_from_ms(tables):
         return met  # Those as old were let go of before.
+    if held is None and (dropped := crowded(tables, now_ms)):
+        return [*dropped, EventKept(event, places), *met]
     return [EventKept(event, places), *met]
 
 
@@ -208,21 +210,19 @@ def refuse_look(tables: Tables, command: FireTimer, reason: str, now_ms: int) ->
 
 def _waiters(tables: Tables, places: Sequence[str], behind: str) -> Iterator[WaiterRow]:
     """Those who wait at these places, in order, from the one behind ``behind`` on."""
+    at: WaiterKey | None = None
     if behind:
         place, number, run, step = behind.split("/", 3)
-        start = (place, run, step, int(number) + 1)
+        at = (place, run, step, int(number) + 1)
         places = places[places.index(place) :] if place in places else ()
     for place in places:
-        at = start if behind and place == places[0] else (place, "", "", 0)
-        while page := tables.waiters.scan(at, limit=LOOKED_AT_ONCE_MAX):
-            for (of, run, step, index), waiter in page:
-                if of != place:
-                    break
+        while page := tables.waiters.within(place, at, limit=PAGE_ROWS):
+            for _, waiter in page:
                 yield waiter
-                at = (place, run, step, index + 1)
-            else:
-                continue
-            break
+            if len(page) < PAGE_ROWS:
+                break
+            at = (place, waiter.run, waiter.step, waiter.index + 1)
+        at = None
 
 
 AWAIT_EVENT = MessageKind(

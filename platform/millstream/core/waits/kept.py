@@ -21,6 +21,8 @@ BYTES, EVENTS, FROM_MS = "kept_bytes", "kept_events", "kept_from_ms"
 KEPT_BESIDE_BYTES = 256
 """What a kept event costs beside its data, roughly."""
 DROPPED_AT_ONCE_MAX = 500
+SLACK_SHARE = 16
+"""Kept events may go beyond their bounds by so many at once, and by this share of the bytes, until some go."""
 
 
 def counter(tables: Tables, name: str) -> int:
@@ -37,6 +39,16 @@ def kept_from_ms(tables: Tables) -> int:
 def size(event: Envelope) -> int:
     """What an event counts against the bounds."""
     return len(event.data) + len(event.meta) + len(event.user) + KEPT_BESIDE_BYTES
+
+
+def crowded(tables: Tables, now_ms: int) -> list[Fact]:
+    """What makes room for one more, where so much is kept beyond the bounds that it is worth a look.
+
+    Events may come faster than the lane cleans up.
+    """
+    few = counter(tables, EVENTS) < limits.KEPT_EVENTS_MAX + DROPPED_AT_ONCE_MAX
+    small = counter(tables, BYTES) < limits.KEPT_BYTES_MAX + limits.KEPT_BYTES_MAX // SLACK_SHARE
+    return [] if few and small else list(expired(tables, now_ms))
 
 
 def expired(tables: Tables, now_ms: int) -> Iterator[Fact]:
@@ -69,13 +81,13 @@ def event_kept(tables: Tables, f: EventKept, at_ms: int) -> Sequence[Effect]:
     key = (f.event.received_at_ms, f.event.internal_id)
     held = tables.kept.get(key)
     if held is None:
-        tables.kept.put(key, KeptRow(*key, f.event, f.places))
+        tables.kept.add(key, KeptRow(*key, f.event, f.places))
         _count(tables, EVENTS, 1)
         _count(tables, BYTES, size(f.event))
     else:
         tables.kept.put(key, KeptRow(*key, held.event, (*held.places, *f.places), held.behind, held.timer_ms))
     for place in f.places:
-        tables.kept_at.put((place, *key), KeptAtRow(place, *key))
+        tables.kept_at.add((place, *key), KeptAtRow(place, *key))
     return ()
 
 
