@@ -356,7 +356,7 @@ class GateRow(msgspec.Struct, frozen=True, gc=False):
     """A gate whose home this lane is, for one value of its key. It goes when it says nothing any more.
 
     ``held``, ``queued``  how many have passed and count, and how many wait.
-    ``turn``      the function of the last that came out of the queue: the next is another's, where several wait.
+    ``turn``      the function of the last that passed: the next is another's, where several wait.
     ``full_us``   a throttle: when all of its burst is free again; Unix microseconds.
     ``timer_ms``  when it is looked at again; 0: nothing is to be done by itself.
     """

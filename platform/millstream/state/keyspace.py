@@ -141,7 +141,13 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("gates", rows.GateRow, b"\x50", KEYS, ("place",), _S),
     TableSpec("asks", rows.AskRow, b"\x51", KEYS, ("place", "run", "step"), (str, str, str)),
     TableSpec(
-        "queues", rows.QueueRow, b"\x52", KEYS, ("place", "function", "score_ms", "arrival"), (str, str, int, int)
+        "queues",
+        rows.QueueRow,
+        b"\x52",
+        KEYS,
+        ("place", "function", "score_ms", "arrival"),
+        (str, str, int, int),
+        grouped=True,
     ),
 )
 

@@ -149,8 +149,8 @@ def _behind(tables: Tables, row: QueueRow) -> QueueRow | None:
 
 
 def _from(tables: Tables, key: QueueKey) -> QueueRow | None:
-    found = tables.queues.scan(key, limit=1)
-    return found[0][1] if found and found[0][1].place == key[0] else None
+    found = tables.queues.within(key[0], key, limit=1)
+    return found[0][1] if found else None
 
 
 def _home(tables: Tables, message: AskGate | LeaveGate) -> int:
@@ -188,13 +188,14 @@ def gate_opened(tables: Tables, f: GateOpened, at_ms: int) -> Sequence[Effect]:
         assert not asked.is_held, f"{f.run} passes {f.place} twice"
         arrival, score_ms = asked.arrival, asked.score_ms
         tables.queues.delete((f.place, asked.function, score_ms, arrival))
-        gate = replace(gate, queued=gate.queued - 1, turn=f.function)
+        gate = replace(gate, queued=gate.queued - 1)
     if f.is_held:
         tables.asks.put(key, AskRow(f.place, f.run, f.step, f.function, f.number, score_ms, arrival, True))
         gate = replace(gate, held=gate.held + 1)
     elif asked is not None:
         tables.asks.delete(key)
-    return _put(tables, replace(gate, full_us=f.full_us or gate.full_us), _sooner(gate, f.timer_ms))
+    gate = replace(gate, turn=f.function, full_us=f.full_us or gate.full_us)
+    return _put(tables, gate, _sooner(gate, f.timer_ms))
 
 
 def gate_left(tables: Tables, f: GateLeft, at_ms: int) -> Sequence[Effect]:

@@ -22,10 +22,11 @@ from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import AwaitEvent, AwaitSignal, InvokeFunction, Report
 from millstream.model.facts import Fact, Post
+from millstream.model.gate_messages import AdmitStart
 from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import Hand, StepRow
 
-BEGINNINGS: Final = (AwaitEvent, AwaitSignal, InvokeFunction)
+BEGINNINGS: Final = (AwaitEvent, AwaitSignal, InvokeFunction, AdmitStart)
 """Messages with which a wait begins. One that is found in the answer that ends its run has not begun."""
 STEP_NOT_REPORTED: Final = "StepNotReported"
 # ``Any`` because each function takes its own operation; the keys say which.
