@@ -167,6 +167,7 @@ async def final(world: World) -> None:
     events(world)
     world.foreign.check()
     world.waits.check()
+    world.gates.check()
     outcomes(world)
     messages(world)
     publishes(world)
@@ -227,6 +228,8 @@ def timers(world: World) -> None:
     for lane in world.observer.lanes:
         crons = {(row.function, row.cron): row.at_ms for _, row in lane.tables.crons.scan(limit=100)}
         for key, _ in lane.tables.timers.scan(limit=100):
+            if key[1] == "gate" and lane.tables.gates.get(key[2]) is not None:
+                continue  # A throttle, until all of its burst is free again.
             if key[1] != "cron" or crons.pop((key[2], key[3]), None) != key[0]:
                 world.violate("a timer belongs to something", f"{key}")
         if crons:
@@ -262,7 +265,8 @@ def one_function(world: World, event: Any, partition: int) -> bool:
     lane = lane_of_source("events", partition, world.lanes)
     for slug, planned in world.planned.items():
         if planned.event == event.name:
-            run = run_id(event.ts_ms, event.internal_id, slug, "", lane=lane, lanes=world.lanes)
+            here = run_id(event.ts_ms, event.internal_id, slug, "", lane=lane, lanes=world.lanes)
+            run = world.gates.run_of(planned, event) or here
             heard = True
             if run not in world.observer.starts:
                 world.violate("an event starts each subscribed function", f"{event} did not start {slug}")

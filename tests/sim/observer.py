@@ -69,7 +69,9 @@ class Lane:
         return self._rows[1]
 
 
-OF_HOMES = (f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited)
+OF_HOMES = (
+    f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited, f.GateQueued, f.GateOpened, f.GateLeft,
+)  # fmt: skip
 """Facts that name a run of any lane."""
 
 
@@ -164,6 +166,7 @@ class Observer:
             world.violate("what was recorded can be folded", f"{type(error).__name__}: {error} in {record.facts}")
             return
         lane.tables.promote()
+        world.gates.recorded(record)
 
     def _of_open_run(self, fact: Any) -> None:
         run = getattr(fact, "run", None)

@@ -116,6 +116,8 @@ class Planned:
     program: Program
     retries: int
     on_failure: bool
+    flow: tuple[tuple[str, Any], ...] = ()
+    """The options of its flow control, as ``@app.function`` takes them."""
 
     @property
     def fails(self) -> bool:
@@ -229,6 +231,7 @@ def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool
     app = App(id)
     for one in planned:
         options: dict[str, Any] = {"on": one.event} if one.event else {"cron": "@every 20s"}
+        options |= dict(one.flow)
         if one.on_failure:
             options["on_failure"] = _quiet
         app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(

@@ -95,14 +95,14 @@ class Waits:
     async def _ask(self, name: str) -> None:
         self._questions += 1
         question = self._questions
-        if await self._append(name, {"q": question}) is None or self._rng.random() < 0.1:
+        if await self.append(name, {"q": question}) is None or self._rng.random() < 0.1:
             return
         for number in range(self._rng.choice([1, 2, 3, 3])):
             delay_s = self._rng.choice([0.0, 0.01, 0.05, 0.5, 3.0])
             self._later(delay_s, partial(self._answer, question, number))
 
     async def _answer(self, question: int, number: int) -> None:
-        id = await self._append(ANSWER, {"q": question, "number": number})
+        id = await self.append(ANSWER, {"q": question, "number": number})
         if id is not None:
             self.answers[question].add(id)
 
@@ -115,7 +115,7 @@ class Waits:
         task = self._world.loop.create_task(wait(), context=self._world.context)
         self._tasks.append(task)
 
-    async def _append(self, name: str, data: dict[str, int]) -> str | None:
+    async def append(self, name: str, data: dict[str, int]) -> str | None:
         """Send an event; its id, where it was acknowledged."""
         world = self._world
         id, now_ms = world.clients.new_id(), world.true_ms()

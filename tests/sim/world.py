@@ -33,6 +33,7 @@ from millstream.worker.worker import Worker
 from tests.sim import checks
 from tests.sim.clients import POISON, Clients
 from tests.sim.foreign import Foreign
+from tests.sim.gates import Gates
 from tests.sim.ledger import Ledger
 from tests.sim.loop import Killed, Process, SimLoop, run
 from tests.sim.machine import GROUP, TELEMETRY, Machine
@@ -192,6 +193,12 @@ class World:
             self.planned |= {one.slug: one for one in self.waits.planned}
             self.retries |= {one.slug: one.retries for one in self.waits.planned}
             self.apps_deployed.append(make_app("waits", self.waits.planned, self.ledger, announced=False))
+        self.gates = Gates(self, Random(f"{self.seed}/gates"))
+        if self.gates.planned:
+            self.planned |= {one.slug: one for one in self.gates.planned}
+            self.retries |= {one.slug: one.retries for one in self.gates.planned}
+            self.apps_deployed.append(make_app("gates", self.gates.planned, self.ledger, announced=False))
+        self.specs = {slug: one.spec for app in self.apps_deployed for slug, one in app.functions.items()}
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
@@ -258,6 +265,7 @@ class World:
             self.clients.run(self.hostile_s),
             self.foreign.run(self.hostile_s),
             self.waits.run(self.hostile_s),
+            self.gates.run(self.hostile_s),
             Storms(self).run(),
             self._look(),
         )
