@@ -37,7 +37,7 @@ def check(tables: Tables) -> None:
         events.update(run.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
-    beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK, timers.GATE)}
+    beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK, timers.GATE, timers.SWEEP)}
     problems = [problem for key in beside if (problem := timer_problem(tables, TimerRow(*key)))]
     assert not problems, problems[0]
     _same("timers", held, {*alive.timers, *crons, *beside})

@@ -23,7 +23,7 @@ from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES, parent_of
 from millstream.history.queries import PAGE_ROWS_MAX, RUNS_OF_EVENT_MAX
 from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import STATES, AttemptSeen, StepSeen
+from millstream.history.trail import STATES, AttemptSeen, GateSeen, StepSeen
 from millstream.model.commands import CancelRun
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
@@ -153,7 +153,18 @@ def run_in_full(full: RunInFull) -> dict[str, Any]:
     """A run with everything below it, as the API shows it."""
     left_out = {"errors_cut": full.errors_cut} if full.errors_cut else {}
     steps = [_step(step, full.run.run) for step in full.steps]
-    return _run(full.run) | {"event_ids": list(full.events), "steps": steps} | left_out
+    gates = {"gates": [_gate(gate) for gate in full.gates]} if full.gates else {}
+    return _run(full.run) | {"event_ids": list(full.events), "steps": steps} | gates | left_out
+
+
+def _gate(gate: GateSeen) -> dict[str, Any]:
+    return {
+        "gate": gate.gate,
+        "key": raw_json(gate.key.encode()) if gate.key and not gate.key.startswith("#") else gate.key or None,
+        "step": gate.step or None,
+        "asked_at": iso(gate.asked_at_ms),
+        "passed_at": iso(gate.passed_at_ms),
+    }
 
 
 def _run(run: RunSeen) -> dict[str, Any]:

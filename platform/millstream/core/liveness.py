@@ -169,6 +169,8 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         cron = tables.crons.get((timer.id, timer.step))
         held = cron is not None and cron.at_ms == timer.at_ms
         return "" if held else f"{what} wakes a cron that does not wait for it"
+    if timer.kind == timers.SWEEP:
+        return ""  # It is all that there is of a sweep.
     if timer.kind == timers.GATE:
         return "" if queues.is_timed(tables, timer) else f"{what} looks at a gate that does not wait for it"
     if timer.kind in (homes.MATCH, homes.LOOK):

@@ -18,7 +18,7 @@ from millstream.core.handles import Handler, Handles
 from millstream.core.origin import Origin, accepted, new_run_id, noted
 from millstream.core.runs.bounds import bounded, is_bounded
 from millstream.core.runs.ending import refuse_run_timer
-from millstream.core.runs.hands import OUT, QUEUED, SCHEDULED, hand_out_body, leave_hand, open_run
+from millstream.core.runs.hands import OUT, QUEUED, SCHEDULED, hand_out_body, leave_hand, may_execute, open_run
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.model.commands import FireTimer
@@ -85,7 +85,9 @@ def run_started(
 
 def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     """The time of a scheduled run has come."""
-    return [RunDue(command.id)]
+    run = tables.runs.get(command.id)
+    assert run is not None, "a run's timers end with it"
+    return [RunDue(command.id, run.flow is not None and not may_execute(run.flow))]
 
 
 # --- fold -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ FINISH a run must be over;                       id = run, step = ""
 WAIT   a wait is over;                           id = run, step = the step
 CRON   a cron fires;                             id = function, step = the cron's text
 GATE   a gate is looked at;                      id = its place, step = ""
+SWEEP  gates are looked at, one after another;   id = the place behind which, step = ""
 
 A step kind has timers of its own (``core/steps/``): id = run, step = the step. Add a kind: the module that answers for
 it names it in its ``HANDLES`` (or ``KIND``), with what follows when it fires.
@@ -27,6 +28,7 @@ FINISH: Final = "finish"
 WAIT: Final = "wait"
 CRON: Final = "cron"
 GATE: Final = "gate"
+SWEEP: Final = "sweep"
 
 
 def arm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from millstream.core.flow.places import gate_and_key
 from millstream.core.runs.ending import waits_for
 from millstream.core.steps import SHOWS
 from millstream.history.scans import ScanFact
@@ -146,7 +147,7 @@ def _event_accepted(c: Changes, fact: f.EventAccepted, at_ms: int) -> None:
 
 
 def _run_started(c: Changes, fact: f.RunStarted, at_ms: int) -> None:
-    waits = fact.start_at_ms > at_ms
+    waits = fact.start_at_ms > at_ms or (fact.flow is not None and bool(fact.flow.gates or fact.flow.slots))
     change = c.of_run(fact.run)
     change.new = True
     change.status = QUEUED if waits else RUNNING
@@ -159,9 +160,23 @@ def _run_started(c: Changes, fact: f.RunStarted, at_ms: int) -> None:
 
 
 def _run_due(c: Changes, fact: f.RunDue, at_ms: int) -> None:
+    if fact.is_queued:
+        return
     change = c.of_run(fact.run)
     change.status = RUNNING
     change.started_ms = at_ms
+
+
+def _gate_asked(c: Changes, fact: f.GateAsked, at_ms: int) -> None:
+    c.of_run(fact.run).entries.append((trail.ASKED, at_ms, fact.step, *gate_and_key(fact.place)))
+
+
+def _gate_passed(c: Changes, fact: f.GatePassed, at_ms: int) -> None:
+    change = c.of_run(fact.run)
+    change.entries.append((trail.PASSED, at_ms, fact.step, *gate_and_key(fact.place)))
+    if fact.is_start:
+        change.status = RUNNING
+        change.started_ms = at_ms
 
 
 def _run_completed(c: Changes, fact: f.RunCompleted, at_ms: int) -> None:
@@ -250,6 +265,8 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.EventAccepted: _event_accepted,
     f.RunStarted: _run_started,
     f.RunDue: _run_due,
+    f.GateAsked: _gate_asked,
+    f.GatePassed: _gate_passed,
     f.RunCompleted: _run_completed,
     f.RunFailed: _run_failed,
     f.RunCancelled: _run_cancelled,

@@ -137,7 +137,8 @@ class Queries:
             seen = replace(seen, result=seen.result[: cuts.BEGINNING_BYTES], result_bytes=len(seen.result))
         for place in long - {0}:
             cuts.shorten(steps[place - 1])
-        return RunInFull(seen, (seen.event, *further), steps, errors_cut=cuts.bound_errors(steps))
+        cut = cuts.bound_errors(steps)
+        return RunInFull(seen, (seen.event, *further), steps, errors_cut=cut, gates=tuple(trail.gates(packed)))
 
     def output(self, run: str, step: str = "") -> bytes:
         """The whole output of a run, or of a step of it; empty where there is none."""

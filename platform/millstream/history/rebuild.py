@@ -138,7 +138,7 @@ def _chunks(store: Store) -> Iterator[Changes]:
 
 def _add(changes: Changes, store: Store, row: RunRow) -> None:
     """An open run, with what started it and its steps."""
-    waits = row.body == Hand.SCHEDULED
+    waits = row.body == Hand.SCHEDULED or (row.body == Hand.QUEUED and not row.body_dispatch)
     change = changes.runs[row.run] = RunChange(row.run, new=True, status=QUEUED if waits else RUNNING)
     change.function, change.events, change.cause = row.function, row.events, row.cause
     change.queued_ms, change.started_ms = row.queued_at_ms, 0 if waits else row.queued_at_ms

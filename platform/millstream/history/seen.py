@@ -36,7 +36,7 @@ class RunSeen(msgspec.Struct, frozen=True):
 class RunInFull(msgspec.Struct, frozen=True):
     """A run with all event ids, and its steps with their attempts; not ``complete``: the steps are left out.
 
-    ``errors_cut`` errors of attempts are left out.
+    ``errors_cut`` errors of attempts are left out. ``gates``: where it has stood (``core/flow``).
     """
 
     run: RunSeen
@@ -44,6 +44,7 @@ class RunInFull(msgspec.Struct, frozen=True):
     steps: list[trail.StepSeen]
     complete: bool = True
     errors_cut: int = 0
+    gates: tuple[trail.GateSeen, ...] = ()
 
 
 class EventSeen(msgspec.Struct, frozen=True):

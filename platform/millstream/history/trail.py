@@ -49,10 +49,24 @@ class AttemptSeen(msgspec.Struct, frozen=True):
     retry_at_ms: int = 0
 
 
+class GateSeen(msgspec.Struct):
+    """A gate at which a run, or one of its steps, has stood.
+
+    ``gate`` is the option that declares it, ``key`` the value of its key as JSON, empty where there is none. ``step``
+    is empty for the body. ``passed_at_ms`` 0: it stands there.
+    """
+
+    gate: str
+    key: str
+    step: str
+    asked_at_ms: int
+    passed_at_ms: int = 0
+
+
 class StepSeen(msgspec.Struct):
     """A step with its attempts, oldest first.
 
-    ``status``: planned, sleeping, waiting, retrying, parked, completed or failed.
+    ``status``: planned, queued, sleeping, waiting, retrying, parked, completed or failed.
 
     ``output`` is JSON, empty while there is none; the beginning of ``output_bytes`` where that is not 0.
     ``wake_at_ms``: when a sleep or a wait ends by itself; ``waits_for`` stays when the wait is over. The body of
@@ -161,6 +175,23 @@ def read(chunks: Iterable[bytes]) -> list[StepSeen]:
     return list(reading.steps.values())
 
 
+def gates(chunks: Iterable[bytes]) -> list[GateSeen]:
+    """The gates at which a run and its steps have stood, from its packed lists in order."""
+    seen: list[GateSeen] = []
+    for chunk in chunks:
+        for entry in _decoder.decode(chunk):
+            match entry:
+                case [20, at, step, gate, key]:
+                    seen.append(GateSeen(gate, key, step, at))
+                case [21, at, step, gate, key]:
+                    here = (gate, key, step, 0)
+                    for one in seen:
+                        if (one.gate, one.key, one.step, one.passed_at_ms) == here:
+                            one.passed_at_ms = at
+                            break
+    return seen
+
+
 def _fills_in(entry: list[Any], status: str | None) -> bool:
     """Whether a checkpoint's entry says more than what is known of its step (None: nothing)."""
     if status in ("completed", "failed"):
@@ -220,6 +251,10 @@ class _Reading:
             case [10, _, step, name, kind, until, awaited]:
                 seen = self._step(step, name, kind, at)
                 seen.status, seen.wake_at_ms, seen.waits_for = "waiting", until, read_waits_for(awaited)
+            case [20, _, step, *_] if step in self.steps:
+                self.steps[step].status = "queued"
+            case [21, _, step, *_] if step in self.steps:
+                self.steps[step].status = "planned"
             case [11, _, step, index] if waits := self.steps[step].waits_for if step in self.steps else None:
                 events = list(waits.events)
                 events[index] = replace(events[index], came=True)

@@ -108,7 +108,9 @@ def open_gate(tables: Tables, message: GateOpen, now_ms: int) -> list[Fact]:
         asked = _asked(flow, step.slot)
     if asked != (message.place, message.number):
         return []
-    return [GatePassed(message.run, message.step, message.place, message.number)]
+    is_last = message.place == (*flow.gates, *flow.slots)[-1]
+    is_start = is_last and not message.step and not run.body_dispatch
+    return [GatePassed(message.run, message.step, message.place, message.number, is_last, is_start)]
 
 
 def _asked(flow: RunFlow, slot: Slot | None) -> tuple[str, int] | None:

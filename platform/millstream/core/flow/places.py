@@ -1,6 +1,6 @@
 """The places of a run's gates: which gate, of whose, for which value of its key; and so its home.
 
-    3fa2/throttle/9c1d07a2/shop-fulfil/"eu"      digits of the home, gate, rule, whose, value of the key
+    3fa2/throttle/9c1d07a2/shop-fulfil/seu      digits of the home, gate, rule, whose, value of the key
 
 Keys are evaluated once, when the event is read. A key that is missing, null or cannot be evaluated is null, a value
 like any other: all events without a value share one place.
@@ -8,6 +8,7 @@ like any other: all events without a value share one place.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -18,8 +19,10 @@ from millstream.model import limits
 
 KEY_CHARS_SHOWN: Final = 120
 """A longer value is known by its hash."""
-ALL: Final = "null"
-"""The value of a key that says nothing."""
+ALL: Final = ""
+"""The value where there is no key."""
+SHOWN: Final = {"order": "ordered_by", "runs": "concurrency", "steps": "concurrency"}
+"""The option that declares a gate, where its name is another."""
 
 
 class Place(NamedTuple):
@@ -37,10 +40,21 @@ def parts_of(place: str) -> Place:
     return Place(gate, rule, rest)
 
 
+def gate_and_key(place: str) -> tuple[str, str]:
+    """What people are told of a place: the option that declares its gate, and the value of the key as JSON.
+
+    The value is empty where the function's runs share one place, and ``#`` with a hash where it is long.
+    """
+    gate, _, rest = parts_of(place)
+    _, _, value = rest.partition("/")
+    return SHOWN.get(gate, gate), "" if value == ALL else json.dumps(value[1:]) if value.startswith("s") else value
+
+
 def place_of(gate: str, rule: str, whose: str, value: str) -> str:
     """The place of a gate for one value of its key."""
     if len(value) > KEY_CHARS_SHOWN:
         value = f"#{blake2b(value.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+    whose = whose.replace("%", "%25").replace("/", "%2F")
     text = f"{gate}/{rule}/{whose}/{value}"
     return f"{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=2).hexdigest()}/{text}"
 

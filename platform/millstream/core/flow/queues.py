@@ -97,6 +97,11 @@ def refuse_look(tables: Tables, command: FireTimer, reason: str, now_ms: int) ->
     return [CommandRefused("FireTimer", command.id, reason), GateTimed(command.id, now_ms + LOOK_AGAIN_MS)]
 
 
+def look_again(tables: Tables, gate: GateRow, now_ms: int) -> list[Fact]:
+    """Those who have room now pass: a limit is another than before."""
+    return _next(tables, gate, now_ms)[0] if gate.queued else []
+
+
 def _next(tables: Tables, gate: GateRow, now_ms: int) -> tuple[list[Fact], GateRow]:
     """Those pass who have room; the functions take turns. And the gate as it is then."""
     facts: list[Fact] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from millstream.core.flow.sweeping import swept
 from millstream.core.handles import Handler, Handles
 from millstream.core.intake import crons, topics
 from millstream.core.tables import Tables
@@ -22,7 +23,8 @@ def see_catalogue(tables: Tables, command: SeeCatalogue, now_ms: int) -> list[Fa
     spec = command.app
     seen = CatalogueSeen(command.app_id, encode_app_spec(spec) if spec is not None else b"", command.offset)
     before = decode_app_spec(held.spec) if held is not None and held.spec else None
-    return [seen, *crons.changed(tables, before, spec, now_ms), *topics.subscribed(tables, spec)]
+    crons_changed = crons.changed(tables, before, spec, now_ms)
+    return [seen, *crons_changed, *topics.subscribed(tables, spec), *swept(before, spec)]
 
 
 def fold_catalogue_seen(tables: Tables, f: CatalogueSeen, at_ms: int) -> Sequence[Effect]:

@@ -34,6 +34,8 @@ from millstream.model.facts.flow import (
     GateQueued,
     GateTimed,
     SlotReturned,
+    SweepArmed,
+    SweepTaken,
 )
 from millstream.model.facts.lanes import (
     HolderGone,
@@ -178,6 +180,8 @@ __all__ = [
     "StepCompleted",
     "StepFailed",
     "StepPlanned",
+    "SweepArmed",
+    "SweepTaken",
     "TopicSeen",
     "WaitClosing",
     "WaitOver",
@@ -265,6 +269,8 @@ Recorded = (
     | GateOpened
     | GateLeft
     | GateTimed
+    | SweepArmed
+    | SweepTaken
 )
 """What stands in the journal."""
 Fact = Recorded | Post

@@ -15,12 +15,18 @@ class GateAsked(msgspec.Struct, frozen=True, gc=False):
 
 
 class GatePassed(msgspec.Struct, frozen=True, gc=False):
-    """The gate that it has asked lets it pass; behind the last one it is handed out."""
+    """The gate that it has asked lets it pass.
+
+    ``is_last``   it is the last one: the body or step is handed out.
+    ``is_start``  it is a body that was not handed out before: the run begins.
+    """
 
     run: str
     step: str
     place: str
     number: int
+    is_last: bool
+    is_start: bool
 
 
 class SlotReturned(msgspec.Struct, frozen=True, gc=False):
@@ -73,3 +79,16 @@ class GateTimed(msgspec.Struct, frozen=True, gc=False):
 
     place: str
     at_ms: int
+
+
+class SweepArmed(msgspec.Struct, frozen=True, gc=False):
+    """Limits are others: the gates behind this place are looked at once more."""
+
+    after: str
+
+
+class SweepTaken(msgspec.Struct, frozen=True, gc=False):
+    """The gates behind this place are looked at; ``at_ms``: the timer that said so."""
+
+    at_ms: int
+    after: str
