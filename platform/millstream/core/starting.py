@@ -14,9 +14,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from millstream.core import timers
-from millstream.core.handles import Handler, Handles
-from millstream.core.runs.bounds import bounded, is_bounded
-from millstream.core.runs.ending import refuse_run_timer
+from millstream.core.handles import Handles
+from millstream.core.runs.bounds import bounded, in_time, is_bounded
 from millstream.core.runs.hands import OUT, SCHEDULED, hand_out_body, leave_hand, open_run
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
@@ -144,6 +143,6 @@ def run_due(tables: Tables, f: RunDue, at_ms: int) -> Sequence[Effect]:
 
 
 HANDLES = Handles(
-    timers={timers.DUE: Handler(fire, refuse_run_timer)},
+    timers={timers.DUE: in_time(fire)},
     facts={RunStarted: fold_run_started, RunDue: run_due},
 )

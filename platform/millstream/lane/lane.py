@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from millstream.core.runs.bounds import BOUNDS
 from millstream.core.waits.awaited_names import awaited
 from millstream.errors import StoreFailed, StoreUnavailable
 from millstream.lane.input.foreign import Foreign, ForeignReader
@@ -265,7 +266,9 @@ class Lane:
         self._at_ms = max(self._at_ms, self._reached.at_ms)
         self.parts.telemetry.count("millstream_fences_total")
         assert self._tasks is not None
-        self._owed_work.start(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
+        end_overdue = partial(self.timers.fire_overdue, BOUNDS, self._wait_for_queue_capacity)
+        runs_per_turn = self._settings.takeover_runs_per_turn
+        self._owed_work.start(self._tasks, self._effects.release_one, runs_per_turn, end_overdue)
 
     async def _reopen(self, turn: Turn, why: Void | Fenced) -> None:
         """A failed append made the turn's decisions void: fence again and decide its commands again."""
