@@ -133,6 +133,11 @@ def test_changed_code_serves_the_runs_under_way_and_the_port_never_refuses(tmp_p
             assert served.process.poll() is None, served.said
         (tmp_path / "held").unlink()
         assert served.output_of(napping) == ["one", "two"], "the step is remembered, the code behind it is the new"
+        steps = served.call("runs", "get", napping).rows[0]["steps"]
+        assert [step["status"] for step in steps] == ["completed", "completed"]
+        assert "NoCode" not in str(steps) and "GivenBack" in str(steps), "its code was never missing"
+        told = [row["at"] for row in served.call("runs", "watch", napping).rows]
+        assert told == sorted(told)
         assert served.output_of(served.start_run("shop/quick")) == "two"
         assert "shop.py changed: loading" in served.said and served.said.count("1 app with 2 functions") == 2
         served.process.send_signal(signal.SIGINT)

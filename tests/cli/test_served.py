@@ -119,7 +119,11 @@ def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the
     looked = server.call("runs", "cancel", run, "--dry-run")
     assert looked.code == 0 and "would be cancelled" in looked.err and looked.rows[0]["status"] == "Running"
     assert server.call("runs", "cancel", run, "--yes").rows == [{"run_id": run, "status": "Cancelled"}]
-    assert server.call("runs", "watch", run).code == 1
+    watched = server.call("runs", "watch", run)
+    assert watched.code == 1
+    assert [row["status"] for row in watched.rows] == ["cancelled", "Cancelled"], "its sleep, and the run"
+    shown = server.call("runs", "get", "-o", "table", run).out
+    assert "cancelled" in shown and "until" not in shown
 
 
 def test_a_run_that_is_not_there_is_exit_code_4(server: Serving) -> None:

@@ -478,7 +478,7 @@ def test_a_function_this_process_lacks_is_parked() -> None:
         world.executor._functions.clear()
         await world.send()
         await asyncio.sleep(1)
-        assert [park.step for park in world.parked] == [""]
+        assert [(park.step, park.given_back) for park in world.parked] == [("", False)]
         assert not world.executor.knows("a-fn")
 
     play(scenario)
