@@ -157,9 +157,11 @@ def test_a_run_whose_step_was_edited_away_is_parked_and_the_next_edit_brings_it_
         assert (parked["run_id"], parked["state"]) == (run, "Parked")
         assert "step 'before' of kind 'run' is recorded" in served.call("runs", "get", "-o", "table", run).out
         served.wait_for(lambda: "step 'before' of kind 'run' is recorded" in (tmp_path / "out").read_text())
+        served.wait_for(lambda: "since their code has changed" in served.said)
         (tmp_path / "held").unlink()
         served.edit(HELD.replace("VERSION", "mended"))
         assert served.output_of(run) == ["VERSION", "mended"]
+        assert served.said.count("since their code has changed") == 1, "and not by the server that mends it"
 
 
 def test_a_broken_edit_names_its_line_and_the_code_before_it_serves_on(tmp_path: Path) -> None:

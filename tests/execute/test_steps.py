@@ -497,6 +497,7 @@ def test_typed_events_are_decoded_and_a_misfit_fails_the_run_at_once_naming_the_
         assert await world.result({"cents": 5, "more": 1}) == 5
         failed = await world.failure({"cents": "5"})
         assert failed.error_name == "NonRetriableError" and "$.cents" in failed.error_message
+        assert "millstream/sdk" not in failed.error_stack, "our own frames help nobody"
 
     play(scenario)
 

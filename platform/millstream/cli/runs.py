@@ -76,7 +76,10 @@ def get(settings: Settings, run_id: str) -> int:
     """Print one run: its input, its steps with results and attempts, its errors with their tracebacks."""
     run_of(run_id)
     with Server(settings) as server:
-        run = server.run(run_id)
+        try:
+            run = server.run(run_id)
+        except NotFound as error:
+            raise _no_run(server, run_id, error) from None
         run["input"] = _input(server, run)
     match chosen(settings):
         case "json":
@@ -102,7 +105,7 @@ def cancel(settings: Settings, run_ids: Sequence[str], *, yes: bool, dry_run: bo
             try:
                 answer = server.run(run_id) if dry_run else server.cancel(run_id)
             except NotFound as error:
-                complain(error)
+                complain(_no_run(server, run_id, error))
                 code = NOT_FOUND
                 continue
             status = str(answer["status"])
@@ -150,14 +153,28 @@ def watch(settings: Settings, run_id: str) -> int:
     return FAILED
 
 
+def _no_run(server: Server, id: str, error: NotFound) -> NotFound:
+    """Why there is no run of this id: it may be an event's, of which the runs are named."""
+    try:
+        event = server.event(id)
+        runs = [str(run["run_id"]) for run in server.runs_of_event(id)]
+    except NotFound:
+        return error
+    named = ", ".join(runs[:NAMES_SHOWN_MAX]) + (", …" if len(runs) > NAMES_SHOWN_MAX else "")
+    started = f"it started {named}" if runs else "it started no run"
+    return NotFound(
+        f"{id} is an event, {event['name']!r:.200}, and not a run: {started}. See: millstream events get {id}"
+    )
+
+
 def _when_there(server: Server, run_id: str, deadline: float) -> dict[str, Any]:
     appears = min(time.monotonic() + APPEARS_S, deadline)
     while True:
         try:
             return server.run(run_id)
-        except NotFound:
+        except NotFound as error:
             if time.monotonic() >= appears:
-                raise
+                raise _no_run(server, run_id, error) from None
             time.sleep(POLL_S)
 
 

@@ -128,7 +128,7 @@ class Lane:
             self.place,
             self._take_in,
             current_catalogue=lambda: self.pending_positions.current_catalogue(self._intake.catalogue_offset),
-            is_awaited=lambda name: name in awaited(tables.durable),
+            is_awaited=lambda name: parts.on_unheard is not None or name in awaited(tables.durable),
             foreign=foreign,
             schemas=parts.event_schemas,
             wait_to_accept_work=self._wait_to_accept_work,
@@ -348,7 +348,7 @@ class Lane:
 
     def _decide(self) -> Turn | None:
         """Decide and fold the queued commands, in flight. None: they decided nothing worth a record."""
-        turn = Turn(dict(self.pending_positions.offsets), careful=self._careful)
+        turn = Turn(dict(self.pending_positions.offsets), careful=self._careful, on_unheard=self.parts.on_unheard)
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
         try:
             turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)
