@@ -32,7 +32,7 @@ from millstream.history.evidence import folded_too_far, keep_aside
 from millstream.history.index import prepare
 from millstream.history.process import Options as HistoryOptions
 from millstream.history.service import Follows
-from millstream.lane.parts import OnFacts
+from millstream.lane.parts import OnFacts, OnUnheard
 from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.group_topics import GROUP_DEFAULT, topics_of
@@ -86,11 +86,18 @@ class DevSettings:
 class DevServer:
     """The parts of a running ``millstream dev`` or ``serve``; ``start`` and ``stop`` them in order."""
 
-    def __init__(self, apps: Sequence[App], settings: DevSettings, on_facts: OnFacts | None = None) -> None:
+    def __init__(
+        self,
+        apps: Sequence[App],
+        settings: DevSettings,
+        on_facts: OnFacts | None = None,
+        on_unheard: OnUnheard | None = None,
+    ) -> None:
         self.apps = apps
         self.settings = replace(settings, data=settings.data.absolute())  # User code may change the working directory.
         self.telemetry = Telemetry(version=settings.version)
         self._on_facts = on_facts
+        self._on_unheard = on_unheard
         self.log: EmbeddedLog | None = None
         self.pool: Pool | None = None
         self.worker: Worker | None = None
@@ -132,6 +139,7 @@ class DevServer:
                 event_schemas=settings.boundary.events,
                 make_executor=executors_of(self.pool) if self.pool is not None else None,
                 on_facts=self._on_facts,
+                on_unheard=self._on_unheard,
                 losses=losses,
             )
         )

@@ -228,6 +228,15 @@ async def test_other_methods_and_paths_get_their_real_status(
         assert ("POST" in response.headers.get("Allow", "")) == (status == 405)
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/v1/events"])
+async def test_what_can_be_read_answers_to_head_as_well_without_a_body(tmp_path: Path, path: str) -> None:
+    async with open_world(tmp_path) as world:
+        got, _, read = await world.call("GET", path)
+        status, body, response = await world.call("HEAD", path)
+        assert (got, status) == (200, 200) and not body
+        assert response.headers["Content-Type"] == read.headers["Content-Type"]
+
+
 async def test_a_browser_on_another_origin_may_post_events_and_read_nothing(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         headers = {"Origin": "http://x.test", "Access-Control-Request-Method": "POST"}

@@ -68,7 +68,7 @@ async def test_the_page_shows_payloads_and_dates_and_its_counters_filter(tmp_pat
         assert "&quot;&lt;7 apples&gt;&quot;" in page
         assert re.search(r'<time class="dim" datetime="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ">\d{4}-\d\d-\d\d ', page)
         links = re.findall(r'<a href="([^"]+)"( aria-current="true")?><small>([^<]+)', page)
-        assert [name for _, _, name in links] == ["All runs", "Open runs", "Completed", "Failed", "Cancelled"]
+        assert [name for _, _, name in links] == ["All runs", "Open runs", "Parked", "Completed", "Failed", "Cancelled"]
         assert [name for _, here, name in links if here] == ["All runs"]
         for path, _, name in links:
             status, filtered, _ = await world.call("GET", path)

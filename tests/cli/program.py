@@ -27,6 +27,10 @@ app = App("shop")
 async def quick(ctx: Context):
     return {"got": ctx.event.data, "step": await ctx.step.run("one", lambda: 1)}
 
+@app.function(on="shop/picky", if_="event.data.wanted == true")
+async def picky(ctx: Context):
+    pass
+
 @app.function(on="shop/bad", retries=0)
 async def bad(ctx: Context):
     def explode():
@@ -99,6 +103,11 @@ class Serving:
     folder: Path
     process: subprocess.Popen[str]
     told: list[str]
+
+    @property
+    def out(self) -> list[str]:
+        """What it has printed so far."""
+        return (self.folder / "out").read_text().splitlines()
 
     def call(self, *arguments: str, stdin: str = "") -> Ended:
         """A command against it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from msgspec.structs import replace
@@ -24,6 +26,37 @@ from millstream.state.tables import LaneTables
 from tests.cli.program import environment, millstream
 
 RUN = "01M8321AD85Y4GST1D5EH83AVG"
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Some other web server."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>My shop</title>")
+
+    do_POST = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_port_where_something_else_listens_is_said_to_be_that(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Elsewhere) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        for command in (("runs", "list"), ("events", "send", "order/placed"), ("runs", "cancel", "--yes", RUN)):
+            ended = millstream(*command, "--url", url, cwd=tmp_path)
+            assert ended.code == 3 and "is not millstream: it answered" in ended.err and "text/html" in ended.err
+            assert "<" not in ended.err and "--url" in ended.err
+        other.shutdown()
+
+
+def test_the_doctor_says_that_it_looks_at_kafka_where_no_brokers_were_named(tmp_path: Path) -> None:
+    ended = millstream("doctor", cwd=tmp_path)
+    assert ended.code == 6 and "a group on Kafka" in ended.err and "millstream lanes verify" in ended.err
 
 
 def test_a_flag_wins_over_its_variable_and_the_variable_over_the_default() -> None:
@@ -183,7 +216,7 @@ def test_lines_are_limited_a_second_and_the_rest_is_counted_but_failures_have_ro
     printer.tick()
     printer.close()
     assert len(written) < LINES_PER_S
-    assert "it burst" in written[-2] and "more runs" in written[-1]
+    assert "it burst" in written[-2] and "more lines" in written[-1]
     assert printer.counts["shop-f", "completed"] == 1_000
 
 

@@ -133,6 +133,11 @@ def test_changed_code_serves_the_runs_under_way_and_the_port_never_refuses(tmp_p
             assert served.process.poll() is None, served.said
         (tmp_path / "held").unlink()
         assert served.output_of(napping) == ["one", "two"], "the step is remembered, the code behind it is the new"
+        steps = served.call("runs", "get", napping).rows[0]["steps"]
+        assert [step["status"] for step in steps] == ["completed", "completed"]
+        assert "NoCode" not in str(steps) and "GivenBack" in str(steps), "its code was never missing"
+        told = [row["at"] for row in served.call("runs", "watch", napping).rows]
+        assert told == sorted(told)
         assert served.output_of(served.start_run("shop/quick")) == "two"
         assert "shop.py changed: loading" in served.said and served.said.count("1 app with 2 functions") == 2
         served.process.send_signal(signal.SIGINT)
@@ -152,9 +157,11 @@ def test_a_run_whose_step_was_edited_away_is_parked_and_the_next_edit_brings_it_
         assert (parked["run_id"], parked["state"]) == (run, "Parked")
         assert "step 'before' of kind 'run' is recorded" in served.call("runs", "get", "-o", "table", run).out
         served.wait_for(lambda: "step 'before' of kind 'run' is recorded" in (tmp_path / "out").read_text())
+        served.wait_for(lambda: "since their code has changed" in served.said)
         (tmp_path / "held").unlink()
         served.edit(HELD.replace("VERSION", "mended"))
         assert served.output_of(run) == ["VERSION", "mended"]
+        assert served.said.count("since their code has changed") == 1, "and not by the server that mends it"
 
 
 def test_a_broken_edit_names_its_line_and_the_code_before_it_serves_on(tmp_path: Path) -> None:

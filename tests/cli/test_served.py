@@ -119,13 +119,47 @@ def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the
     looked = server.call("runs", "cancel", run, "--dry-run")
     assert looked.code == 0 and "would be cancelled" in looked.err and looked.rows[0]["status"] == "Running"
     assert server.call("runs", "cancel", run, "--yes").rows == [{"run_id": run, "status": "Cancelled"}]
-    assert server.call("runs", "watch", run).code == 1
+    watched = server.call("runs", "watch", run)
+    assert watched.code == 1
+    assert [row["status"] for row in watched.rows] == ["cancelled", "Cancelled"], "its sleep, and the run"
+    shown = server.call("runs", "get", "-o", "table", run).out
+    assert "cancelled" in shown and "until" not in shown
 
 
 def test_a_run_that_is_not_there_is_exit_code_4(server: Serving) -> None:
     for command in (("get",), ("cancel", "--yes")):
         ended = server.call("runs", *command, "01M8321AD85Y4GST1D5EH83AVG")
         assert ended.code == 4 and "not found" in ended.err
+
+
+def test_events_are_listed_and_shown_with_their_runs_and_are_no_runs(server: Serving) -> None:
+    run = server.start_run("shop/quick", "--data", '{"order": 7}', "--id", "order-8-placed")
+    (listed,) = server.call("events", "list", "--name", "shop/quick", "--limit", "1").rows
+    assert (listed["id"], listed["data"]) == ("order-8-placed", {"order": 7})
+    (event,) = server.call("events", "get", "order-8-placed").rows
+    assert event["internal_id"] == listed["internal_id"] and [one["run_id"] for one in event["runs"]] == [run]
+    shown = server.call("events", "get", listed["internal_id"], "-o", "table").out
+    assert run in shown and "order-8-placed" in shown
+    for command in ("get", "watch"):
+        wrong = server.call("runs", command, listed["internal_id"])
+        assert wrong.code == 4 and run in wrong.err and "is an event, 'shop/quick'" in wrong.err
+    assert server.call("events", "get", "nobody-sent-this").code == 4
+
+
+def test_the_line_of_an_event_says_why_it_started_nothing(server: Serving) -> None:
+    for name, why in {
+        "shop/picky": "if_ does not hold for shop-picky",
+        "shop/nobody": "no function subscribes",
+    }.items():
+        (sent,) = server.call("events", "send", name, "--data", '{"wanted": false}').rows
+        line = until(f"a line of {name}", lambda: [line for line in server.out if sent["id"] in line])[0]  # noqa: B023
+        assert "ignored" in line and why in line
+    (unreadable,) = server.call("events", "send", "shop/picky").rows
+    line = until("a line of it", lambda: [line for line in server.out if unreadable["id"] in line])[0]
+    assert "skipped    shop-picky" in line and "wanted" in line
+    (first,), (second,) = (server.call("events", "send", "shop/quick", "--id", "twice").rows for _ in range(2))
+    line = until("a line of the second", lambda: [line for line in server.out if second["id"] in line])[0]
+    assert "its id 'twice' was seen before" in line and first["id"] != second["id"]
 
 
 def test_jsonl_is_sent_line_by_line_and_a_bad_line_is_named(server: Serving) -> None:

@@ -166,14 +166,16 @@ def test_a_step_that_kills_its_workers_fails_as_worker_lost_and_the_body_may_cat
     assert harness.run.body == Hand.OUT
 
 
-@pytest.mark.parametrize("reason", ["", "its code has changed"])
+@pytest.mark.parametrize(("reason", "given_back"), [("", False), ("", True), ("its code has changed", False)])
 @pytest.mark.parametrize("step", ["", "a"])
-def test_a_dispatch_without_code_is_parked_until_there_is_some(harness: Harness, step: str, reason: str) -> None:
+def test_a_dispatch_without_code_or_given_back_is_parked_until_there_is_some(
+    harness: Harness, step: str, reason: str, given_back: bool
+) -> None:
     if step:
         harness.do(tell(harness, found("a"), found("b")))
     out = harness.out(step)
-    command = ParkDispatch(out.run, step, out.dispatch, reason)
-    assert harness.do(command) == [DispatchParked(out.run, step, "shop-f", out.dispatch, reason)]
+    command = ParkDispatch(out.run, step, out.dispatch, reason, given_back)
+    assert harness.do(command) == [DispatchParked(out.run, step, "shop-f", out.dispatch, reason, given_back)]
     assert harness.do(command) == []
     assert CodeWanted(out.run, "shop-f", step, out.dispatch) in harness.outstanding
     assert harness.do(Unpark(out.run, step, out.dispatch + 9)) == []

@@ -457,6 +457,7 @@ def test_a_step_that_a_replay_has_not_come_to_is_given_back_when_another_will_no
         await asyncio.sleep(100)
         parked = [park.step for park in world.parked]
         assert told and "c" in parked and "" in parked, world.parked
+        assert all(park.given_back or park.reason for park in world.parked), "no code is missing"
 
     play(scenario)
 

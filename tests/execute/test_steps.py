@@ -478,7 +478,7 @@ def test_a_function_this_process_lacks_is_parked() -> None:
         world.executor._functions.clear()
         await world.send()
         await asyncio.sleep(1)
-        assert [park.step for park in world.parked] == [""]
+        assert [(park.step, park.given_back) for park in world.parked] == [("", False)]
         assert not world.executor.knows("a-fn")
 
     play(scenario)
@@ -497,6 +497,7 @@ def test_typed_events_are_decoded_and_a_misfit_fails_the_run_at_once_naming_the_
         assert await world.result({"cents": 5, "more": 1}) == 5
         failed = await world.failure({"cents": "5"})
         assert failed.error_name == "NonRetriableError" and "$.cents" in failed.error_message
+        assert "millstream/sdk" not in failed.error_stack, "our own frames help nobody"
 
     play(scenario)
 

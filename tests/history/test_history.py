@@ -20,7 +20,7 @@ from millstream.history.fold import Changes
 from millstream.history.index import Folded, Index, prepare
 from millstream.history.process import Options, command, only_writer
 from millstream.history.queries import Queries
-from millstream.history.seen import Page, RunFilter
+from millstream.history.seen import Page, RunFilter, RunInFull
 from millstream.history.service import Follows, History
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.memory.log import MemoryCluster, MemoryLog
@@ -248,6 +248,80 @@ async def test_an_index_has_one_writer_at_a_time(tmp_path: Path) -> None:
     assert not done
     os.close(first)
     os.close(await second)
+
+
+def _in_full(tmp_path: Path, decisions: Sequence[Sequence[f.Fact]], n: int = 1) -> RunInFull:
+    index, changes = Index(tmp_path / "i.db"), Changes()
+    for record in _records(decisions):
+        changes.fold(record)
+    index.apply(changes, [])
+    index.close()
+    queries = Queries(tmp_path / "i.db")
+    (shown,), _ = queries.screen(RunFilter(), Page(1))
+    full = queries.run(_run(n))
+    queries.close()
+    assert full is not None and shown.steps == full.steps
+    return full
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        f.RunCompleted(_run(1), "app-fn", 1, b"1"),
+        f.RunFailed(_run(1), "app-fn", 0, "KeyError", "k", ""),
+        f.RunCancelled(_run(1), "app-fn", "enough"),
+    ],
+    ids=lambda end: type(end).__name__,
+)
+def test_what_a_run_left_open_has_ended_with_it(tmp_path: Path, end: f.Fact) -> None:
+    run = _run(1)
+    full = _in_full(
+        tmp_path,
+        [
+            [f.RunStarted(run, "app-fn", (_event(1).internal_id,), "", 0)],
+            [f.BodyAttemptFailed(run, 0, 1, "ValueError", "no", "", AT + 2)],
+            [f.StepCompleted(run, "s1", "one", "run", 0, 2, b"1", AT, True)],
+            [f.SleepStarted(run, "z", "nap", 3, AT + 99)],
+            [f.StepAttemptFailed(run, "s2", "two", 0, 1, "ValueError", "no", "", AT, AT + 99)],
+            [f.StepPlanned(run, "s3", "three", 4), f.StepPlanned(run, "s4", "four", 4)],
+            [f.DispatchParked(run, "s4", "app-fn", 6)],
+            [end],
+        ],
+    )
+    assert [(step.name, step.status) for step in full.steps] == [
+        ("(function body)", full.run.status.lower()),
+        ("one", "completed"),
+        ("nap", "cancelled"),
+        ("two", "cancelled"),
+        ("three", "cancelled"),
+        ("four", "cancelled"),
+    ]
+    assert {step.ended_at_ms for step in full.steps if step.name != "one"} == {full.run.ended_ms}
+    assert not any(trail.wakes_at_ms(step) for step in full.steps)
+    assert not any(attempt.retry_at_ms for step in full.steps[1:] for attempt in step.attempts), "none is tried again"
+
+
+def test_a_hand_out_that_a_stopping_worker_gave_back_does_not_lack_code(tmp_path: Path) -> None:
+    run = _run(1)
+    facts = [
+        [f.RunStarted(run, "app-fn", (_event(1).internal_id,), "", 0)],
+        [f.DispatchParked(run, "", "app-fn", 1, given_back=True)],
+    ]
+    full = _in_full(tmp_path, facts)
+    ((body,), state) = full.steps, full.run.state
+    assert (body.status, state) == ("planned", "Running")
+    assert [(attempt.status, attempt.error.name if attempt.error else "") for attempt in body.attempts] == [
+        ("stopped", "GivenBack")
+    ]
+
+
+def test_a_parked_hand_out_shows_how_long_it_was_parked(tmp_path: Path) -> None:
+    run = _run(1)
+    parked = [f.DispatchParked(run, "", "app-fn", 1)]
+    started = [f.RunStarted(run, "app-fn", (_event(1).internal_id,), "", 0)]
+    (body,) = _in_full(tmp_path, [started, parked, [], [f.DispatchUnparked(run, "", "app-fn")]]).steps
+    (attempt,) = body.attempts
+    assert (attempt.status, attempt.ended_at_ms - attempt.started_at_ms) == ("parked", 2)
 
 
 def test_runs_are_filtered_by_what_they_do_and_paged_without_a_gap(

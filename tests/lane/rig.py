@@ -59,8 +59,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         loop: Any = self
-        if not loop._ready and loop._scheduled:
-            self._virtual_s = max(self._virtual_s, loop._scheduled[0]._when)
+        if not loop._ready:  # A cancelled timer may stand in front: the loop would sleep for the next one in real time.
+            times = [timer._when for timer in loop._scheduled if not timer._cancelled]
+            self._virtual_s = max(self._virtual_s, min(times, default=0))
         super()._run_once()  # type: ignore[misc]
 
 
@@ -139,7 +140,7 @@ class Desk:
         return True
 
     def takes_up(self, wanted: CodeWanted) -> bool:
-        return True
+        return not self.left
 
     @property
     def executing(self) -> int:

@@ -15,13 +15,14 @@ from millstream.errors import InternalError
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
 from millstream.log.port import Produced
-from millstream.model.commands import AcceptEvent, CancelRun
+from millstream.model.commands import AcceptEvent, CancelRun, ParkDispatch
 from millstream.model.effects import Effect
 from millstream.model.facts import (
     CatalogueSeen,
     DispatchLost,
     LaneFenced,
     RequestAnswered,
+    RunCancelled,
     RunCompleted,
     RunStarted,
     SleepEnded,
@@ -225,6 +226,25 @@ async def test_what_a_dead_owner_ran_comes_back_no_faster_than_there_is_room(rig
     assert len(rig.facts(DispatchLost)) == 5, "a page at most: this worker has no room (lanes.md rule 27)"
     second.desk.full = False
     await until(lambda: len(rig.facts(DispatchLost)) == 40)
+
+
+async def test_a_run_whose_time_is_over_when_its_lane_comes_back_is_not_handed_out_again(rig: Rig) -> None:
+    bounded = msgspec.structs.replace(function("ship", "order/placed"), finish_ms=60_000)
+    await rig.register(app(bounded))
+    first = await rig.own()
+    await rig.send(event(1), event(2))
+    await until(lambda: len(first.desk.started) == 2)
+    parked = first.desk.started[0]
+    first.desk.left = True  # So it does not take up what it parks.
+    first.lane.submit(ParkDispatch(parked.run, parked.step, parked.dispatch))
+    await first.lane.wait_recorded()
+    await first.stop()
+    await rig.here.sleep(3_600)
+    second = await rig.own()
+    await until(lambda: len(rig.facts(RunCancelled)) == 2)
+    await rig.here.sleep(1)
+    assert second.desk.started == []
+    assert not rig.facts(DispatchLost)
 
 
 async def test_a_sleep_much_longer_than_the_lane_is_idle_ends_on_time(rig: Rig) -> None:

@@ -26,7 +26,7 @@ from millstream.api.runs import filter_of, page_of
 from millstream.history.fold import parent_of
 from millstream.history.queries import Queries
 from millstream.history.seen import Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import COUNTED, AttemptSeen, Error, StepSeen, wakes_at_ms
+from millstream.history.trail import COUNTED, PARKED, AttemptSeen, Error, StepSeen, wakes_at_ms
 from millstream.model.waits_for import WaitsFor, in_words
 
 RUNS_SHOWN: Final = 100
@@ -57,8 +57,8 @@ summary{display:grid;grid-template-columns:7.5rem 1fr auto auto;gap:.75rem;paddi
 align-items:baseline}
 summary:focus-visible{outline:2px solid var(--run);outline-offset:2px}.fn{font-weight:600;overflow-wrap:anywhere}
 .dim{color:var(--dim);font-size:.85rem;font-variant-numeric:tabular-nums}.Completed,.completed{color:var(--ok)}
-.Failed,.failed,.lost{color:var(--bad)}.Running,.planned,.retrying,.Retrying{color:var(--run)}
-.Queued,.Cancelled,.sleeping,.waiting,.parked,.Sleeping,.Waiting,.Parked{color:var(--wait)}
+.Failed,.failed,.lost,.stopped{color:var(--bad)}.Running,.planned,.retrying,.Retrying{color:var(--run)}
+.Queued,.Cancelled,.cancelled,.sleeping,.waiting,.parked,.Sleeping,.Waiting,.Parked{color:var(--wait)}
 .body{padding:.2rem .9rem .9rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line);vertical-align:top}
@@ -140,12 +140,14 @@ def _counts(found: _Found, functions: int) -> str:
     for name, statuses, count in (
         ("All runs", (), tally["started"]),
         ("Open runs", OPEN, max(tally["started"] - ended, 0)),
+        (PARKED, (PARKED,), None),  # Nobody counts them: it would be read from each open run's trail.
         ("Completed", ("Completed",), tally["completed"]),
         ("Failed", ("Failed",), tally["failed"]),
         ("Cancelled", ("Cancelled",), tally["cancelled"]),
     ):
         here = ' aria-current="true"' if _words(wanted) == statuses else ""
-        shown += f'<a href="{_link(wanted, statuses)}"{here}><small>{name}</small><b>{count:,}</b></a>'
+        number = "list" if count is None else f"{count:,}"
+        shown += f'<a href="{_link(wanted, statuses)}"{here}><small>{name}</small><b>{number}</b></a>'
     return f'<nav class="counts" aria-label="Filters">{shown}</nav>'
 
 

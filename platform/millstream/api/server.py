@@ -130,6 +130,8 @@ def build_app(config: DoorConfig) -> web.Application:
     app.on_shutdown.append(_end_waits)
     for method, path, handler in ABOUT + WRITES + (READS if door.has_history else ()):
         app.router.add_route(method, path, handler)
+        if method == "GET":
+            app.router.add_route("HEAD", path, handler)  # The same answer; what sends it leaves the body out.
     if not door.has_history:
         app.router.add_route("GET", "/{anything:.*}", hand_on)
     return app

@@ -23,10 +23,11 @@ from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.one_server import GRACE_S, let_functions_send, reached_at, server_settings, serving
 from millstream.cli.support.problems import say_problems
-from millstream.cli.support.run_printer import RunPrinter
+from millstream.cli.support.run_printer import OPEN_RUNS_KNOWN_MAX, RunPrinter
 from millstream.cli.support.serving import on_signals, started_before
 from millstream.cli.support.standby import Standby
 from millstream.config import BY_NAME, Settings
+from millstream.core.tables import Tables
 from millstream.dev import DevServer, DevSettings
 from millstream.errors import ConfigError
 from millstream.roles.process import tune_process
@@ -100,11 +101,14 @@ class _Dev:
         on_signals(stop_requested, GRACE_S)
         self._make_room_when_told(stop_requested)
         printer = RunPrinter()
-        server = DevServer(self.apps, self.settings, on_facts=printer.on_facts)
+        server = DevServer(self.apps, self.settings, on_facts=printer.on_facts, on_unheard=printer.on_unheard)
         try:
             if not await started_before(stop_requested, server.start()):
                 return INTERRUPTED
             self._greet(server)
+            assert server.worker is not None, "the server has started"
+            for lane in server.worker.lanes.values():
+                _learn(printer, lane.tables.durable)
             return await self._serve(server, printer, stop_requested)
         finally:
             await server.stop(self.grace_s)
@@ -159,6 +163,12 @@ class _Dev:
         note(f"{serving(self.apps, server)}, process {os.getpid()}. Ctrl-C stops.")
         if not self.apps:
             note("no app was named, so no function will run: millstream dev MODULE:APP")
+
+
+def _learn(printer: RunPrinter, tables: Tables) -> None:
+    for _, run in tables.runs.scan(limit=OPEN_RUNS_KNOWN_MAX):
+        held = tables.events.get(run.events[0]) if run.events else None
+        printer.learn(run, held.event.name if held is not None else "")
 
 
 async def _tick(printer: RunPrinter) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from millstream.cli.support.exits import CHECK_FAILED, OK
+from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.kafka_group import kafka_of, shape_of, unsaid
 from millstream.cli.support.output import chosen, show_rows
 from millstream.config import Settings
@@ -32,6 +32,7 @@ from millstream.schema_registry.held import held_partitions
 
 FREE_BYTES_MIN: Final = 1 << 30
 FREE_SHARE_MIN: Final = 0.05
+WITHOUT_KAFKA: Final = "What dev and serve keep in a directory needs none: check it with millstream lanes verify."
 
 
 def examine(settings: Settings, role: str) -> int:
@@ -45,6 +46,10 @@ def examine(settings: Settings, role: str) -> int:
         if not problems:  # Else what is said already may be why they wait.
             problems += asyncio.run(_held(settings, kafka, shape))
     problems = [one_line(redacted(problem)) for problem in problems]
+    if problems and settings.is_default("brokers"):
+        note(
+            f"doctor looks at a group on Kafka, here at {kafka.brokers}, since no --brokers was given. {WITHOUT_KAFKA}"
+        )
     if chosen(settings) in ("json", "jsonl") and settings.text("output") != "auto":
         show_rows(settings, ({"problem": problem} for problem in problems), ("problem",))
     else:

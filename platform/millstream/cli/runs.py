@@ -35,10 +35,11 @@ APPEARS_S: Final = 2.0
 COLUMNS: Final = ("run_id", "state", "function_id", "event_name", "queued_at", "took")
 STEP_COLUMNS: Final = ("step", "kind", "status", "attempts", "started", "took", "result")
 ATTEMPTS_COUNTED: Final = ("completed", "failed")
-"""How an attempt ends that counts as one: one that was lost, or found no code, does not."""
+"""How an attempt ends that counts as one: one whose worker died or stopped, or that found no code, does not."""
 NAMES_SHOWN_MAX: Final = 20
 BEGINNING_CHARS: Final = 200
 OVER: Final = ("Completed", "Failed", "Cancelled")
+STEP_OVER: Final = ("completed", "failed", "cancelled")
 
 
 def list_runs(settings: Settings, query: Sequence[tuple[str, str]], limit: int) -> int:
@@ -75,7 +76,10 @@ def get(settings: Settings, run_id: str) -> int:
     """Print one run: its input, its steps with results and attempts, its errors with their tracebacks."""
     run_of(run_id)
     with Server(settings) as server:
-        run = server.run(run_id)
+        try:
+            run = server.run(run_id)
+        except NotFound as error:
+            raise _no_run(server, run_id, error) from None
         run["input"] = _input(server, run)
     match chosen(settings):
         case "json":
@@ -101,7 +105,7 @@ def cancel(settings: Settings, run_ids: Sequence[str], *, yes: bool, dry_run: bo
             try:
                 answer = server.run(run_id) if dry_run else server.cancel(run_id)
             except NotFound as error:
-                complain(error)
+                complain(_no_run(server, run_id, error))
                 code = NOT_FOUND
                 continue
             status = str(answer["status"])
@@ -149,14 +153,28 @@ def watch(settings: Settings, run_id: str) -> int:
     return FAILED
 
 
+def _no_run(server: Server, id: str, error: NotFound) -> NotFound:
+    """Why there is no run of this id: it may be an event's, of which the runs are named."""
+    try:
+        event = server.event(id)
+        runs = [str(run["run_id"]) for run in server.runs_of_event(id)]
+    except NotFound:
+        return error
+    named = ", ".join(runs[:NAMES_SHOWN_MAX]) + (", …" if len(runs) > NAMES_SHOWN_MAX else "")
+    started = f"it started {named}" if runs else "it started no run"
+    return NotFound(
+        f"{id} is an event, {event['name']!r:.200}, and not a run: {started}. See: millstream events get {id}"
+    )
+
+
 def _when_there(server: Server, run_id: str, deadline: float) -> dict[str, Any]:
     appears = min(time.monotonic() + APPEARS_S, deadline)
     while True:
         try:
             return server.run(run_id)
-        except NotFound:
+        except NotFound as error:
             if time.monotonic() >= appears:
-                raise
+                raise _no_run(server, run_id, error) from None
             time.sleep(POLL_S)
 
 
@@ -164,29 +182,41 @@ def _changes(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[
     """What is new since the last look: attempts of steps, states of steps, the state of the run."""
     if run["status"] not in OVER:
         yield from _run_change(run, known)
-    for step in run["steps"]:
-        head = {"run_id": run["run_id"], "step": step["name"], "id": step["id"], "kind": step["kind"]}
-        for place, (number, attempt) in enumerate(numbered(step["attempts"])):
-            if (step["id"], place) not in known:
-                known[step["id"], place] = True
-                yield (
-                    head
-                    | {"at": attempt["ended_at"], "took": _length(attempt), "number": number}
-                    | ({"timed_out": True} if step.get("timed_out") else {})
-                    | {name: attempt[name] for name in ("attempt", "status", "error", "retry_at")}
-                )
-        if known.get((step["id"],)) != step["status"]:
-            known[step["id"],] = step["status"]
-            if not step["attempts"] or step["status"] == "planned":  # What has attempts is told by them.
-                at = step["ended_at"] if step["status"] == "completed" else step["started_at"]
-                yield head | {
-                    "at": at,
-                    "status": step["status"],
-                    "wake_at": step["wake_at"],
-                    "waits_for": step["waits_for"],
-                }
+    new = (change for step in run["steps"] for change in _step_changes(run["run_id"], step, known))
+    yield from sorted(new, key=lambda change: str(change["at"] or ""))  # Steps may run side by side.
     if run["status"] in OVER:
         yield from _run_change(run, known)
+
+
+def _step_changes(run_id: str, step: dict[str, Any], known: dict[object, object]) -> Iterator[dict[str, Any]]:
+    head = {"run_id": run_id, "step": step["name"], "id": step["id"], "kind": step["kind"]}
+    attempts = step["attempts"]
+    for place, (number, attempt) in enumerate(numbered(attempts)):
+        if (step["id"], place) not in known:
+            known[step["id"], place] = True
+            yield (
+                head
+                | {"at": attempt["ended_at"], "took": _length(attempt), "number": number}
+                | ({"timed_out": True} if step.get("timed_out") else {})
+                | {name: attempt[name] for name in ("attempt", "status", "error", "retry_at")}
+            )
+    if known.get((step["id"],)) != step["status"]:
+        known[step["id"],] = step["status"]
+        if not attempts or _is_untold(step):
+            is_open = step["status"] not in STEP_OVER
+            yield head | {
+                "at": step["ended_at"] or (attempts[-1]["ended_at"] if attempts else step["started_at"]),
+                "status": step["status"],
+                "wake_at": step["wake_at"] if is_open else None,
+                "waits_for": step["waits_for"] if is_open else None,
+            }
+
+
+def _is_untold(step: dict[str, Any]) -> bool:
+    """Whether its attempts do not say how it stands: it goes on after it was parked, or its run has ended first."""
+    if step["status"] == "planned":
+        return bool(step["attempts"][-1]["status"] == "parked")
+    return bool(step["status"] == "cancelled" and step["id"])
 
 
 def _run_change(run: dict[str, Any], known: dict[object, object]) -> Iterator[dict[str, Any]]:
@@ -214,7 +244,7 @@ def _show_change(change: dict[str, Any]) -> None:
         words.append(f"again at {_clock(change['retry_at'])}")
     if change.get("waits_for"):
         words.append(f"for {awaited(change)}")
-    if change.get("wake_at") and status not in ATTEMPTS_COUNTED:
+    if change.get("wake_at"):
         words.append(f"until {change['wake_at']}")
     print(head + one_line("  ".join(words)), flush=True)
 
@@ -297,7 +327,7 @@ def _step_row(step: dict[str, Any]) -> dict[str, Any]:
     result = step["output"] if not step.get("output_cut") else _beginning(step["output_cut"])
     if step["status"] == "waiting":
         result = f"for {awaited(step)} until {step['wake_at']}"
-    elif step["wake_at"] and step["status"] not in ATTEMPTS_COUNTED:
+    elif step["wake_at"] and step["status"] not in STEP_OVER:
         result = f"until {step['wake_at']}"
     elif errors := [attempt for attempt in step["attempts"] if attempt.get("error") and step["status"] != "completed"]:
         last = errors[-1]
@@ -315,7 +345,7 @@ def awaited(step: dict[str, Any]) -> str:
 
 
 def _with_length(run: dict[str, Any]) -> dict[str, Any]:
-    return run | {"took": _length({"started_at": run["queued_at"], "ended_at": run["ended_at"]})}
+    return run | {"took": _length({"started_at": run["run_started_at"], "ended_at": run["ended_at"]})}
 
 
 def _length(span: dict[str, Any]) -> str:

@@ -14,10 +14,9 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.flow.starts import through_gates
-from millstream.core.handles import Handler, Handles
+from millstream.core.handles import Handles
 from millstream.core.origin import Origin, accepted, new_run_id, noted
-from millstream.core.runs.bounds import bounded, is_bounded
-from millstream.core.runs.ending import refuse_run_timer
+from millstream.core.runs.bounds import bounded, in_time, is_bounded
 from millstream.core.runs.hands import OUT, QUEUED, SCHEDULED, hand_out_body, leave_hand, may_execute, open_run
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
@@ -118,6 +117,6 @@ def run_due(tables: Tables, f: RunDue, at_ms: int) -> Sequence[Effect]:
 
 
 HANDLES = Handles(
-    timers={timers.DUE: Handler(fire, refuse_run_timer)},
+    timers={timers.DUE: in_time(fire)},
     facts={RunStarted: fold_run_started, RunDue: run_due},
 )

@@ -39,8 +39,10 @@ Withdraw = Callable[[Tables, RunRow, StepRow, RunEnd], list[Fact]]
 """(tables, run, the row of a step that waits, how the run ends) -> what those who would answer are told."""
 Show = Callable[[Any, int], Entry | None]
 """(fact, at_ms) -> the fact's entry in the trail of its run; None: it adds nothing to what is shown."""
-QuickTimer = Callable[[Tables, FireTimer, RunRow, StepRow], tuple[Fact, Sequence[Effect]] | None]
-"""A due timer of a step that the body alone waits for, decided and folded at once; see ``runs/quick.py``."""
+QuickTimer = Callable[[Tables, FireTimer, RunRow, StepRow, int], tuple[Fact, Sequence[Effect]] | None]
+"""A due timer of a step that the body alone waits for, decided and folded at once; see ``runs/quick.py``.
+
+The last argument is the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

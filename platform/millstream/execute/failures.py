@@ -19,6 +19,7 @@ from millstream.errors import (
     BadRequest,
     FunctionError,
     LimitExceeded,
+    MillstreamError,
     NonRetriableError,
     RetryAfterError,
     StepError,
@@ -44,6 +45,7 @@ _FINAL: Final = (
 )
 _CANCELLED_JSON: Final = failure_json(CANCELLED, "", "").partition(CANCELLED.encode())[0] + CANCELLED.encode()
 _OURS: Final = str(Path(__file__).parent)
+_PACKAGE: Final = str(Path(__file__).parents[1])
 _FRAMES_MAX: Final = 50
 _LEAVES_MAX: Final = 1_000
 
@@ -98,12 +100,22 @@ def failure_of(error: BaseException) -> Failure:
 
 def _stack(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(
-            type(error), error, _user_frames(error.__traceback__), limit=-_FRAMES_MAX, chain=True
-        )
-        return "".join(lines)
+        frames = _user_frames(error.__traceback__)
+        shown = traceback.TracebackException(type(error), error, frames, limit=-_FRAMES_MAX)
+        if issubclass(type(error), MillstreamError) and not _leave_out_ours(shown):
+            return "".join(shown.format_exception_only())
+        return "".join(shown.format())
     except BaseException:  # An exception whose own text raises.
         return f"{_frames(error)}{type_name(error)} (the rest of its traceback could not be written: its text raises)"
+
+
+def _leave_out_ours(shown: traceback.TracebackException) -> bool:
+    """Leave out our own frames: what we raise says itself what is wrong. Whether any of the user's are left."""
+    shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(_PACKAGE)]
+    cause = shown.__cause__
+    if cause is not None and not _leave_out_ours(cause):
+        shown.__cause__, shown.__suppress_context__ = None, True
+    return bool(shown.stack)
 
 
 def _frames(error: BaseException) -> str:

@@ -230,7 +230,8 @@ def _dispatch_lost(c: Changes, x: f.DispatchLost, at_ms: int) -> None:
 
 
 def _dispatch_parked(c: Changes, x: f.DispatchParked, at_ms: int) -> None:
-    c.of_run(x.run).entries.append((trail.PARKED, at_ms, x.step, x.function, x.reason))
+    parked = (trail.PARKED, at_ms, x.step, x.function, x.reason)
+    c.of_run(x.run).entries.append(parked if not x.given_back else (trail.GIVEN_BACK, at_ms, x.step))
     if x.reason:
         c.notices.append(Notice("parked", at_ms, x.run, x.function, x.reason))
 

@@ -379,7 +379,10 @@ def _run(row: tuple[Any, ...]) -> RunSeen:
 
 
 def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
+    """The run with what it does; the steps of one that is over are over, too."""
     if run.status != trail.RUNNING:
+        if run.ended_ms:
+            trail.close(steps, run.status, run.ended_ms)
         return run
     reason = next((reason for step in steps if (reason := trail.parked_because(step))), "")
     return replace(run, state=trail.state_of(steps), reason=reason)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -150,22 +150,24 @@ def _add(changes: Changes, store: Store, row: RunRow) -> None:
             changes.add_event(event, "", 0, 0)
             change.event_name = change.event_name or event.name
 
-    def reason_of(step: str) -> str:
+    def parked(step: str) -> trail.Entry:
         raw = store.get(parked_key((row.function, row.run, step)))
-        return decode_row(ParkedRow, raw).reason if raw is not None else ""
+        found = decode_row(ParkedRow, raw) if raw is not None else None
+        if found is not None and found.given_back:
+            return (trail.GIVEN_BACK, 0, step)
+        return (trail.PARKED, 0, step, row.function, found.reason if found is not None else "")
 
     for step in row.steps:
         raw = store.get(step_key((row.run, step)))
         if raw is not None:
-            step_row = decode_row(StepRow, raw)
-            change.entries += _entries(step_row, row.function, reason_of(step) if step_row.hand == Hand.PARKED else "")
+            change.entries += _entries(decode_row(StepRow, raw), parked)
     if row.body == Hand.BACKOFF and row.attempt:
         change.entries.append((trail.BODY_ERRORED, 0, "", row.attempt - 1, row.wake_at_ms, *UNKNOWN_ERROR))
     elif row.body == Hand.PARKED:
-        change.entries.append((trail.PARKED, 0, "", row.function, reason_of("")))
+        change.entries.append(parked(""))
 
 
-def _entries(row: StepRow, function: str, reason: str) -> list[trail.Entry]:
+def _entries(row: StepRow, parked: Callable[[str], trail.Entry]) -> list[trail.Entry]:
     """What is known of a step, at no time (0)."""
     step, name, kind = row.step, row.name, row.kind
     match row.hand:
@@ -183,6 +185,6 @@ def _entries(row: StepRow, function: str, reason: str) -> list[trail.Entry]:
         case Hand.BACKOFF if row.attempt:
             return [(trail.ERRORED, 0, step, name, kind, row.attempt - 1, 0, row.wake_at_ms, *UNKNOWN_ERROR)]
         case Hand.PARKED:
-            return [(trail.PLANNED, 0, step, name, kind), (trail.PARKED, 0, step, function, reason)]
+            return [(trail.PLANNED, 0, step, name, kind), parked(step)]
         case _:
             return [(trail.PLANNED, 0, step, name, kind)]

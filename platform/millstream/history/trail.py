@@ -39,7 +39,10 @@ class Error(msgspec.Struct, frozen=True):
 
 
 class AttemptSeen(msgspec.Struct, frozen=True):
-    """One try. ``status``: completed, failed, lost or parked; ``retry_at_ms`` 0 where none follows."""
+    """One try. ``status``: completed, failed, lost, stopped or parked; ``retry_at_ms`` 0 where none follows.
+
+    Lost: its worker died. Stopped: its worker gave it back, since it stopped itself.
+    """
 
     attempt: int
     status: str
@@ -66,11 +69,13 @@ class GateSeen(msgspec.Struct):
 class StepSeen(msgspec.Struct):
     """A step with its attempts, oldest first.
 
-    ``status``: planned, queued, sleeping, waiting, retrying, parked, completed or failed.
+    ``status``: planned, queued, sleeping, waiting, retrying, parked, completed or failed; cancelled where the run ended
+    first.
 
     ``output`` is JSON, empty while there is none; the beginning of ``output_bytes`` where that is not 0.
     ``wake_at_ms``: when a sleep or a wait ends by itself; ``waits_for`` stays when the wait is over. The body of
-    the function is the step with an empty id, there only where the body itself failed, was lost or parked.
+    the function is the step with an empty id, there only where the body itself failed, was lost, stopped or parked;
+    once the run is over it has ended as the run has.
     """
 
     step: str
@@ -94,7 +99,7 @@ class StepSeen(msgspec.Struct):
 
 
 COUNTED: Final = ("completed", "failed")
-"""How an attempt ends that counts as one: those that were lost with their worker, or found no code, do not."""
+"""How an attempt ends that counts as one: those whose worker died or stopped, or that found no code, do not."""
 RUNNING: Final = "Running"
 PARKED: Final = "Parked"
 WAITING: Final = "Waiting"
@@ -109,8 +114,19 @@ STATES: Final = (PARKED, *dict.fromkeys(_STATE_OF.values()))
 """What an open run can be shown to do; of several, the first in this order."""
 CHANGED: Final = "StepsChanged"
 """The error under which a hand-out shows that was parked because its code has changed."""
-ENDED: Final = ("completed", "failed")
+CANCELLED: Final = "cancelled"
+ENDED: Final = ("completed", "failed", CANCELLED)
 """Statuses of a step that has ended."""
+
+
+def close(steps: Iterable[StepSeen], status: str, at_ms: int) -> None:
+    """The run is over: what of it was still open has ended with it, and nothing is tried again."""
+    for step in steps:
+        if step.step and step.status in ENDED:
+            continue
+        step.status, step.ended_at_ms = CANCELLED if step.step else status.lower(), at_ms
+        if step.attempts and step.attempts[-1].retry_at_ms > at_ms:
+            step.attempts[-1] = replace(step.attempts[-1], retry_at_ms=0)
 
 
 def attempts_counted(step: StepSeen) -> int:
@@ -204,6 +220,12 @@ def _began_ms(step: StepSeen, started_ms: int) -> int:
     return step.started_at_ms if step.waits_for is not None else started_ms or step.started_at_ms
 
 
+def _lost_text(step: str, lost: int) -> str:
+    often = "once" if lost == 1 else f"{lost} times"
+    what = "this" if step else "the function, and with it the step that was under way (it is listed once it has ended)"
+    return f"the process that ran {what} died, {often} so far; it is handed out again"
+
+
 class _Reading:
     """The fold of a trail. Passes over tags it does not know: a newer version wrote them."""
 
@@ -237,7 +259,7 @@ class _Reading:
                 seen.attempts.append(AttemptSeen(attempt, "failed", at, at, Error(*error), retry_at))
             case [7, _, step, lost, retry_at]:
                 seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
-                gone = Error("WorkerLost", f"the worker that ran this was lost ({lost} times by now)")
+                gone = Error("WorkerLost", _lost_text(step, lost))
                 seen.attempts.append(AttemptSeen(len(seen.attempts), "lost", at, at, gone, retry_at))
             case [8, _, step, function, *reason]:
                 seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
@@ -247,7 +269,17 @@ class _Reading:
                     why = Error(CHANGED, reason[0])
                 seen.attempts.append(AttemptSeen(len(seen.attempts), "parked", at, at, why))
             case [9, _, step]:
-                self._step(step, step, EXECUTED, at).status = "planned"
+                seen = self._step(step, step, EXECUTED, at)
+                seen.status = "planned"
+                if seen.attempts and seen.attempts[-1].status == "parked":
+                    seen.attempts[-1] = replace(seen.attempts[-1], ended_at_ms=at)
+            case [12, _, step]:
+                seen = self._step(step, step or "(function body)", EXECUTED if step else BODY, at)
+                seen.status = "planned"
+                why = Error(
+                    "GivenBack", "its worker stopped it, or begins it afresh, before it ended; it is handed out again"
+                )
+                seen.attempts.append(AttemptSeen(len(seen.attempts), "stopped", at, at, why))
             case [10, _, step, name, kind, until, awaited]:
                 seen = self._step(step, name, kind, at)
                 seen.status, seen.wake_at_ms, seen.waits_for = "waiting", until, read_waits_for(awaited)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from millstream.core.runs.bounds import BOUNDS
 from millstream.core.waits.awaited_names import awaited
 from millstream.errors import StoreFailed, StoreUnavailable
 from millstream.lane.input.foreign import Foreign, ForeignReader
@@ -127,7 +128,7 @@ class Lane:
             self.place,
             self._take_in,
             current_catalogue=lambda: self.pending_positions.current_catalogue(self._intake.catalogue_offset),
-            is_awaited=lambda name: name in awaited(tables.durable),
+            is_awaited=lambda name: parts.on_unheard is not None or name in awaited(tables.durable),
             foreign=foreign,
             schemas=parts.event_schemas,
             wait_to_accept_work=self._wait_to_accept_work,
@@ -265,7 +266,9 @@ class Lane:
         self._at_ms = max(self._at_ms, self._reached.at_ms)
         self.parts.telemetry.count("millstream_fences_total")
         assert self._tasks is not None
-        self._owed_work.start(self._tasks, self._effects.release_one, self._settings.takeover_runs_per_turn)
+        end_overdue = partial(self.timers.fire_overdue, BOUNDS, self._wait_for_queue_capacity)
+        runs_per_turn = self._settings.takeover_runs_per_turn
+        self._owed_work.start(self._tasks, self._effects.release_one, runs_per_turn, end_overdue)
 
     async def _reopen(self, turn: Turn, why: Void | Fenced) -> None:
         """A failed append made the turn's decisions void: fence again and decide its commands again."""
@@ -345,7 +348,7 @@ class Lane:
 
     def _decide(self) -> Turn | None:
         """Decide and fold the queued commands, in flight. None: they decided nothing worth a record."""
-        turn = Turn(dict(self.pending_positions.offsets), careful=self._careful)
+        turn = Turn(dict(self.pending_positions.offsets), careful=self._careful, on_unheard=self.parts.on_unheard)
         now_ms = self._at_ms = max(self.parts.surroundings.now_ms(), self._at_ms)
         try:
             turn.fill(self._queue, self.tables, self.pending_positions, now_ms, self._settings)

@@ -12,6 +12,7 @@ from millstream.lane.port import OnTopicWanted, Schemas, Surroundings
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Log, Membership
 from millstream.model.commands import Command
+from millstream.model.event import Envelope
 from millstream.model.facts import Fact
 from millstream.model.place import Place
 from millstream.state.store import Store
@@ -20,6 +21,7 @@ from millstream.wire.schemas import EventSchemas
 
 Source = tuple[str, int]
 OnFacts = Callable[[Sequence[Fact], int], None]
+OnUnheard = Callable[[Envelope, Sequence[str], int], None]
 MakeExecutor = Callable[[Tables, Callable[[Command], None]], Executor]
 
 
@@ -30,6 +32,9 @@ class LaneParts:
     ``make_executor``  makes the lane's executor from its durable tables and the function that queues its reports.
     ``schemas``        of the values of foreign topics; ``event_schemas``: of events, which direct producers must fit.
     ``on_facts``       is told the facts of every record once it is durable, with the record's time.
+    ``on_unheard``     is told each event that started nothing and left no fact, with the functions that subscribe to it
+                       (``if_`` did not hold for any) and the time; twice where a turn is decided again. Then every
+                       event is decided: without it one that nobody heeds costs a look at its name.
     ``trouble``        what keeps the lane from taking anything in; it outlives the lane.
     """
 
@@ -46,4 +51,5 @@ class LaneParts:
     event_schemas: EventSchemas = field(default_factory=EventSchemas)
     settings: LaneSettings = field(default_factory=LaneSettings)
     on_facts: OnFacts | None = None
+    on_unheard: OnUnheard | None = None
     trouble: Trouble

@@ -17,16 +17,17 @@ from typing import Any, Final
 
 from millstream.core.decide import decide, refuse
 from millstream.core.handles import refuse_plainly
+from millstream.core.intake.events import subscribers, was_read
 from millstream.core.runs.quick import QUICK
 from millstream.core.settle import settle
 from millstream.core.tables import Tables
 from millstream.errors import StoreFailed
 from millstream.lane.input.positions import PendingPositions, queued_bytes
 from millstream.lane.input.sources import Item
-from millstream.lane.parts import Source
+from millstream.lane.parts import OnUnheard, Source
 from millstream.lane.record_size import FACT_BYTES, payload_bytes
 from millstream.lane.settings import LaneSettings
-from millstream.model.commands import Command, Report
+from millstream.model.commands import AcceptEvent, Command, Report
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, MessageSent, Post
 from millstream.model.text import storable
@@ -46,6 +47,7 @@ class Turn:
     facts: list[Fact] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     careful: bool = False
+    on_unheard: OnUnheard | None = None
 
     @property
     def queued_bytes(self) -> int:
@@ -78,6 +80,8 @@ class Turn:
                 size += FACT_BYTES * len(done[0]) + done[2]
                 continue
             decided, followed = settle(tables, item, now_ms, decide if not careful else _recordable)
+            if not decided and self.on_unheard is not None and type(item) is AcceptEvent and not was_read(tables, item):
+                self.on_unheard(item.event, subscribers(tables, item.event), now_ms)
             facts += decided
             effects += followed
             size += payload_bytes(decided)

@@ -97,14 +97,15 @@ class HandOut(msgspec.Struct, frozen=True, gc=False):
 class ParkDispatch(msgspec.Struct, frozen=True, gc=False):
     """No code here for this dispatch: keep it until there is.
 
-    ``reason`` is empty where there is none at all, or where it was given back; else it says how the code that is here
-    does not match what the run has recorded.
+    ``reason``      how the code that is here does not match what the run has recorded; empty where there is none.
+    ``given_back``  the worker stops in good order: whether there is code for it, the next owner knows.
     """
 
     run: str
     step: str
     dispatch: int
     reason: str = ""
+    given_back: bool = False
 
 
 class Unpark(msgspec.Struct, frozen=True, gc=False):

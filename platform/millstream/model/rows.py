@@ -242,13 +242,17 @@ class PublishRow(msgspec.Struct, frozen=True):
 
 
 class ParkedRow(msgspec.Struct, frozen=True, gc=False):
-    """A hand-out that waits for code; ``reason``: how the code that was there has changed, else empty."""
+    """A hand-out that waits for code; ``reason``: how the code that was there has changed, else empty.
+
+    ``given_back``: its worker has stopped in good order, and nobody has looked for code since.
+    """
 
     function: str
     run: str
     step: str
     dispatch: int
     reason: str = ""
+    given_back: bool = False
 
 
 class HolderRow(msgspec.Struct, frozen=True, gc=False):

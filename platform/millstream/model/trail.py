@@ -20,6 +20,7 @@ PARKED: Final = 8  # at, step, function; where the code has changed, the reason
 UNPARKED: Final = 9  # at, step
 WAITING: Final = 10  # at, step, name, kind, until, what it waits for as JSON (waits_for.py)
 CAME: Final = 11  # at, step, which of the awaited events
+GIVEN_BACK: Final = 12  # at, step
 ASKED: Final = 20  # at, step (empty: the body), the gate, the value of its key
 PASSED: Final = 21  # the same
 

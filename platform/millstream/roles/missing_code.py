@@ -16,6 +16,8 @@ from typing import Final
 
 from millstream.core.liveness import PAGE_ROWS
 from millstream.lane.lane import Lane
+from millstream.model.effects import CodeWanted
+from millstream.model.rows import ParkedRow
 from millstream.telemetry import Telemetry, say
 from millstream.worker.worker import Worker
 
@@ -93,7 +95,7 @@ async def runs_with_changed_code(lane: Lane, reasons: dict[str, str]) -> Counter
             break
         page = lane.tables.durable.parked.scan(start, limit=PAGE_ROWS)
         for (function, run, _step), row in page:
-            if row.reason and run != last:  # The steps of a run stand side by side.
+            if row.reason and run != last and not _is_tried(lane, row):  # The steps of a run stand side by side.
                 found[function] += 1
                 reasons.setdefault(function, row.reason)
                 last = run
@@ -103,3 +105,8 @@ async def runs_with_changed_code(lane: Lane, reasons: dict[str, str]) -> Counter
         start = (function, run, step + "\x00")
         await asyncio.sleep(0)
     return found
+
+
+def _is_tried(lane: Lane, row: ParkedRow) -> bool:
+    """Whether it is about to be handed out again: code that has not parked it is here, it may be what mends it."""
+    return lane.executor.takes_up(CodeWanted(row.run, row.function, row.step, row.dispatch))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.history import trail
-from millstream.history.fold import Changes, Notice, RunChange
+from millstream.history.fold import STATUSES, Changes, Notice, RunChange
 from millstream.log.memory.log import MemoryCluster
 from millstream.model.event import INTERNAL_PREFIX, TOMBSTONE, Envelope, Event
 from millstream.model.facts import PublishQueued
@@ -48,7 +48,7 @@ class Record:
         self._changes = Changes()
         self._sent: list[Event] = []
         self._published: list[Published] = []
-        self._steps: dict[str, tuple[int, list[trail.StepSeen]]] = {}
+        self._steps: dict[str, tuple[tuple[int, int], list[trail.StepSeen]]] = {}
 
     @property
     def end(self) -> int:
@@ -82,10 +82,14 @@ class Record:
 
     def steps(self, run: str) -> list[trail.StepSeen]:
         """The steps of a run in order of appearance; the body, where something befell it, has an empty id."""
-        entries = self.runs[run].entries
+        change = self.runs[run]
+        version = (len(change.entries), change.ended_ms)
         known = self._steps.get(run)
-        if known is None or known[0] != len(entries):
-            known = self._steps[run] = (len(entries), trail.read([trail.pack(entries)]))
+        if known is None or known[0] != version:
+            steps = trail.read([trail.pack(change.entries)])
+            if change.ended_ms:
+                trail.close(steps, STATUSES[change.status], change.ended_ms)
+            known = self._steps[run] = (version, steps)
         return known[1]
 
     def _catch_up(self) -> None:

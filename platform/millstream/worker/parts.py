@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from millstream.execute.port import Executor, RunSource
-from millstream.lane.parts import OnFacts
+from millstream.lane.parts import OnFacts, OnUnheard
 from millstream.lane.port import Schemas, Surroundings
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import GroupShape
@@ -31,6 +31,7 @@ class WorkerParts:
     ``register``            always, newer or never: see ``register``.
     ``losses``              decides where something acknowledged is missing; by itself it refuses.
     ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
+    ``on_unheard``          is told the events that started nothing: see ``LaneParts``.
     """
 
     log: Log
@@ -51,6 +52,7 @@ class WorkerParts:
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     register: str = "always"
     on_facts: OnFacts | None = None
+    on_unheard: OnUnheard | None = None
     losses: Losses = field(default_factory=Losses)
 
     @property

@@ -316,6 +316,7 @@ class Worker:
                 event_schemas=parts.event_schemas,
                 settings=parts.settings,
                 on_facts=parts.on_facts,
+                on_unheard=parts.on_unheard,
                 trouble=self._trouble(number),
             ),
             tables,

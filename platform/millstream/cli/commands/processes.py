@@ -112,7 +112,7 @@ def doctor(
         str, typer.Option("--role", help="Whose access to check: worker, api, history or operator.")
     ] = "worker",
 ) -> int:
-    """Name everything around a process of the group that is not as it must be. Exit code 6 if there is."""
+    """Name everything around a process of a group on Kafka that is not as it must be. Exit code 6 if there is."""
     from millstream.cli.doctor import examine
 
     return examine(settings, role)

@@ -43,6 +43,35 @@ def events_send(
     return send(settings, name, data, Extras(id=id, key=key, ts=ts))
 
 
+@events.command("list")
+@takes(*CLIENT)
+def events_list(
+    settings: Settings,
+    *,
+    name: Annotated[str, typer.Option("--name", help="Only events of this name.")] = "",
+    since: Annotated[str, typer.Option("--from", help="Received at or after, such as 2026-01-31T12:00:00Z.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50,
+) -> int:
+    """List the newest events."""
+    from millstream.cli.received import list_events
+    from millstream.cli.support.arguments import time_of
+
+    return list_events(settings, [("name", name), ("received_after", time_of(since, "--from"))], limit)
+
+
+@events.command("get")
+@takes(*CLIENT)
+def events_get(
+    settings: Settings,
+    *,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id that a send answered with, or the sender's own.")],
+) -> int:
+    """Show one event with the runs it started, and why functions did not start."""
+    from millstream.cli.received import get
+
+    return get(settings, id)
+
+
 @runs.command("list")
 @takes(*CLIENT)
 def runs_list(

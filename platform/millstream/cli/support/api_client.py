@@ -34,6 +34,8 @@ TRIES_MAX: Final = 5
 FIRST_DELAY_S: Final = 0.1
 TIMEOUT_S: Final = 30.0
 PAGE_ROWS_MAX: Final = 200
+PROXY_STATUSES: Final = (429, 502, 503, 504)
+"""What a proxy in front of a server answers in its own words."""
 _STATUS: Final[dict[int, type[MillstreamError]]] = {
     401: NotAllowed,
     403: NotAllowed,
@@ -99,6 +101,17 @@ class Server:
         """An event, by its internal id or its sender's. Raises NotFound."""
         return self._data("GET", f"/v1/events/{quote(id, safe='')}")
 
+    def events(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
+        """The newest events that fit, ``limit`` at most, page by page."""
+        return self._pages("/v1/events", query, limit)
+
+    def runs_of_event(self, id: str) -> list[dict[str, Any]]:
+        """The runs that an event started, the newest first; one page of them at most. Raises NotFound."""
+        path = f"/v1/events/{quote(id, safe='')}/runs"
+        status, answer = self._call("GET", path)
+        self._raise_if_refused(status, answer, f"GET {path}")
+        return list(answer["data"])
+
     def functions(self) -> list[dict[str, Any]]:
         """The functions that are registered."""
         status, answer = self._call("GET", "/dev")
@@ -156,12 +169,14 @@ class Server:
 
     def runs(self, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
         """The newest runs that fit, ``limit`` at most, page by page."""
+        return self._pages("/api/runs", query, limit)
+
+    def _pages(self, path: str, query: Sequence[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
         while limit > 0:
             page = [*query, ("limit", str(min(limit, PAGE_ROWS_MAX)))] + ([("cursor", cursor)] if cursor else [])
-            path = f"/api/runs?{urlencode(page)}"
-            status, answer = self._call("GET", path)
-            self._raise_if_refused(status, answer, "GET /api/runs")
+            status, answer = self._call("GET", f"{path}?{urlencode(page)}")
+            self._raise_if_refused(status, answer, f"GET {path}")
             yield from answer["data"]
             limit -= len(answer["data"])
             cursor = answer["metadata"].get("cursor")
@@ -211,7 +226,13 @@ class Server:
         try:
             answer = msgspec.json.decode(content) if content else {}
         except (msgspec.DecodeError, UnicodeDecodeError):
-            answer = {"error": content[:200].decode(errors="replace")}
+            kind = response.getheader("Content-Type", "no type").partition(";")[0]
+            if response.status not in PROXY_STATUSES:
+                raise Unreachable(
+                    f"what listens at {self.url} is not millstream: it answered {method} {path} with "
+                    f"{response.status} and {kind:.80}, not JSON. Name the server with --url."
+                ) from None
+            answer = {"error": f"a proxy answered with {kind:.80}"}
         return response.status, answer if isinstance(answer, dict) else {"data": answer}
 
     def _unreachable(self, error: Exception) -> Unreachable:

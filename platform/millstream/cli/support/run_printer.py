@@ -2,7 +2,8 @@
 
     01:12:43.120  completed  webhooks-tally  01KB…  github/push  3 steps  12ms
 
-A run gets a line when it ends, one when it begins to wait, and one when its code has changed. The lane hands over
+A run gets a line when it ends, one when it begins to wait, and one when its code has changed. An event that starts
+nothing gets one, too (UNHEARD_PER_S of them), and a function that did not start on it for a reason. The lane hands over
 facts on its own loop, thousands a second under load. So the work per fact is a few dictionary lookups, lines are
 limited to LINES_PER_S (one line counts the rest; KEPT_FOR_FAILURES of them are for failures), and a thread of its own
 writes: a terminal that blocks must not stop the engine.
@@ -24,13 +25,17 @@ from millstream.cli.support.output import STATUS_COLOURS, coloured
 from millstream.core.steps import SHOWS
 from millstream.model import trail
 from millstream.model.durations import duration_text
+from millstream.model.event import Envelope
 from millstream.model.facts import (
     BodyAttemptFailed,
     DispatchParked,
     EventAccepted,
+    EventDeduplicated,
     Fact,
+    FunctionSkipped,
     RunCancelled,
     RunCompleted,
+    RunDue,
     RunFailed,
     RunStarted,
     StepCompleted,
@@ -39,12 +44,15 @@ from millstream.model.facts import (
 from millstream.model.ids import ulid_time_ms
 from millstream.model.printable import one_line
 from millstream.model.redaction import redacted
+from millstream.model.rows import RunRow
 from millstream.model.waits_for import in_words, read
 
 LINES_PER_S: Final = 50
 KEPT_FOR_FAILURES: Final = 10
+UNHEARD_PER_S: Final = 10
 QUEUED_LINES_MAX: Final = 200
 OPEN_RUNS_KNOWN_MAX: Final = 20_000
+UNHEARD_NAMED_MAX: Final = 5
 ERROR_CHARS_MAX: Final = 300
 CLOSE_S: Final = 1.0
 
@@ -90,6 +98,30 @@ class RunPrinter:
                     self.entry(fact.run, entry)  # type: ignore[union-attr]
         self._names.clear()  # An event and the runs it starts are in one record.
 
+    def learn(self, run: RunRow, event: str) -> None:
+        """A run that was open before this process: its line says what it would have said there."""
+        if len(self._known) < OPEN_RUNS_KNOWN_MAX:
+            self._known.setdefault(run.run, _Known(run.function, event, run.queued_at_ms, len(run.steps)))
+
+    def on_unheard(self, event: Envelope, functions: Sequence[str], at_ms: int) -> None:
+        """An event that started nothing; ``functions`` subscribe to it."""
+        why = "no function subscribes to it"
+        if functions:
+            named = ", ".join(functions[:UNHEARD_NAMED_MAX]) + (", …" if len(functions) > UNHEARD_NAMED_MAX else "")
+            why = f"no function started: if_ does not hold for {named}"
+        self._event_line("ignored", f"{event.name}  {event.internal_id}  {why}", at_ms)
+
+    def skipped(self, fact: FunctionSkipped, at_ms: int) -> None:
+        """A function that did not start on an event, or not as it says, for a reason."""
+        name = self._names.get(fact.event, "")
+        words = (fact.function, fact.event, name, fact.reason)
+        self._event_line("skipped", "  ".join(word for word in words if word), at_ms)
+
+    def deduplicated(self, fact: EventDeduplicated, at_ms: int) -> None:
+        """An event that starts nothing, since its id was seen before."""
+        words = f"{fact.name}  {fact.internal_id}  its id {fact.id!r} was seen before: it starts nothing"
+        self._event_line("ignored", words, at_ms)
+
     def tick(self) -> None:
         """Called now and then: print how many lines were left out, once a line may be printed."""
         if self._more and self._now_s() - self._second >= 1.0:
@@ -112,6 +144,12 @@ class RunPrinter:
             del self._known[next(iter(self._known))]
         event = self._names.get(fact.events[0], "") if fact.events else ""
         self._known[fact.run] = _Known(fact.function, event, at_ms)
+
+    def run_due(self, fact: RunDue, at_ms: int) -> None:
+        """A run that was to begin later begins: from now on it takes time."""
+        known = self._known.get(fact.run)
+        if known is not None:
+            known.begun_ms = at_ms
 
     def step_ended(self, fact: StepCompleted | StepFailed, at_ms: int) -> None:
         """Count it."""
@@ -169,23 +207,30 @@ class RunPrinter:
         self._line(status, fact.run, known, "  ".join(word for word in words if word), at_ms)
 
     def _line(self, status: str, run: str, known: _Known, tail: str, at_ms: int) -> None:
+        words = f"{known.function}  {run}  {known.event}{'  ' if known.event else ''}{tail}"
+        self._show(status, words, at_ms, LINES_PER_S if status == "failed" else LINES_PER_S - KEPT_FOR_FAILURES)
+
+    def _event_line(self, status: str, words: str, at_ms: int) -> None:
+        self._show(status, words, at_ms, UNHEARD_PER_S)
+
+    def _show(self, status: str, words: str, at_ms: int, lines_max: int) -> None:
+        """A line, unless so many were printed in this second."""
         now = self._now_s()
         if now - self._second >= 1.0:
             if self._more:
                 self._say_more()
             self._second, self._printed = now, 0
-        if self._printed >= (LINES_PER_S if status == "failed" else LINES_PER_S - KEPT_FOR_FAILURES):
+        if self._printed >= lines_max:
             self._more += 1
             return
         self._printed += 1
         clock = time.strftime("%H:%M:%S", time.localtime(at_ms / 1000)) + f".{at_ms % 1000:03d}"
         state = coloured(f"{status:<9}", STATUS_COLOURS.get(status, ""))
-        words = f"{known.function}  {run}  {known.event}{'  ' if known.event else ''}{tail}"
         self._put(f"{clock}  {state}  {one_line(redacted(words))}")
 
     def _say_more(self) -> None:
         more, self._more = self._more, 0
-        self._put(coloured(f"… {more:,} more runs", "dim"))
+        self._put(coloured(f"… {more:,} more lines", "dim"))
 
     def _put(self, line: str) -> None:
         try:
@@ -227,4 +272,7 @@ _HANDLERS: Final[dict[type, Callable[[RunPrinter, Any, int], None]]] = {
     RunCompleted: RunPrinter.run_ended,
     RunFailed: RunPrinter.run_ended,
     RunCancelled: RunPrinter.run_ended,
+    RunDue: RunPrinter.run_due,
+    FunctionSkipped: RunPrinter.skipped,
+    EventDeduplicated: RunPrinter.deduplicated,
 }

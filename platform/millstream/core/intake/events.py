@@ -33,7 +33,7 @@ def accept(tables: Tables, command: AcceptEvent, now_ms: int) -> list[Fact]:
     An event that nobody subscribes to or waits for leads to no fact: only the source's position moves on.
     """
     event = command.event
-    if _was_read(tables, command):
+    if was_read(tables, command):
         return []
     subscriptions = catalogue(tables).subscriptions(event.name)
     wanted = awaited(tables).get(event.name)
@@ -61,7 +61,7 @@ def accept_record(tables: Tables, command: AcceptRecord, now_ms: int) -> list[Fa
     The record's place is its identity, and the position says that it was not read before: only ids that a rule or
     header gave are remembered. A time in the future starts at once: it is some producer's clock.
     """
-    if _was_read(tables, command):
+    if was_read(tables, command):
         return []
     facts: list[Fact] = []
     letters = 0
@@ -107,10 +107,15 @@ def _was_scanned(tables: Tables, command: AcceptRecord, event: Envelope, slug: s
     return seen.known(tables, hash, event.received_at_ms)
 
 
-def _was_read(tables: Tables, command: AcceptEvent | AcceptRecord | RefuseRecord) -> bool:
+def was_read(tables: Tables, command: AcceptEvent | AcceptRecord | RefuseRecord) -> bool:
     """Whether the record was read before: what it led to is in the journal."""
     position = tables.positions.get((command.topic, command.partition))
     return position is not None and command.offset < position.offset
+
+
+def subscribers(tables: Tables, event: Envelope) -> tuple[str, ...]:
+    """The functions that subscribe to the event's name, whether or not their expressions hold."""
+    return tuple(dict.fromkeys(one.function.slug for one in catalogue(tables).subscriptions(event.name)))
 
 
 def choose(event: Envelope, subscriptions: Sequence[Subscription]) -> tuple[list[str], list[FunctionSkipped]]:
@@ -155,7 +160,7 @@ def _hears_many(function: FunctionSpec, event: Envelope) -> bool:
 
 def refuse_record(tables: Tables, command: RefuseRecord, now_ms: int) -> list[Fact]:
     """A poison record goes to the dead letters with its bytes unchanged, and the source goes on."""
-    if _was_read(tables, command):
+    if was_read(tables, command):
         return []
     letter = Letter(*(getattr(command, name) for name in Letter._fields))
     return set_aside(tables, "AcceptEvent", letter, now_ms)

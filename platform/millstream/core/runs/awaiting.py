@@ -16,9 +16,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from millstream.core import timers
-from millstream.core.handles import Handler, Handles
+from millstream.core.handles import Handles
 from millstream.core.messages import MessageKind
-from millstream.core.runs.bounds import cancelled_by
+from millstream.core.runs.bounds import cancelled_by, in_time
 from millstream.core.runs.deciding import Case
 from millstream.core.runs.ending import refuse_about_run
 from millstream.core.runs.hands import CLOSING, WAITING, add_step, answered, open_run, open_step, put_step
@@ -158,7 +158,7 @@ def show_taken(f: EventTaken, at_ms: int) -> Entry | None:
 
 
 HANDLES = Handles(
-    timers={TIMER: Handler(fire)},
+    timers={TIMER: in_time(fire)},
     facts={
         WaitStarted: wait_started,
         EventTaken: event_taken,

@@ -4,16 +4,20 @@
     EventCame, or a timer ─> RunCancelled        the run has begun in time ─> StartPassed
 
 A wait of the run itself, and not of one of its steps, has no step: its id is empty.
+
+A time that is over ends the run before anything else of it begins: a worker that comes back after hours finds a run's
+end of time due beside its sleeps, retries and lost hand-outs (``in_time``; the lane fires BOUNDS before owed work).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
 from millstream.core import timers
-from millstream.core.handles import Handler, Handles
+from millstream.core.handles import Decide, Handler, Handles
 from millstream.core.runs.deciding import Case, Draft
 from millstream.core.runs.ending import end, refuse_run_timer
 from millstream.core.runs.hands import IDLE, OUT, SCHEDULED, open_run
@@ -33,6 +37,8 @@ from millstream.model.rows import RunRow
 
 OF_RUN = ""
 """The step of a wait that is the run's own."""
+BOUNDS: Final = (timers.START, timers.FINISH)
+"""The kinds of timers that bound runs."""
 
 
 def is_bounded(function: FunctionSpec) -> bool:
@@ -74,7 +80,10 @@ def cancelled_by(case: Case, message: EventCame) -> list[Fact]:
 
 def fire_finish(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     """The time by which it must be over."""
-    case = _case(tables, command, now_ms)
+    return _finished_late(_case(tables, command.id, now_ms))
+
+
+def _finished_late(case: Case) -> list[Fact]:
     spec = case.spec
     length = f" of {duration_text(spec.finish_ms)}" if spec is not None and spec.finish_ms else ""
     return _cancelled(case, f"it was not over in its time{length} (timeouts.finish)")
@@ -82,15 +91,34 @@ def fire_finish(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
 
 def fire_start(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     """The time by which it must have begun."""
-    case = _case(tables, command, now_ms)
-    run = case.run
-    if run.steps or run.attempt or run.body in (OUT, IDLE):
-        return [StartPassed(run.run)]
+    case = _case(tables, command.id, now_ms)
+    return [StartPassed(case.run.run)] if _has_begun(case.run) else _begun_late(case)
+
+
+def _has_begun(run: RunRow) -> bool:
+    return bool(run.steps or run.attempt or run.body in (OUT, IDLE))
+
+
+def _begun_late(case: Case) -> list[Fact]:
     return _cancelled(case, "it had not begun in its time (timeouts.start)")
 
 
-def _case(tables: Tables, command: FireTimer, now_ms: int) -> Case:
-    run = tables.runs.get(command.id)
+def in_time(fire: Decide) -> Handler:
+    """The handler of a run's timer, with which the run goes on: if its time is over, it ends instead."""
+
+    def decide(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
+        case = _case(tables, command.id, now_ms)
+        if is_over(case.run, now_ms):
+            return _finished_late(case)
+        if case.run.start_by_ms and case.run.start_by_ms <= now_ms and not _has_begun(case.run):
+            return _begun_late(case)
+        return fire(tables, command, now_ms)
+
+    return Handler(decide, refuse_run_timer)
+
+
+def _case(tables: Tables, id: str, now_ms: int) -> Case:
+    run = tables.runs.get(id)
     assert run is not None, "a run's timers end with it"
     return Case(tables, run, 0, now_ms)
 
@@ -118,6 +146,11 @@ def start_passed(tables: Tables, f: StartPassed, at_ms: int) -> Sequence[Effect]
     run = open_run(tables, f.run)
     tables.runs.put(f.run, replace(run, start_by_ms=0))
     return (timers.disarm(tables, run.start_by_ms, timers.START, f.run, ""),)
+
+
+def is_over(run: RunRow, now_ms: int) -> bool:
+    """Whether the time by which the run must be over has come."""
+    return 0 < run.finish_by_ms <= now_ms
 
 
 def run_timers(run: RunRow) -> list[tuple[str, int]]:

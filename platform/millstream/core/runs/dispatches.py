@@ -62,11 +62,12 @@ def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
 
 
 def park(tables: Tables, command: ParkDispatch, now_ms: int) -> list[Fact]:
-    """No code for this here, or code that has changed: the dispatch waits, and no attempt is used."""
+    """No code for this here, or code that has changed, or it was given back: it waits, and no attempt is used."""
     found = _out(tables, command.run, command.step, command.dispatch)
     if found is None:
         return []
-    return [DispatchParked(command.run, command.step, found[0].function, command.dispatch, command.reason)]
+    function = found[0].function
+    return [DispatchParked(command.run, command.step, function, command.dispatch, command.reason, command.given_back)]
 
 
 def unpark(tables: Tables, command: Unpark, now_ms: int) -> list[Fact]:
@@ -123,7 +124,8 @@ def dispatch_parked(tables: Tables, f: DispatchParked, at_ms: int) -> Sequence[E
         put_run(tables, run, body=PARKED)
     else:
         put_step(tables, open_step(tables, f.run, f.step), hand=PARKED)
-    tables.parked.put((f.function, f.run, f.step), ParkedRow(f.function, f.run, f.step, f.dispatch, f.reason))
+    row = ParkedRow(f.function, f.run, f.step, f.dispatch, f.reason, f.given_back)
+    tables.parked.put((f.function, f.run, f.step), row)
     return (CodeWanted(f.run, f.function, f.step, f.dispatch),)
 
 

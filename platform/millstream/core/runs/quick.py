@@ -135,7 +135,7 @@ def _fire(tables: Tables, command: FireTimer, now_ms: int) -> Done | None:
     if wake is None:
         return None
     run, step = tables.runs.get(command.id), tables.steps.get((command.id, command.step))
-    woken = wake(tables, command, run, step) if run is not None and step is not None else None
+    woken = wake(tables, command, run, step, now_ms) if run is not None and step is not None else None
     return ((woken[0],), woken[1], 0) if woken is not None else None
 
 

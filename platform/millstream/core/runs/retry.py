@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from millstream.core import timers
-from millstream.core.handles import Handler, Handles
+from millstream.core.handles import Handles
+from millstream.core.runs.bounds import in_time
 from millstream.core.runs.deciding import Case
-from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import hand_out_body, hand_out_step, leave_hand, open_run, open_step
 from millstream.core.tables import Tables
 from millstream.model import limits
@@ -73,4 +73,4 @@ def retry_due(tables: Tables, f: RetryDue, at_ms: int) -> Sequence[Effect]:
     return [*gone, *hand_out_step(tables, run, held)]
 
 
-HANDLES = Handles(timers={timers.RETRY: Handler(fire, refuse_run_timer)}, facts={RetryDue: retry_due})
+HANDLES = Handles(timers={timers.RETRY: in_time(fire)}, facts={RetryDue: retry_due})

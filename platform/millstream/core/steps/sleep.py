@@ -11,9 +11,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from millstream.core import timers
-from millstream.core.handles import Handler
+from millstream.core.runs.bounds import in_time, is_over
 from millstream.core.runs.deciding import Case, Decided, Draft
-from millstream.core.runs.ending import refuse_run_timer
 from millstream.core.runs.hands import (
     DONE,
     IDLE,
@@ -63,10 +62,14 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     return [SleepEnded(command.id, command.step, run.body == Hand.IDLE)]
 
 
-def quick_fire(tables: Tables, command: FireTimer, run: RunRow, step: StepRow) -> tuple[Fact, Sequence[Effect]] | None:
+def quick_fire(
+    tables: Tables, command: FireTimer, run: RunRow, step: StepRow, now_ms: int
+) -> tuple[Fact, Sequence[Effect]] | None:
     """The same where the body waits, folded at once."""
     if run.flow is not None or run.body != IDLE or step.hand != SLEEPING or step.wake_at_ms != command.at_ms:
         return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
+    if is_over(run, now_ms):
+        return None
     number, order = run.dispatch + 1, run.resolved + 1
     gone = timers.disarm(tables, command.at_ms, TIMER, run.run, command.step)
     done = replace(step, hand=DONE, attempt=0, lost=0, order=order, data=SLEPT, wake_at_ms=0)
@@ -115,7 +118,7 @@ KIND = StepKind(
     name=NAME,
     finds={SleepFound: found},
     facts={SleepStarted: sleep_started, SleepEnded: sleep_ended},
-    timers={TIMER: Handler(fire, refuse_run_timer)},
+    timers={TIMER: in_time(fire)},
     moves=Moves(
         body=(
             Move(Hand.OUT, SleepStarted, Hand.IDLE),

@@ -446,7 +446,7 @@ class Body:
         """It has ended, or is given up: stop what waits, let what runs be reported."""
         for step, number in self.dispatches():  # Given up while these were out: nothing else would answer them.
             if step not in self.steps.running:
-                self.host.park(ParkDispatch(self.run_id, step, number, reason))
+                self.host.park(ParkDispatch(self.run_id, step, number, reason, given_back=not reason))
         self._postponed.clear()
         self.over = True
         self.steps.cancel_waiting()

@@ -175,7 +175,7 @@ class LocalExecutor:
         body = self._bodies.get(effect.run)
         if body is None or body.over or (self._draining and effect.step not in body.steps.running):
             if self._closing:
-                self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
+                self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch, given_back=True))
                 return  # Given back: the next owner of the lane takes it up.
             body = self._make_body(effect, body)
             if body is None:
@@ -202,7 +202,7 @@ class LocalExecutor:
         self._closing = self._draining = True
         for run, body in tuple(self._bodies.items()):
             for step, dispatch in body.give_back():
-                self.source.park(ParkDispatch(run, step, dispatch))
+                self.source.park(ParkDispatch(run, step, dispatch, given_back=True))
             if body.idle:
                 self._park(body)
 
@@ -228,7 +228,7 @@ class LocalExecutor:
             log.info("executor closed ended=%d stopped=%d", running - left, left)
         for run, body in tuple(self._bodies.items()):
             for step, dispatch in body.dispatches():
-                self.source.park(ParkDispatch(run, step, dispatch))
+                self.source.park(ParkDispatch(run, step, dispatch, given_back=True))
             self.abandon(run)
         if self._watch is not None:
             self._watch.cancel()

@@ -260,7 +260,7 @@ class ChildrenExecutor:
         view = self.source.view(effect.run)
         if view is None:  # The run is over, or the lane has gone to another worker and shows nothing any more.
             self._remove_dispatch(placed, effect.step, effect.dispatch)
-            self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
+            self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch, given_back=True))
         else:
             self._send_view(child, placed, effect, view)
 
@@ -299,13 +299,14 @@ class ChildrenExecutor:
             placed.child.dispatches -= len(placed.dispatches)
 
     def _park(self, effect: Execute) -> None:
-        self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch))
-        if not (self._closing or self._draining):
+        closing = self._closing or self._draining
+        self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch, given_back=closing))
+        if not closing:
             self._parked.setdefault(effect.run, []).append(effect)
 
     def _give_back(self, run: str, placed: PlacedRun) -> None:
         for step, dispatch in placed.dispatches.items():
-            self.source.park(ParkDispatch(run, step, dispatch))
+            self.source.park(ParkDispatch(run, step, dispatch, given_back=True))
         self._forget(run, placed)
 
     def _check_closed(self) -> None:

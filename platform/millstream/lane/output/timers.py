@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Final
 
 from millstream.core.tables import Tables, TimerKey
@@ -73,6 +73,20 @@ class Timers:
         if self._handle is None or at_ms < self._handle_at_ms:
             self._schedule()
 
+    async def fire_overdue(self, kinds: Container[str], wait_for_capacity: Callable[[], Awaitable[None]]) -> None:
+        """Fire at once those of these kinds whose time is over, before others that are due; nothing while paused."""
+        now_ms = self._now_ms()
+        start: TimerKey = (0, "", "", "")
+        while not self.paused and (page := self._tables.timers.scan(start, limit=PAGE_ROWS)):
+            for key, _ in page:
+                if key[0] > now_ms:
+                    return
+                if key[1] in kinds:
+                    self._submit(FireTimer(*key))
+            start = _behind(page[-1][0])
+            await wait_for_capacity()
+            await asyncio.sleep(0)
+
     async def run(self) -> None:
         """Keep the heap filled up to the horizon, for ever."""
         self._running = True
@@ -107,7 +121,7 @@ class Timers:
                 # Some of this very millisecond may be loaded again: firing twice does no harm.
                 self._horizon_ms, self._cut = min(self._horizon_ms, last[0]), True
                 return
-            start = (last[0], last[1], last[2], last[3] + "\x00")
+            start = _behind(last)
             await asyncio.sleep(0)
 
     def _schedule(self) -> None:
@@ -148,3 +162,7 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+
+def _behind(key: TimerKey) -> TimerKey:
+    return (*key[:3], key[3] + "\x00")

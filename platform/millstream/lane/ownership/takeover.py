@@ -1,5 +1,6 @@
 """The work that a lane owes at its take-over: messages, records, and hand-outs that no executor has (lanes.md rule 27).
 
+First of all the runs end whose time is over: nothing of them is handed out once more (``core/runs/bounds.py``).
 The oldest runs come first, a page a turn of the loop, and each page waits until the lane can accept work: a million
 runs that were out when their worker died come back as fast as this worker can take them, while other lanes go on.
 """
@@ -42,18 +43,30 @@ class OwedWork:
         """Whether all owed work is released, or none was started."""
         return self._task is None or self._task.done()
 
-    def start(self, tasks: asyncio.TaskGroup, release: Callable[[Effect], None], runs_per_turn: int) -> None:
-        """Release the owed work, anew where that was under way: records of another owner were folded meanwhile."""
+    def start(
+        self,
+        tasks: asyncio.TaskGroup,
+        release: Callable[[Effect], None],
+        runs_per_turn: int,
+        end_overdue: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Release the owed work, anew where that was under way: records of another owner were folded meanwhile.
+
+        ``end_overdue`` queues the end of each run whose time is over.
+        """
         self.close()
         self._previous_owners.load()
-        self._task = tasks.create_task(self._release_all(release, min(runs_per_turn, RUNS_PER_TURN_MAX)))
+        self._task = tasks.create_task(self._release_all(release, min(runs_per_turn, RUNS_PER_TURN_MAX), end_overdue))
 
     def close(self) -> None:
         """Stop; the rest is still owed by the state."""
         if self._task is not None:
             self._task.cancel()
 
-    async def _release_all(self, release: Callable[[Effect], None], runs_per_turn: int) -> None:
+    async def _release_all(
+        self, release: Callable[[Effect], None], runs_per_turn: int, end_overdue: Callable[[], Awaitable[None]]
+    ) -> None:
+        await end_overdue()
         for n, message in enumerate(owed_messages(self._durable)):
             release(message)
             if n % PAGE_ROWS == PAGE_ROWS - 1:

@@ -106,13 +106,17 @@ class DispatchLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class DispatchParked(msgspec.Struct, frozen=True, gc=False):
-    """No worker here has the function's code, or it has changed (``reason``); the hand-out waits for the code."""
+    """No worker here has the function's code, or it has changed (``reason``); the hand-out waits for the code.
+
+    ``given_back``: its worker stopped in good order, and the next one takes it up.
+    """
 
     run: str
     step: str
     function: str
     dispatch: int
     reason: str = ""
+    given_back: bool = False
 
 
 class DispatchUnparked(msgspec.Struct, frozen=True, gc=False):
