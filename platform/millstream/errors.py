@@ -17,6 +17,7 @@
     │   ├── SchemaViolation      the payload does not fit its Avro schema
     │   ├── LimitExceeded        something is larger or more than a limit allows
     │   ├── NotFound             no such run, event, function
+    │   ├── NotStarted           flow control lets no run of the function start
     │   ├── NotAllowed           wrong or missing key
     │   ├── Forbidden            a web page may not do this
     │   ├── Misdirected          the server is not known by the name that was asked
@@ -131,6 +132,10 @@ class LimitExceeded(CallerError):
 
 class NotFound(CallerError):
     """There is no such run, event, function or app."""
+
+
+class NotStarted(CallerError):
+    """A function's flow control has let no run start; the message says which option, and why."""
 
 
 class NotAllowed(CallerError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from millstream.core import timers
+from millstream.core.flow import idempotency, rate_limit
 from millstream.core.flow.queues import gate_of
 from millstream.core.liveness import Liveness, liveness, timer_problem
 from millstream.core.runs.deciding import is_resolved
@@ -37,7 +38,8 @@ def check(tables: Tables) -> None:
         events.update(run.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
-    beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK, timers.GATE, timers.SWEEP)}
+    of_places = (homes.MATCH, homes.LOOK, timers.GATE, timers.SWEEP, rate_limit.NAME, idempotency.NAME)
+    beside = {key for key in held if key[1] in of_places}
     problems = [problem for key in beside if (problem := timer_problem(tables, TimerRow(*key)))]
     assert not problems, problems[0]
     _same("timers", held, {*alive.timers, *crons, *beside})
@@ -117,6 +119,9 @@ def _check_asked(tables: Tables, asks: dict[tuple[str, str, str], AskRow]) -> No
         flow = run.flow
         if flow is None:
             continue
+        for place in flow.held:
+            if (place, id, "") in asks:  # Not where the gate is gone, or was made anew meanwhile.
+                expected[place, id, ""] = (0, True)
         for index, place in enumerate(flow.gates[: flow.asked]):
             if index >= flow.passed or gate_of(place).holds:
                 expected[place, id, ""] = (0, index < flow.passed)

@@ -19,6 +19,7 @@ from millstream.model.rows import Hand
 
 OF_HOMES = (
     f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited, f.GateQueued, f.GateOpened, f.GateLeft,
+    f.StartCounted,
 )  # fmt: skip
 """Facts that name a run of any lane."""
 

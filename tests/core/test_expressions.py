@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -307,3 +308,14 @@ def test_closures_and_cel_agree_on_every_event(text: str, event: dict[str, Any])
 )
 def test_the_common_form_needs_no_cel(text: str, is_closure: bool) -> None:
     assert compile_expression(text).is_closure is is_closure
+
+
+@pytest.mark.parametrize(
+    "text", ["event.data.k", "event.data", "[event.data.k]", "{'of': {'k': event.data.k}}", "null"]
+)
+def test_nulls_in_an_answer_are_pythons_own(text: str) -> None:
+    expression = compile_expression(text, is_condition=False)
+    before = sys.getrefcount(None)
+    for _ in range(1_000):
+        expression.evaluate({"event": {"data": {"k": None, "l": [None, {"k": None}]}}})
+    assert sys.getrefcount(None) > before - 500, "the library gives back references to None that it never took"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from millstream.model.commands import CancelRun, HandOut
 from millstream.model.event import Envelope
+from millstream.model.flow import RunFlow
+from millstream.model.gate_messages import AdmitStart
 from millstream.model.rows import (
     AppRow,
+    AskRow,
     CounterRow,
     CoverageRow,
     CronRow,
     EventRow,
+    GateRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -20,6 +24,7 @@ from millstream.model.rows import (
     ParkedRow,
     PositionRow,
     PublishRow,
+    QueueRow,
     RequestRow,
     Row,
     RunRow,
@@ -29,6 +34,8 @@ from millstream.model.rows import (
     SeenChunkRow,
     SeenRow,
     SignalRow,
+    SingletonRow,
+    StartsRow,
     StepRow,
     SubscriptionRow,
     TimerRow,
@@ -45,6 +52,10 @@ def envelope(id: str) -> Envelope:
 def run(id: str, dispatch: int = 0) -> RunRow:
     return RunRow(id, "confirm-order", ("e" + id,), "", 1_000, dispatch=dispatch, steps=("charge",))
 
+
+KEPT = AdmitStart(
+    "shop-bill", envelope("e2"), "", 0, ("00ff/singleton/1a2b3c4d/shop-bill/null",), 0, RunFlow(score_ms=2_000), 1
+)
 
 ONE_OF_EACH: dict[str, Row] = {
     "runs": run("r1"),
@@ -71,6 +82,11 @@ ONE_OF_EACH: dict[str, Row] = {
     "interests": InterestRow("order/paid", "data.id", 0),
     "seeks": SeekRow("seek:0:1:order/paid:data.id", "order/paid", "data.id", 0, 1, 2),
     "signals": SignalRow("approve", "r1", "s1"),
+    "gates": GateRow("00ff/runs/1a2b3c4d/shop-bill/null", 1, 1, "shop-bill", 0, 1_000),
+    "asks": AskRow("00ff/runs/1a2b3c4d/shop-bill/null", "r1", "s1", "shop-bill", 3, 1_000, 1, False),
+    "queues": QueueRow("00ff/runs/1a2b3c4d/shop-bill/null", "shop-bill", 1_000, 1, "r1", "s1"),
+    "starts": StartsRow("00ff/rate_limit/1a2b3c4d/shop-bill/null", "shop-bill", bytes(20), 1, "r1", 1_000),
+    "singletons": SingletonRow("00ff/singleton/1a2b3c4d/shop-bill/null", 2_000, "e1", KEPT, True),
     "holders": HolderRow("w1-00ff", "w1", (HandOut("r1", "s1", 3),)),
     "topics": TopicRow("payments", 3),
     "subscriptions": SubscriptionRow("shop-bill", "payments", 0),

@@ -18,7 +18,7 @@ from millstream.api.door.keys import may_act
 from millstream.api.door.seeds import seeded_id
 from millstream.api.reading.positions import named, shown
 from millstream.api.results import NOT_OVER_STATUS, once_over, result_shown, wait_of
-from millstream.errors import BadRequest, NotFound
+from millstream.errors import BadRequest, NotFound, NotStarted
 from millstream.model import limits
 from millstream.model.commands import InvokeFunction
 from millstream.model.durations import duration_text
@@ -40,7 +40,11 @@ _invoke: Final = msgspec.json.Decoder(Invoke)
 
 
 async def post_invoke(request: web.Request) -> web.Response:
-    """Start a function: ``{"id": event id, "run_id", "status": 200}``. With ``wait=10s`` how it ended, or 202."""
+    """Start a function: ``{"id": event id, "run_id", "status": 200}``. With ``wait=10s`` how it ended, or 202.
+
+    Where a gate keeps the start for later it is 202 at once, with ``"kept": true`` and the id of the run that may come.
+    Raises NotStarted where one has skipped it.
+    """
     door = request.app[DOOR]
     wait_s = wait_of(request)
     slug = request.match_info["slug"]
@@ -55,6 +59,11 @@ async def post_invoke(request: web.Request) -> web.Response:
     lane = home_of(request_id, door.config.lanes)  # Any lane may start it: spread them.
     message = InvokeFunction(slug, event, request_id, door.config.reply_partition)
     answered = await door.requests.ask(lane, request_id, message)
+    if answered.status == "skipped":
+        raise NotStarted(f"function {slug[:255]!r} was not started: {answered.outcome['reason']}.")
+    if answered.status == "kept":
+        later = {"id": event.internal_id, "run_id": answered.outcome["run"], "kept": True, "status": NOT_OVER_STATUS}
+        return named(answer(later, NOT_OVER_STATUS, content_type=TEXT), answered.reply)
     if answered.status != "started":
         known = ", ".join(sorted(fn.slug for app in door.catalogue.apps.values() for fn in app.functions)[:20])
         raise NotFound(f"function {slug[:255]!r} not found. Known functions: {known or 'none'}.")

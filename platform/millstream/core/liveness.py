@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from millstream.core import timers
-from millstream.core.flow import queues
+from millstream.core.flow import counts, idempotency, queues, rate_limit
 from millstream.core.runs.bounds import run_timers
 from millstream.core.runs.deciding import is_resolved
 from millstream.core.runs.hands import BODY_TIMERS
@@ -173,6 +173,8 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         return ""  # It is all that there is of a sweep.
     if timer.kind == timers.GATE:
         return "" if queues.is_timed(tables, timer) else f"{what} looks at a gate that does not wait for it"
+    if timer.kind in (rate_limit.NAME, idempotency.NAME):
+        return "" if counts.is_timed(tables, timer) else f"{what} looks at counted starts that do not wait for it"
     if timer.kind in (homes.MATCH, homes.LOOK):
         return "" if homes.is_timed(tables, timer) else f"{what} wakes what does not wait for it"
     run = tables.runs.get(timer.id)

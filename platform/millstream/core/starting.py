@@ -102,10 +102,10 @@ def fold_run_started(tables: Tables, f: RunStarted, at_ms: int) -> Sequence[Effe
         run = RunRow(f.run, f.function, f.events, f.cause, at_ms, SCHEDULED, wake_at_ms=f.start_at_ms, flow=f.flow)
         tables.runs.put(f.run, run)
         return (timers.arm(tables, f.start_at_ms, timers.DUE, f.run, ""),)
-    if f.flow is not None:
+    if f.flow is not None and not may_execute(f.flow):
         tables.runs.add(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, QUEUED, flow=f.flow))
         return ()
-    tables.runs.add(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, OUT, 1, 1))
+    tables.runs.add(f.run, RunRow(f.run, f.function, f.events, f.cause, at_ms, OUT, 1, 1, flow=f.flow))
     return (Execute(f.run, f.function, "", 0, 1),)
 
 

@@ -36,6 +36,8 @@ from millstream.model.rows import (
     SeenChunkRow,
     SeenRow,
     SignalRow,
+    SingletonRow,
+    StartsRow,
     StepRow,
     SubscriptionRow,
     TimerRow,
@@ -202,3 +204,9 @@ class Tables(Protocol):
 
     @property
     def queues(self) -> Table[QueueKey, QueueRow]: ...
+
+    @property
+    def starts(self) -> Table[str, StartsRow]: ...
+
+    @property
+    def singletons(self) -> Table[str, SingletonRow]: ...

@@ -9,6 +9,8 @@ CRON   a cron fires;                             id = function, step = the cron'
 GATE   a gate is looked at;                      id = its place, step = ""
 SWEEP  gates are looked at, one after another;   id = the place behind which, step = ""
 
+A gate that counts starts has a kind of its own, named as the gate (``core/flow/counts.py``): id = its place.
+
 A step kind has timers of its own (``core/steps/``): id = run, step = the step. Add a kind: the module that answers for
 it names it in its ``HANDLES`` (or ``KIND``), with what follows when it fires.
 """

@@ -60,6 +60,7 @@ FLOW_LIMIT_MAX: Final = 1_000_000  # ours: limit of concurrency, throttle, rate_
 FLOW_PERIOD_MS_MIN: Final = 1_000  # of each period and timeout
 THROTTLE_PERIOD_MS_MAX: Final = 7 * DAY_MS
 RATE_LIMIT_PERIOD_MS_MAX: Final = DAY_MS
+RATE_LIMIT_EXACT_MAX: Final = 1_000  # ours: up to this limit each start counts on its own; above, with its part
 DEBOUNCE_PERIOD_MS_MAX: Final = 7 * DAY_MS
 DEBOUNCE_TIMEOUT_MS_MAX: Final = 30 * DAY_MS  # ours
 BATCH_SIZE_MIN: Final = 2

@@ -15,6 +15,7 @@ from millstream.model.awaited import Awaited
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow, Slot
+from millstream.model.gate_messages import AdmitStart
 
 
 class Hand(enum.IntEnum):
@@ -397,6 +398,36 @@ class QueueRow(msgspec.Struct, frozen=True, gc=False):
     step: str
 
 
+class StartsRow(msgspec.Struct, frozen=True, gc=False):
+    """The last starts that a gate has counted for one value of its key.
+
+    ``starts``    one entry for each, or for all of one part of the window, in order (``core/flow/counts.py``).
+    ``counted``   how many starts that is.
+    ``run``       the last of them.
+    ``timer_ms``  when entries that are too old are dropped.
+    """
+
+    place: str
+    function: str
+    starts: bytes = b""
+    counted: int = 0
+    run: str = ""
+    timer_ms: int = 0
+
+
+class SingletonRow(msgspec.Struct, frozen=True):
+    """A singleton whose run is open: the event that this one started on, and the start that follows.
+
+    ``is_cancelling``: the run has been told to end.
+    """
+
+    place: str
+    received_at_ms: int
+    internal_id: str
+    kept: AdmitStart | None = None
+    is_cancelling: bool = False
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
     """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``,
     ``arrivals`` (in queues of gates)."""
@@ -437,4 +468,6 @@ Row = (
     | GateRow
     | AskRow
     | QueueRow
+    | StartsRow
+    | SingletonRow
 )

@@ -127,7 +127,8 @@ class SyncClient:
 
         ``function``  a declared handler, whose annotated result this is, or the id of one, ``<app>-<function>``.
 
-        Raises NotFound for a function that is not there, else what ``result`` raises.
+        Raises NotFound for a function that is not there, NotStarted where its flow control starts no run now, else what
+        ``result`` raises.
         """
         slug, reader = _invoked(function)
         return self._led(results.invoke(slug, data, results.Wait.of(timeout), self._key, reader=reader))

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from millstream.errors import Busy, NotFound, RunError, RunNotOver
+from millstream.errors import Busy, NotFound, NotStarted, RunError, RunNotOver
 from millstream.model.durations import Duration, duration_text, to_ms
 from millstream.sdk.payloads import Reader, encode, read
 from millstream.sdk.transport import SEED_HEADER
@@ -95,12 +95,18 @@ def result(run: str, wait: Wait, *, reader: Reader | None = None, shown_within_s
 def invoke(
     slug: str, data: Mapping[str, object] | None, wait: Wait, key: str, *, reader: Reader | None = None
 ) -> Asking:
-    """Start the function, and ask until the run is over; its result."""
+    """Start the function, and ask until the run is over; its result. Raises NotStarted where a gate lets none start."""
     body = encode({"data": {} if data is None else data}, "the data of the invocation of", slug)
     headers = {SEED_HEADER: seed(), "Authorization": f"Bearer {key}"}
     started = yield Question("POST", f"/invoke/{quote(slug, safe='')}?{wait.asked()}", body, headers)
     if (seen := started.get("data")) is not None:
         return _outcome(cast("Mapping[str, object]", seen), reader)
+    if started.get("kept"):
+        run = started["run_id"]
+        raise NotStarted(
+            f"{slug} was not started: a run of it is open, and its singleton keeps this start until that is over, as "
+            f"run {run}, unless a newer one comes. Ask for its result later with result({run!r})."
+        )
     return (yield from result(str(started["run_id"]), wait, reader=reader, shown_within_s=SHOWN_WITHIN_S))
 
 

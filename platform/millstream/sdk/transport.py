@@ -30,6 +30,7 @@ from millstream.errors import (
     MillstreamError,
     NotAllowed,
     NotFound,
+    NotStarted,
 )
 from millstream.model.address import http_url, sendable_key
 from millstream.model.redaction import MASK, keep_secret, redacted
@@ -157,7 +158,7 @@ class Transport:
             return NotAllowed(f"{text}. Check MILLSTREAM_EVENT_KEY.")
         if status in (429, 503):
             return Busy(text)
-        kinds: dict[int, type[MillstreamError]] = {404: NotFound, 413: LimitExceeded}
+        kinds: dict[int, type[MillstreamError]] = {404: NotFound, 409: NotStarted, 413: LimitExceeded}
         return kinds.get(status, BadRequest if status < 500 else LogUnavailable)(text)
 
     def _redacted(self, text: str) -> str:

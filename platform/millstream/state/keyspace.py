@@ -149,6 +149,8 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
         (str, str, int, int),
         grouped=True,
     ),
+    TableSpec("starts", rows.StartsRow, b"\x53", KEYS, ("place",), _S),
+    TableSpec("singletons", rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

@@ -52,6 +52,8 @@ from millstream.model.rows import (
     SeenChunkRow,
     SeenRow,
     SignalRow,
+    SingletonRow,
+    StartsRow,
     StepRow,
     SubscriptionRow,
     TimerRow,
@@ -108,6 +110,8 @@ class LaneTables:
     gates: LayeredTable[str, GateRow]
     asks: LayeredTable[tuple[str, str, str], AskRow]
     queues: LayeredTable[tuple[str, str, int, int], QueueRow]
+    starts: LayeredTable[str, StartsRow]
+    singletons: LayeredTable[str, SingletonRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -271,6 +275,8 @@ class DurableTables:
     gates: DurableTable[str, GateRow]
     asks: DurableTable[tuple[str, str, str], AskRow]
     queues: DurableTable[tuple[str, str, int, int], QueueRow]
+    starts: DurableTable[str, StartsRow]
+    singletons: DurableTable[str, SingletonRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

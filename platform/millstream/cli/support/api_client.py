@@ -25,6 +25,7 @@ from millstream.errors import (
     MillstreamError,
     NotAllowed,
     NotFound,
+    NotStarted,
 )
 from millstream.model.address import http_url, sendable_key
 from millstream.sdk.results import seed
@@ -40,6 +41,7 @@ _STATUS: Final[dict[int, type[MillstreamError]]] = {
     401: NotAllowed,
     403: NotAllowed,
     404: NotFound,
+    409: NotStarted,
     413: LimitExceeded,
     429: Busy,
     503: Busy,

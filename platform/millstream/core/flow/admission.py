@@ -5,12 +5,15 @@ start ──> AdmitStart ──> the home of each gate that admits ──> the r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from millstream.core.flow.gates import ADMIT_GATES
+from millstream.core.flow.leaving import BODY, ONCE, leaves
 from millstream.core.flow.places import parts_of
-from millstream.core.flow.starts import home_of_start
+from millstream.core.flow.verdicts import home_of_start, run_of
 from millstream.core.messages import MessageKind
-from millstream.core.origin import Origin, accepted, new_run_id
-from millstream.core.requests import answer
+from millstream.core.origin import Origin, accepted
+from millstream.core.requests import answer, answered
 from millstream.core.runs.bounds import bounded, is_bounded
 from millstream.core.runs.ending import told_not_started
 from millstream.core.tables import Tables
@@ -21,14 +24,19 @@ from millstream.model.gate_messages import AdmitStart
 
 def admit(tables: Tables, command: AdmitStart, now_ms: int) -> list[Fact]:
     """Ask the next gate. Where every one has said yes the run exists, and waits where it has others to pass."""
+    again = answered(tables, command)
     if command.passed < len(command.admits):
+        if again is not None:
+            return again
         place = command.admits[command.passed]
         return ADMIT_GATES[parts_of(place).gate].decide(tables, command, place, now_ms)
     event = command.event
-    run = new_run_id(tables, command.function, event, command.cause)
+    run = run_of(tables, command)
     said = answer(command, {"status": "started", "run": run})
     if tables.runs.get(run) is not None:
-        return said  # Asked before, so long ago that the answer is forgotten; the run is still open.
+        return again or said  # Asked before, maybe so long ago that the answer is forgotten; the run is still open.
+    if again is not None:
+        return [*again, *_without_run(tables, command, run)]
     start = RunStarted(run, command.function, (event.internal_id,), command.cause, command.at_ms, command.flow)
     facts: list[Fact] = [start]
     if tables.events.get(event.internal_id) is None:
@@ -40,9 +48,20 @@ def admit(tables: Tables, command: AdmitStart, now_ms: int) -> list[Fact]:
 
 
 def refuse(tables: Tables, command: AdmitStart, reason: str, now_ms: int) -> list[Fact]:
-    """What remains of one that raised: the step that waits is told."""
-    refused: list[Fact] = [CommandRefused("AdmitStart", command.function, reason)]
-    return [*refused, *told_not_started(tables, command.function, command.cause, reason)]
+    """What remains of one that raised: whoever waits is told, and no gate counts a run that there is not."""
+    return [
+        CommandRefused("AdmitStart", command.function, reason),
+        *told_not_started(tables, command.function, command.cause, reason),
+        *answer(command, {"status": "refused", "reason": reason}),
+        *_without_run(tables, command, run_of(tables, command)),
+    ]
 
 
-ADMIT_START = MessageKind(message=AdmitStart, decide=admit, home=home_of_start, remains=refuse)
+def _without_run(tables: Tables, command: AdmitStart, run: str) -> Iterator[Fact]:
+    """Gates that let it pass count the run as open: they learn that it is not."""
+    if command.flow is not None:
+        yield from leaves(tables, run, BODY, command.flow.held, ONCE)
+
+
+# It answers for itself: where a request is repeated, gates may have counted its run anew before its lane sees that.
+ADMIT_START = MessageKind(message=AdmitStart, decide=admit, home=home_of_start, answers=False, remains=refuse)

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from millstream.core.flow.concurrency import IN_ORDER, PER_RUN, PER_STEP
+from millstream.core.flow.idempotency import IDEMPOTENCY
 from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.places import parts_of, score_of
+from millstream.core.flow.rate_limit import RATE_LIMIT
+from millstream.core.flow.singleton import SINGLETON
 from millstream.core.flow.throttle import THROTTLE
 from millstream.model.awaited import home_of_place
 from millstream.model.flow import RunFlow
 from millstream.model.function import FunctionSpec
 
-_ADMIT: Final[tuple[AdmitGate, ...]] = ()
+_ADMIT: Final[tuple[AdmitGate, ...]] = (RATE_LIMIT, IDEMPOTENCY, SINGLETON)
 _QUEUE: Final = (IN_ORDER, THROTTLE, PER_RUN, PER_STEP)
 ADMIT_GATES: Final = {gate.name: gate for gate in _ADMIT}
 QUEUE_GATES: Final = {gate.name: gate for gate in _QUEUE}

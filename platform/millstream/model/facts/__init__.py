@@ -33,7 +33,12 @@ from millstream.model.facts.flow import (
     GatePassed,
     GateQueued,
     GateTimed,
+    SingletonFreed,
+    SingletonHeld,
+    SingletonKept,
     SlotReturned,
+    StartCounted,
+    StartsForgotten,
     SweepArmed,
     SweepTaken,
 )
@@ -170,12 +175,17 @@ __all__ = [
     "SeenDropped",
     "SignalAwaited",
     "SignalGone",
+    "SingletonFreed",
+    "SingletonHeld",
+    "SingletonKept",
     "SleepEnded",
     "SleepStarted",
     "SlotReturned",
     "SourceGap",
     "SourceOpened",
+    "StartCounted",
     "StartPassed",
+    "StartsForgotten",
     "StepAttemptFailed",
     "StepCompleted",
     "StepFailed",
@@ -271,6 +281,11 @@ Recorded = (
     | GateTimed
     | SweepArmed
     | SweepTaken
+    | StartCounted
+    | StartsForgotten
+    | SingletonHeld
+    | SingletonKept
+    | SingletonFreed
 )
 """What stands in the journal."""
 Fact = Recorded | Post

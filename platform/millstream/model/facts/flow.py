@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from millstream.model.gate_messages import AdmitStart
+
 
 class GateAsked(msgspec.Struct, frozen=True, gc=False):
     """A run's body (``step`` empty) or step asks at its next gate. ``number`` 0: one that the run passes once."""
@@ -92,3 +94,57 @@ class SweepTaken(msgspec.Struct, frozen=True, gc=False):
 
     at_ms: int
     after: str
+
+
+class StartCounted(msgspec.Struct, frozen=True, gc=False):
+    """At the home of a gate that counts starts: one more.
+
+    ``at_ms``      when it was; of one that is counted with others of its part of the window, the end of that.
+    ``is_alone``   whether it is remembered on its own, so that the same start is known where it comes again.
+    ``forgotten``  so many of the oldest entries are too old to count.
+    ``timer_ms``   when the gate is looked at.
+    """
+
+    place: str
+    function: str
+    run: str
+    at_ms: int
+    is_alone: bool
+    forgotten: int
+    timer_ms: int
+
+
+class StartsForgotten(msgspec.Struct, frozen=True, gc=False):
+    """At the home of a gate that counts starts: so many of the oldest entries are too old to count.
+
+    ``timer_ms``: when it is looked at next; 0: nothing is left.
+    """
+
+    place: str
+    entries: int
+    timer_ms: int
+
+
+class SingletonHeld(msgspec.Struct, frozen=True, gc=False):
+    """At the home of a singleton: a run on this event is the open one. Nothing is kept."""
+
+    place: str
+    received_at_ms: int
+    internal_id: str
+
+
+class SingletonKept(msgspec.Struct, frozen=True):
+    """At the home of a singleton: this start follows when the open run is over; one that was kept before does not.
+
+    ``is_cancelling``: the open run has been told to end.
+    """
+
+    place: str
+    start: AdmitStart
+    is_cancelling: bool
+
+
+class SingletonFreed(msgspec.Struct, frozen=True, gc=False):
+    """At the home of a singleton: no run is open, and nothing is kept."""
+
+    place: str
