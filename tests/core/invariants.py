@@ -36,9 +36,20 @@ def check(tables: Tables) -> None:
         _check_run(run, _steps_of(tables, run))
         steps.update((id, step) for step in run.steps)
         events.update(run.events)
+    for _, batch in tables.batches.scan(limit=ROWS_MAX):
+        events.update(batch.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
-    of_places = (homes.MATCH, homes.LOOK, timers.GATE, timers.SWEEP, rate_limit.NAME, idempotency.NAME)
+    of_places = (
+        homes.MATCH,
+        homes.LOOK,
+        timers.GATE,
+        timers.SWEEP,
+        timers.DEBOUNCE,
+        timers.BATCH,
+        rate_limit.NAME,
+        idempotency.NAME,
+    )
     beside = {key for key in held if key[1] in of_places}
     problems = [problem for key in beside if (problem := timer_problem(tables, TimerRow(*key)))]
     assert not problems, problems[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from millstream import App, Concurrency, Context, Event, Throttle
+from millstream import App, Batch, Concurrency, Context, Debounce, Event, Throttle
 from millstream.testing import TestApp
 
 
@@ -153,3 +153,101 @@ async def test_a_run_that_fails_gives_its_place_back(per: str) -> None:
     async with TestApp(app) as t:
         runs = [(await t.send(Event("go", {}))).runs[0] for _ in range(3)]
         assert [run.status for run in runs] == ["Failed"] * 3
+
+
+# --- debounce -------------------------------------------------------------------------------------
+
+
+async def test_the_last_of_several_events_starts_the_run() -> None:
+    log: list[Any] = []
+    async with TestApp(shop(log, debounce=Debounce("1m"))) as t:
+        for n in range(3):
+            await t.send(placed(n))
+            await t.advance("59s")
+        assert log == []
+        await t.advance("1s")
+        assert log == [("begins", 2)]
+        await t.send(placed(3))
+        await t.advance("1m")
+        assert log == [("begins", 2), ("begins", 3)]
+
+
+async def test_a_debounce_has_a_longest_time_and_a_key() -> None:
+    log: list[Any] = []
+    async with TestApp(shop(log, debounce=Debounce("1m", key="event.data.customer", timeout="2m"))) as t:
+        await t.send(placed(100, "b"))
+        for n in range(4):
+            await t.send(placed(n))
+            await t.advance("40s")
+        assert log == [("begins", 100), ("begins", 2)], "of customer a the one that was the last at two minutes"
+
+
+async def test_what_is_invoked_is_not_debounced() -> None:
+    log: list[Any] = []
+    app = shop(log, debounce=Debounce("1m"))
+
+    @app.function(on="go")
+    async def parent(ctx: Context) -> None:
+        await ctx.step.invoke_by_id("order", "shop-order", data={"id": "child"})
+
+    async with TestApp(app) as t:
+        await t.send(Event("go", {}))
+        assert log == [("begins", "child")]
+
+
+# --- batch ----------------------------------------------------------------------------------------
+
+
+def writer(log: list[Any], batch: Batch, **options: Any) -> App:
+    app = App("shop")
+
+    @app.function(on="page/viewed", batch=batch, **options)
+    async def write(ctx: Context) -> int:
+        log.append([event.data["n"] for event in ctx.events])
+        await ctx.step.run("write", lambda: None)
+        return len(ctx.events)
+
+    return app
+
+
+def viewed(n: int, site: str = "a") -> Event:
+    return Event("page/viewed", {"n": n, "site": site})
+
+
+async def test_enough_events_start_one_run() -> None:
+    log: list[Any] = []
+    async with TestApp(writer(log, Batch(3, "1m"))) as t:
+        for n in range(7):
+            await t.send(viewed(n))
+        assert log == [[0, 1, 2], [3, 4, 5]]
+        await t.advance("59s")
+        assert len(log) == 2
+        await t.advance("1s")
+        assert log[-1] == [6]
+
+
+async def test_a_batch_has_a_key_and_what_does_not_fit_starts_alone() -> None:
+    log: list[Any] = []
+    async with TestApp(writer(log, Batch(2, "1m", key="event.data.site", if_="event.data.n != 9"))) as t:
+        for n, site in ((1, "a"), (2, "b"), (9, "a"), (3, "a"), (4, "b")):
+            await t.send(viewed(n, site))
+        assert log == [[9], [1, 3], [2, 4]]
+
+
+async def test_a_batch_that_would_be_too_large_starts_before() -> None:
+    log: list[Any] = []
+    async with TestApp(writer(log, Batch(1_000, "1m"))) as t:
+        large = "x" * (2 * 1024 * 1024)
+        for n in range(6):
+            await t.send(Event("page/viewed", {"n": n, "large": large}))
+        assert log == [[0, 1, 2, 3, 4]] or log == [[0, 1, 2, 3]]
+
+
+async def test_batches_queue_at_the_other_gates() -> None:
+    log: list[Any] = []
+    async with TestApp(writer(log, Batch(2, "1m"), throttle=Throttle(1, "1h"))) as t:
+        for n in range(4):
+            await t.send(viewed(n))
+        assert log == [[0, 1]]
+        await t.advance("1h")
+        assert log == [[0, 1], [2, 3]]

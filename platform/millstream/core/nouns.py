@@ -11,7 +11,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from millstream.core import cleaning, handover, messages, publishes, requests, starting, step_kinds, steps
-from millstream.core.flow import admission, counts, idempotency, passage, queues, rate_limit, singleton, sweeping
+from millstream.core.flow import (
+    admission,
+    batch,
+    counts,
+    debounce,
+    idempotency,
+    passage,
+    queues,
+    rate_limit,
+    singleton,
+    sweeping,
+)
 from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
 from millstream.core.intake import apps, crons, dead_letters, events, scans, seen, topics
 from millstream.core.runs import awaiting, bodies, bounds, dispatches, ending, invoking, reports, resolving, retry
@@ -30,7 +41,7 @@ FOLD: Final[dict[type, FoldFact]] = {}
 _NOUNS: Final = (
     apps, cleaning, crons, dead_letters, events, handover, messages, publishes, requests, scans, seen, starting, topics,
     awaiting, bodies, bounds, dispatches, ending, reports, resolving, retry, coverage, homes, interests, kept, signals,
-    passage, queues, sweeping, counts, rate_limit, idempotency, singleton,
+    passage, queues, sweeping, debounce, batch, counts, rate_limit, idempotency, singleton,
 )  # fmt: skip
 _MESSAGES: Final = (
     ending.CANCEL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION, scans.CANCEL_SCAN, *awaiting.ANSWERS,

@@ -12,9 +12,11 @@ from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
     AskRow,
+    BatchRow,
     CounterRow,
     CoverageRow,
     CronRow,
+    DebounceRow,
     EventRow,
     GateRow,
     HolderRow,
@@ -210,3 +212,9 @@ class Tables(Protocol):
 
     @property
     def singletons(self) -> Table[str, SingletonRow]: ...
+
+    @property
+    def debounced(self) -> Table[str, DebounceRow]: ...
+
+    @property
+    def batches(self) -> Table[str, BatchRow]: ...

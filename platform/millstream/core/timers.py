@@ -8,6 +8,7 @@ WAIT   a wait is over;                           id = run, step = the step
 CRON   a cron fires;                             id = function, step = the cron's text
 GATE   a gate is looked at;                      id = its place, step = ""
 SWEEP  gates are looked at, one after another;   id = the place behind which, step = ""
+DEBOUNCE, BATCH  what a gate has kept starts;     id = its place, step = ""
 
 A gate that counts starts has a kind of its own, named as the gate (``core/flow/counts.py``): id = its place.
 
@@ -31,6 +32,8 @@ WAIT: Final = "wait"
 CRON: Final = "cron"
 GATE: Final = "gate"
 SWEEP: Final = "sweep"
+DEBOUNCE: Final = "debounce"
+BATCH: Final = "batch"
 
 
 def arm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:

@@ -428,6 +428,26 @@ class SingletonRow(msgspec.Struct, frozen=True):
     is_cancelling: bool = False
 
 
+class DebounceRow(msgspec.Struct, frozen=True):
+    """The start that a debounce keeps until ``due_ms``. ``first_ms``: when the first came."""
+
+    place: str
+    start: AdmitStart
+    first_ms: int
+    due_ms: int
+
+
+class BatchRow(msgspec.Struct, frozen=True, gc=False):
+    """The events that a batch has collected, by their internal ids; ``bytes`` of data. It begins at ``due_ms``."""
+
+    place: str
+    function: str
+    events: tuple[str, ...]
+    bytes: int
+    flow: RunFlow | None
+    due_ms: int
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
     """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``,
     ``arrivals`` (in queues of gates)."""
@@ -470,4 +490,6 @@ Row = (
     | QueueRow
     | StartsRow
     | SingletonRow
+    | DebounceRow
+    | BatchRow
 )

@@ -139,7 +139,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),
     TableSpec("signals", rows.SignalRow, b"\x46", KEYS, ("signal",), _S),
     TableSpec("gates", rows.GateRow, b"\x50", KEYS, ("place",), _S),
-    TableSpec("asks", rows.AskRow, b"\x51", KEYS, ("place", "run", "step"), (str, str, str)),
+    TableSpec("asks", rows.AskRow, b"\x51", KEYS, ("place", "run", "step"), (str, str, str), grouped=True),
     TableSpec(
         "queues",
         rows.QueueRow,
@@ -151,6 +151,8 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     ),
     TableSpec("starts", rows.StartsRow, b"\x53", KEYS, ("place",), _S),
     TableSpec("singletons", rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
+    TableSpec("debounced", rows.DebounceRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
+    TableSpec("batches", rows.BatchRow, b"\x56", KEYS, ("place",), _S),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

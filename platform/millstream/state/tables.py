@@ -27,9 +27,11 @@ from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
     AskRow,
+    BatchRow,
     CounterRow,
     CoverageRow,
     CronRow,
+    DebounceRow,
     EventRow,
     GateRow,
     HolderRow,
@@ -112,6 +114,8 @@ class LaneTables:
     queues: LayeredTable[tuple[str, str, int, int], QueueRow]
     starts: LayeredTable[str, StartsRow]
     singletons: LayeredTable[str, SingletonRow]
+    debounced: LayeredTable[str, DebounceRow]
+    batches: LayeredTable[str, BatchRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -277,6 +281,8 @@ class DurableTables:
     queues: DurableTable[tuple[str, str, int, int], QueueRow]
     starts: DurableTable[str, StartsRow]
     singletons: DurableTable[str, SingletonRow]
+    debounced: DurableTable[str, DebounceRow]
+    batches: DurableTable[str, BatchRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

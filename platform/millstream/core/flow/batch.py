@@ -17,18 +17,19 @@ from msgspec.structs import replace
 from millstream.core import timers
 from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.places import key_text, place_of, rule_id, value_of
-from millstream.core.flow.starts import onward
+from millstream.core.flow.verdicts import flow_of, onward
 from millstream.core.handles import Handler, Handles
 from millstream.core.origin import Origin, accepted, new_run_id
 from millstream.core.runs.bounds import bounded, is_bounded
 from millstream.core.runs.ending import release_event
 from millstream.core.tables import Tables
-from millstream.core.triggers.catalogue import catalogue, flow_of
+from millstream.core.triggers.catalogue import catalogue
 from millstream.core.triggers.readable import readable
 from millstream.errors import BadRequest
 from millstream.model import limits
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
+from millstream.model.event import Envelope
 from millstream.model.facts import BatchAdded, BatchOver, CommandRefused, Fact, RunStarted
 from millstream.model.flow import BatchRule
 from millstream.model.function import FunctionSpec
@@ -79,7 +80,7 @@ def _collects(rule: BatchRule, start: AdmitStart) -> bool:
         return False
 
 
-def _begins(tables: Tables, batch: BatchRow, events: tuple[str, ...], first: object = None) -> list[Fact]:
+def _begins(tables: Tables, batch: BatchRow, events: tuple[str, ...], first: Envelope | None = None) -> list[Fact]:
     """The run of a batch."""
     event = first
     if event is None:

@@ -14,10 +14,9 @@ from typing import Final
 from millstream.core import timers
 from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.places import key_text, place_of, rule_id
-from millstream.core.flow.starts import onward, skipped
+from millstream.core.flow.verdicts import flow_of, onward, skipped
 from millstream.core.handles import Handler, Handles
 from millstream.core.tables import Tables
-from millstream.core.triggers.catalogue import flow_of
 from millstream.model.commands import FireTimer
 from millstream.model.durations import duration_text
 from millstream.model.effects import Effect

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from millstream.core.flow.batch import BATCH
 from millstream.core.flow.concurrency import IN_ORDER, PER_RUN, PER_STEP
+from millstream.core.flow.debounce import DEBOUNCE
 from millstream.core.flow.idempotency import IDEMPOTENCY
 from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.places import parts_of, score_of
@@ -16,8 +18,9 @@ from millstream.model.awaited import home_of_place
 from millstream.model.flow import RunFlow
 from millstream.model.function import FunctionSpec
 
-_ADMIT: Final[tuple[AdmitGate, ...]] = (RATE_LIMIT, IDEMPOTENCY, SINGLETON)
+_ADMIT: Final[tuple[AdmitGate, ...]] = (RATE_LIMIT, IDEMPOTENCY, DEBOUNCE, BATCH, SINGLETON)
 _QUEUE: Final = (IN_ORDER, THROTTLE, PER_RUN, PER_STEP)
+_LIVES_THERE: Final = (BATCH.name, IN_ORDER.name)
 ADMIT_GATES: Final = {gate.name: gate for gate in _ADMIT}
 QUEUE_GATES: Final = {gate.name: gate for gate in _QUEUE}
 
@@ -26,6 +29,7 @@ class Way(NamedTuple):
     """Where a start has to pass, and the lane where its run lives: the home of the last gate.
 
     Where runs are in order, it is that of their order: starts then come there, and ask, in the order of their arrival.
+    The run of a batch lives where that is collected.
     """
 
     admits: tuple[str, ...]
@@ -47,7 +51,7 @@ def way_of(function: FunctionSpec, event: Mapping[str, object], at_ms: int, *, l
         run = RunFlow(gates, slots, held, score_of(function.flow.priority, event, at_ms))
     if not places:
         return Way((), None, lane)
-    last = next((place for place in gates if parts_of(place).gate == IN_ORDER.name), places[-1])
+    last = next((place for place in places if parts_of(place).gate in _LIVES_THERE), places[-1])
     return Way(admits, run, home_of_place(last, lanes))
 
 

@@ -113,8 +113,8 @@ def _age(event: Envelope) -> tuple[int, str]:
 
 def _holder(tables: Tables, place: str) -> AskRow | None:
     """The open run."""
-    found = tables.asks.scan((place, "", ""), limit=1)
-    return found[0][1] if found and found[0][1].place == place else None
+    found = tables.asks.within(place, limit=1)
+    return found[0][1] if found else None
 
 
 def _rule(tables: Tables, function: str, place: str) -> SingletonRule | None:

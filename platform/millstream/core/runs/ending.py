@@ -193,12 +193,17 @@ def delete_run_rows(tables: Tables, run: RunRow) -> list[Effect]:
 def release_events(tables: Tables, run: RunRow) -> None:
     """The run needs its events no more; a payload that no other run needs goes."""
     for event in run.events:
-        held = tables.events.get(event)
-        if held is not None:
-            if held.runs <= 1:
-                tables.events.delete(event)
-            else:
-                tables.events.put(event, replace(held, runs=held.runs - 1))
+        release_event(tables, event)
+
+
+def release_event(tables: Tables, event: str) -> None:
+    """One fewer needs the event."""
+    held = tables.events.get(event)
+    if held is not None:
+        if held.runs <= 1:
+            tables.events.delete(event)
+        else:
+            tables.events.put(event, replace(held, runs=held.runs - 1))
 
 
 HANDLES = Handles(facts={RunCompleted: run_ended, RunFailed: run_ended, RunCancelled: run_ended})

@@ -27,6 +27,10 @@ from millstream.model.facts.events import (
     SeenDropped,
 )
 from millstream.model.facts.flow import (
+    BatchAdded,
+    BatchOver,
+    DebounceKept,
+    DebounceOver,
     GateAsked,
     GateLeft,
     GateOpened,
@@ -115,6 +119,8 @@ from millstream.model.facts.waits import (
 
 __all__ = [
     "FACTS",
+    "BatchAdded",
+    "BatchOver",
     "BodyAttemptFailed",
     "CatalogueSeen",
     "CommandRefused",
@@ -125,6 +131,8 @@ __all__ = [
     "CronArmed",
     "CronDisarmed",
     "CronTicked",
+    "DebounceKept",
+    "DebounceOver",
     "DiscoveryAnswered",
     "DispatchLost",
     "DispatchParked",
@@ -286,6 +294,10 @@ Recorded = (
     | SingletonHeld
     | SingletonKept
     | SingletonFreed
+    | DebounceKept
+    | DebounceOver
+    | BatchAdded
+    | BatchOver
 )
 """What stands in the journal."""
 Fact = Recorded | Post

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from millstream.model.flow import RunFlow
 from millstream.model.gate_messages import AdmitStart
 
 
@@ -146,5 +147,37 @@ class SingletonKept(msgspec.Struct, frozen=True):
 
 class SingletonFreed(msgspec.Struct, frozen=True, gc=False):
     """At the home of a singleton: no run is open, and nothing is kept."""
+
+    place: str
+
+
+class DebounceKept(msgspec.Struct, frozen=True):
+    """A start is kept until ``due_ms``; it takes the place of the one before. ``first_ms``: when the first came."""
+
+    place: str
+    start: AdmitStart
+    first_ms: int
+    due_ms: int
+
+
+class DebounceOver(msgspec.Struct, frozen=True, gc=False):
+    """The start that was kept goes on."""
+
+    place: str
+
+
+class BatchAdded(msgspec.Struct, frozen=True, gc=False):
+    """A batch has one event more, of ``size`` bytes. ``flow`` and ``due_ms``, when it begins, are its first event's."""
+
+    place: str
+    function: str
+    event: str
+    size: int
+    flow: RunFlow | None
+    due_ms: int
+
+
+class BatchOver(msgspec.Struct, frozen=True, gc=False):
+    """The run of a batch has begun, and holds its events."""
 
     place: str
