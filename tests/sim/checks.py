@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from millstream.core.liveness import timer_problem
 from millstream.core.owed import owed_by_run
 from millstream.lane.lane import Lane
 from millstream.lane.ownership.restore import restore
@@ -17,6 +18,7 @@ from millstream.model import facts as f
 from millstream.model.event import FUNCTION_FAILED
 from millstream.model.ids import run_id
 from millstream.model.messages import group_topic
+from millstream.model.rows import TimerRow
 from millstream.state.dump import dump
 from millstream.state.keyspace import CHECKPOINT_TOPICS
 from millstream.state.memory import MemoryDisk, MemoryStore
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 SETTLE_MAX_S = 900
+OF_COUNTS = ("gate", "rate_limit", "idempotency")
+"""Timers of gates that count starts in a time."""
 GROUP = "sim"
 
 
@@ -148,6 +152,9 @@ def _unsettled(world: World, number: int, lane: Lane) -> list[str]:
     left += [f"former owner {row}" for row in durable.holders.scan(limit=2)]
     left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
     left += [f"event {row}" for row in durable.events.scan(limit=2)]
+    left += [f"debounced {row}" for row in durable.debounced.scan(limit=2)]
+    left += [f"batch {row}" for row in durable.batches.scan(limit=2)]
+    left += [f"asks at a gate {row}" for row in durable.asks.scan(limit=2)]
     for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.subscriptions.sources):
         end = world.cluster.partitions[topic, partition].end
         row = durable.positions.get((topic, partition))
@@ -228,8 +235,8 @@ def timers(world: World) -> None:
     for lane in world.observer.lanes:
         crons = {(row.function, row.cron): row.at_ms for _, row in lane.tables.crons.scan(limit=100)}
         for key, _ in lane.tables.timers.scan(limit=100):
-            if key[1] == "gate" and lane.tables.gates.get(key[2]) is not None:
-                continue  # A throttle, until all of its burst is free again.
+            if key[1] in OF_COUNTS and not timer_problem(lane.tables, TimerRow(*key)):
+                continue  # What is counted in a time says something until that is over.
             if key[1] != "cron" or crons.pop((key[2], key[3]), None) != key[0]:
                 world.violate("a timer belongs to something", f"{key}")
         if crons:
@@ -265,10 +272,13 @@ def one_function(world: World, event: Any, partition: int) -> bool:
     lane = lane_of_source("events", partition, world.lanes)
     for slug, planned in world.planned.items():
         if planned.event == event.name:
-            here = run_id(event.ts_ms, event.internal_id, slug, "", lane=lane, lanes=world.lanes)
-            run = world.gates.run_of(planned, event) or here
             heard = True
-            if run not in world.observer.starts:
+            if world.gates.is_gated(slug):
+                started = world.gates.is_accounted_for(planned, event)
+            else:
+                run = run_id(event.ts_ms, event.internal_id, slug, "", lane=lane, lanes=world.lanes)
+                started = run in world.observer.starts
+            if not started:
                 world.violate("an event starts each subscribed function", f"{event} did not start {slug}")
     return heard
 
@@ -282,7 +292,8 @@ def outcomes(world: World) -> None:
         if end is None:
             world.violate("every run ends", f"{start}")
         elif isinstance(end, f.RunCancelled):
-            if run not in observer.cancelled and not world.waits.may_be_cancelled(run):
+            cancelled = world.waits.may_be_cancelled(run) or world.gates.may_be_cancelled(run)
+            if run not in observer.cancelled and not cancelled:
                 world.violate("only a cancel cancels", f"{end}")
         elif planned is None:
             if not isinstance(end, f.RunCompleted):

@@ -18,7 +18,7 @@ from millstream.model.event import Envelope
 from millstream.model.ids import run_id
 from millstream.model.journal import JournalRecord
 from millstream.model.rows import Hand, RunRow
-from millstream.sdk.flow import Concurrency, Throttle
+from millstream.sdk.flow import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from tests.sim.programs import Gather, Planned, Program, Sleep, Step
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def plan(rng: Random) -> list[Planned]:
             options["concurrency"] = rules
         if rng.random() < 0.4 or not options:
             options["throttle"] = Throttle(rng.randint(1, 4), "1s", burst=rng.randint(1, 2), key=rng.choice(["", KEY]))
-        if rng.random() < 0.25 and all(rule.per == "step" for rule in options.get("concurrency", ())):
+        if rng.random() < 0.4:
+            options |= _admitting(rng)
+        elif rng.random() < 0.25 and all(rule.per == "step" for rule in options.get("concurrency", ())):
             options["ordered_by"] = KEY
             options.pop("throttle", None)
         slug = f"{APP}-gate{number}"
@@ -50,6 +52,20 @@ def plan(rng: Random) -> list[Planned]:
             Planned(slug, f"gate{number}", f"gate/{number}", _program(rng), 1, False, tuple(options.items()))
         )
     return planned
+
+
+def _admitting(rng: Random) -> dict[str, Any]:
+    """A gate that says whether an event starts a run."""
+    kind, key = rng.randrange(5), rng.choice(["", KEY])
+    if kind == 0:
+        return {"debounce": Debounce("1s", key=key, timeout=rng.choice([None, "2s"]))}
+    if kind == 1:
+        return {"batch": Batch(rng.randint(2, 4), "1s", key=key, if_=rng.choice(["", "event.data.q != 1"]))}
+    if kind == 2:
+        return {"rate_limit": RateLimit(rng.randint(1, 3), "2s", key=key)}
+    if kind == 3:
+        return {"idempotency": KEY}
+    return {"singleton": Singleton(rng.choice(["skip", "cancel", "latest"]), key=key)}
 
 
 def _program(rng: Random) -> Program:
@@ -78,11 +94,27 @@ class Gates:
             for _ in range(rng.choice([1, 1, 4])):
                 await world.waits.append(rng.choice(self.planned).event, {"q": rng.randrange(KEYS)})
 
-    def run_of(self, planned: Planned, event: Envelope) -> str | None:
-        """The id of the run that an event must have started; None: the function has no gates."""
-        spec = self._world.specs.get(planned.slug)
-        if spec is None or spec.flow is None:
-            return None
+    def is_accounted_for(self, planned: Planned, event: Envelope) -> bool:
+        """Whether an event has started a run of a function with gates, alone or with others, or was skipped."""
+        observer = self._world.observer
+        key = (event.internal_id, planned.slug)
+        run = self._run_of(planned, event)
+        return run in observer.starts or key in observer.skipped or key in observer.started_with
+
+    def is_gated(self, slug: str) -> bool:
+        """Whether the function has gates."""
+        spec = self._world.specs.get(slug)
+        return spec is not None and spec.flow is not None
+
+    def may_be_cancelled(self, run: str) -> bool:
+        """Whether a newer event may have cancelled the run."""
+        spec = self._world.specs.get(self._world.observer.starts[run].function)
+        flow = spec.flow if spec is not None else None
+        return flow is not None and flow.singleton is not None and flow.singleton.mode == "cancel"
+
+    def _run_of(self, planned: Planned, event: Envelope) -> str:
+        """The id of the run that an event starts alone."""
+        spec = self._world.specs[planned.slug]
         way = way_of(spec, readable(event), event.received_at_ms, lane=0, lanes=self._world.lanes)
         return run_id(event.ts_ms, event.internal_id, planned.slug, "", lane=way.lane, lanes=self._world.lanes)
 
@@ -123,6 +155,7 @@ class Gates:
     def check(self) -> None:
         """Nobody is at a gate when all runs are over."""
         for lane in self._world.observer.lanes:
-            for table in (lane.tables.asks, lane.tables.queues):
+            of = lane.tables
+            for table in (of.asks, of.queues, of.debounced, of.batches, of.singletons):
                 for key, row in table.scan(limit=1):
                     self._world.violate("nobody is at a gate when all runs are over", f"{key}: {row}")

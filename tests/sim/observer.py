@@ -71,6 +71,7 @@ class Lane:
 
 OF_HOMES = (
     f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited, f.GateQueued, f.GateOpened, f.GateLeft,
+    f.StartCounted,
 )  # fmt: skip
 """Facts that name a run of any lane."""
 
@@ -96,6 +97,9 @@ class Observer:
         self.slept: dict[tuple[str, str], int] = {}
         self.queued: list[f.PublishQueued] = []
         self.accepted: dict[str, f.EventAccepted] = {}
+        self.skipped: set[tuple[str, str]] = set()
+        self.started_with: set[tuple[str, str]] = set()
+        """Events that started a function, alone or with others."""
         self.answers: dict[str, bytes] = {}
         self.cancelled: set[str] = set()
         self.ticks: dict[tuple[str, str], int] = {}
@@ -184,6 +188,7 @@ class Observer:
             self._world.violate("an event starts each function once", f"{fact} again")
         self.starts[fact.run] = fact
         self.home[fact.run] = lane.place.lane
+        self.started_with |= {(event, fact.function) for event in fact.events}
         for event in fact.events:
             accepted = self.accepted.get(event)
             if accepted is None:
@@ -192,6 +197,9 @@ class Observer:
                 key = (accepted.topic, accepted.partition, accepted.id, fact.function + fact.cause)
                 if self.started_on.setdefault(key, fact.run) != fact.run:
                     self._world.violate("an event id starts each function once (rule 19)", f"{fact}, {key}")
+
+    def skipped_by(self, lane: Lane, fact: f.FunctionSkipped) -> None:
+        self.skipped.add((fact.event, fact.function))
 
     def ended(self, lane: Lane, fact: Any) -> None:
         if fact.run in self.ends:
@@ -339,6 +347,7 @@ class Observer:
 
 _CHECKS: dict[type, Any] = {
     f.RunStarted: Observer.run_started,
+    f.FunctionSkipped: Observer.skipped_by,
     f.RunCompleted: Observer.ended,
     f.RunFailed: Observer.ended,
     f.RunCancelled: Observer.ended,

@@ -198,9 +198,11 @@ class World:
             self.planned |= {one.slug: one for one in self.gates.planned}
             self.retries |= {one.slug: one.retries for one in self.gates.planned}
             self.apps_deployed.append(make_app("gates", self.gates.planned, self.ledger, announced=False))
-        self.specs = {slug: one.spec for app in self.apps_deployed for slug, one in app.functions.items()}
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
+        self.specs = {
+            slug: one.spec for app in [*self.apps_deployed, *self.later] for slug, one in app.functions.items()
+        }
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
 
     async def _topics(self) -> None:
