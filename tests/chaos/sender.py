@@ -3,6 +3,9 @@
 Four kinds of posts: single and batched with ids of ours, batched under a seed, and plain. Whatever can be repeated
 safely (ids, seed) is repeated when the answer got lost, or given up and then *unknown*: such an event may have
 started a run, once. Some acknowledged posts are repeated on purpose. Plain posts are never repeated.
+
+Where the run waits for events or a signal (``ANSWERS``), those are sent as soon as its own event is, with ids, until
+they are acknowledged; a signal until a run takes it.
 """
 
 from __future__ import annotations
@@ -11,23 +14,32 @@ import asyncio
 import base64
 import random
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from tests.chaos.functions import SENT
+from tests.chaos.functions import ANSWERS, SENT
 
 POSTS_UNDER_WAY_MAX = 200
 TRY_AGAIN_S = 0.15
 TRIES_MAX = 400
 POST_TIMEOUT_S = 20.0
+JSON = {"Content-Type": "application/json"}  # Events come without it, as from web pages.
+SEED_HEADER = "x-inngest-event-id-seed"
+UNKNOWN_SIGNALLED_S = 10.0
+"""So long a signal is tried where nobody knows whether there is a run to take it."""
 
 
 @dataclass
 class Sent:
-    """An event as the client knows it. ``internal_ids``: one for every acknowledged post of it."""
+    """An event as the client knows it. ``internal_ids``: one for every acknowledged post of it.
+
+    ``answers``: the tokens of the events that its run may take, by their name. ``signal``: the token of the signal that
+    a run has taken.
+    """
 
     function: str
     id: str
@@ -35,6 +47,8 @@ class Sent:
     acknowledged: bool = False
     internal_ids: list[str] = field(default_factory=list)
     posts: int = 0
+    answers: dict[str, list[str]] = field(default_factory=dict)
+    signal: str = ""
 
     @property
     def names(self) -> set[str]:
@@ -75,7 +89,8 @@ class Sender:
                 if len(self._tasks) < POSTS_UNDER_WAY_MAX:
                     size = self._begin(session)
                 await asyncio.sleep(self._dice.expovariate(1.0) * max(size, 1) / self._rate)
-            await asyncio.gather(*self._tasks)
+            while self._tasks:
+                await asyncio.gather(*self._tasks)
 
     def stop(self) -> None:
         """Begin nothing new."""
@@ -89,38 +104,81 @@ class Sender:
         self.sent += events
         headers = {}
         if kind == "seed":
-            entropy = base64.b64encode(dice.randbytes(10)).decode()
-            headers["x-inngest-event-id-seed"] = f"{time.time_ns() // 1_000_000},{entropy}"
-        task = asyncio.ensure_future(self._deliver(session, events, headers, kind))
+            headers[SEED_HEADER] = self._seed()
+        self._later(self._deliver(session, events, headers, kind))
+        return size
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return size
+
+    def _seed(self) -> str:
+        entropy = base64.b64encode(self._dice.randbytes(10)).decode()
+        return f"{time.time_ns() // 1_000_000},{entropy}"
 
     def _event(self, with_id: bool) -> Sent:
         number = len(self.sent) + self._dice.randrange(1 << 30) * 1_000_000
-        function = self._dice.choices(SENT, (30, 10, 15, 15, 10, 10, 10))[0]
-        data = {"nap_s": round(self._dice.uniform(1.0, 3.0), 3)} if function == "nap" else {}
+        function = self._dice.choices([*SENT], [*SENT.values()])[0]
+        data: dict[str, Any] = {"key": f"{self._world}-{number}"}
+        if function == "nap":
+            data["nap_s"] = round(self._dice.uniform(1.0, 3.0), 3)
         return Sent(function, f"{self._world}-{number}" if with_id else "", data)
 
     async def _deliver(
         self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], kind: str
     ) -> None:
-        """One post, with its repetitions."""
+        """One post, with its repetitions, and what the runs wait for."""
         dice = self._dice
-        gives_up = kind == "plain" or dice.random() < 0.2
-        for _ in range(TRIES_MAX):
-            if await self._post(session, events, headers):
-                break
-            if gives_up:
-                return
-            await asyncio.sleep(TRY_AGAIN_S)
-        else:
-            self.wrong.append(f"a post was not taken in {TRIES_MAX} tries: {events[0]}")
-            return
-        while kind != "plain" and dice.random() < 0.2:
+        await self._take(session, events, headers, gives_up=kind == "plain" or dice.random() < 0.2)
+        for event in events:
+            if event.function == "signalled":
+                self._later(self._signal(session, event))
+            for name in dice.choice(ANSWERS.get(event.function, ((),))):
+                self._later(self._answer(session, event, name))
+        while kind != "plain" and events[0].acknowledged and dice.random() < 0.2:
             await asyncio.sleep(dice.choice((0.0, 0.0, 0.5, 2.0)))
             self.counts.repeated += 1
             await self._post(session, events, headers)
+
+    async def _take(
+        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], *, gives_up: bool
+    ) -> None:
+        """Post until it is acknowledged, or once."""
+        for _ in range(TRIES_MAX):
+            if await self._post(session, events, headers) or gives_up:
+                return
+            await asyncio.sleep(TRY_AGAIN_S)
+        self.wrong.append(f"a post was not taken in {TRIES_MAX} tries: {events[0]}")
+
+    async def _answer(self, session: aiohttp.ClientSession, event: Sent, name: str) -> None:
+        """An event that the run waits for, soon or a little later, until it is acknowledged."""
+        dice, tokens = self._dice, event.answers.setdefault(name, [])
+        token = f"{event.data['key']}/{name}/{len(tokens)}"
+        tokens.append(token)
+        await asyncio.sleep(dice.choice((0.0, dice.uniform(0.0, 0.05), dice.uniform(0.0, 1.0))))
+        body = {"name": name, "id": token, "data": {"key": event.data["key"], "token": token}}
+        for _ in range(TRIES_MAX):
+            if await self._send(session, "/e/chaos", body, {}) is not None:
+                return
+            await asyncio.sleep(TRY_AGAIN_S)
+        self.wrong.append(f"an answer was not taken in {TRIES_MAX} tries: {body}")
+
+    async def _signal(self, session: aiohttp.ClientSession, event: Sent) -> None:
+        """A signal until a run takes it; under one seed as long as nobody knows whether one has."""
+        token, seed = f"{event.data['key']}/signal", self._seed()
+        body = {"signal": event.data["key"], "data": token}
+        tries = TRIES_MAX if event.acknowledged else int(UNKNOWN_SIGNALLED_S / TRY_AGAIN_S)
+        for _ in range(tries):
+            answer = await self._send(session, "/v1/signals", body, JSON | {SEED_HEADER: seed}, absent=404)
+            if answer is not None and answer["data"]:
+                event.signal = token
+                return
+            if answer is not None:
+                seed = self._seed()
+            await asyncio.sleep(TRY_AGAIN_S)
+        if event.acknowledged:
+            self.wrong.append(f"no run took the signal of {event} in {TRIES_MAX} tries")
 
     async def _post(self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str]) -> bool:
         body: list[dict[str, Any]] = []
@@ -129,22 +187,10 @@ class Sender:
             body.append(
                 {"name": f"chaos/{event.function}", "data": event.data} | ({"id": event.id} if event.id else {})
             )
-        self.counts.posts += 1
-        try:
-            async with session.post(
-                f"{self.url}/e/chaos", data=msgspec.json.encode(body if len(body) > 1 else body[0]), headers=headers
-            ) as answer:
-                text = await answer.read()
-                status = answer.status
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            self.counts.unanswered += 1
+        answer = await self._send(session, "/e/chaos", body if len(body) > 1 else body[0], headers)
+        if answer is None:
             return False
-        if status != 200:
-            self.counts.refused += 1
-            if status not in (503, 429):
-                self.wrong.append(f"a good post was answered {status}: {text[:300]!r}")
-            return False
-        ids = msgspec.json.decode(text)["ids"]
+        ids = answer["ids"]
         if len(ids) != len(events):
             self.wrong.append(f"a post of {len(events)} events got {len(ids)} ids")
             return False
@@ -156,3 +202,22 @@ class Sender:
             elif not headers:
                 self.wrong.append(f"two posts got the same internal id {internal}")
         return True
+
+    async def _send(
+        self, session: aiohttp.ClientSession, path: str, body: object, headers: dict[str, str], *, absent: int = 200
+    ) -> dict[str, Any] | None:
+        """What was answered with 200, or with ``absent``; None: it may have been taken, or not."""
+        self.counts.posts += 1
+        try:
+            async with session.post(self.url + path, data=msgspec.json.encode(body), headers=headers) as answer:
+                text, status = await answer.read(), answer.status
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self.counts.unanswered += 1
+            return None
+        if status in (200, absent):
+            found: dict[str, Any] = msgspec.json.decode(text)
+            return found
+        self.counts.refused += 1
+        if status not in (503, 429):
+            self.wrong.append(f"a good post to {path} was answered {status}: {text[:300]!r}")
+        return None
