@@ -65,8 +65,6 @@ ANSWERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "replies": (("chaos/answer", "chaos/answer", "chaos/second"),),
 }
 """The events that are sent to a run; where there are several such lists: one of them."""
-UNSIGNALLED_S: Final = 60.0
-"""So long a run waits for a signal, which nobody need send where its own event was not acknowledged."""
 FAILS_ONCE: Final = "shaky"
 
 Tokens = dict[str, str]
@@ -251,7 +249,8 @@ async def signalled(ctx: Context) -> Tokens:
     """Waits for a signal of the event's key."""
     of = _of(ctx, "signalled")
     tokens = {"before": await ctx.step.run("before", work, of, {})}
-    tokens["go"] = await ctx.step.wait_for_signal("go", ctx.event.data["key"], timeout=UNSIGNALLED_S) or ""
+    key, wait_s = ctx.event.data["key"], ctx.event.data["wait_s"]
+    tokens["go"] = await ctx.step.wait_for_signal("go", key, timeout=wait_s) or ""
     tokens["after"] = await ctx.step.run("after", work, of, dict(tokens))
     return tokens
 

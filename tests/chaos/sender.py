@@ -26,11 +26,17 @@ from tests.chaos.functions import ANSWERS, SENT
 POSTS_UNDER_WAY_MAX = 200
 TRY_AGAIN_S = 0.15
 TRIES_MAX = 400
+ANSWERED_AGAIN_S = 0.5
+"""So much later an answer or a signal that nobody took is sent again: they are many, the server needs the cores."""
 POST_TIMEOUT_S = 20.0
 JSON = {"Content-Type": "application/json"}  # Events come without it, as from web pages.
 SEED_HEADER = "x-inngest-event-id-seed"
+SIGNALLED_S = 3_600.0
+"""So long a run waits for a signal, which comes much sooner."""
+UNSIGNALLED_S = 60.0
+"""The same where its own event may not have been taken: then nobody knows whether there is a run to send it to."""
 UNKNOWN_SIGNALLED_S = 10.0
-"""So long a signal is tried where nobody knows whether there is a run to take it."""
+"""So long such a signal is tried."""
 
 
 @dataclass
@@ -54,6 +60,11 @@ class Sent:
     def names(self) -> set[str]:
         """What a function can see as the event's id."""
         return {self.id} if self.id else set(self.internal_ids)
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether its run gets a signal for certain."""
+        return bool(self.data.get("wait_s", 0) == SIGNALLED_S)
 
 
 @dataclass
@@ -100,12 +111,13 @@ class Sender:
         dice = self._dice
         kind = dice.choices(("single", "batch", "seed", "plain"), (40, 25, 20, 15))[0]
         size = 1 if kind == "single" else dice.randint(2, 12)
-        events = [self._event(kind in ("single", "batch")) for _ in range(size)]
+        gives_up = kind == "plain" or dice.random() < 0.2
+        events = [self._event(kind in ("single", "batch"), gives_up) for _ in range(size)]
         self.sent += events
         headers = {}
         if kind == "seed":
             headers[SEED_HEADER] = self._seed()
-        self._later(self._deliver(session, events, headers, kind))
+        self._later(self._deliver(session, events, headers, repeats=not gives_up))
         return size
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
@@ -117,36 +129,38 @@ class Sender:
         entropy = base64.b64encode(self._dice.randbytes(10)).decode()
         return f"{time.time_ns() // 1_000_000},{entropy}"
 
-    def _event(self, with_id: bool) -> Sent:
+    def _event(self, with_id: bool, gives_up: bool) -> Sent:
         number = len(self.sent) + self._dice.randrange(1 << 30) * 1_000_000
         function = self._dice.choices([*SENT], [*SENT.values()])[0]
         data: dict[str, Any] = {"key": f"{self._world}-{number}"}
+        if function == "signalled":
+            data["wait_s"] = UNSIGNALLED_S if gives_up else SIGNALLED_S
         if function == "nap":
             data["nap_s"] = round(self._dice.uniform(1.0, 3.0), 3)
         return Sent(function, f"{self._world}-{number}" if with_id else "", data)
 
     async def _deliver(
-        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], kind: str
+        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], *, repeats: bool
     ) -> None:
         """One post, with its repetitions, and what the runs wait for."""
         dice = self._dice
-        await self._take(session, events, headers, gives_up=kind == "plain" or dice.random() < 0.2)
+        await self._take(session, events, headers, repeats=repeats)
         for event in events:
             if event.function == "signalled":
                 self._later(self._signal(session, event))
             for name in dice.choice(ANSWERS.get(event.function, ((),))):
                 self._later(self._answer(session, event, name))
-        while kind != "plain" and events[0].acknowledged and dice.random() < 0.2:
+        while repeats and events[0].acknowledged and dice.random() < 0.2:
             await asyncio.sleep(dice.choice((0.0, 0.0, 0.5, 2.0)))
             self.counts.repeated += 1
             await self._post(session, events, headers)
 
     async def _take(
-        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], *, gives_up: bool
+        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], *, repeats: bool
     ) -> None:
         """Post until it is acknowledged, or once."""
         for _ in range(TRIES_MAX):
-            if await self._post(session, events, headers) or gives_up:
+            if await self._post(session, events, headers) or not repeats:
                 return
             await asyncio.sleep(TRY_AGAIN_S)
         self.wrong.append(f"a post was not taken in {TRIES_MAX} tries: {events[0]}")
@@ -161,14 +175,14 @@ class Sender:
         for _ in range(TRIES_MAX):
             if await self._send(session, "/e/chaos", body, {}) is not None:
                 return
-            await asyncio.sleep(TRY_AGAIN_S)
+            await asyncio.sleep(ANSWERED_AGAIN_S)
         self.wrong.append(f"an answer was not taken in {TRIES_MAX} tries: {body}")
 
     async def _signal(self, session: aiohttp.ClientSession, event: Sent) -> None:
         """A signal until a run takes it; under one seed as long as nobody knows whether one has."""
         token, seed = f"{event.data['key']}/signal", self._seed()
         body = {"signal": event.data["key"], "data": token}
-        tries = TRIES_MAX if event.acknowledged else int(UNKNOWN_SIGNALLED_S / TRY_AGAIN_S)
+        tries = TRIES_MAX if event.is_signalled else int(UNKNOWN_SIGNALLED_S / ANSWERED_AGAIN_S)
         for _ in range(tries):
             answer = await self._send(session, "/v1/signals", body, JSON | {SEED_HEADER: seed}, absent=404)
             if answer is not None and answer["data"]:
@@ -176,8 +190,8 @@ class Sender:
                 return
             if answer is not None:
                 seed = self._seed()
-            await asyncio.sleep(TRY_AGAIN_S)
-        if event.acknowledged:
+            await asyncio.sleep(ANSWERED_AGAIN_S)
+        if event.is_signalled:
             self.wrong.append(f"no run took the signal of {event} in {TRIES_MAX} tries")
 
     async def _post(self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str]) -> bool:

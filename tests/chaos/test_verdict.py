@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.chaos.functions import Line
-from tests.chaos.sender import Sent
+from tests.chaos.sender import SIGNALLED_S, UNSIGNALLED_S, Sent
 from tests.chaos.verdict import answered_wrongly, by_run, out_of_order, started_twice, told_differently, unfinished
 
 EVENT = Sent("sequence", "e1", {}, acknowledged=True, internal_ids=["I1"], posts=1)
@@ -121,10 +121,10 @@ def test_an_answer_that_a_run_took_twice_is_noticed() -> None:
 
 
 def test_a_signal_that_was_taken_and_did_not_arrive_is_noticed() -> None:
-    event = replace(EVENT, function="signalled", data={"key": "k"}, signal="k/signal")
+    event = replace(EVENT, function="signalled", data={"key": "k", "wait_s": SIGNALLED_S}, signal="k/signal")
     assert _waited("signalled", "go", "k/signal", event) == []
     assert "got ''" in _waited("signalled", "go", "", event)[0]
-    nobody_knows = replace(event, acknowledged=False, signal="")
+    nobody_knows = replace(event, data={"key": "k", "wait_s": UNSIGNALLED_S}, signal="")
     assert _waited("signalled", "go", "", nobody_knows) == []
 
 

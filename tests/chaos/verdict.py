@@ -147,7 +147,7 @@ def _right(event: Sent, step: str, given: dict[str, str]) -> set[str]:
     answers, seconds = event.answers.get("chaos/answer", []), event.answers.get("chaos/second", [])
     match step:
         case "go":
-            return {event.signal} if event.acknowledged or event.signal else {"", f"{event.data['key']}/signal"}
+            return {event.signal} if event.is_signalled or event.signal else {"", f"{event.data['key']}/signal"}
         case "both":
             return {f"{one}|{other}" for one in answers for other in seconds}
         case "again":
