@@ -11,6 +11,7 @@ SEEDS ?= 0-999
 KILLS ?= 50
 CALLS ?= 100000
 MINUTES ?= 20
+PAIRS ?= 10000
 INPUTS ?= 200000
 REQUESTS ?= 1000000
 APPS := examples.contact_form:app examples.orders:app examples.blog:app examples.webhooks:app
@@ -18,7 +19,7 @@ FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev kafka test check sim fuzz chaos chaos-kafka bench
+.PHONY: help install dev kafka test check sim fuzz chaos chaos-kafka waits-kafka bench
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +73,9 @@ chaos: $(RUN) ## kill -9 a loaded server KILLS=50 times and compare ledgers
 
 chaos-kafka: $(DEV) ## three brokers, three workers, everything killed and frozen for MINUTES=20
 	$(BIN)/python -m tests.chaos.on_kafka --minutes $(MINUTES)
+
+waits-kafka: $(DEV) ## PAIRS=10000 runs on Kafka wait for an answer each while workers are killed
+	$(BIN)/python -m tests.chaos.on_kafka.pairs --pairs $(PAIRS)
 
 bench: $(RUN) ## run every script of bench/ in a short form; FULL=1 for figures to publish
 	$(BIN)/python -m bench $(if $(FULL),--full)

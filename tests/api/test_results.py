@@ -13,9 +13,10 @@ import pytest
 from millstream import App, Context
 from millstream.api.door.seeds import SEED_HEADER
 from millstream.api.reading import results
+from millstream.api.reading.reads import Reads
 from millstream.model.facts import RunCompleted, RunStarted, SignalAwaited
 from millstream.model.ids import ulid
-from tests.api.door import FULFIL, NOW_MS, make_shop, open_world
+from tests.api.door import FULFIL, GROUP, NOW_MS, make_shop, open_world
 
 UNKNOWN = ulid(NOW_MS, b"0123456789")
 
@@ -133,6 +134,32 @@ async def test_no_more_may_wait_than_leaves_connections_for_others(
             (status, response.headers.get("Retry-After")) for status, _, response in await asyncio.gather(*waiting)
         ]
         assert sorted(answered, key=str) == [(202, None), (503, "1"), (503, "1")]
+
+
+async def test_a_run_that_is_over_is_never_shown_without_its_result(tmp_path: Path) -> None:
+    """A look sees first that runs are over, and then reads their results: a wait may end in between."""
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        runs = [(await world.started(then=then))[1] for then in ("", "fail")]
+        for run in runs:
+            assert (await world.call("GET", f"/v1/runs/{run}/result?wait=10s"))[0] == 200
+        reads = Reads(world.index)
+        read = 0
+
+        async def ask(question: Any) -> Any:
+            nonlocal read
+            found = await reads.ask(question)
+            if isinstance(found, list) and any(seen.result or seen.error for seen in found):
+                read += 1
+                await asyncio.sleep(0.5)
+            return found
+
+        waits = results.Results(ask, world.log, GROUP, lanes=1)
+        done, failed = await asyncio.gather(*(waits.result(run, 0.2) for run in runs))
+        waits.close()
+        reads.close()
+        assert read
+        assert done is not None and (done.status, done.result) == ("Completed", b'{"ok":true}')
+        assert failed is not None and failed.status == "Failed" and b"ValueError" in failed.error
 
 
 async def test_a_server_that_stops_answers_those_who_wait(tmp_path: Path) -> None:

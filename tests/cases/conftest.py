@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases.on_kafka import FleetServer
+from tests.cases.on_kafka import TARGETS, FleetServer
 from tests.cases.server import Server
 from tests.kafka.broker import kafka
 
@@ -25,7 +25,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "kafka":
         running = FleetServer(request.getfixturevalue("kafka"), folder, flags=("--schemas", SCHEMAS)).start()
     else:
-        running = Server(folder / "data", flags=("--lanes", "2", "--schemas", SCHEMAS)).start()
+        running = Server(folder / "data", *TARGETS, flags=("--lanes", "2", "--schemas", SCHEMAS)).start()
     yield running
     assert running.stop() == 0, running.output.read_text()[-4000:]
 

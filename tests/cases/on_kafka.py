@@ -14,7 +14,7 @@ from tests.cases.server import Server
 from tests.kafka.broker import Broker
 from tests.kafka.fleet import Fleet, fetched, until
 
-TARGET = "tests.cases.app:app"
+TARGETS = ("tests.cases.app:app", "tests.cases.waiting:app")
 FOREIGN = ("cases-out", "cases.foreign")
 """Topics that functions write to: on Kafka somebody makes them, in dev the server does."""
 
@@ -23,12 +23,12 @@ class FleetServer(Server):
     """Spoken to as any server; ``process`` and ``output`` are the worker's."""
 
     def __init__(self, kafka: Broker, folder: Path, *, flags: tuple[str, ...] = ()) -> None:
-        super().__init__(folder / "data", TARGET, flags=flags)
+        super().__init__(folder / "data", *TARGETS, flags=flags)
         self.fleet = Fleet(kafka, folder, lanes=2)
         _make_foreign(AdminClient({"bootstrap.servers": kafka.bootstrap}))
 
     def start(self) -> FleetServer:
-        worker = self.fleet.worker("worker", target=TARGET, CASES_NOTES=str(self.notes))
+        worker = self.fleet.worker("worker", targets=TARGETS, CASES_NOTES=str(self.notes))
         self.process, self.output = worker.popen, worker.output
         history = self.fleet.history()
         self.port = self.fleet.door("--history-url", history.url, *self.flags).port

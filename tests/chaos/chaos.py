@@ -129,6 +129,7 @@ async def _one(world: World, kills: int, plan: Plan, total: Total) -> None:
         total.wrong += sender.wrong
         total.wrong += verdict.unfinished(sender.sent, runs)
         total.wrong += verdict.started_twice(sender.sent, runs)
+        total.wrong += verdict.answered_wrongly(sender.sent, runs)
         total.wrong += verdict.out_of_order(runs)
         total.wrong += await _compared(world, sender, runs)
         total.wrong += filter(None, [await world.stop()])

@@ -3,6 +3,9 @@
 Four kinds of posts: single and batched with ids of ours, batched under a seed, and plain. Whatever can be repeated
 safely (ids, seed) is repeated when the answer got lost, or given up and then *unknown*: such an event may have
 started a run, once. Some acknowledged posts are repeated on purpose. Plain posts are never repeated.
+
+Where the run waits for events or a signal (``ANSWERS``), those are sent as soon as its own event is, with ids, until
+they are acknowledged; a signal until a run takes it.
 """
 
 from __future__ import annotations
@@ -11,23 +14,38 @@ import asyncio
 import base64
 import random
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from tests.chaos.functions import SENT
+from tests.chaos.functions import ANSWERS, SENT
 
 POSTS_UNDER_WAY_MAX = 200
 TRY_AGAIN_S = 0.15
 TRIES_MAX = 400
+ANSWERED_AGAIN_S = 0.5
+"""So much later an answer or a signal that nobody took is sent again: they are many, the server needs the cores."""
 POST_TIMEOUT_S = 20.0
+JSON = {"Content-Type": "application/json"}  # Events come without it, as from web pages.
+SEED_HEADER = "x-inngest-event-id-seed"
+SIGNALLED_S = 3_600.0
+"""So long a run waits for a signal, which comes much sooner."""
+UNSIGNALLED_S = 60.0
+"""The same where its own event may not have been taken: then nobody knows whether there is a run to send it to."""
+UNKNOWN_SIGNALLED_S = 10.0
+"""So long such a signal is tried."""
 
 
 @dataclass
 class Sent:
-    """An event as the client knows it. ``internal_ids``: one for every acknowledged post of it."""
+    """An event as the client knows it. ``internal_ids``: one for every acknowledged post of it.
+
+    ``answers``: the tokens of the events that its run may take, by their name. ``signal``: the token of the signal that
+    a run has taken.
+    """
 
     function: str
     id: str
@@ -35,11 +53,18 @@ class Sent:
     acknowledged: bool = False
     internal_ids: list[str] = field(default_factory=list)
     posts: int = 0
+    answers: dict[str, list[str]] = field(default_factory=dict)
+    signal: str = ""
 
     @property
     def names(self) -> set[str]:
         """What a function can see as the event's id."""
         return {self.id} if self.id else set(self.internal_ids)
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether its run gets a signal for certain."""
+        return bool(self.data.get("wait_s", 0) == SIGNALLED_S)
 
 
 @dataclass
@@ -75,7 +100,8 @@ class Sender:
                 if len(self._tasks) < POSTS_UNDER_WAY_MAX:
                     size = self._begin(session)
                 await asyncio.sleep(self._dice.expovariate(1.0) * max(size, 1) / self._rate)
-            await asyncio.gather(*self._tasks)
+            while self._tasks:
+                await asyncio.gather(*self._tasks)
 
     def stop(self) -> None:
         """Begin nothing new."""
@@ -85,42 +111,88 @@ class Sender:
         dice = self._dice
         kind = dice.choices(("single", "batch", "seed", "plain"), (40, 25, 20, 15))[0]
         size = 1 if kind == "single" else dice.randint(2, 12)
-        events = [self._event(kind in ("single", "batch")) for _ in range(size)]
+        gives_up = kind == "plain" or dice.random() < 0.2
+        events = [self._event(kind in ("single", "batch"), gives_up) for _ in range(size)]
         self.sent += events
         headers = {}
         if kind == "seed":
-            entropy = base64.b64encode(dice.randbytes(10)).decode()
-            headers["x-inngest-event-id-seed"] = f"{time.time_ns() // 1_000_000},{entropy}"
-        task = asyncio.ensure_future(self._deliver(session, events, headers, kind))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            headers[SEED_HEADER] = self._seed()
+        self._later(self._deliver(session, events, headers, repeats=not gives_up))
         return size
 
-    def _event(self, with_id: bool) -> Sent:
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _seed(self) -> str:
+        entropy = base64.b64encode(self._dice.randbytes(10)).decode()
+        return f"{time.time_ns() // 1_000_000},{entropy}"
+
+    def _event(self, with_id: bool, gives_up: bool) -> Sent:
         number = len(self.sent) + self._dice.randrange(1 << 30) * 1_000_000
-        function = self._dice.choices(SENT, (30, 10, 15, 15, 10, 10, 10))[0]
-        data = {"nap_s": round(self._dice.uniform(1.0, 3.0), 3)} if function == "nap" else {}
+        function = self._dice.choices([*SENT], [*SENT.values()])[0]
+        data: dict[str, Any] = {"key": f"{self._world}-{number}"}
+        if function == "signalled":
+            data["wait_s"] = UNSIGNALLED_S if gives_up else SIGNALLED_S
+        if function == "nap":
+            data["nap_s"] = round(self._dice.uniform(1.0, 3.0), 3)
         return Sent(function, f"{self._world}-{number}" if with_id else "", data)
 
     async def _deliver(
-        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], kind: str
+        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], *, repeats: bool
     ) -> None:
-        """One post, with its repetitions."""
+        """One post, with its repetitions, and what the runs wait for."""
         dice = self._dice
-        gives_up = kind == "plain" or dice.random() < 0.2
-        for _ in range(TRIES_MAX):
-            if await self._post(session, events, headers):
-                break
-            if gives_up:
-                return
-            await asyncio.sleep(TRY_AGAIN_S)
-        else:
-            self.wrong.append(f"a post was not taken in {TRIES_MAX} tries: {events[0]}")
-            return
-        while kind != "plain" and dice.random() < 0.2:
+        await self._take(session, events, headers, repeats=repeats)
+        for event in events:
+            if event.function == "signalled":
+                self._later(self._signal(session, event))
+            for name in dice.choice(ANSWERS.get(event.function, ((),))):
+                self._later(self._answer(session, event, name))
+        while repeats and events[0].acknowledged and dice.random() < 0.2:
             await asyncio.sleep(dice.choice((0.0, 0.0, 0.5, 2.0)))
             self.counts.repeated += 1
             await self._post(session, events, headers)
+
+    async def _take(
+        self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str], *, repeats: bool
+    ) -> None:
+        """Post until it is acknowledged, or once."""
+        for _ in range(TRIES_MAX):
+            if await self._post(session, events, headers) or not repeats:
+                return
+            await asyncio.sleep(TRY_AGAIN_S)
+        self.wrong.append(f"a post was not taken in {TRIES_MAX} tries: {events[0]}")
+
+    async def _answer(self, session: aiohttp.ClientSession, event: Sent, name: str) -> None:
+        """An event that the run waits for, soon or a little later, until it is acknowledged."""
+        dice, tokens = self._dice, event.answers.setdefault(name, [])
+        token = f"{event.data['key']}/{name}/{len(tokens)}"
+        tokens.append(token)
+        await asyncio.sleep(dice.choice((0.0, dice.uniform(0.0, 0.05), dice.uniform(0.0, 1.0))))
+        body = {"name": name, "id": token, "data": {"key": event.data["key"], "token": token}}
+        for _ in range(TRIES_MAX):
+            if await self._send(session, "/e/chaos", body, {}) is not None:
+                return
+            await asyncio.sleep(ANSWERED_AGAIN_S)
+        self.wrong.append(f"an answer was not taken in {TRIES_MAX} tries: {body}")
+
+    async def _signal(self, session: aiohttp.ClientSession, event: Sent) -> None:
+        """A signal until a run takes it; under one seed as long as nobody knows whether one has."""
+        token, seed = f"{event.data['key']}/signal", self._seed()
+        body = {"signal": event.data["key"], "data": token}
+        tries = TRIES_MAX if event.is_signalled else int(UNKNOWN_SIGNALLED_S / ANSWERED_AGAIN_S)
+        for _ in range(tries):
+            answer = await self._send(session, "/v1/signals", body, JSON | {SEED_HEADER: seed}, absent=404)
+            if answer is not None and answer["data"]:
+                event.signal = token
+                return
+            if answer is not None:
+                seed = self._seed()
+            await asyncio.sleep(ANSWERED_AGAIN_S)
+        if event.is_signalled:
+            self.wrong.append(f"no run took the signal of {event} in {TRIES_MAX} tries")
 
     async def _post(self, session: aiohttp.ClientSession, events: list[Sent], headers: dict[str, str]) -> bool:
         body: list[dict[str, Any]] = []
@@ -129,22 +201,10 @@ class Sender:
             body.append(
                 {"name": f"chaos/{event.function}", "data": event.data} | ({"id": event.id} if event.id else {})
             )
-        self.counts.posts += 1
-        try:
-            async with session.post(
-                f"{self.url}/e/chaos", data=msgspec.json.encode(body if len(body) > 1 else body[0]), headers=headers
-            ) as answer:
-                text = await answer.read()
-                status = answer.status
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            self.counts.unanswered += 1
+        answer = await self._send(session, "/e/chaos", body if len(body) > 1 else body[0], headers)
+        if answer is None:
             return False
-        if status != 200:
-            self.counts.refused += 1
-            if status not in (503, 429):
-                self.wrong.append(f"a good post was answered {status}: {text[:300]!r}")
-            return False
-        ids = msgspec.json.decode(text)["ids"]
+        ids = answer["ids"]
         if len(ids) != len(events):
             self.wrong.append(f"a post of {len(events)} events got {len(ids)} ids")
             return False
@@ -156,3 +216,22 @@ class Sender:
             elif not headers:
                 self.wrong.append(f"two posts got the same internal id {internal}")
         return True
+
+    async def _send(
+        self, session: aiohttp.ClientSession, path: str, body: object, headers: dict[str, str], *, absent: int = 200
+    ) -> dict[str, Any] | None:
+        """What was answered with 200, or with ``absent``; None: it may have been taken, or not."""
+        self.counts.posts += 1
+        try:
+            async with session.post(self.url + path, data=msgspec.json.encode(body), headers=headers) as answer:
+                text, status = await answer.read(), answer.status
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self.counts.unanswered += 1
+            return None
+        if status in (200, absent):
+            found: dict[str, Any] = msgspec.json.decode(text)
+            return found
+        self.counts.refused += 1
+        if status not in (503, 429):
+            self.wrong.append(f"a good post to {path} was answered {status}: {text[:300]!r}")
+        return None

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from tests.chaos.functions import Line
-from tests.chaos.sender import Sent
-from tests.chaos.verdict import by_run, out_of_order, started_twice, told_differently, unfinished
+from tests.chaos.sender import SIGNALLED_S, UNSIGNALLED_S, Sent
+from tests.chaos.verdict import answered_wrongly, by_run, out_of_order, started_twice, told_differently, unfinished
 
 EVENT = Sent("sequence", "e1", {}, acknowledged=True, internal_ids=["I1"], posts=1)
 
@@ -96,3 +96,47 @@ def test_attempts_that_the_history_shows_twice_are_noticed() -> None:
     told = _told()
     told["steps"][0]["attempts"] *= 2
     assert told_differently(told, by_run(_life())["R1"]) != []
+
+
+def _waited(function: str, wait: str, token: str, event: Sent, *more: Line) -> list[str]:
+    """What is wrong with a run whose wait ended with this token."""
+    given = {"before": "t-before"}
+    line = Line("begin", function, event.id, "R1", "after", 0, 1, 0, given | {wait: token})
+    return answered_wrongly([event], by_run([line, *more]))
+
+
+def test_an_answer_that_was_not_sent_to_its_run_is_noticed() -> None:
+    event = replace(EVENT, function="replied", answers={"chaos/answer": ["e1/0"]})
+    assert _waited("replied", "answer", "e1/0", event) == []
+    assert "expected one of ['e1/0'], got 'e2/0'" in _waited("replied", "answer", "e2/0", event)[0]
+    assert "got ''" in _waited("replied", "answer", "", event)[0], "it waited in vain"
+
+
+def test_an_answer_that_a_run_took_twice_is_noticed() -> None:
+    event = replace(EVENT, function="replies", answers={"chaos/answer": ["a", "b"], "chaos/second": ["s"]})
+    line = Line("begin", "replies", "e1", "R1", "after", 0, 1, 0, {"before": "t", "both": "a|s", "again": "b"})
+    assert answered_wrongly([event], by_run([line])) == []
+    again = msgspec.structs.replace(line, given=line.given | {"again": "a"})
+    assert "step again: expected one of ['b'], got 'a'" in answered_wrongly([event], by_run([again]))[0]
+
+
+def test_a_signal_that_was_taken_and_did_not_arrive_is_noticed() -> None:
+    event = replace(EVENT, function="signalled", data={"key": "k", "wait_s": SIGNALLED_S}, signal="k/signal")
+    assert _waited("signalled", "go", "k/signal", event) == []
+    assert "got ''" in _waited("signalled", "go", "", event)[0]
+    nobody_knows = replace(event, data={"key": "k", "wait_s": UNSIGNALLED_S}, signal="")
+    assert _waited("signalled", "go", "", nobody_knows) == []
+
+
+def test_a_result_that_the_child_has_not_returned_is_noticed() -> None:
+    child = Line("end", "called", "i1", "R2", "only", 0, 1, 0, {}, "t-only", "R1")
+    event = replace(EVENT, function="calls")
+    assert _waited("calls", "call", "t-only", event, child) == []
+    assert "got 't-other'" in _waited("calls", "call", "t-other", event, child)[0]
+
+
+def test_a_child_that_was_started_twice_is_noticed() -> None:
+    child = Line("end", "called", "i1", "R2", "only", 0, 1, 0, {}, "t-only", "R1")
+    parent = Line("begin", "calls", "e1", "R1", "before", 0, 1, 0, {})
+    lines = [parent, child, msgspec.structs.replace(child, run="R3")]
+    assert "called ran 2 times for R1" in started_twice([replace(EVENT, function="calls")], by_run(lines))[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.functions import FAILS_ONCE, SHAPES, TOLD, Line
+from tests.chaos.functions import FAILS_ONCE, SHAPES, STARTED_BY, WAITS, Line
 from tests.chaos.halts import Halts
 from tests.chaos.sender import Sent
 
@@ -47,17 +47,18 @@ def by_run(lines: Sequence[Line]) -> dict[str, RunLines]:
 def unfinished(sent: Iterable[Sent], runs: dict[str, RunLines]) -> list[str]:
     """Acknowledged events, and events sent by functions, whose run's last step has not ended yet."""
     done = {(run.function, run.event) for run in runs.values() if run.last_ended}
-    parents = {run.parent for run in runs.values() if run.function == TOLD and run.last_ended}
     left = [
         f"acknowledged event {event.id or event.internal_ids[0]} ({event.function}) has no finished run"
         for event in sent
         if event.acknowledged and not any((event.function, name) in done for name in event.names)
     ]
-    left += [
-        f"run {run.run} told nobody, or whom it told has not finished"
-        for run in runs.values()
-        if run.function == "tell" and run.last_ended and run.run not in parents
-    ]
+    for child, function in STARTED_BY.items():
+        parents = {run.parent for run in runs.values() if run.function == child and run.last_ended}
+        left += [
+            f"run {run.run} has started no {child}, or that has not finished"
+            for run in runs.values()
+            if run.function == function and run.last_ended and run.run not in parents
+        ]
     return left
 
 
@@ -66,18 +67,19 @@ def started_twice(sent: Sequence[Sent], runs: dict[str, RunLines]) -> list[str]:
     wrong = []
     of_event: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in runs.values():
-        who = run.parent if run.function == TOLD else run.event
+        who = run.parent if run.function in STARTED_BY else run.event
         of_event[run.function, who].add(run.run)
     for (function, who), ids in of_event.items():
         if len(ids) > 1:
             wrong.append(f"{function} ran {len(ids)} times for {who}: {', '.join(sorted(ids))}")
     asked = {name for event in sent for name in event.names}
     uncertain = any(not event.id and not event.acknowledged for event in sent)  # Its id was never told.
-    known = {run.run for run in runs.values() if run.function == "tell"}
     for run in runs.values():
-        if run.function == TOLD and run.parent not in known:
-            wrong.append(f"run {run.run} was told by run {run.parent!r}, which is not in the ledger")
-        elif run.function != TOLD and not uncertain and run.event not in asked:
+        if run.function in STARTED_BY:
+            parent = runs.get(run.parent)
+            if parent is None or parent.function != STARTED_BY[run.function]:
+                wrong.append(f"run {run.run} was started by run {run.parent!r}, which is not in the ledger")
+        elif not uncertain and run.event not in asked:
             wrong.append(f"run {run.run} is of event {run.event}, which nobody sent")
     return wrong
 
@@ -110,9 +112,48 @@ def out_of_order(runs: dict[str, RunLines], halts: Halts | None = None) -> list[
             for step, token in line.given.items():
                 if given.setdefault(step, token) != token:
                     wrong.append(f"run {run.run} step {step}: result was {given[step]}, then {token} (line {place})")
-                if token not in tokens[step]:
+                if token not in tokens[step] and step not in WAITS.get(run.function, ()):
                     wrong.append(f"run {run.run} step {step}: recorded result {token} was never returned by it")
     return wrong
+
+
+def answered_wrongly(sent: Iterable[Sent], runs: dict[str, RunLines]) -> list[str]:
+    """Waits that ended with something else than what was sent to their run, or than what their child returned."""
+    wrong = []
+    events = {(event.function, name): event for event in sent for name in event.names}
+    returned: dict[str, set[str]] = defaultdict(set)
+    for run in runs.values():
+        if run.function in STARTED_BY:
+            returned[run.parent] |= {line.token for _, line in run.ends}
+    for run in runs.values():
+        given: dict[str, str] = {}
+        for _, line in run.begins:
+            given |= line.given
+        event = events.get((run.function, run.event))
+        for step in WAITS.get(run.function, frozenset()) & given.keys():
+            if run.function in STARTED_BY.values():
+                right = returned[run.run]
+            elif event is None:
+                continue  # It was never acknowledged, and has no id of ours: nobody can say what was sent to it.
+            else:
+                right = _right(event, step, given)
+            if given[step] not in right:
+                wrong.append(f"run {run.run} step {step}: expected one of {sorted(right)}, got {given[step]!r}")
+    return wrong
+
+
+def _right(event: Sent, step: str, given: dict[str, str]) -> set[str]:
+    """What a wait for events or a signal may have ended with."""
+    answers, seconds = event.answers.get("chaos/answer", []), event.answers.get("chaos/second", [])
+    match step:
+        case "go":
+            return {event.signal} if event.is_signalled or event.signal else {"", f"{event.data['key']}/signal"}
+        case "both":
+            return {f"{one}|{other}" for one in answers for other in seconds}
+        case "again":
+            return set(answers) - {given["both"].partition("|")[0]}
+        case _:
+            return {*answers, *seconds}
 
 
 def told_differently(run: dict[str, Any], lines: RunLines | None) -> list[str]:
@@ -133,11 +174,21 @@ def told_differently(run: dict[str, Any], lines: RunLines | None) -> list[str]:
         given |= line.given
     output = run["output"]
     steps = {step["name"]: step for step in run["steps"] if step["kind"] == "run"}
-    wanted = {step for layer in SHAPES[lines.function] for step in layer}
-    if set(output) != wanted or set(steps) != wanted or len(run["steps"]) != len({s["id"] for s in run["steps"]}):
+    every = {step for layer in SHAPES[lines.function] for step in layer}
+    waits = WAITS.get(lines.function, frozenset())
+    wanted = every - waits
+    waited = {step["name"] for step in run["steps"] if step["kind"] != "run"}
+    if set(output) != every or not waits <= waited:
+        wrong.append(f"run {name} should have waited at {sorted(waits)}, did at {sorted(waited)} and returned {output}")
+    elif set(steps) != wanted or len(run["steps"]) != len({s["id"] for s in run["steps"]}):
         wrong.append(f"run {name} should have steps {sorted(wanted)}, has {sorted(steps)} and returned {output}")
+    if wrong:
         return wrong
     for step, token in output.items():
+        if step in waits:
+            if given.get(step, token) != token:
+                wrong.append(f"run {name} step {step}: later steps got {given[step]}, the run returned {token}")
+            continue
         if token not in returned[step]:
             wrong.append(f"run {name} step {step}: its recorded result {token} was never returned by it")
         if given.get(step, token) != token:

@@ -65,9 +65,9 @@ def fired(harness: Harness, kind: str) -> list[LaneMessage]:
     return answers
 
 
-def question() -> ForgetWait:
+def question(index: int = 0) -> ForgetWait:
     """The time of the wait is over: has nothing come?"""
-    return ForgetWait(ELSEWHERE, "wait", 0, PLACE, True)
+    return ForgetWait(ELSEWHERE, "wait", index, PLACE, True)
 
 
 def nothing_comes_before_every_lane_has_looked() -> None:
@@ -116,6 +116,20 @@ def test_one_event_meets_all_who_wait_for_it_a_limited_number_at_once(monkeypatc
     rest = fired(harness, homes.MATCH)
     assert {m.index for m in (*first, *rest) if isinstance(m, EventCame)} == set(range(35))
     assert len(first) + len(rest) == 35
+
+
+def test_a_wait_does_not_end_in_vain_beside_an_event_that_still_meets_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 2511: the timer with which the event goes on was later than the end of the wait."""
+    monkeypatch.setattr(homes, "LOOKED_AT_ONCE_MAX", 10)
+    harness = Harness()
+    took(harness, *(waiting(index) for index in range(25)), EventsSought(PAID, "data.n", 0, 1))
+    took(harness, EventsSought(PAID, "data.n", 1, 1))
+    assert len(took(harness, TakeEvent(paid(), (PLACE,)))) == 10
+    assert took(harness, question(24)) == [EventCame(ELSEWHERE, "wait", 24, paid())]
+    assert took(harness, question(24)) == [NothingCame(ELSEWHERE, "wait", 24)]
+    assert len(fired(harness, homes.MATCH)) == 14
+    took(harness, waiting(25, excluded=event_mark(paid())))
+    assert took(harness, question(25)) == [NothingCame(ELSEWHERE, "wait", 25)]
 
 
 def test_a_place_that_is_added_while_an_event_meets_others_is_met_too(monkeypatch: pytest.MonkeyPatch) -> None:

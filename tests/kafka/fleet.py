@@ -20,6 +20,7 @@ from typing import Any
 from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import KafkaSettings
 from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed, RunStarted, StepCompleted
+from millstream.model.journal import JournalRecord
 from millstream.model.messages import group_topic
 from millstream.wire.journal import Validity, decode_record
 from tests.kafka.broker import Broker, fresh
@@ -98,7 +99,7 @@ class Fleet:
         self,
         name: str,
         *,
-        target: str = APP,
+        targets: tuple[str, ...] = (APP,),
         wait: bool = True,
         flags: tuple[str, ...] = (),
         data: str = "",
@@ -106,7 +107,7 @@ class Fleet:
     ) -> Process:
         """Start a worker, and wait until its lanes are live."""
         port = _free_port()
-        line = [*_millstream("worker", target), "--name", name, "--probes-port", str(port)]
+        line = [*_millstream("worker", *targets), "--name", name, "--probes-port", str(port)]
         line += ["--data", str(self.folder / (data or name)), *flags]
         started = self._start(name, line, {"FLEET_WORKER": name, **environ}, port)
         if wait:
@@ -165,17 +166,7 @@ class Fleet:
 
     def journal(self) -> list[Fact]:
         """Every fact that counts, of all lanes."""
-        return asyncio.run(self._journal())
-
-    async def _journal(self) -> list[Fact]:
-        log = await KafkaLog.open(KafkaSettings(brokers=self.brokers, replication_factor=1, min_insync=1))
-        facts: list[Fact] = []
-        try:
-            for lane in range(self.lanes):
-                facts += await _facts_of(log, group_topic(self.group, "journal"), lane)
-        finally:
-            await log.close()
-        return facts
+        return [fact for record in asyncio.run(journals(self.brokers, self.group, self.lanes)) for fact in record.facts]
 
     def check_promises(self) -> list[Fact]:
         """Whatever happened: one run an event and function, one end a run, one result a step.
@@ -205,17 +196,29 @@ def open_runs(facts: list[Fact]) -> set[str]:
     return {f.run for f in facts if isinstance(f, RunStarted)} - ended
 
 
-async def _facts_of(log: KafkaLog, topic: str, lane: int) -> list[Fact]:
-    facts: list[Fact] = []
+async def journals(brokers: str, group: str, lanes: int) -> list[JournalRecord]:
+    """Every record that counts, lane by lane, as far as the journals go now."""
+    log = await KafkaLog.open(KafkaSettings(brokers=brokers, replication_factor=1, min_insync=1))
+    try:
+        return [
+            record for lane in range(lanes) for record in await _records_of(log, group_topic(group, "journal"), lane)
+        ]
+    finally:
+        await log.close()
+
+
+async def _records_of(log: KafkaLog, topic: str, lane: int) -> list[JournalRecord]:
+    records: list[JournalRecord] = []
     validity = Validity()
     end = await log.end_offset(topic, lane)
     reader = log.reader(topic, lane, await log.start_offset(topic, lane))
     while reader.position < end:
         for record in await reader.read(max_records=10_000, max_bytes=1 << 26, wait_s=5):
             complete = validity.take(decode_record(record.value or b""))
-            facts += complete.facts if complete is not None else ()
+            if complete is not None:
+                records.append(complete)
     await reader.close()
-    return facts
+    return records
 
 
 def ask(url: str, body: object = None) -> tuple[int, Any]:

@@ -21,6 +21,7 @@ from tests.sim.world import simulate
         pytest.param(43006, id="a worker that did not know whether its last record counts left its successor waiting"),
         pytest.param(77086, id="a lane that an append kept from reading took its former owner for silent"),
         pytest.param(1505, id="a turn whose positions could not be read was not undone"),
+        pytest.param(2511, id="a wait ended in vain beside an event whose meeting with others was held up"),
         pytest.param(82993, id="a lane that went and came back unnoticed laid an old checkpoint over a newer one"),
     ],
 )

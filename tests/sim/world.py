@@ -17,6 +17,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from millstream.core.waits import coverage, homes
 from millstream.lane.input import scan_reader
 from millstream.lane.settings import LaneSettings
 from millstream.log.group_topics import topics_of
@@ -104,6 +105,13 @@ class World:
             ]
         if self.weather.forgetful:
             small.append((memory_partition, "TOMBSTONE_KEPT_MS", 15_000))
+        if Random(f"{self.seed}/small homes").random() < 0.5:
+            small += [
+                (limits, "KEPT_EVENTS_MAX", 2),
+                (limits, "KEPT_MS", 3_000),
+                (homes, "LOOKED_AT_ONCE_MAX", 2),
+                (coverage, "IDLE_MS", 5_000),
+            ]
         return small
 
     def true_ms(self) -> int:

@@ -27,6 +27,11 @@ class ResultSeen(msgspec.Struct, frozen=True):
         """Whether the run has ended, well or not."""
         return STATUSES.index(self.status) >= COMPLETED
 
+    @property
+    def has_end(self) -> bool:
+        """Whether it says how the run has ended; the question for the status alone leaves that out."""
+        return bool(self.result or self.error)
+
 
 def result_seen(row: tuple[Any, ...]) -> ResultSeen:
     """What a row of either question says."""

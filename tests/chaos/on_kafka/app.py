@@ -1,10 +1,12 @@
-"""The functions of the fleet: those of ``tests.chaos.functions``, and the many small runs of ``volume``."""
+"""The functions of the fleet: those of ``tests.chaos.functions``, the many small runs of ``volume``, and ``pairs``."""
 
 from __future__ import annotations
 
 from tests.chaos.functions import app
-from tests.chaos.on_kafka.volume import declare
+from tests.chaos.on_kafka import volume
+from tests.chaos.on_kafka.pairs import asking
 
-declare(app)
+volume.declare(app)
+asking.declare(app)
 
 __all__ = ["app"]

@@ -10,10 +10,7 @@ Compared are what the clients were told, what the step functions wrote, what the
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +22,7 @@ import msgspec
 
 from tests.chaos import verdict
 from tests.chaos.functions import Line
-from tests.chaos.on_kafka.fleet import GROUP, LANES, ROOT, Fleet
+from tests.chaos.on_kafka.fleet import Fleet
 from tests.chaos.on_kafka.storm import Storm
 from tests.chaos.on_kafka.volume import Pourer, judge
 from tests.chaos.sender import Sender
@@ -79,11 +76,9 @@ async def run(plan: Plan) -> Total:
     """The whole of it."""
     total = Total()
     with own_broker(plan.directory, plan.brokers, "--load") as broker:
-        fleet = Fleet(plan.directory, broker)
+        fleet = Fleet(plan.directory, broker, copies=min(plan.brokers, 3))
         try:
-            copies = str(min(plan.brokers, 3))
-            insync = "2" if plan.brokers > 2 else "1"
-            fleet.apply_topics("--replication-factor", copies, "--min-insync", insync)
+            fleet.apply_topics()
             await fleet.start()
             await _fire(fleet, plan, total)
         except AssertionError as error:
@@ -151,9 +146,10 @@ async def _judge(fleet: Fleet, plan: Plan, total: Total, senders: list[Sender], 
         total.wrong += sender.wrong
     total.wrong += verdict.unfinished(sent, runs)
     total.wrong += verdict.started_twice(sent, runs)
+    total.wrong += verdict.answered_wrongly(sent, runs)
     total.wrong += verdict.out_of_order(runs, storm.halts)
     total.wrong += await _compared(fleet, runs, plan)
-    total.wrong += await _lanes(fleet)
+    total.wrong += await fleet.wrong_lanes()
 
 
 async def _drained(
@@ -192,32 +188,3 @@ async def _compared(fleet: Fleet, runs: dict[str, RunLines], plan: Plan) -> list
 
         await asyncio.gather(*(check(name) for name in runs))
     return wrong
-
-
-async def _lanes(fleet: Fleet) -> list[str]:
-    """Every lane has an owner that lives, and every byte of every journal is as it should be."""
-    wrong = []
-    listed = await asyncio.to_thread(_command, fleet, "lanes", "list", "-o", "json")
-    if listed.returncode:
-        wrong.append(f"lanes list failed: {listed.stderr.strip()}")
-    else:
-        lanes = json.loads(listed.stdout)
-        names = {worker.name for worker in fleet.workers}
-        wrong += [f"lane {lane} has no live owner: {lane}" for lane in lanes if lane.get("owner") not in names]
-        if len(lanes) != LANES:
-            wrong.append(f"expected {LANES} lanes of group {GROUP}, got {len(lanes)}")
-    verified = await asyncio.to_thread(_command, fleet, "lanes", "verify", "-o", "json")
-    if verified.returncode:
-        wrong.append(f"lanes verify found: {verified.stdout[-2_000:]} {verified.stderr[-500:]}")
-    return wrong
-
-
-def _command(fleet: Fleet, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "millstream", *arguments],
-        cwd=ROOT,
-        env=fleet.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )

@@ -7,6 +7,7 @@ Everything is started as a user starts it: ``millstream topics apply``, ``millst
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -115,9 +116,13 @@ class Member:
 class Fleet:
     """See the module. ``directory`` holds everything: brokers, data, logs, ledgers."""
 
-    def __init__(self, directory: Path, broker: Broker, *, workers: int = 3) -> None:
+    def __init__(
+        self, directory: Path, broker: Broker, *, workers: int = 3, copies: int = 3, group: str = GROUP
+    ) -> None:
+        """``copies`` of each record, all but one of three in sync; ``group``: another one has its own events topic."""
         self.directory = directory
         self.broker = broker
+        self.group = group
         self.ledger = directory / "ledger.jsonl"
         self.volume = directory / "volume.txt"
         ports = free_ports(workers + 3)
@@ -128,8 +133,11 @@ class Fleet:
             VOLUME_VARIABLE: str(self.volume),
             "PYTHONPATH": path,
             "MILLSTREAM_BROKERS": broker.bootstrap,
-            "MILLSTREAM_GROUP": GROUP,
+            "MILLSTREAM_GROUP": group,
+            "MILLSTREAM_EVENTS_TOPIC": "events" if group == GROUP else f"{group}-events",
             "MILLSTREAM_LANES": str(LANES),
+            "MILLSTREAM_REPLICATION_FACTOR": str(copies),
+            "MILLSTREAM_MIN_INSYNC": "2" if copies > 2 else "1",
         }
         self.history = self._member("history", ports[0], ["history"])
         self.apis = [
@@ -145,17 +153,10 @@ class Fleet:
         """All processes but the brokers."""
         return [*self.workers, *self.apis, self.history]
 
-    def apply_topics(self, *options: str) -> None:
+    def apply_topics(self) -> None:
         """``millstream topics apply``, twice: the second time it must find nothing to do."""
         for _ in range(2):
-            ran = subprocess.run(
-                [sys.executable, "-m", "millstream", "topics", "apply", "--yes", "--apis", "2", *options],
-                cwd=ROOT,
-                env=self.environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            ran = self.command("topics", "apply", "--yes", "--apis", "2")
             assert ran.returncode == 0, f"topics apply failed with {ran.returncode}: {ran.stdout[-3_000:]} {ran.stderr}"
 
     async def start(self) -> None:
@@ -185,6 +186,34 @@ class Fleet:
         """The disk of a process that is down is lost: all of it is a cache."""
         assert not member.up
         shutil.rmtree(member.data, ignore_errors=True)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``millstream`` with these arguments, on the fleet's group."""
+        return subprocess.run(
+            [sys.executable, "-m", "millstream", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    async def wrong_lanes(self) -> list[str]:
+        """What is wrong where every lane should have an owner that lives, and every journal be as it should be."""
+        wrong = []
+        listed = await asyncio.to_thread(self.command, "lanes", "list", "-o", "json")
+        if listed.returncode:
+            wrong.append(f"lanes list failed: {listed.stderr.strip()}")
+        else:
+            lanes = json.loads(listed.stdout)
+            names = {worker.name for worker in self.workers}
+            wrong += [f"lane {lane} has no live owner: {lane}" for lane in lanes if lane.get("owner") not in names]
+            if len(lanes) != LANES:
+                wrong.append(f"expected {LANES} lanes of group {self.group}, got {len(lanes)}")
+        verified = await asyncio.to_thread(self.command, "lanes", "verify", "-o", "json")
+        if verified.returncode:
+            wrong.append(f"lanes verify found: {verified.stdout[-2_000:]} {verified.stderr[-500:]}")
+        return wrong
 
     async def read(self, session: aiohttp.ClientSession, path: str, **query: Any) -> Any:
         """The ``data`` of a read, from the history; None for a 404."""

@@ -1,6 +1,6 @@
 """What is done to a fleet while it works, one thing after another: chance says what, and how long the pause is.
 
-    kill     a worker, an api or the history by SIGKILL; sometimes its disk is lost too
+    kill     a worker, an api or the history by SIGKILL; sometimes its disk is lost too; sometimes all workers at once
     zombie   a worker is halted for longer than its session, and goes on
     leave    a worker is asked to go (SIGTERM) and must go in order; sometimes two, so that one is left
     broker   a broker is killed or halted, and comes back
@@ -14,8 +14,9 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import aiohttp
 
@@ -24,13 +25,27 @@ from tests.chaos.halts import Halts
 from tests.chaos.on_kafka.fleet import SESSION_S, Fleet, Member
 
 REVIVE_TRIES_MAX = 20
+ALL: Final[Mapping[str, int]] = {
+    "kill_worker": 30,
+    "kill_workers": 4,
+    "zombie": 18,
+    "leave": 14,
+    "scale": 6,
+    "kill_broker": 14,
+    "halt_broker": 6,
+    "kill_api": 7,
+    "kill_history": 5,
+}
+"""What may be done, and how often beside the others."""
+KILLS: Final[Mapping[str, int]] = {"kill_worker": 9, "kill_workers": 1}
+"""Nothing but kill -9 of workers."""
 
 
 @dataclass
 class Storm:
     """Hurts a fleet until ``stop``. ``did`` counts what was done; ``wrong`` is what must not happen meanwhile.
 
-    ``script`` names what is done, in order, and then it is over; empty: whatever chance says.
+    ``script`` names what is done, in order, and then it is over; empty: whatever chance says, by ``weights``.
     """
 
     fleet: Fleet
@@ -38,6 +53,7 @@ class Storm:
     pause_s: tuple[float, float]
     say: Callable[[str], None]
     script: tuple[str, ...] = ()
+    weights: Mapping[str, int] = field(default_factory=lambda: ALL)
     did: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     halts: Halts = field(default_factory=Halts)
@@ -45,16 +61,6 @@ class Storm:
 
     async def run(self) -> None:
         """Until ``stop``; then everything that was taken away is back."""
-        acts: list[tuple[Callable[[], Awaitable[str]], int]] = [
-            (self._kill_worker, 30),
-            (self._zombie, 18),
-            (self._leave, 14),
-            (self._scale, 6),
-            (self._kill_broker, 14),
-            (self._halt_broker, 6),
-            (self._kill_api, 7),
-            (self._kill_history, 5),
-        ]
         begun = time.monotonic()
         left = list(self.script)
         while not self._stopping and (left or not self.script):
@@ -62,11 +68,9 @@ class Storm:
             if self._stopping:
                 break
             self.restore()
-            act = self.dice.choices([act for act, _ in acts], [weight for _, weight in acts])[0]
-            if left:
-                wanted = left.pop(0)
-                act = next(each for each, _ in acts if each.__name__ == f"_{wanted}")
-            name, at_s = act.__name__.strip("_"), time.monotonic() - begun
+            name = left.pop(0) if left else self.dice.choices([*self.weights], [*self.weights.values()])[0]
+            act: Callable[[], Awaitable[str]] = getattr(self, f"_{name}")
+            at_s = time.monotonic() - begun
             told = await act()
             self.did[name] += 1
             self.say(f"  {at_s:7.1f} to {time.monotonic() - begun:7.1f} s {name:13} {told}")
@@ -96,6 +100,15 @@ class Storm:
         await asyncio.sleep(down_s)
         worker.start(self.fleet.environment)
         return f"{worker.name}{', its disk is lost' if lost else ''}, down for {down_s:.1f} s"
+
+    async def _kill_workers(self) -> str:
+        dying = self.dice.choice((self.fleet.workers, self.fleet.workers[1:]))
+        for worker in dying:
+            worker.kill()
+        await asyncio.sleep(self.dice.choice((0.1, 2.0)))
+        for worker in dying:
+            worker.start(self.fleet.environment)
+        return " and ".join(worker.name for worker in dying)
 
     async def _zombie(self) -> str:
         worker = self._worker()

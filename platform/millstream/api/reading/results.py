@@ -114,6 +114,8 @@ class Results:
             self._fresh.discard(waiter)
         if waiter.seen is None:
             raise waiter.failure or Busy(f"the history does not show run {run} yet, if there is one. Ask again.")
+        if waiter.seen.is_over and not waiter.seen.has_end:
+            return await self._now(run)  # The time was over between the two questions of a look.
         return waiter.seen
 
     async def _now(self, run: str) -> ResultSeen | None:

@@ -21,7 +21,7 @@ from millstream.core.messages import MessageKind
 from millstream.core.tables import Tables, WaiterKey
 from millstream.core.triggers.readable import readable
 from millstream.core.waits import coverage
-from millstream.core.waits.kept import crowded, kept_from_ms
+from millstream.core.waits.kept import MATCHING, count, counter, crowded, kept_from_ms
 from millstream.core.waits.places import holds
 from millstream.errors import BadRequest
 from millstream.model import limits
@@ -136,12 +136,31 @@ def forget(tables: Tables, command: ForgetWait, now_ms: int) -> list[Fact]:
     facts: list[Fact] = []
     is_early = False
     if waiter is not None:
-        is_early = command.is_answered and bool(waiter.looked_id or not coverage.is_covered(tables, waiter))
+        if command.is_answered:
+            found, is_early = _on_its_way(tables, waiter)
+            if found is not None:
+                return [WaiterGone(*key), _came(tables, key, found)]
+            is_early = is_early or bool(waiter.looked_id) or not coverage.is_covered(tables, waiter)
         if not is_early:
             facts.append(WaiterGone(*key))
     if command.is_answered:
         facts.append(Post(_lane(tables, command.run), NothingCame(command.run, command.step, command.index, is_early)))
     return facts
+
+
+def _on_its_way(tables: Tables, waiter: WaiterRow) -> tuple[Envelope | None, bool]:
+    """An event that is here, meets one waiter after another, and fits this one; and whether there may be more to see.
+
+    The timer with which it goes on may be late: the lane has much to do, or its last owner's clock was ahead.
+    """
+    if not counter(tables, MATCHING):
+        return None, False
+    page = tables.kept_at.within(waiter.place, (waiter.place, waiter.since_ms, ""), limit=LOOKED_AT_ONCE_MAX)
+    for (_, received_at_ms, internal_id), _ in page:
+        kept = tables.kept.get((received_at_ms, internal_id))
+        if kept is not None and kept.behind and _fits(waiter, kept.event, None):
+            return kept.event, False
+    return None, len(page) == LOOKED_AT_ONCE_MAX
 
 
 # --- an event comes -------------------------------------------------------------------------------
@@ -304,6 +323,7 @@ def matching_paused(tables: Tables, f: MatchingPaused, at_ms: int) -> Sequence[E
         effects.append(timers.disarm(tables, kept.timer_ms, MATCH, id, ""))
     if f.behind:
         effects.append(timers.arm(tables, at_ms, MATCH, id, ""))
+    count(tables, MATCHING, bool(f.behind) - bool(kept.behind))
     tables.kept.put(key, replace(kept, behind=f.behind, timer_ms=at_ms if f.behind else 0))
     return effects
 

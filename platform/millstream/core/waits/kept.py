@@ -18,6 +18,8 @@ from millstream.model.facts import EventKept, Fact, KeptDropped
 from millstream.model.rows import CounterRow, KeptAtRow, KeptRow
 
 BYTES, EVENTS, FROM_MS = "kept_bytes", "kept_events", "kept_from_ms"
+MATCHING = "kept_matching"
+"""How many kept events have not met all who wait for them yet."""
 KEPT_BESIDE_BYTES = 256
 """What a kept event costs beside its data, roughly."""
 DROPPED_AT_ONCE_MAX = 500
@@ -82,8 +84,8 @@ def event_kept(tables: Tables, f: EventKept, at_ms: int) -> Sequence[Effect]:
     held = tables.kept.get(key)
     if held is None:
         tables.kept.add(key, KeptRow(*key, f.event, f.places))
-        _count(tables, EVENTS, 1)
-        _count(tables, BYTES, size(f.event))
+        count(tables, EVENTS, 1)
+        count(tables, BYTES, size(f.event))
     else:
         tables.kept.put(key, KeptRow(*key, held.event, (*held.places, *f.places), held.behind, held.timer_ms))
     for place in f.places:
@@ -99,13 +101,14 @@ def kept_dropped(tables: Tables, f: KeptDropped, at_ms: int) -> Sequence[Effect]
             tables.kept_at.delete((place, *key))
         tables.kept.delete(key)
         freed += size(row.event)
-    _count(tables, EVENTS, -f.count)
-    _count(tables, BYTES, -freed)
+    count(tables, EVENTS, -f.count)
+    count(tables, BYTES, -freed)
     tables.counters.put(FROM_MS, CounterRow(FROM_MS, f.kept_from_ms))
     return ()
 
 
-def _count(tables: Tables, name: str, more: int) -> None:
+def count(tables: Tables, name: str, more: int) -> None:
+    """So many more, or fewer."""
     tables.counters.put(name, CounterRow(name, counter(tables, name) + more))
 
 
