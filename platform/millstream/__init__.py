@@ -28,6 +28,7 @@ from millstream.model.function import EventTrigger
 from millstream.sdk.app import App
 from millstream.sdk.backoff import Exponential, Linear, Table
 from millstream.sdk.bounds import CancelOn, Timeouts
+from millstream.sdk.callback import Callback, SyncCallback
 from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Callback",
     "CancelOn",
     "Client",
     "Context",
@@ -59,6 +61,7 @@ __all__ = [
     "RunNotOver",
     "StepError",
     "StepsChanged",
+    "SyncCallback",
     "SyncClient",
     "SyncContext",
     "Table",

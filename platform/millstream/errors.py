@@ -17,6 +17,7 @@
     │   ├── SchemaViolation      the payload does not fit its Avro schema
     │   ├── LimitExceeded        something is larger or more than a limit allows
     │   ├── NotFound             no such run, event, function
+    │   ├── Gone                 it was there, and takes nothing more
     │   ├── NotAllowed           wrong or missing key
     │   ├── Forbidden            a web page may not do this
     │   ├── Misdirected          the server is not known by the name that was asked
@@ -131,6 +132,10 @@ class LimitExceeded(CallerError):
 
 class NotFound(CallerError):
     """There is no such run, event, function or app."""
+
+
+class Gone(CallerError):
+    """What the request names was there once, and takes nothing more."""
 
 
 class NotAllowed(CallerError):

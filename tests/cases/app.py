@@ -287,3 +287,18 @@ async def double(ctx: Context) -> int:
 @app.function(on="cases/parent")
 async def parent(ctx: Context) -> int:
     return 1 + await ctx.step.invoke("child", double, data={"n": ctx.event.data["n"]})
+
+
+@app.function(on="cases/approval")
+async def approval(ctx: Context) -> dict[str, object]:
+    made = await ctx.step.callback("approve", timeout=ctx.event.data.get("timeout", "1h"))
+    await ctx.step.run("ask", note, f"{ctx.run_id} {made.url}")
+    await ctx.step.sleep("think", ctx.event.data.get("think", "0s"))
+    return {"answer": await made.result(), "id": made.id}
+
+
+@app.function(on="cases/plain-approval")
+def plain_approval(ctx: SyncContext) -> object:
+    made = ctx.step.callback("approve", timeout="1h")
+    ctx.step.run("ask", note, f"{ctx.run_id} {made.url}")
+    return made.result()

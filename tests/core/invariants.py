@@ -14,6 +14,7 @@ from millstream.core.tables import Tables
 from millstream.core.waits import homes
 from millstream.core.waits.interests import SEEK
 from millstream.core.waits.kept import BYTES, EVENTS, counter, size
+from millstream.model.awaited import AwaitedPost
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 from millstream.model.seen import until_ms
 
@@ -53,7 +54,8 @@ def _check_run(run: RunRow, rows: list[StepRow]) -> None:
     pending = [row for row in rows if not is_resolved(row)]
     resolved = [row for row in rows if is_resolved(row)]
     assert sorted(row.order for row in resolved) == list(range(1, len(resolved) + 1)), f"{run} has no order of steps"
-    assert run.bytes == sum(len(row.data) for row in resolved), f"{run} has another number of bytes"
+    kept = sum(len(row.awaits.data) for row in resolved if isinstance(row.awaits, AwaitedPost))
+    assert run.bytes == kept + sum(len(row.data) for row in resolved), f"{run} has another number of bytes"
     numbers = [row.dispatch for row in pending if row.hand == Hand.OUT]
     numbers += [run.body_dispatch] if run.body == Hand.OUT else []
     assert len(set(numbers)) == len(numbers), f"two hand-outs of {run} have one number: {numbers}"

@@ -64,6 +64,7 @@ from tests.core.values import (
     see,
     sleep,
 )
+from tests.core.wait_moves import STEPS
 
 CRON: Final = "*/5 * * * *"
 PLACE_ORDER: Final = function("shop-place", "order/placed", EventTrigger("order/*", "event.data.n > 3"), retries=2)
@@ -84,7 +85,6 @@ VERSIONS: Final[tuple[AppSpec | None, ...]] = (
     app(PLACE_ORDER, BILL),
     None,
 )
-STEPS: Final = ("a", "b", "c", "d")
 ELSEWHERE: Final = run_id(START_MS, "x", "f", "", lane=1, lanes=LANES)
 NOWHERE: Final = run_id(START_MS, "y", "f", "", lane=0, lanes=LANES)
 

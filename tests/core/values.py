@@ -23,7 +23,7 @@ START_MS: Final = 1_800_000_000_000
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 LANES: Final = 2
-PLACE: Final = Place("shop", 0, LANES)
+PLACE: Final = Place("shop", 0, LANES, public_url="https://shop.example", callback_key=bytes(32))
 FAST: Final = Backoff((1_000, 5_000), 0)
 BOOM: Final = Failure("ValueError", "boom", "Traceback …")
 

@@ -14,6 +14,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,7 +23,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from millstream import App, Context, Event, NonRetriableError, On, RetryAfterError, StepError
+from millstream import App, Context, Event, NonRetriableError, On, RetryAfterError, StepError, UnserialisableResult
 from millstream.testing import TestApp
 
 CALLS_PER_APP = 25
@@ -165,6 +166,7 @@ TOOLS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "wait_for_any": st.tuples(IDS, CONDITIONS, TIMEOUTS),
     "wait_for_all": st.tuples(IDS, CONDITIONS, TIMEOUTS),
     "wait_for_signal": st.tuples(IDS, st.just("fine") | VALUES, TIMEOUTS, st.just("replace") | VALUES),
+    "callback": st.tuples(IDS, TIMEOUTS, st.just("fine") | VALUES),
     "invoke": st.tuples(IDS, CALLS | VALUES, st.just({"n": 1}) | VALUES, TIMEOUTS, VALUES),
     "invoke_by_id": st.tuples(IDS, st.just("fuzz-good") | VALUES, st.just({"n": 1}) | VALUES, TIMEOUTS, VALUES),
     "return": st.tuples(VALUES),
@@ -197,6 +199,10 @@ async def called(ctx: Context[Any], tool: str, args: tuple[Any, ...]) -> object:
         case "wait_for_signal":
             id, signal, timeout, conflict = args
             return await ctx.step.wait_for_signal(id, signal, timeout=timeout, on_conflict=conflict)
+        case "callback":
+            id, timeout, _ = args
+            made = await ctx.step.callback(id, timeout=timeout)
+            return [made.id, await made.result()]
         case "invoke" | "invoke_by_id":
             id, function, data, timeout, detached = args
             return await getattr(ctx.step, tool)(id, function, data=data, timeout=timeout, detached=detached)
@@ -220,6 +226,11 @@ async def survive(calls: list[tuple[str, tuple[Any, ...]]], crash: bool) -> None
             (run,) = (await t.send(Event("call/made", {"n": n}))).runs
             asleep = any(step.status in ("sleeping", "waiting") for step in run.steps.values())
             assert run.status in ("Completed", "Failed") or asleep, f"{call[0]} of {n} left its run {run.status}"
+            if any(step.kind == "callback_post" and step.status == "waiting" for step in run.steps.values()):
+                (made,) = (step.result["id"] for step in run.steps.values() if step.kind == "callback")
+                with suppress(UnserialisableResult):
+                    await t.callback(made, call[1][-1])
+                    assert run.status in ("Completed", "Failed"), f"a post to {n} left its run {run.status}"
             if run.error is not None:
                 msgspec.json.encode([run.error.name, run.error.message, run.error.stack])
         over = {run: run.status for run in t.runs if run.status in ("Completed", "Failed")}

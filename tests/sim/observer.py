@@ -251,6 +251,9 @@ class Observer:
         self.wait_began[fact.run, fact.step] = lane.at_ms
         self._world.waits.wait_started(fact)
 
+    def callback_opened(self, lane: Lane, fact: f.CallbackOpened) -> None:
+        self._world.waits.callback_opened(fact)
+
     def dispatch_lost(self, lane: Lane, fact: f.DispatchLost) -> None:
         self.lost[fact.run] += 1
         self._not_run_by_a_former_owner(lane, fact)
@@ -346,6 +349,7 @@ _CHECKS: dict[type, Any] = {
     f.SleepStarted: Observer.sleep_started,
     f.SleepEnded: Observer.sleep_ended,
     f.WaitStarted: Observer.wait_started,
+    f.CallbackOpened: Observer.callback_opened,
     f.DispatchLost: Observer.dispatch_lost,
     f.DispatchParked: Observer.dispatch_parked,
     f.PublishQueued: Observer.publish_queued,

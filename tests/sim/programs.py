@@ -102,7 +102,17 @@ class Call:
     detached: bool
 
 
-Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """``ctx.step.callback``, and so long afterwards its result, perhaps twice."""
+
+    id: str
+    timeout_s: float
+    pause_s: float
+    is_asked_twice: bool
+
+
+Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call | Posted
 Program = tuple[Op, ...]
 
 
@@ -324,8 +334,20 @@ async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, 
                     seen[op.id] = error.name
                 else:
                     ledger.saw(ctx.run_id, op.id, seen[op.id])
+            case Posted():
+                await _posted(op, ctx, ledger, seen)
             case Gather():
                 await asyncio.gather(*(_play(branch, ctx, ledger, seen) for branch in op.branches))
+
+
+async def _posted(op: Posted, ctx: Context, ledger: Ledger, seen: dict[str, Any]) -> None:
+    made = await ctx.step.callback(op.id, timeout=op.timeout_s)
+    if op.pause_s:
+        await ctx.step.sleep(f"{op.id}-pause", op.pause_s)
+        ledger.saw(ctx.run_id, f"{op.id}-pause", None)
+    for step in (f"{op.id}/result", f"{op.id}/result:1")[: 1 + op.is_asked_twice]:
+        seen[step] = await made.result()
+        ledger.saw(ctx.run_id, step, seen[step])
 
 
 ASKED = ({"match": "data.q"}, {"if_": "event.data.q == async.data.q"}, {"if_": "async.data.q + 0 == event.data.q"})

@@ -16,7 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api import dead_letters, events, functions, page, probes, results, runs, scans, signals
+from millstream.api import callbacks, dead_letters, events, functions, page, probes, results, runs, scans, signals
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
@@ -24,6 +24,7 @@ from millstream.api.door.keys import has_key
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.reading import positions
 from millstream.errors import MillstreamError
+from millstream.model.callback_token import PATH
 from millstream.model.messages import group_topic
 from millstream.model.redaction import redacted_by_form
 
@@ -96,6 +97,8 @@ WRITES: Final[Routes] = (
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
     ("GET", "/v1/runs/{id}/result", results.get_result),
     ("POST", "/v1/signals", signals.post_signal),
+    ("POST", PATH + "{token}", callbacks.post_callback),
+    ("GET", PATH + "{token}", callbacks.get_callback),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
     ("DELETE", "/api/scans/{id}", scans.delete_scan),
     ("GET", "/api/dead-letters", dead_letters.list_letters),

@@ -109,6 +109,8 @@ def _add_step(tables: Tables, run: RunRow, step: StepRow, found: Liveness) -> No
         _parked(tables, run, step.step, who, found)
     elif kind.hands[step.hand]:
         _timed(tables, (step.wake_at_ms, kind.hands[step.hand], run.run, step.step), who, found)
+    if kind is not None and kind.problem is not None and (problem := kind.problem(tables, step)):
+        found.problems.append(f"{who} {problem}")
 
 
 def _parked(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -> None:

@@ -15,6 +15,7 @@ from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
 from millstream.core.intake import apps, crons, dead_letters, events, scans, seen, topics
 from millstream.core.runs import awaiting, bodies, bounds, dispatches, ending, invoking, reports, resolving, retry
 from millstream.core.step_kinds import StepKind
+from millstream.core.steps import callback
 from millstream.core.waits import coverage, homes, interests, kept, signals
 
 DECIDE: Final[dict[type, Decide]] = {}
@@ -33,7 +34,7 @@ _NOUNS: Final = (
 _MESSAGES: Final = (
     ending.CANCEL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION, scans.CANCEL_SCAN, *awaiting.ANSWERS,
     homes.AWAIT_EVENT, homes.FORGET_WAIT, homes.TAKE_EVENT, coverage.EVENTS_SOUGHT, interests.SEEK_EVENTS,
-    signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL,
+    signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL, callback.RESOLVE_CALLBACK,
 )  # fmt: skip
 
 

@@ -174,7 +174,9 @@ def _entries(row: StepRow, parked: Callable[[str], trail.Entry]) -> list[trail.E
         case Hand.DONE if (shows := kind_of(kind).shows_done) is not None:
             return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms), shows(row)]
         case Hand.DONE:
-            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, row.data)]
+            shown = kind_of(kind).shows_result
+            data = shown(row) if shown is not None else row.data
+            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, data)]
         case Hand.FAILED:
             error = failure_of(row.data)
             return [(trail.FAILED, 0, step, name, kind, row.attempt, 0, 0, error.name, error.message, error.stack)]

@@ -264,6 +264,16 @@ class SendSignal(msgspec.Struct, frozen=True, gc=False):
     reply_to: int = -1
 
 
+class ResolveCallback(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has posted to a callback. ``mark`` stands for its step, ``data`` is the body as UTF-8 JSON."""
+
+    run: str
+    mark: str
+    data: bytes
+    request: str = ""
+    reply_to: int = -1
+
+
 LaneMessage = (
     CancelRun
     | InvokeFunction
@@ -279,6 +289,7 @@ LaneMessage = (
     | ForgetSignal
     | SignalCame
     | SendSignal
+    | ResolveCallback
 )
 """The messages that lanes send each other."""
 

@@ -22,6 +22,7 @@ from millstream.model.commands import (
     NothingCame,
     ParkDispatch,
     Report,
+    ResolveCallback,
     SeekEvents,
     SendSignal,
     SignalCame,
@@ -50,9 +51,10 @@ Message = (
     | ForgetSignal
     | SignalCame
     | SendSignal
+    | ResolveCallback
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
-Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal
+Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal | ResolveCallback
 """Those that an api asks, and waits for the answer."""
 
 

@@ -127,6 +127,22 @@ class InvokeFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     is_detached: bool = False
 
 
+class CallbackFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants a callback: a URL that takes one post, for so long."""
+
+    step: str
+    name: str
+    timeout_ms: int
+
+
+class PostWaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants what is posted to a callback of its own. ``callback``: the step that has made it."""
+
+    step: str
+    name: str
+    callback: str
+
+
 class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler returned ``result`` (UTF-8 JSON)."""
 
@@ -153,6 +169,8 @@ Operation = (
     | WaitFound
     | SignalWaitFound
     | InvokeFound
+    | CallbackFound
+    | PostWaitFound
 )
 
 

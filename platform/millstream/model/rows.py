@@ -77,7 +77,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
 class StepRow(msgspec.Struct, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED).
 
-    ``awaits``  what it waits for (WAITING, CLOSING).
+    ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds.
     """
 
     run: str

@@ -27,7 +27,8 @@ from millstream.model.operations import (
     WaitFound,
 )
 from millstream.model.text import is_storable, shown, type_name
-from millstream.sdk import checks, waiting
+from millstream.sdk import callback, checks, waiting
+from millstream.sdk.callback import Callback, SyncCallback
 from millstream.sdk.declared import declared_slug
 from millstream.sdk.outgoing import envelope_of, several
 from millstream.sdk.payloads import Reader, decode, encode, read, result_reader
@@ -196,6 +197,21 @@ class StepTools:
         self.unawaited.add(step := self._asked(id, "wait_for_signal", found, None))
         return step
 
+    def callback(self, id: str, *, timeout: Duration) -> Async[Callback]:
+        """Make a URL that takes one post from outside, within this time, at most 366 days.
+
+        approval = await ctx.step.callback("approve", timeout="3d")
+        await ctx.step.run("mail", send_mail, order, approval.url)
+        answer = await approval.result()
+
+        ``result()`` is what was posted, also before it was asked for; None when the time is over. Whoever has the URL
+        may post; the history shows the callback's ``id`` only. The server must know its own address (--public-url).
+        """
+        id = checks.step_id(id)
+        timeout_ms = waiting.timeout_ms(id, timeout)
+        self.unawaited.add(step := callback.make(id, timeout_ms, self._driver.ask, self.unawaited))
+        return step
+
     def invoke(
         self,
         id: str,
@@ -350,6 +366,10 @@ class SyncStepTools:
     ) -> Any:
         """As ``StepTools.wait_for_signal``."""
         return self._driver.wait(self._tools.wait_for_signal(id, signal, timeout=timeout, on_conflict=on_conflict))
+
+    def callback(self, id: str, *, timeout: Duration) -> SyncCallback:
+        """As ``StepTools.callback``."""
+        return SyncCallback(self._driver.wait(self._tools.callback(id, timeout=timeout)), self._driver.wait)
 
     def invoke(
         self,

@@ -73,6 +73,8 @@ from millstream.model.facts.steps import (
     StepPlanned,
 )
 from millstream.model.facts.waits import (
+    CallbackOpened,
+    CallbackUsed,
     CoverageAnswered,
     CoverageAsked,
     CoverageDropped,
@@ -100,6 +102,8 @@ from millstream.model.facts.waits import (
 __all__ = [
     "FACTS",
     "BodyAttemptFailed",
+    "CallbackOpened",
+    "CallbackUsed",
     "CatalogueSeen",
     "CommandRefused",
     "CoverageAnswered",
@@ -242,6 +246,8 @@ Recorded = (
     | SignalGone
     | RunBounded
     | StartPassed
+    | CallbackOpened
+    | CallbackUsed
 )
 """What stands in the journal."""
 Fact = Recorded | Post
