@@ -151,6 +151,10 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         cron = tables.crons.get((timer.id, timer.step))
         held = cron is not None and cron.at_ms == timer.at_ms
         return "" if held else f"{what} wakes a cron that does not wait for it"
+    if timer.kind == timers.CANCEL:
+        looking = tables.cancellations.get(timer.id)
+        held = looking is not None and looking.timer_ms == timer.at_ms
+        return "" if held else f"{what} wakes a cancellation that does not wait for it"
     if timer.kind in (homes.MATCH, homes.LOOK):
         return "" if homes.is_timed(tables, timer) else f"{what} wakes what does not wait for it"
     run = tables.runs.get(timer.id)

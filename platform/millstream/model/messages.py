@@ -11,6 +11,7 @@ from millstream.model.commands import (
     AwaitSignal,
     BackfillFunction,
     CancelRun,
+    CancelRuns,
     CancelScan,
     ChildEnded,
     EventCame,
@@ -26,6 +27,7 @@ from millstream.model.commands import (
     SendSignal,
     SignalCame,
     StillRunning,
+    StopCancelling,
     TakeEvent,
 )
 
@@ -50,9 +52,11 @@ Message = (
     | ForgetSignal
     | SignalCame
     | SendSignal
+    | CancelRuns
+    | StopCancelling
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
-Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal
+Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal | CancelRuns | StopCancelling
 """Those that an api asks, and waits for the answer."""
 
 

@@ -2,6 +2,7 @@
 
     steps.py, runs.py    what happens to a run           events.py, sources.py   what comes in, and from where
     waits.py             what is waited for, and where
+    cancellations.py     many runs cancelled by one request
     lanes.py             what leaves a lane, and who owns it
 
 Each class is a branch of ``schemas/journal/record.avsc``, field for field, where every field has its documentation; a
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from millstream.model.facts.cancellations import CancellationAdvanced, CancellationEnded, CancellationStarted
 from millstream.model.facts.events import (
     CatalogueSeen,
     CommandRefused,
@@ -100,6 +102,9 @@ from millstream.model.facts.waits import (
 __all__ = [
     "FACTS",
     "BodyAttemptFailed",
+    "CancellationAdvanced",
+    "CancellationEnded",
+    "CancellationStarted",
     "CatalogueSeen",
     "CommandRefused",
     "CoverageAnswered",
@@ -242,6 +247,9 @@ Recorded = (
     | SignalGone
     | RunBounded
     | StartPassed
+    | CancellationStarted
+    | CancellationAdvanced
+    | CancellationEnded
 )
 """What stands in the journal."""
 Fact = Recorded | Post
