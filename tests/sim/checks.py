@@ -146,6 +146,7 @@ def _unsettled(world: World, number: int, lane: Lane) -> list[str]:
     left += [f"outbox {row}" for row in durable.outbox.scan(limit=2)]
     left += [f"publish {row}" for row in durable.publishes.scan(limit=2)]
     left += [f"former owner {row}" for row in durable.holders.scan(limit=2)]
+    left += [f"cancellation {row}" for row in durable.cancellations.scan(limit=2)]
     left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
     left += [f"event {row}" for row in durable.events.scan(limit=2)]
     for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.subscriptions.sources):
@@ -167,6 +168,7 @@ async def final(world: World) -> None:
     events(world)
     world.foreign.check()
     world.waits.check()
+    world.cancelling.check()
     outcomes(world)
     messages(world)
     publishes(world)
@@ -278,7 +280,8 @@ def outcomes(world: World) -> None:
         if end is None:
             world.violate("every run ends", f"{start}")
         elif isinstance(end, f.RunCancelled):
-            if run not in observer.cancelled and not world.waits.may_be_cancelled(run):
+            meant = run in observer.cancelled or world.cancelling.is_meant(run)
+            if not meant and not world.waits.may_be_cancelled(run):
                 world.violate("only a cancel cancels", f"{end}")
         elif planned is None:
             if not isinstance(end, f.RunCompleted):

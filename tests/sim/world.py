@@ -17,6 +17,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from millstream.core.runs import cancellations
 from millstream.core.waits import coverage, homes
 from millstream.lane.input import scan_reader
 from millstream.lane.settings import LaneSettings
@@ -32,6 +33,7 @@ from millstream.wire.messages import decode_inbox
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
 from tests.sim import checks
+from tests.sim.cancelling import Cancelling
 from tests.sim.clients import POISON, Clients
 from tests.sim.foreign import Foreign
 from tests.sim.ledger import Ledger
@@ -93,6 +95,7 @@ class World:
         """What is large in a product, so that a small world comes to its borders."""
         small: list[tuple[Any, str, Any]] = [
             (scan_reader, "PAGE_RECORDS_MAX", 2),
+            (cancellations, "LOOKED_AT_ONCE_MAX", 2),
         ]
         if self.weather.parts:
             small.append((limits, "RECORD_FACTS_MAX", 3))
@@ -200,6 +203,7 @@ class World:
             self.planned |= {one.slug: one for one in self.waits.planned}
             self.retries |= {one.slug: one.retries for one in self.waits.planned}
             self.apps_deployed.append(make_app("waits", self.waits.planned, self.ledger, announced=False))
+        self.cancelling = Cancelling(self, Random(f"{self.seed}/cancellations"))
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
@@ -266,6 +270,7 @@ class World:
             self.clients.run(self.hostile_s),
             self.foreign.run(self.hostile_s),
             self.waits.run(self.hostile_s),
+            self.cancelling.run(self.hostile_s),
             Storms(self).run(),
             self._look(),
         )
