@@ -39,6 +39,7 @@ class Cancelling:
         """Those for which somebody has tried to send a stop."""
         self.meant: dict[tuple[str, int], set[str]] = {}
         """The runs of a cancellation, by its id and the lane."""
+        self._ended: set[str] = set()
         self._began_ms: dict[tuple[str, int], int] = {}
         self.over: set[tuple[str, int]] = set()
 
@@ -115,6 +116,7 @@ class Cancelling:
             at_once = row is not None and row.queued_at_ms == self._began_ms.get(key)  # Before it, or behind it.
             if fact.run not in self.meant.get(key, ()) and not at_once:
                 self._world.violate("a cancellation touches no run outside of its range", f"{fact}")
+            self._ended.add(fact.run)
 
     def is_over(self, lane: Lane, fact: f.CancellationEnded) -> None:
         """The lane has looked at all; ``lane`` has the rows behind the record."""
@@ -139,6 +141,6 @@ class Cancelling:
             for key, row in watched.tables.cancellations.scan(limit=1):
                 self._world.violate("a cancellation reaches its end", f"{key}: {row}")
 
-    def is_meant(self, run: str) -> bool:
-        """Whether a cancellation may have ended the run."""
-        return any(run in runs for runs in self.meant.values())
+    def has_ended(self, run: str) -> bool:
+        """Whether a cancellation that meant the run has ended it."""
+        return run in self._ended

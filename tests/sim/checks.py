@@ -109,6 +109,7 @@ async def settle(world: World) -> None:
             world.trace("-- settled after %.1f s", world.loop.now_s - begun_s)
             return
         have_idle_lanes_find_out(world)
+        world.bounded.look()
         await asyncio.sleep(0.5)
     world.violate("every open run has something that will move it (rule 32)", "; ".join(left[:6]))
 
@@ -169,6 +170,7 @@ async def final(world: World) -> None:
     world.foreign.check()
     world.waits.check()
     world.cancelling.check()
+    world.bounded.check()
     outcomes(world)
     messages(world)
     publishes(world)
@@ -280,8 +282,8 @@ def outcomes(world: World) -> None:
         if end is None:
             world.violate("every run ends", f"{start}")
         elif isinstance(end, f.RunCancelled):
-            meant = run in observer.cancelled or world.cancelling.is_meant(run)
-            if not meant and not world.waits.may_be_cancelled(run):
+            meant = run in observer.cancelled or world.cancelling.has_ended(run)
+            if not meant and not world.waits.may_be_cancelled(run) and not world.bounded.may_be_cancelled(run):
                 world.violate("only a cancel cancels", f"{end}")
         elif planned is None:
             if not isinstance(end, f.RunCompleted):

@@ -83,6 +83,8 @@ class Observer:
         self.starts: dict[str, f.RunStarted] = {}
         self.home: dict[str, int] = {}
         self.ends: dict[str, Any] = {}
+        self.queued_ms: dict[str, int] = {}
+        self.ended_ms: dict[str, int] = {}
         self.results: dict[tuple[str, str], bytes] = {}
         self.kinds: dict[tuple[str, str], str] = {}
         self.failures: dict[tuple[str, str], bytes] = {}
@@ -185,6 +187,7 @@ class Observer:
         if fact.run in self.starts:
             self._world.violate("an event starts each function once", f"{fact} again")
         self.starts[fact.run] = fact
+        self.queued_ms[fact.run] = lane.at_ms
         self.home[fact.run] = lane.place.lane
         for event in fact.events:
             accepted = self.accepted.get(event)
@@ -199,6 +202,8 @@ class Observer:
         if fact.run in self.ends:
             self._world.violate("a run ends once", f"{fact} after {self.ends[fact.run]}")
         self.ends[fact.run] = fact
+        self.ended_ms[fact.run] = lane.at_ms
+        self._world.bounded.ended(fact.run)
 
     def run_cancelled(self, lane: Lane, fact: f.RunCancelled) -> None:
         self.ended(lane, fact)

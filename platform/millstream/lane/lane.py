@@ -111,7 +111,9 @@ class Lane:
         self._intake_tasks: list[asyncio.Task[None]] = []
         self._taking_over = True
         late = partial(parts.telemetry.observe, "millstream_timer_lateness_seconds")
-        self.timers = Timers(tables, parts.surroundings, self.submit, late, self._can_accept_work)
+        self.timers = Timers(
+            tables, parts.surroundings, self.submit, late, self._can_accept_work, can_decide=self._can_decide
+        )
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
         self.upkeep.facts_since_checkpoint = reached.facts
@@ -446,8 +448,11 @@ class Lane:
 
     def _can_accept_work(self) -> bool:
         """Whether queue, executor, the memory of unflushed rows and the disk all have capacity for new work."""
+        return not self.executor.full and self._can_decide()
+
+    def _can_decide(self) -> bool:
         flushed = self.tables.overlay_bytes < self._settings.overlay_bytes_max
-        return self._queue_has_capacity() and flushed and not self.executor.full and not self._trouble.why
+        return self._queue_has_capacity() and flushed and not self._trouble.why
 
     def _queue_has_capacity(self) -> bool:
         settings = self._settings

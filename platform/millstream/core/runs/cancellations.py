@@ -207,6 +207,6 @@ def _open(tables: Tables, id: str) -> CancellationRow:
 
 
 HANDLES = Handles(
-    timers={timers.CANCEL: Handler(look_on, refuse_look)},
+    timers={timers.CANCEL: Handler(look_on, refuse_look, starts_work=False)},
     facts={CancellationStarted: started, CancellationAdvanced: advanced, CancellationEnded: ended},
 )
