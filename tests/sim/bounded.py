@@ -24,6 +24,8 @@ APP = "bounded"
 HALT = "halt"
 WORK_S = 60.0
 FINISH_S = 40.0
+FULL_MAX = 100
+"""An executor with room for more bodies than these is never full."""
 HEEDED_S = 25.0
 """When all is well, an acknowledged halt has done its work after so long, and so has an end."""
 
@@ -95,7 +97,9 @@ class Bounded(Sender):
             planned, end = world.planned.get(start.function), observer.ends.get(run)
             if planned is None or not isinstance(end, f.RunCompleted) or not (planned.halt or planned.finish_s):
                 continue
-            halted_s = self.halted.get(self._number(run)) if planned.halt else None
+            # A lane reads no events while its executor is full: then a halt waits with all others.
+            is_heeded = planned.halt and world.live_bodies_max > FULL_MAX
+            halted_s = self.halted.get(self._number(run)) if is_heeded else None
             if halted_s is not None and self.ended_s[run] > max(halted_s, world.healed_s) + HEEDED_S:
                 world.violate("an event that cancels is not lost (rule 31)", f"{end}, halted at {halted_s:.1f} s")
             took_ms = observer.ended_ms[run] - observer.queued_ms[run]

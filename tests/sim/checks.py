@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millstream.core.owed import owed_by_run
+from millstream.core.under_way import seen_of, unanswered
 from millstream.lane.lane import Lane
 from millstream.lane.ownership.restore import restore
 from millstream.model import facts as f
@@ -20,7 +21,7 @@ from millstream.model.messages import group_topic
 from millstream.state.dump import dump
 from millstream.state.keyspace import CHECKPOINT_TOPICS
 from millstream.state.memory import MemoryDisk, MemoryStore
-from millstream.wire.messages import decode_envelope
+from millstream.wire.messages import decode_envelope, decode_inbox
 from tests.sim.observer import rows_of
 from tests.sim.programs import steps_of
 
@@ -62,6 +63,7 @@ def disks_that_work(world: World) -> Iterator[None]:
 
 def live_tables(world: World) -> None:
     """Live tables are what the journal says, byte for byte; and what is owed is in somebody's hand."""
+    questions(world)
     with disks_that_work(world):
         for lane in live_lanes(world):
             number = lane.place.lane
@@ -69,6 +71,18 @@ def live_tables(world: World) -> None:
                 continue
             expect(world, f"lane {number}, live", world.observer.lanes[number].rows(), rows_of(lane.tables.durable))
             executions(world, lane)
+
+
+def questions(world: World) -> None:
+    """Of every wait that is closing the question to its home, or the answer, is under way."""
+    lanes = [seen_of(lane.tables) for lane in world.observer.lanes]
+    unread = []
+    for seen in lanes if any(seen.asked for seen in lanes) else ():
+        inbox = world.cluster.partitions[group_topic(GROUP, "inbox"), seen.lane]
+        records, _ = inbox.read(max(seen.inbox_from, inbox.start), 1 << 30, 1 << 40)
+        unread += [(seen.lane, decode_inbox(record.value)) for record in records]
+    for lane, question in unanswered(lanes, unread):
+        world.violate("every open run has something that will move it (rule 32)", f"lane {lane}: {question} is lost")
 
 
 def executions(world: World, lane: Lane) -> None:
@@ -110,6 +124,7 @@ async def settle(world: World) -> None:
             return
         have_idle_lanes_find_out(world)
         world.bounded.look()
+        questions(world)
         await asyncio.sleep(0.5)
     world.violate("every open run has something that will move it (rule 32)", "; ".join(left[:6]))
 
