@@ -34,8 +34,7 @@ class Bench:
             self.here,
             self.fire,
             self.late_s.append,
-            lambda: self.can_accept_work,
-            can_decide=lambda: self.can_decide,
+            (lambda: self.can_decide, lambda: self.can_accept_work),
         )
         self.task: asyncio.Task[None] | None = None
 

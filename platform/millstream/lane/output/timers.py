@@ -33,8 +33,8 @@ HEAP_MAX: Final = 50_000
 class Timers:
     """Fires ``FireTimer`` commands when their time has come.
 
-    ``submit`` queues the command; ``lateness_s`` receives how late it was; ``can_accept_work`` and ``can_decide`` ask
-    the lane, the latter whether it takes what no executor is needed for.
+    ``submit`` queues the command; ``lateness_s`` receives how late it was; ``has_capacity`` asks the
+    lane, first for what no executor is needed for, then for what starts work.
     """
 
     def __init__(
@@ -43,9 +43,7 @@ class Timers:
         surroundings: Surroundings,
         submit: Callable[[FireTimer], None],
         lateness_s: Callable[[float], None],
-        can_accept_work: Callable[[], bool],
-        *,
-        can_decide: Callable[[], bool],
+        has_capacity: tuple[Callable[[], bool], Callable[[], bool]],
     ) -> None:
         self._tables = tables
         self._now_ms = surroundings.now_ms
@@ -54,7 +52,7 @@ class Timers:
         self._lateness_s = lateness_s
         self._starting: list[TimerKey] = []
         self._others: list[TimerKey] = []
-        self._gates = ((self._others, can_decide), (self._starting, can_accept_work))
+        self._gates = tuple(zip((self._others, self._starting), has_capacity, strict=True))
         self._horizon_ms = 0
         self._handle: Alarm | None = None
         self._handle_at_ms = 0
