@@ -112,6 +112,28 @@ def test_runs_are_found_by_the_event_s_id_of_its_sender_as_well(server: Serving)
     assert rows == server.call("runs", "list", "--event", sent.rows[0]["id"]).rows
 
 
+def test_runs_of_a_function_that_fit_are_cancelled_and_the_cancellation_is_listed(server: Serving) -> None:
+    meant, other = (server.start_run("shop/long", "--data", f'{{"shop": {n}}}') for n in (71, 72))
+    filters = ("--function", "shop-long", "--from", "2020-01-01", "--where", "event.data.shop == 71")
+    assert server.call("runs", "cancel", *filters).code == 2, "destructive: it needs --yes"
+    looked = server.call("runs", "cancel", *filters, "--dry-run")
+    assert looked.code == 0 and {meant, other} <= {row["run_id"] for row in looked.rows}
+    assert "whose event fulfils 'event.data.shop == 71'" in looked.err
+    begun = server.call("runs", "cancel", *filters, "--reason", "by test", "--yes")
+    assert begun.code == 0, begun.err
+    id = begun.rows[0]["id"]
+    listed = ("cancellations", "list")
+    (row,) = until("its end", lambda: [r for r in server.call(*listed).rows if r["id"] == id and r["state"] == "done"])
+    assert row["cancelled"] == 1 and row["reason"] == "by test"
+    assert server.call("runs", "get", meant).rows[0]["error"]["message"] == f"cancellation {id}: by test"
+    assert server.call("runs", "get", other).rows[0]["status"] == "Running"
+    assert id in server.call(*listed, "-o", "table").out
+    assert server.call("cancellations", "stop", id).rows == [{"id": id, "state": "stopping"}]
+    assert server.call("cancellations", "stop", other).code == 4
+    assert server.call("runs", "cancel", "--function", "lost", "--yes").code == 4
+    assert server.call("runs", "cancel", other, "--where", "true", "--yes").code == 2
+
+
 def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the_run(server: Serving) -> None:
     run = server.start_run("shop/long")
     assert server.call("runs", "watch", run, "--timeout", "300ms").code == 7

@@ -245,6 +245,8 @@ def answered_by(fact: Fact) -> Answers:
             return _of_timer("due", run, "")
         case f.CronArmed(function, cron) | f.CronDisarmed(function, cron) | f.CronTicked(function, cron):
             return _of_timer("cron", function, cron)
+        case f.CancellationAdvanced(cancellation) | f.CancellationEnded(cancellation):
+            return _of_timer("cancel", cancellation, "")
         case f.DispatchUnparked():
             return lambda e: isinstance(e, CodeWanted) and (e.run, e.step) == (fact.run, fact.step)
         case f.PublishesSent(numbers):

@@ -33,10 +33,11 @@ def check(tables: Tables) -> None:
         steps.update((id, step) for step in run.steps)
         events.update(run.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
+    looking = {(row.timer_ms, "cancel", id, "") for id, row in tables.cancellations.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
     beside = {key for key in held if key[1] in (homes.MATCH, homes.LOOK)}
     assert all(homes.is_timed(tables, TimerRow(*key)) for key in beside), f"timers that nothing waits for: {beside}"
-    _same("timers", held, {*alive.timers, *crons, *beside})
+    _same("timers", held, {*alive.timers, *crons, *looking, *beside})
     _same("parked", {key for key, _ in tables.parked.scan(limit=ROWS_MAX)}, set(alive.parked))
     _same("steps", {key for key, _ in tables.steps.scan(limit=ROWS_MAX)}, steps)
     _same("events", {id: row.runs for id, row in tables.events.scan(limit=ROWS_MAX)}, dict(events))

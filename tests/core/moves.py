@@ -19,6 +19,7 @@ from millstream.model.commands import (
     AdvanceScan,
     BackfillFunction,
     CancelRun,
+    CancelRuns,
     CancelScan,
     CleanUp,
     Command,
@@ -37,6 +38,7 @@ from millstream.model.commands import (
     ScanStart,
     SeeTopic,
     StillRunning,
+    StopCancelling,
     TakeMessage,
     Unpark,
 )
@@ -110,8 +112,10 @@ def play(harness: Harness, moves: Iterable[Move]) -> None:
 
 
 def end_everything(harness: Harness, turns_max: int = 500) -> None:
-    """Answer and fire what is outstanding until no run is open."""
+    """Answer and fire what is outstanding until no run is open, and nobody looks for runs to cancel."""
     for _ in range(turns_max):
+        for looking in [e for e in harness.outstanding if isinstance(e, Arm) and e.kind == "cancel"]:
+            harness.do(FireTimer(looking.at_ms, looking.kind, looking.id, looking.step))
         if not harness.runs:
             break
         for answer in list(wait_moves.last_answers(harness)):
@@ -257,6 +261,23 @@ def _cancel(harness: Harness, move: Move, number: int) -> CancelRun:
     return CancelRun(run or NOWHERE, "tests", _request(move, harness.now_ms), move.y % 3 - 1)
 
 
+def _cancel_many(harness: Harness, move: Move, number: int) -> CancelRuns:
+    """As an api asks the home (some are this lane's), or as the home tells this lane."""
+    cancellation = ulid(harness.now_ms // HOUR_MS * HOUR_MS, bytes(9) + bytes([move.z % 5]))
+    request = cancellation if move.y % 3 else ""
+    from_ms = harness.now_ms - HOUR_MS if move.y % 2 else 0
+    expression = ("", "event.data.n == 5", "event.data.n", "event.id != '")[move.x // 3 % 4]
+    function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
+    before_ms = harness.now_ms + (0, 1, HOUR_MS)[move.z % 3]
+    return CancelRuns(cancellation, function, from_ms, before_ms, expression, "tests", request, move.y % 3 - 1)
+
+
+def _stop_cancelling(harness: Harness, move: Move, number: int) -> StopCancelling:
+    under_way = _pick((id for id, _ in harness.tables.cancellations.scan(limit=100)), move.x)
+    request = ulid(harness.now_ms, number.to_bytes(10, "big")) if move.y % 3 else ""
+    return StopCancelling(under_way or ulid(harness.now_ms, bytes(10)), request, move.y % 3 - 1)
+
+
 def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
     function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
     request = _request(move, harness.now_ms) or ulid(harness.now_ms, number.to_bytes(10, "big"))
@@ -265,7 +286,8 @@ def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
 
 def _message(harness: Harness, move: Move, number: int) -> Command:
     seq = harness.story.taken.get(1, 0) + 1 + move.x % 3 - 1
-    return TakeMessage(1, seq, _cancel(harness, move, number) if move.y % 2 else _invoke(harness, move, number))
+    sent = (_invoke, _cancel, _cancel_many, _stop_cancelling)[move.y % 4]
+    return TakeMessage(1, seq, sent(harness, move, number))
 
 
 def _delivered(harness: Harness, move: Move, number: int) -> Command:
@@ -359,6 +381,8 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     _park,
     _unpark,
     _cancel,
+    *(_cancel_many,) * 2,
+    _stop_cancelling,
     _invoke,
     _message,
     _delivered,

@@ -87,6 +87,11 @@ class Ledger:
         if not self._world.over:
             self._under_way[process.name if process is not None else "", run, step] -= 1
 
+    def under_way(self) -> list[tuple[str, str, str]]:
+        """Process, run and step of all code that executes in a process that lives."""
+        living = {machine.process.name for machine in self._world.machines if machine.up}
+        return [place for place, times in self._under_way.items() if times and place[0] in living]
+
     def saw(self, run: str, step: str, value: Any) -> None:
         """The body has the result of a step."""
         self._alive()

@@ -83,6 +83,8 @@ class Observer:
         self.starts: dict[str, f.RunStarted] = {}
         self.home: dict[str, int] = {}
         self.ends: dict[str, Any] = {}
+        self.queued_ms: dict[str, int] = {}
+        self.ended_ms: dict[str, int] = {}
         self.results: dict[tuple[str, str], bytes] = {}
         self.kinds: dict[tuple[str, str], str] = {}
         self.failures: dict[tuple[str, str], bytes] = {}
@@ -164,6 +166,11 @@ class Observer:
             world.violate("what was recorded can be folded", f"{type(error).__name__}: {error} in {record.facts}")
             return
         lane.tables.promote()
+        for fact in record.facts:
+            if type(fact) is f.CancellationStarted:
+                world.cancelling.find_meant(lane, fact)
+            elif type(fact) is f.CancellationEnded:
+                world.cancelling.is_over(lane, fact)
 
     def _of_open_run(self, fact: Any) -> None:
         run = getattr(fact, "run", None)
@@ -180,6 +187,7 @@ class Observer:
         if fact.run in self.starts:
             self._world.violate("an event starts each function once", f"{fact} again")
         self.starts[fact.run] = fact
+        self.queued_ms[fact.run] = lane.at_ms
         self.home[fact.run] = lane.place.lane
         for event in fact.events:
             accepted = self.accepted.get(event)
@@ -194,6 +202,15 @@ class Observer:
         if fact.run in self.ends:
             self._world.violate("a run ends once", f"{fact} after {self.ends[fact.run]}")
         self.ends[fact.run] = fact
+        self.ended_ms[fact.run] = lane.at_ms
+        self._world.bounded.ended(fact.run)
+
+    def run_cancelled(self, lane: Lane, fact: f.RunCancelled) -> None:
+        self.ended(lane, fact)
+        self._world.cancelling.cancelled(lane, fact)
+
+    def cancellation_started(self, lane: Lane, fact: f.CancellationStarted) -> None:
+        self._world.cancelling.started(lane, fact)
 
     def step_completed(self, lane: Lane, fact: f.StepCompleted) -> None:
         self._once(fact.run, fact.step)
@@ -341,7 +358,8 @@ _CHECKS: dict[type, Any] = {
     f.RunStarted: Observer.run_started,
     f.RunCompleted: Observer.ended,
     f.RunFailed: Observer.ended,
-    f.RunCancelled: Observer.ended,
+    f.RunCancelled: Observer.run_cancelled,
+    f.CancellationStarted: Observer.cancellation_started,
     f.StepCompleted: Observer.step_completed,
     f.StepFailed: Observer.step_failed,
     f.StepAttemptFailed: Observer.attempt_failed,

@@ -15,6 +15,7 @@ from millstream.errors import NonRetriableError, RetryAfterError, StepError
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FINISHED, Event
 from millstream.sdk.app import App
 from millstream.sdk.backoff import Table
+from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.context import Context
 from millstream.sdk.current import current
 
@@ -126,6 +127,8 @@ class Planned:
     program: Program
     retries: int
     on_failure: bool
+    halt: str = ""  # an event of the same number cancels its runs
+    finish_s: float = 0.0  # they must be over by then
 
     @property
     def fails(self) -> bool:
@@ -241,6 +244,10 @@ def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool
         options: dict[str, Any] = {"on": one.event} if one.event else {"cron": "@every 20s"}
         if one.on_failure:
             options["on_failure"] = _quiet
+        if one.halt:
+            options["cancel_on"] = [CancelOn(one.halt, match="data.q")]
+        if one.finish_s:
+            options["timeouts"] = Timeouts(finish=one.finish_s)
         app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(
             _handler(one, ledger, edited)
         )

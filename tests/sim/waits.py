@@ -70,12 +70,42 @@ def _program(rng: Random) -> Program:
     return tuple(ops)
 
 
-class Waits:
-    """Who asks, answers and signals; and what they know afterwards."""
+class Sender:
+    """Sends events through a door, and knows which were acknowledged."""
 
     def __init__(self, world: World, rng: Random) -> None:
         self._world = world
         self._rng = rng
+
+    async def _pause(self, length_s: float) -> None:
+        await asyncio.sleep(length_s)
+
+    async def _append(self, name: str, data: dict[str, int]) -> str | None:
+        """Send an event; its id, where it was acknowledged."""
+        world = self._world
+        id, now_ms = world.clients.new_id(), world.true_ms()
+        world.clients.sent.add(id)
+        log = world.cluster.client("door")
+        stamp = await log.end_offset(group_topic("sim", "functions"), 0)
+        event = Envelope(id, id, False, name, json.dumps(data).encode(), now_ms, now_ms, catalogue=stamp)
+        partition = self._rng.randrange(world.lanes)
+        writer = log.writer("events", partition)
+        try:
+            await writer.append([Produced(encode_envelope(event), event.id.encode())])
+        except LogUnavailable:
+            return None
+        finally:
+            await writer.close()
+        world.clients.acknowledged[id] = partition
+        world.trace("door: %s %s %s at %d", name, id[-6:], data, partition)
+        return id
+
+
+class Waits(Sender):
+    """Who asks, answers and signals; and what they know afterwards."""
+
+    def __init__(self, world: World, rng: Random) -> None:
+        super().__init__(world, rng)
         self._questions = 0
         self.planned = plan(rng) if rng.random() < 0.5 else []
         self.answers: defaultdict[int, set[str]] = defaultdict(set)
@@ -123,26 +153,6 @@ class Waits:
         # In no process: what a journal shows was written in one that may be killed.
         task = self._world.loop.create_task(wait(), context=self._world.context)
         self._tasks.append(task)
-
-    async def _append(self, name: str, data: dict[str, int]) -> str | None:
-        """Send an event; its id, where it was acknowledged."""
-        world = self._world
-        id, now_ms = world.clients.new_id(), world.true_ms()
-        world.clients.sent.add(id)
-        log = world.cluster.client("door")
-        stamp = await log.end_offset(group_topic("sim", "functions"), 0)
-        event = Envelope(id, id, False, name, json.dumps(data).encode(), now_ms, now_ms, catalogue=stamp)
-        partition = self._rng.randrange(world.lanes)
-        writer = log.writer("events", partition)
-        try:
-            await writer.append([Produced(encode_envelope(event), event.id.encode())])
-        except LogUnavailable:
-            return None
-        finally:
-            await writer.close()
-        world.clients.acknowledged[id] = partition
-        world.trace("door: %s %s %s at %d", name, id[-6:], data, partition)
-        return id
 
     # --- what the journals say ----------------------------------------------------------------
 

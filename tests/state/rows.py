@@ -6,6 +6,7 @@ from millstream.model.commands import CancelRun, HandOut
 from millstream.model.event import Envelope
 from millstream.model.rows import (
     AppRow,
+    CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
@@ -71,6 +72,7 @@ ONE_OF_EACH: dict[str, Row] = {
     "interests": InterestRow("order/paid", "data.id", 0),
     "seeks": SeekRow("seek:0:1:order/paid:data.id", "order/paid", "data.id", 0, 1, 2),
     "signals": SignalRow("approve", "r1", "s1"),
+    "cancellations": CancellationRow("c1", "shop-bill", 1_000, 2_000, "event.data.n > 3", "tests", 3_000, 3_000),
     "holders": HolderRow("w1-00ff", "w1", (HandOut("r1", "s1", 3),)),
     "topics": TopicRow("payments", 3),
     "subscriptions": SubscriptionRow("shop-bill", "payments", 0),

@@ -16,7 +16,19 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api import callbacks, dead_letters, events, functions, page, probes, results, runs, scans, signals
+from millstream.api import (
+    callbacks,
+    cancellations,
+    dead_letters,
+    events,
+    functions,
+    page,
+    probes,
+    results,
+    runs,
+    scans,
+    signals,
+)
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
@@ -99,6 +111,8 @@ WRITES: Final[Routes] = (
     ("POST", "/v1/signals", signals.post_signal),
     ("POST", PATH + "{token}", callbacks.post_callback),
     ("GET", PATH + "{token}", callbacks.get_callback),
+    ("POST", "/v1/cancellations", cancellations.post_cancellation),
+    ("DELETE", "/v1/cancellations/{id}", cancellations.delete_cancellation),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
     ("DELETE", "/api/scans/{id}", scans.delete_scan),
     ("GET", "/api/dead-letters", dead_letters.list_letters),
@@ -113,6 +127,7 @@ READS: Final[Routes] = (
     ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
     ("GET", "/v1/runs/{id}/output", as_asked(runs.get_output)),
     ("GET", "/api/runs", as_asked(runs.list_runs)),
+    ("GET", "/v1/cancellations", as_asked(cancellations.list_cancellations)),
     ("GET", "/api/folded", runs.get_folded),
     ("GET", "/api/scans", as_asked(scans.list_scans)),
     ("GET", "/", page.get_page),

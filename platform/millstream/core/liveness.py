@@ -1,11 +1,12 @@
-"""Liveness of an open run, by its rows alone: who executes it, what it waits for, and whether anything ever wakes it.
+"""Liveness of an open run, by its lane's rows alone: who executes it, what it waits for, and what ever wakes it.
 
     body or step   OUT ............... an executor has it
                    BACKOFF, SCHEDULED  a timer has it
                    SLEEPING .......... a timer has it, if its kind says so (``step_kinds.py``)
                    PARKED ............ it has its place among the parked
                    WAITING ........... a timer has it, until it is answered
-                   CLOSING ........... a message of it is under way to those who may know of its event
+                   CLOSING ........... a message of it is under way to those who may know of its event, or the answer:
+                                       that is in no row of one lane alone (``under_way.py``)
                    DONE, FAILED ...... nothing more to come
     body           IDLE .............. fine while a step is in a hand
 
@@ -153,6 +154,10 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         cron = tables.crons.get((timer.id, timer.step))
         held = cron is not None and cron.at_ms == timer.at_ms
         return "" if held else f"{what} wakes a cron that does not wait for it"
+    if timer.kind == timers.CANCEL:
+        looking = tables.cancellations.get(timer.id)
+        held = looking is not None and looking.timer_ms == timer.at_ms
+        return "" if held else f"{what} wakes a cancellation that does not wait for it"
     if timer.kind in (homes.MATCH, homes.LOOK):
         return "" if homes.is_timed(tables, timer) else f"{what} wakes what does not wait for it"
     run = tables.runs.get(timer.id)

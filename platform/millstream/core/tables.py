@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
+    CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
@@ -188,3 +189,6 @@ class Tables(Protocol):
 
     @property
     def signals(self) -> Table[str, SignalRow]: ...
+
+    @property
+    def cancellations(self) -> Table[str, CancellationRow]: ...

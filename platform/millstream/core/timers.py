@@ -6,6 +6,7 @@ START  a run must have begun;                    id = run, step = ""
 FINISH a run must be over;                       id = run, step = ""
 WAIT   a wait is over;                           id = run, step = the step
 CRON   a cron fires;                             id = function, step = the cron's text
+CANCEL a cancellation looks on;                  id = cancellation, step = ""
 
 A step kind has timers of its own (``core/steps/``): id = run, step = the step. Add a kind: the module that answers for
 it names it in its ``HANDLES`` (or ``KIND``), with what follows when it fires.
@@ -25,6 +26,7 @@ START: Final = "start"
 FINISH: Final = "finish"
 WAIT: Final = "wait"
 CRON: Final = "cron"
+CANCEL: Final = "cancel"
 
 
 def arm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:

@@ -16,6 +16,7 @@ import msgspec
 
 from millstream.core.runs.ending import waits_for
 from millstream.core.steps import SHOWS
+from millstream.history.cancellations import CancellationFact
 from millstream.history.scans import ScanFact
 from millstream.model import facts as f
 from millstream.model import trail
@@ -86,7 +87,10 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 class Changes:
     """The changes of one batch, in no particular order but the entries of a run."""
 
-    __slots__ = ("_names", "_written", "announced", "apps", "ended", "events", "listed", "notices", "runs", "scans")
+    __slots__ = (
+        "_names", "_written", "announced", "apps", "cancellations", "ended", "events", "listed", "notices", "runs",
+        "scans",
+    )  # fmt: skip
 
     def __init__(self, listed: frozenset[str] = frozenset()) -> None:
         self.listed = listed  # Topics whose events come by themselves: EventAccepted of those adds nothing.
@@ -97,6 +101,7 @@ class Changes:
         self.announced: list[Announced] = []  # Only those that no lane writes: written ones come by themselves.
         self.ended: list[int] = [0, 0, 0, 0, 0]
         self.scans: list[tuple[ScanFact, int]] = []
+        self.cancellations: list[tuple[CancellationFact, int]] = []
         self._written: set[tuple[str, str]] = set()
         self._names: dict[str, str] = {}
 
@@ -247,6 +252,10 @@ def _scan_moved(c: Changes, fact: ScanFact, at_ms: int) -> None:
     c.scans.append((fact, at_ms))
 
 
+def _cancellation_moved(c: Changes, fact: CancellationFact, at_ms: int) -> None:
+    c.cancellations.append((fact, at_ms))
+
+
 _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.EventAccepted: _event_accepted,
     f.RunStarted: _run_started,
@@ -268,4 +277,7 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.ScanStarted: _scan_moved,
     f.ScanAdvanced: _scan_moved,
     f.ScanEnded: _scan_moved,
+    f.CancellationStarted: _cancellation_moved,
+    f.CancellationAdvanced: _cancellation_moved,
+    f.CancellationEnded: _cancellation_moved,
 }

@@ -124,6 +124,31 @@ class CancelRun(msgspec.Struct, frozen=True, gc=False):
     reply_to: int = -1
 
 
+class CancelRuns(msgspec.Struct, frozen=True, gc=False):
+    """End the open runs of a function that were queued in [``from_ms``, ``before_ms``), on every lane.
+
+    ``expression``  CEL over ``event``; empty: whatever the event.
+    ``request``     the cancellation's home tells the others; empty: this is what it tells them.
+    """
+
+    cancellation: str
+    function: str
+    from_ms: int
+    before_ms: int
+    expression: str
+    reason: str
+    request: str = ""
+    reply_to: int = -1
+
+
+class StopCancelling(msgspec.Struct, frozen=True, gc=False):
+    """End a cancellation where it is; what it has cancelled stays so. ``request`` as in ``CancelRuns``."""
+
+    cancellation: str
+    request: str = ""
+    reply_to: int = -1
+
+
 class InvokeFunction(msgspec.Struct, frozen=True):
     """Start one function directly, with ``event`` as its trigger.
 
@@ -290,6 +315,8 @@ LaneMessage = (
     | SignalCame
     | SendSignal
     | ResolveCallback
+    | CancelRuns
+    | StopCancelling
 )
 """The messages that lanes send each other."""
 

@@ -11,6 +11,7 @@ from millstream.model.commands import (
     AwaitSignal,
     BackfillFunction,
     CancelRun,
+    CancelRuns,
     CancelScan,
     ChildEnded,
     EventCame,
@@ -27,6 +28,7 @@ from millstream.model.commands import (
     SendSignal,
     SignalCame,
     StillRunning,
+    StopCancelling,
     TakeEvent,
 )
 
@@ -52,9 +54,20 @@ Message = (
     | SignalCame
     | SendSignal
     | ResolveCallback
+    | CancelRuns
+    | StopCancelling
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
-Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal | ResolveCallback
+Request = (
+    CancelRun
+    | InvokeFunction
+    | BackfillFunction
+    | CancelScan
+    | SendSignal
+    | ResolveCallback
+    | CancelRuns
+    | StopCancelling
+)
 """Those that an api asks, and waits for the answer."""
 
 

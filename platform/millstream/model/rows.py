@@ -349,6 +349,27 @@ class SignalRow(msgspec.Struct, frozen=True, gc=False):
     step: str
 
 
+class CancellationRow(msgspec.Struct, frozen=True, gc=False):
+    """A cancellation under way here; see ``CancellationStarted``.
+
+    ``began_ms``  when this lane recorded it: runs that were queued later are none of its.
+    ``behind``    the run behind which it goes on.
+    ``timer_ms``  when it goes on.
+    """
+
+    cancellation: str
+    function: str
+    from_ms: int
+    before_ms: int
+    expression: str
+    reason: str
+    began_ms: int
+    timer_ms: int
+    behind: str = ""
+    looked: int = 0
+    cancelled: int = 0
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
     """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``."""
 
@@ -385,4 +406,5 @@ Row = (
     | InterestRow
     | SeekRow
     | SignalRow
+    | CancellationRow
 )

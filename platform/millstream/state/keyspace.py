@@ -138,6 +138,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path", "home"), (str, str, int), versioned=True),
     TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),
     TableSpec("signals", rows.SignalRow, b"\x46", KEYS, ("signal",), _S),
+    TableSpec("cancellations", rows.CancellationRow, b"\x4c", KEYS, ("cancellation",), _S),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

@@ -26,6 +26,7 @@ from millstream.model.messages import group_topic
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
+    CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
@@ -102,6 +103,7 @@ class LaneTables:
     interests: LayeredTable[tuple[str, str, int], InterestRow]
     seeks: LayeredTable[str, SeekRow]
     signals: LayeredTable[str, SignalRow]
+    cancellations: LayeredTable[str, CancellationRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -262,6 +264,7 @@ class DurableTables:
     interests: DurableTable[tuple[str, str, int], InterestRow]
     seeks: DurableTable[str, SeekRow]
     signals: DurableTable[str, SignalRow]
+    cancellations: DurableTable[str, CancellationRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

@@ -122,6 +122,23 @@ class Server:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
 
+    def cancel_many(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """Have every lane cancel the runs that fit; the cancellation with its id. Raises NotFound, BadRequest.
+
+        Tried again it is the same request: one cancellation.
+        """
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("POST", "/v1/cancellations", head, msgspec.json.encode(wanted))
+
+    def cancellations(self, limit: int) -> Iterator[dict[str, Any]]:
+        """The newest cancellations, ``limit`` at most, page by page."""
+        return self._pages("/v1/cancellations", (), limit)
+
+    def stop_cancelling(self, id: str) -> dict[str, Any]:
+        """Stop a cancellation. Raises NotFound."""
+        path = f"/v1/cancellations/{quote(id, safe='')}"
+        return self._data("DELETE", path, {"Authorization": f"Bearer {self._key}"})
+
     def invoke(self, function: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Start a function; ``{"id", "run_id"}``. Raises NotFound. Tried again it is the same request: one run."""
         path = f"/invoke/{quote(function, safe='')}"

@@ -2,6 +2,7 @@
 
     steps.py, runs.py    what happens to a run           events.py, sources.py   what comes in, and from where
     waits.py             what is waited for, and where
+    cancellations.py     many runs cancelled by one request
     lanes.py             what leaves a lane, and who owns it
 
 Each class is a branch of ``schemas/journal/record.avsc``, field for field, where every field has its documentation; a
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from millstream.model.facts.cancellations import CancellationAdvanced, CancellationEnded, CancellationStarted
 from millstream.model.facts.events import (
     CatalogueSeen,
     CommandRefused,
@@ -104,6 +106,9 @@ __all__ = [
     "BodyAttemptFailed",
     "CallbackOpened",
     "CallbackUsed",
+    "CancellationAdvanced",
+    "CancellationEnded",
+    "CancellationStarted",
     "CatalogueSeen",
     "CommandRefused",
     "CoverageAnswered",
@@ -248,6 +253,9 @@ Recorded = (
     | StartPassed
     | CallbackOpened
     | CallbackUsed
+    | CancellationStarted
+    | CancellationAdvanced
+    | CancellationEnded
 )
 """What stands in the journal."""
 Fact = Recorded | Post
