@@ -12,6 +12,7 @@ from millstream import (
     Context,
     Event,
     NonRetriableError,
+    Retry,
     RetryAfterError,
     StepError,
     SyncContext,
@@ -81,6 +82,24 @@ def fails_until(limit: int) -> int:
 @app.function(on="cases/retry", retries=3, backoff=SOON)
 async def retry(ctx: Context) -> int:
     return await ctx.step.run("flaky", fails_until, 2)
+
+
+def refused_once(path: str) -> int:
+    if current().attempt == 0:
+        raise ConnectionRefusedError(path)
+    raise FileNotFoundError(path)
+
+
+@app.function(on="cases/retrying", retries=0)
+async def retrying(ctx: Context) -> list[object]:
+    patient = Retry(attempts=3, backoff=SOON)
+    choosy = Retry(attempts=9, backoff=SOON, on=OSError, not_on=FileNotFoundError)
+    first = await ctx.step.retrying(patient).run("patient", fails_until, 2)
+    try:
+        await ctx.step.retrying(choosy).run("choosy", refused_once, "/nowhere")
+    except StepError as error:
+        return [first, error.name]
+    return [first]
 
 
 @app.function(on="cases/exhausted", retries=1, backoff=SOON)

@@ -19,7 +19,7 @@ from millstream.core.messages import sent
 from millstream.core.owed import owed
 from millstream.core.runs.quick import QUICK
 from millstream.model import facts as f
-from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
+from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord, Report
 from millstream.model.effects import Arm, CodeWanted, Deliver, Disarm, Effect, Execute, Publish, Scan
 from millstream.model.facts import Fact, Post
 from millstream.model.place import Place
@@ -56,6 +56,7 @@ class Harness:
         """Decide, fold and promote one command; check everything. Returns the facts."""
         self.now_ms = max(self.now_ms, at_ms if at_ms is not None else self.now_ms)
         self.commands.append(command)
+        self.story.reported = command if isinstance(command, Report) else None
         short = self._short_way(command)
         facts: list[Fact] = []
         followed: list[Effect] = []

@@ -44,7 +44,7 @@ from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
 from millstream.model.function import AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
-from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from millstream.model.operations import BodyDone, Operation, PublishFound, RetryPolicy, SendFound, SleepFound
 from tests.core import wait_moves
 from tests.core.harness import Harness
 from tests.core.values import (
@@ -159,7 +159,9 @@ def _answer(harness: Harness, move: Move, number: int) -> Command | None:
     if effect is None:
         return None
     if effect.step:
-        operation = errored(effect.step, retriable=move.y % 8 != 7) if move.y % 4 == 3 else done(effect.step)
+        own = (None, RetryPolicy(), RetryPolicy(0), RetryPolicy(5, (MINUTE_MS,), 1_000))[move.z % 4]
+        failed = errored(effect.step, retriable=move.y % 8 != 7, retry=own)
+        operation = failed if move.y % 4 == 3 else done(effect.step)
         return Report(effect.run, effect.step, effect.attempt, effect.dispatch, (operation,))
     return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move))
 

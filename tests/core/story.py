@@ -13,8 +13,10 @@ from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.model import facts as f
 from millstream.model import limits
+from millstream.model.commands import Report
 from millstream.model.effects import Effect, Execute, Publish
 from millstream.model.facts import Fact
+from millstream.model.operations import StepErrored
 from millstream.model.rows import Hand
 
 OF_HOMES = (f.WaiterAdded, f.WaiterLooked, f.WaiterGone, f.SignalAwaited)
@@ -36,6 +38,8 @@ class Story:
         """Former owners that still run something."""
         self.published = 0
         self.taken: dict[int, int] = {}
+        self.reported: Report | None = None
+        """The report that is being decided."""
         self.seen: dict[tuple[str, int, bytes], int] = {}
 
     def tell(self, fact: Fact, tables: Tables, at_ms: int) -> None:
@@ -105,6 +109,9 @@ class Story:
         assert run is not None
         spec = catalogue(tables).functions.get(run.function)
         retries = spec.retries if spec is not None else limits.RETRIES_DEFAULT
+        for operation in self.reported.operations if self.reported is not None else ():
+            if isinstance(operation, StepErrored) and operation.step == step and operation.retry is not None:
+                retries = operation.retry.retries if operation.retry.retries >= 0 else retries
         assert fact.attempt < retries or last or spec is None, f"one attempt too many: {fact}"
         row = tables.steps.get((fact.run, step)) if step else None
         too_large = isinstance(fact, f.StepFailed) and fact.error_name == "output_too_large"  # A success, but for that.

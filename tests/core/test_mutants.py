@@ -250,6 +250,16 @@ def answer_with_nothing(patch: Patch) -> None:
     patch.setitem(DECIDE, Report, report)
 
 
+def retry_as_the_function_says(patch: Patch) -> None:
+    """A step's own policy is not looked at."""
+
+    def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> Decided:
+        return real(case, draft, replace(op, retry=None), row)
+
+    real = ANSWERS[StepErrored]
+    patch.setitem(ANSWERS, StepErrored, errored)
+
+
 FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
     accept_late_failures,
     forget_again,
@@ -269,6 +279,7 @@ FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
     leave_crons_armed,
     forget_publishes,
     answer_with_nothing,
+    retry_as_the_function_says,
 )
 
 

@@ -34,8 +34,19 @@ class StepDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     kind: str = "run"
 
 
+class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
+    """How one step is tried again. ``retries`` −1, no ``delays_ms``: as its function has it."""
+
+    retries: int = -1
+    delays_ms: tuple[int, ...] = ()
+    jitter_ms: int = 0
+
+
 class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """This attempt of the step raised. ``retry_after_ms`` −1: the function's backoff decides."""
+    """This attempt of the step raised. ``retry_after_ms`` −1: the backoff decides.
+
+    ``retry``  the step's own policy; None: its function's.
+    """
 
     step: str
     name: str
@@ -43,6 +54,7 @@ class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     started_at_ms: int
     retriable: bool = True
     retry_after_ms: int = -1
+    retry: RetryPolicy | None = None
 
 
 class StepFound(msgspec.Struct, frozen=True, gc=False, tag=True):

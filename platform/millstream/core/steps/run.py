@@ -56,7 +56,7 @@ def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> D
             return (), draft
         draft = replace(draft, spoken=(*draft.spoken, op.step))
     attempt = row.attempt if row is not None else 0
-    retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms) if op.retriable else -1
+    retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms, op.retry) if op.retriable else -1
     failure = op.failure
     if retry_at_ms < 0:
         failed = StepFailed(

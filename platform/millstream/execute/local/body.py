@@ -185,7 +185,7 @@ class Body:
         """Stop attempts that take too long, and give up those that will not stop."""
         for op in self.steps.stop_overdue(now_ms, self.function.spec.step_timeout_ms):
             ran_ms = op.stopped_at_ms - op.started_at_ms
-            self.attempt_ended(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms))
+            self.attempt_ended(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms, op.retry))
             op.given_up = True
             self._retire()
         if self.delay.over or self._hold_over:
