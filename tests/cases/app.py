@@ -102,6 +102,27 @@ async def retrying(ctx: Context) -> list[object]:
     return [first]
 
 
+async def tell(ctx: Context) -> None:
+    note(f"failure-handler {ctx.event.data['function_id']} {ctx.event.data['error']['message']}")
+
+
+def fails_while_closed(run: str) -> str:
+    if not Path(f"{NOTES}-opened").exists():
+        raise ConnectionError("closed")
+    return f"paid by {run}"
+
+
+@app.function(on="cases/held", retries=1, backoff=SOON, on_exhausted="hold", on_failure=tell)
+async def held(ctx: Context) -> str:
+    await ctx.step.run("before", lambda: note(f"before {ctx.run_id}"))
+    try:
+        return await ctx.step.run("ask", fails_while_closed, ctx.run_id)
+    except StepError as error:
+        if ctx.event.data.get("caught"):
+            return f"without: {error}"
+        raise
+
+
 @app.function(on="cases/exhausted", retries=1, backoff=SOON)
 async def exhausted(ctx: Context) -> str:
     try:
@@ -109,10 +130,6 @@ async def exhausted(ctx: Context) -> str:
     except StepError as error:
         caught = f"caught {error.name}: {error}"
     return await ctx.step.run("compensate", lambda: caught)
-
-
-async def tell(ctx: Context) -> None:
-    note(f"failure-handler {ctx.event.data['function_id']} {ctx.event.data['error']['message']}")
 
 
 @app.function(on="cases/uncaught", retries=0, on_failure=tell)

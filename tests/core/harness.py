@@ -209,7 +209,7 @@ def _of_run(fact: f.RunCompleted | f.RunFailed | f.RunCancelled) -> Answers:
     )
 
 
-def _of_step(fact: f.StepCompleted | f.StepFailed) -> Answers:
+def _of_step(fact: f.StepCompleted | f.StepFailed | f.StepHeld) -> Answers:
     """Whatever the step waits for, in whatever hand it is; and the body, where it told so itself."""
     step, body = (fact.run, fact.step), _of_body(fact)
     return lambda e: (
@@ -223,7 +223,9 @@ def _of_body(fact: Any) -> Answers:
     return lambda e: isinstance(e, Execute) and (e.run, e.step, e.dispatch) == (fact.run, "", fact.dispatch)
 
 
-def _of_dispatch(fact: f.StepAttemptFailed | f.BodyAttemptFailed | f.DispatchLost | f.DispatchParked) -> Answers:
+def _of_dispatch(
+    fact: f.StepAttemptFailed | f.BodyAttemptFailed | f.BodyHeld | f.DispatchLost | f.DispatchParked,
+) -> Answers:
     return lambda e: isinstance(e, Execute) and (e.run, e.dispatch) == (fact.run, fact.dispatch)
 
 
@@ -236,9 +238,9 @@ def answered_by(fact: Fact) -> Answers:
     match fact:
         case f.RunCompleted() | f.RunFailed() | f.RunCancelled():
             return _of_run(fact)
-        case f.StepCompleted() | f.StepFailed():
+        case f.StepCompleted() | f.StepFailed() | f.StepHeld():
             return _of_step(fact)
-        case f.StepAttemptFailed() | f.BodyAttemptFailed() | f.DispatchLost() | f.DispatchParked():
+        case f.StepAttemptFailed() | f.BodyAttemptFailed() | f.BodyHeld() | f.DispatchLost() | f.DispatchParked():
             return _of_dispatch(fact)
         case f.RetryDue(run, step):
             return _of_timer("retry", run, step)

@@ -22,6 +22,7 @@ from millstream.model.commands import (
     CancelScan,
     CleanUp,
     Command,
+    FailRun,
     FireTimer,
     HandOut,
     InvokeFunction,
@@ -33,6 +34,7 @@ from millstream.model.commands import (
     ReadRecord,
     ReleaseLane,
     Report,
+    ResumeRun,
     ScanRange,
     ScanStart,
     SeeTopic,
@@ -42,7 +44,7 @@ from millstream.model.commands import (
 )
 from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
-from millstream.model.function import AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
+from millstream.model.function import HOLD, AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
 from millstream.model.operations import BodyDone, Operation, PublishFound, RetryPolicy, SendFound, SleepFound
 from tests.core import wait_moves
@@ -67,7 +69,8 @@ from tests.core.values import (
 
 CRON: Final = "*/5 * * * *"
 PLACE_ORDER: Final = function("shop-place", "order/placed", EventTrigger("order/*", "event.data.n > 3"), retries=2)
-BILL: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+FAILING: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+BILL: Final = msgspec.structs.replace(FAILING, on_exhausted=HOLD)
 BOUNDED: Final = msgspec.structs.replace(
     BILL, cancel_on=(CancelTrigger("order/lost.late", "data.n"), CancelTrigger("order/placed")), start_ms=HOUR_MS,
     finish_ms=6 * HOUR_MS,
@@ -82,6 +85,7 @@ VERSIONS: Final[tuple[AppSpec | None, ...]] = (
     app(PLACE_ORDER, BOUNDED, TICK, FIRST),
     app(PLACE_ORDER, TICK, ON_FAILURE, ON_END, FIRST, LATE),
     app(PLACE_ORDER, BILL),
+    app(PLACE_ORDER, FAILING),
     None,
 )
 STEPS: Final = ("a", "b", "c", "d")
@@ -114,6 +118,8 @@ def end_everything(harness: Harness, turns_max: int = 500) -> None:
     for _ in range(turns_max):
         if not harness.runs:
             break
+        for (_, run, _), _ in harness.tables.held.scan(limit=1_000):
+            harness.do(ResumeRun(run))
         for answer in list(wait_moves.last_answers(harness)):
             harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
         if not harness.runs:
@@ -259,6 +265,21 @@ def _cancel(harness: Harness, move: Move, number: int) -> CancelRun:
     return CancelRun(run or NOWHERE, "tests", _request(move, harness.now_ms), move.y % 3 - 1)
 
 
+def _held(harness: Harness, move: Move) -> str:
+    """A run that is held, or any other."""
+    held = [run for (_, run, _), _ in harness.tables.held.scan(limit=1_000)] if move.y % 8 else []
+    every = (*harness.story.open, *harness.story.ended, NOWHERE, ELSEWHERE, "no id")
+    return _pick(held or every, move.x) or NOWHERE
+
+
+def _resume(harness: Harness, move: Move, number: int) -> ResumeRun:
+    return ResumeRun(_held(harness, move), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
+def _fail(harness: Harness, move: Move, number: int) -> FailRun:
+    return FailRun(_held(harness, move), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
 def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
     function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
     request = _request(move, harness.now_ms) or ulid(harness.now_ms, number.to_bytes(10, "big"))
@@ -361,6 +382,8 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     _park,
     _unpark,
     _cancel,
+    *(_resume,) * 2,
+    *(_fail,) * 2,
     _invoke,
     _message,
     _delivered,

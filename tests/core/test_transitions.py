@@ -18,7 +18,8 @@ from millstream.model import limits
 from millstream.model.awaited import AwaitedEvent, AwaitedEvents
 from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
 from millstream.model.facts import Fact, StepCompleted
-from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
+from millstream.model.function import FAIL, HOLD
+from millstream.model.rows import Hand, HeldRow, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core.harness import Harness
@@ -43,6 +44,7 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
     for story in (
         two_steps_fail_in_one_answer,
         late_results_that_are_too_large,
+        late_results_that_are_too_large_and_held,
         a_late_result_while_the_next_attempt_waits,
     ):
         hands = story().hands
@@ -51,10 +53,10 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
     return body, step
 
 
-def started() -> Harness:
+def started(on_exhausted: str = FAIL) -> Harness:
     """A harness with one run whose body is out."""
     harness = Harness()
-    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(see(app(msgspec.structs.replace(function("shop-f", "order/placed"), on_exhausted=on_exhausted))))
     harness.do(accept(event()))
     return harness
 
@@ -66,9 +68,14 @@ def two_steps_fail_in_one_answer() -> Harness:
     return harness
 
 
-def late_results_that_are_too_large() -> Harness:
+def late_results_that_are_too_large_and_held() -> Harness:
+    """Likewise; an operator is asked, once."""
+    return late_results_that_are_too_large(HOLD)
+
+
+def late_results_that_are_too_large(on_exhausted: str = FAIL) -> Harness:
     """The worker was thought dead, or the hand-out was parked; its result comes all the same, and is refused."""
-    harness = started()
+    harness = started(on_exhausted)
     run = harness.run.run
     harness.do(report(run, 1, found("a"), found("b")))
     for _ in range(2):
@@ -77,6 +84,7 @@ def late_results_that_are_too_large() -> Harness:
     assert (harness.step("a").hand, harness.step("b").hand) == (Hand.BACKOFF, Hand.PARKED)
     harness.do(report(run, 2, done("a", TOO_LARGE), step="a"))
     harness.do(report(run, 3, done("b", TOO_LARGE), step="b"))
+    assert harness.do(report(run, 3, done("b", TOO_LARGE), step="b")) == [], "told twice"
     return harness
 
 
@@ -156,6 +164,7 @@ def tables(body: Hand, step: StepRow | None) -> LaneTables:
         made.steps.put((RUN, step.step), step)
     for id in ("", "s"):
         made.parked.put(("kept", RUN, id), ParkedRow("kept", RUN, id, 5))
+        made.held.put(("kept", RUN, id), HeldRow("kept", RUN, id, 5, "E", "boom", ""))
         for kind in {*BODY_TIMERS.values(), *(timer for each in KINDS.values() for timer in each.hands.values())}:
             made.timers.put((7, kind, RUN, id), TimerRow(7, kind, RUN, id))
     return made

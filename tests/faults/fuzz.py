@@ -229,13 +229,19 @@ async def survive(calls: list[tuple[str, tuple[Any, ...]]], crash: bool) -> None
     async def body(ctx: Context) -> object:
         return await called(ctx, *calls[ctx.event.data["n"]])
 
+    @app.function(on="call/held", retries=0, on_exhausted="hold")
+    async def held(ctx: Context) -> object:
+        return await called(ctx, *calls[ctx.event.data["n"]])
+
     @app.function(on="good", retries=0)
     async def good(ctx: Context) -> str:
         return "fine"
 
     async with TestApp(app, patience_s=30) as t:
         for n, call in enumerate(calls):
-            (run,) = (await t.send(Event("call/made", {"n": n}))).runs
+            (run,) = (await t.send(Event(("call/made", "call/held")[n % 2], {"n": n}))).runs
+            if run.is_held:
+                await t.fail(run)  # Its body lets the StepError through, or was held itself.
             asleep = any(step.status in ("sleeping", "waiting", "retrying") for step in run.steps.values())
             assert run.status in ("Completed", "Failed") or asleep, f"{call[0]} of {n} left its run {run.status}"
             if run.error is not None:

@@ -102,7 +102,17 @@ class Call:
     detached: bool
 
 
-Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call
+@dataclass(frozen=True, slots=True)
+class Down:
+    """``ctx.step.run`` of a service that is down so many times, however often it is resumed."""
+
+    id: str
+    times: int
+    final: bool = False  # it says that trying again cannot help
+    caught: bool = False
+
+
+Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call | Down
 Program = tuple[Op, ...]
 
 
@@ -116,6 +126,7 @@ class Planned:
     program: Program
     retries: int
     on_failure: bool
+    holds: bool = False
 
     @property
     def fails(self) -> bool:
@@ -231,6 +242,8 @@ def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool
         options: dict[str, Any] = {"on": one.event} if one.event else {"cron": "@every 20s"}
         if one.on_failure:
             options["on_failure"] = _quiet
+        if one.holds:
+            options["on_exhausted"] = "hold"
         app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(
             _handler(one, ledger, edited)
         )
@@ -283,6 +296,16 @@ async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, 
                 else:
                     ledger.saw(ctx.run_id, op.id, value)
                     seen[op.id] = value
+            case Down():
+                try:
+                    seen[op.id] = await ctx.step.run(op.id, _down_code, op, ledger)
+                except StepError as error:
+                    ledger.saw(ctx.run_id, op.id, error)
+                    if not op.caught:
+                        raise
+                    seen[op.id] = error.name
+                else:
+                    ledger.saw(ctx.run_id, op.id, seen[op.id])
             case Sleep():
                 await ctx.step.sleep(op.id, op.length_s)
                 ledger.saw(ctx.run_id, op.id, None)
@@ -341,6 +364,18 @@ def as_recorded(event: Any) -> Any:
     if event is None:
         return None
     return {"name": event.name, "data": event.data, "id": event.id, "ts": event.ts}
+
+
+async def _down_code(op: Down, ledger: Ledger) -> dict[str, int]:
+    at = current()
+    ledger.began(at.run_id, at.step, at.attempt)
+    try:
+        await asyncio.sleep(0.01)
+        if ledger.boom(at.run_id, at.step, op.times):
+            raise NonRetriableError("it is down for good") if op.final else ConnectionError("it is down")
+        return {"v": ledger.number()}
+    finally:
+        ledger.left(at.run_id, at.step)
 
 
 async def _step_code(op: Step, ledger: Ledger) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api import dead_letters, events, functions, page, probes, results, runs, scans, signals
+from millstream.api import dead_letters, events, functions, held, page, probes, results, runs, scans, signals
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
@@ -94,6 +94,8 @@ WRITES: Final[Routes] = (
     ("OPTIONS", "/e/{key}", preflight),
     ("POST", "/invoke/{slug}", functions.post_invoke),
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("POST", "/api/runs/{id}/resume", held.post_resume),
+    ("POST", "/api/runs/{id}/fail", held.post_fail),
     ("GET", "/v1/runs/{id}/result", results.get_result),
     ("POST", "/v1/signals", signals.post_signal),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),

@@ -13,7 +13,18 @@ from typing import Any, Final
 from millstream.core import cleaning, handover, messages, publishes, requests, starting, step_kinds, steps
 from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
 from millstream.core.intake import apps, crons, dead_letters, events, scans, seen, topics
-from millstream.core.runs import awaiting, bodies, bounds, dispatches, ending, invoking, reports, resolving, retry
+from millstream.core.runs import (
+    awaiting,
+    bodies,
+    bounds,
+    dispatches,
+    ending,
+    holding,
+    invoking,
+    reports,
+    resolving,
+    retry,
+)
 from millstream.core.step_kinds import StepKind
 from millstream.core.waits import coverage, homes, interests, kept, signals
 
@@ -28,12 +39,13 @@ FOLD: Final[dict[type, FoldFact]] = {}
 
 _NOUNS: Final = (
     apps, cleaning, crons, dead_letters, events, handover, messages, publishes, requests, scans, seen, starting, topics,
-    awaiting, bodies, bounds, dispatches, ending, reports, resolving, retry, coverage, homes, interests, kept, signals,
+    awaiting, bodies, bounds, dispatches, ending, holding, reports, resolving, retry, coverage, homes, interests, kept,
+    signals,
 )  # fmt: skip
 _MESSAGES: Final = (
-    ending.CANCEL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION, scans.CANCEL_SCAN, *awaiting.ANSWERS,
-    homes.AWAIT_EVENT, homes.FORGET_WAIT, homes.TAKE_EVENT, coverage.EVENTS_SOUGHT, interests.SEEK_EVENTS,
-    signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL,
+    ending.CANCEL_RUN, holding.RESUME_RUN, holding.FAIL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION,
+    scans.CANCEL_SCAN, *awaiting.ANSWERS, homes.AWAIT_EVENT, homes.FORGET_WAIT, homes.TAKE_EVENT,
+    coverage.EVENTS_SOUGHT, interests.SEEK_EVENTS, signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL,
 )  # fmt: skip
 
 

@@ -65,7 +65,8 @@ def step_errored(
 def body_errored(error: BaseException, now_ms: int) -> BodyErrored:
     """The operation that reports a handler's exception."""
     shown = _ungrouped(error)
-    return BodyErrored(failure_of(shown), _is_retriable(error), _after_ms(shown, now_ms))
+    is_final = any(issubclass(type(leaf), StepError) for leaf in _leaves(error))  # Every attempt would raise it again.
+    return BodyErrored(failure_of(shown), _is_retriable(error), _after_ms(shown, now_ms), is_final)
 
 
 def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int, retry: Retry | None = None) -> StepErrored:
@@ -83,7 +84,7 @@ def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int, retry: Retr
 def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
     """The operation that reports an attempt cancelled by its body: failed for good, since another has no use."""
     message = f"step {step!r} was cancelled by the function's own code, which no longer waits for it."
-    return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False)
+    return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False, is_final=True)
 
 
 def is_cancelled(row: StepRow) -> bool:

@@ -15,6 +15,7 @@ from millstream.model.commands import (
     ChildEnded,
     EventCame,
     EventsSought,
+    FailRun,
     ForgetSignal,
     ForgetWait,
     InvokeFunction,
@@ -22,6 +23,7 @@ from millstream.model.commands import (
     NothingCame,
     ParkDispatch,
     Report,
+    ResumeRun,
     SeekEvents,
     SendSignal,
     SignalCame,
@@ -50,9 +52,11 @@ Message = (
     | ForgetSignal
     | SignalCame
     | SendSignal
+    | ResumeRun
+    | FailRun
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
-Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal
+Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal | ResumeRun | FailRun
 """Those that an api asks, and waits for the answer."""
 
 

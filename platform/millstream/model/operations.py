@@ -45,7 +45,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
 class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     """This attempt of the step raised. ``retry_after_ms`` −1: the backoff decides.
 
-    ``retry``  the step's own policy; None: its function's.
+    ``retry``     the step's own policy; None: its function's.
+    ``is_final``  it would end the same whoever tries it again, so nobody is asked: its body has cancelled it.
     """
 
     step: str
@@ -55,6 +56,7 @@ class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     retriable: bool = True
     retry_after_ms: int = -1
     retry: RetryPolicy | None = None
+    is_final: bool = False
 
 
 class StepFound(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -146,11 +148,15 @@ class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class BodyErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The handler raised outside a step. ``retry_after_ms`` −1: the function's backoff decides."""
+    """The handler raised outside a step. ``retry_after_ms`` −1: the function's backoff decides.
+
+    ``is_final``  it would end the same whoever tries it again, so nobody is asked: a step of it has failed.
+    """
 
     failure: Failure
     retriable: bool = True
     retry_after_ms: int = -1
+    is_final: bool = False
 
 
 Operation = (

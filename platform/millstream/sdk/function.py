@@ -16,7 +16,15 @@ from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.durations import Duration, to_ms
 from millstream.model.event import FUNCTION_FAILED
-from millstream.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger, Trigger
+from millstream.model.function import (
+    DEFAULT_BACKOFF,
+    FAIL,
+    CronTrigger,
+    EventTrigger,
+    FunctionSpec,
+    TopicTrigger,
+    Trigger,
+)
 from millstream.sdk.backoff import Shape, table_of
 from millstream.sdk.bounds import Timeouts, cancel_triggers, timeouts_ms
 from millstream.sdk.context import Context, SyncContext, declared_context
@@ -43,6 +51,7 @@ class Options:
     on_failure: Handler | None = None
     cancel_on: object = ()
     timeouts: Timeouts | None = None
+    on_exhausted: str = FAIL
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -78,6 +87,7 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
         cancel_on=cancel_triggers(slug, options.cancel_on),
         start_ms=start_ms,
         finish_ms=finish_ms,
+        on_exhausted=options.on_exhausted,
     )
     note_declared(handler, slug)
     if options.on_failure is None:

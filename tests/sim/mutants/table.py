@@ -8,7 +8,7 @@ Add a mutant: a function that takes a ``Patch`` and one line in the ``MUTANTS`` 
 
 from __future__ import annotations
 
-from tests.sim.mutants import executing, intake, messages, ownership, parts, scanning, state, waits
+from tests.sim.mutants import executing, holding, intake, messages, ownership, parts, scanning, state, waits
 from tests.sim.mutants.mutant import Mutant
 
 SEEDS_MAX = 150
@@ -23,4 +23,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *scanning.MUTANTS,
     *parts.MUTANTS,
     *waits.MUTANTS,
+    *holding.MUTANTS,
 )

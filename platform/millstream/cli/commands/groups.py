@@ -15,7 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 events = typer.Typer(help="Send events, and look at them.", no_args_is_help=True, rich_markup_mode=None)
-runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+runs = typer.Typer(help="Look at runs, and act on them.", no_args_is_help=True, rich_markup_mode=None)
 signals = typer.Typer(help="Send signals to runs that wait for them.", no_args_is_help=True, rich_markup_mode=None)
 functions = typer.Typer(help="Start functions, by hand or on records.", no_args_is_help=True, rich_markup_mode=None)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)

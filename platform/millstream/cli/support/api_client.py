@@ -20,6 +20,7 @@ from millstream.config import Settings
 from millstream.errors import (
     BadRequest,
     Busy,
+    Conflict,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
@@ -40,6 +41,7 @@ _STATUS: Final[dict[int, type[MillstreamError]]] = {
     401: NotAllowed,
     403: NotAllowed,
     404: NotFound,
+    409: Conflict,
     413: LimitExceeded,
     429: Busy,
     503: Busy,
@@ -121,6 +123,11 @@ class Server:
     def cancel(self, id: str) -> dict[str, Any]:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
+
+    def decide_held(self, id: str, how: str) -> dict[str, Any]:
+        """Let what is held of a run be tried again, or fail (``how``: resume, fail). Raises NotFound, Conflict."""
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("POST", f"/api/runs/{quote(id, safe='')}/{how}", head)
 
     def invoke(self, function: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Start a function; ``{"id", "run_id"}``. Raises NotFound. Tried again it is the same request: one run."""

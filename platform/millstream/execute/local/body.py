@@ -131,7 +131,9 @@ class Body:
         if op is not None:
             operation = failures.cancelled(step, op.name, now_ms)
         elif isinstance(self._end, BodyErrored):
-            operation = StepErrored(step, step, self._end.failure, now_ms, self._end.retriable)
+            operation = StepErrored(
+                step, step, self._end.failure, now_ms, self._end.retriable, is_final=self._end.is_final
+            )
         else:
             self.host.park(ParkDispatch(self.run_id, step, effect.dispatch, changed.not_awaited(step)))
             return

@@ -41,10 +41,12 @@ from millstream.model.facts.lanes import (
 )
 from millstream.model.facts.runs import (
     BodyAttemptFailed,
+    BodyHeld,
     DiscoveryAnswered,
     DispatchLost,
     DispatchParked,
     DispatchUnparked,
+    HeldResumed,
     RetryDue,
     RunBounded,
     RunCancelled,
@@ -70,6 +72,7 @@ from millstream.model.facts.steps import (
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StepHeld,
     StepPlanned,
 )
 from millstream.model.facts.waits import (
@@ -100,6 +103,7 @@ from millstream.model.facts.waits import (
 __all__ = [
     "FACTS",
     "BodyAttemptFailed",
+    "BodyHeld",
     "CatalogueSeen",
     "CommandRefused",
     "CoverageAnswered",
@@ -121,6 +125,7 @@ __all__ = [
     "Fact",
     "FunctionSkipped",
     "FunctionSubscribed",
+    "HeldResumed",
     "HolderGone",
     "InterestDropped",
     "InterestSeen",
@@ -161,6 +166,7 @@ __all__ = [
     "StepAttemptFailed",
     "StepCompleted",
     "StepFailed",
+    "StepHeld",
     "StepPlanned",
     "TopicSeen",
     "WaitClosing",
@@ -242,6 +248,9 @@ Recorded = (
     | SignalGone
     | RunBounded
     | StartPassed
+    | StepHeld
+    | BodyHeld
+    | HeldResumed
 )
 """What stands in the journal."""
 Fact = Recorded | Post
