@@ -34,6 +34,7 @@ from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
 from millstream.sdk.received import Received
 from millstream.sdk.records import EventRecord, event_record
+from millstream.sdk.retry import Retry
 from millstream.sdk.topic import Topic
 from millstream.sdk.waiting import On
 
@@ -56,6 +57,7 @@ __all__ = [
     "NonRetriableError",
     "On",
     "Received",
+    "Retry",
     "RetryAfterError",
     "RunError",
     "RunNotOver",

@@ -21,6 +21,7 @@
     │   ├── NotAllowed           wrong or missing key
     │   ├── Forbidden            a web page may not do this
     │   ├── Misdirected          the server is not known by the name that was asked
+    │   ├── Conflict             what is asked for does not fit how the thing stands now
     │   ├── RunNotOver           a run has not ended in the time that it was waited for
     │   ├── Busy                 a bounded queue is full: try again after a while
     │   └── TooMany              a quota is used up: try again after a while
@@ -148,6 +149,10 @@ class Forbidden(CallerError):
 
 class Misdirected(CallerError):
     """The request was sent to a name that is not the server's."""
+
+
+class Conflict(CallerError):
+    """What was asked for does not fit how the thing stands now. Nothing was changed."""
 
 
 class RunNotOver(CallerError, TimeoutError):

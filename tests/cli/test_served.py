@@ -148,8 +148,32 @@ def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the
     assert "cancelled" in shown and "until" not in shown
 
 
+def test_held_runs_are_listed_resumed_and_let_fail_by_name_and_by_filter(server: Serving) -> None:
+    runs = [server.start_run("shop/held") for _ in range(3)]
+
+    def held() -> set[str]:
+        return {row["run_id"] for row in server.call("runs", "list", "--status", "held").rows}
+
+    until("the holds", lambda: held() == set(runs))
+    assert server.call("runs", "watch", runs[0], "--timeout", "300ms").code == 7
+    shown = server.call("runs", "get", runs[0], "-o", "table").out
+    assert "Held" in shown and "step 'explode' failed for good: RuntimeError: it burst" in shown
+    assert server.call("runs", "resume", runs[0]).code == 2, "it needs --yes"
+    assert server.call("runs", "resume", "--yes").code == 2, "which?"
+    assert server.call("runs", "resume", "--yes", runs[0]).rows == [{"run_id": runs[0], "outcome": "resumed"}]
+    until("it is held again", lambda: held() == set(runs))
+    looked = server.call("runs", "fail", "--function", "shop-held", "--dry-run")
+    assert looked.code == 0 and {row["run_id"] for row in looked.rows} == set(runs)
+    failed = server.call("runs", "fail", "--function", "shop-held", "--from", "2020-01-01T00:00:00Z", "--yes")
+    assert failed.code == 0 and {row["outcome"] for row in failed.rows} == {"failed"} and len(failed.rows) == 3
+    assert server.call("runs", "watch", runs[1]).code == 1
+    again = server.call("runs", "resume", "--yes", runs[1])
+    assert again.code == 1 and "is not held: it is over, Failed" in again.err
+    until("a line for it", lambda: "explode: RuntimeError: it burst" in (server.folder / "out").read_text())
+
+
 def test_a_run_that_is_not_there_is_exit_code_4(server: Serving) -> None:
-    for command in (("get",), ("cancel", "--yes")):
+    for command in (("get",), ("cancel", "--yes"), ("resume", "--yes"), ("fail", "--yes")):
         ended = server.call("runs", *command, "01M8321AD85Y4GST1D5EH83AVG")
         assert ended.code == 4 and "not found" in ended.err
 

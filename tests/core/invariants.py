@@ -39,6 +39,7 @@ def check(tables: Tables) -> None:
     assert all(homes.is_timed(tables, TimerRow(*key)) for key in beside), f"timers that nothing waits for: {beside}"
     _same("timers", held, {*alive.timers, *crons, *looking, *beside})
     _same("parked", {key for key, _ in tables.parked.scan(limit=ROWS_MAX)}, set(alive.parked))
+    _same("held", {key for key, _ in tables.held.scan(limit=ROWS_MAX)}, set(alive.held))
     _same("steps", {key for key, _ in tables.steps.scan(limit=ROWS_MAX)}, steps)
     _same("events", {id: row.runs for id, row in tables.events.scan(limit=ROWS_MAX)}, dict(events))
     _check_seen(tables)

@@ -23,6 +23,7 @@ from millstream.model.commands import (
     CancelScan,
     CleanUp,
     Command,
+    FailRun,
     FireTimer,
     HandOut,
     InvokeFunction,
@@ -34,6 +35,7 @@ from millstream.model.commands import (
     ReadRecord,
     ReleaseLane,
     Report,
+    ResumeRun,
     ScanRange,
     ScanStart,
     SeeTopic,
@@ -44,9 +46,9 @@ from millstream.model.commands import (
 )
 from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
-from millstream.model.function import AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
+from millstream.model.function import HOLD, AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
-from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from millstream.model.operations import BodyDone, Operation, PublishFound, RetryPolicy, SendFound, SleepFound
 from tests.core import wait_moves
 from tests.core.harness import Harness
 from tests.core.values import (
@@ -70,7 +72,8 @@ from tests.core.wait_moves import STEPS
 
 CRON: Final = "*/5 * * * *"
 PLACE_ORDER: Final = function("shop-place", "order/placed", EventTrigger("order/*", "event.data.n > 3"), retries=2)
-BILL: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+FAILING: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+BILL: Final = msgspec.structs.replace(FAILING, on_exhausted=HOLD)
 BOUNDED: Final = msgspec.structs.replace(
     BILL, cancel_on=(CancelTrigger("order/lost.late", "data.n"), CancelTrigger("order/placed")), start_ms=HOUR_MS,
     finish_ms=6 * HOUR_MS,
@@ -85,6 +88,7 @@ VERSIONS: Final[tuple[AppSpec | None, ...]] = (
     app(PLACE_ORDER, BOUNDED, TICK, FIRST),
     app(PLACE_ORDER, TICK, ON_FAILURE, ON_END, FIRST, LATE),
     app(PLACE_ORDER, BILL),
+    app(PLACE_ORDER, FAILING),
     None,
 )
 ELSEWHERE: Final = run_id(START_MS, "x", "f", "", lane=1, lanes=LANES)
@@ -118,6 +122,8 @@ def end_everything(harness: Harness, turns_max: int = 500) -> None:
             harness.do(FireTimer(looking.at_ms, looking.kind, looking.id, looking.step))
         if not harness.runs:
             break
+        for (_, run, _), _ in harness.tables.held.scan(limit=1_000):
+            harness.do(ResumeRun(run))
         for answer in list(wait_moves.last_answers(harness)):
             harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
         if not harness.runs:
@@ -163,7 +169,9 @@ def _answer(harness: Harness, move: Move, number: int) -> Command | None:
     if effect is None:
         return None
     if effect.step:
-        operation = errored(effect.step, retriable=move.y % 8 != 7) if move.y % 4 == 3 else done(effect.step)
+        own = (None, RetryPolicy(), RetryPolicy(0), RetryPolicy(5, (MINUTE_MS,), 1_000))[move.z % 4]
+        failed = errored(effect.step, retriable=move.y % 8 != 7, retry=own)
+        operation = failed if move.y % 4 == 3 else done(effect.step)
         return Report(effect.run, effect.step, effect.attempt, effect.dispatch, (operation,))
     return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move))
 
@@ -278,6 +286,21 @@ def _stop_cancelling(harness: Harness, move: Move, number: int) -> StopCancellin
     return StopCancelling(under_way or ulid(harness.now_ms, bytes(10)), request, move.y % 3 - 1)
 
 
+def _held(harness: Harness, move: Move) -> str:
+    """A run that is held, or any other."""
+    held = [run for (_, run, _), _ in harness.tables.held.scan(limit=1_000)] if move.y % 8 else []
+    every = (*harness.story.open, *harness.story.ended, NOWHERE, ELSEWHERE, "no id")
+    return _pick(held or every, move.x) or NOWHERE
+
+
+def _resume(harness: Harness, move: Move, number: int) -> ResumeRun:
+    return ResumeRun(_held(harness, move), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
+def _fail(harness: Harness, move: Move, number: int) -> FailRun:
+    return FailRun(_held(harness, move), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
 def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
     function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
     request = _request(move, harness.now_ms) or ulid(harness.now_ms, number.to_bytes(10, "big"))
@@ -383,6 +406,8 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     _cancel,
     *(_cancel_many,) * 2,
     _stop_cancelling,
+    *(_resume,) * 2,
+    *(_fail,) * 2,
     _invoke,
     _message,
     _delivered,

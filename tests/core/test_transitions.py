@@ -15,16 +15,18 @@ from millstream.core.runs.transitions import transitions
 from millstream.core.steps import KINDS, callback
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost
-from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
+from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost, home_of_place, place_of
+from millstream.model.commands import EventCame, FireTimer, LoseDispatch, NothingCame, ParkDispatch, TakeMessage, Unpark
 from millstream.model.facts import Fact, StepCompleted
-from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
+from millstream.model.function import FAIL, HOLD
+from millstream.model.operations import Condition, WaitFound
+from millstream.model.rows import Hand, HeldRow, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core.harness import Harness
 from tests.core.moves import play
 from tests.core.test_mutants import sequence
-from tests.core.values import PLACE, accept, app, done, errored, event, found, function, report, see
+from tests.core.values import LANES, MINUTE_MS, PLACE, accept, app, done, errored, event, found, function, report, see
 
 SEQUENCES: Final = 400
 RUN: Final = "01H"
@@ -43,7 +45,9 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
     for story in (
         two_steps_fail_in_one_answer,
         late_results_that_are_too_large,
+        late_results_that_are_too_large_and_held,
         a_late_result_while_the_next_attempt_waits,
+        an_event_and_then_a_refusal_while_a_wait_closes,
     ):
         hands = story().hands
         body |= hands.body
@@ -51,10 +55,10 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
     return body, step
 
 
-def started() -> Harness:
+def started(on_exhausted: str = FAIL) -> Harness:
     """A harness with one run whose body is out."""
     harness = Harness()
-    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(see(app(msgspec.structs.replace(function("shop-f", "order/placed"), on_exhausted=on_exhausted))))
     harness.do(accept(event()))
     return harness
 
@@ -66,9 +70,14 @@ def two_steps_fail_in_one_answer() -> Harness:
     return harness
 
 
-def late_results_that_are_too_large() -> Harness:
+def late_results_that_are_too_large_and_held() -> Harness:
+    """Likewise; an operator is asked, once."""
+    return late_results_that_are_too_large(HOLD)
+
+
+def late_results_that_are_too_large(on_exhausted: str = FAIL) -> Harness:
     """The worker was thought dead, or the hand-out was parked; its result comes all the same, and is refused."""
-    harness = started()
+    harness = started(on_exhausted)
     run = harness.run.run
     harness.do(report(run, 1, found("a"), found("b")))
     for _ in range(2):
@@ -77,6 +86,7 @@ def late_results_that_are_too_large() -> Harness:
     assert (harness.step("a").hand, harness.step("b").hand) == (Hand.BACKOFF, Hand.PARKED)
     harness.do(report(run, 2, done("a", TOO_LARGE), step="a"))
     harness.do(report(run, 3, done("b", TOO_LARGE), step="b"))
+    assert harness.do(report(run, 3, done("b", TOO_LARGE), step="b")) == [], "told twice"
     return harness
 
 
@@ -88,6 +98,27 @@ def a_late_result_while_the_next_attempt_waits() -> Harness:
     for _ in range(2):
         harness.do(LoseDispatch(run, "a", harness.out("a").dispatch))
     harness.do(report(run, 2, done("a"), step="a"))
+    return harness
+
+
+def an_event_and_then_a_refusal_while_a_wait_closes() -> Harness:
+    """The time of a wait for two events is over; one comes at the last moment, for the other too many wait."""
+    names = ("order/paid", "order/lost.late")
+    elsewhere = next(
+        n for n in range(99) if all(home_of_place(place_of(name, "data.n", str(n)), LANES) == 1 for name in names)
+    )
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(accept(event(data=b'{"n":%d}' % elsewhere)))
+    run = harness.run.run
+    conditions = tuple(Condition(name, "data.n") for name in names)
+    harness.do(report(run, 1, WaitFound("both", "both", conditions, MINUTE_MS, True)))
+    arm = harness.armed("wait")
+    harness.do(FireTimer(arm.at_ms, arm.kind, arm.id, arm.step), arm.at_ms)
+    harness.do(TakeMessage(1, 1, EventCame(run, "both", 0, event(9, names[0], data=b'{"n":%d}' % elsewhere))))
+    assert harness.step("both").hand == Hand.CLOSING
+    harness.do(TakeMessage(1, 2, NothingCame(run, "both", 1, False, "too many")))
+    assert harness.step("both").hand == Hand.FAILED
     return harness
 
 
@@ -156,6 +187,7 @@ def tables(body: Hand, step: StepRow | None) -> LaneTables:
         made.steps.put((RUN, step.step), step)
     for id in ("", "s"):
         made.parked.put(("kept", RUN, id), ParkedRow("kept", RUN, id, 5))
+        made.held.put(("kept", RUN, id), HeldRow("kept", RUN, id, 5, "E", "boom", ""))
         for kind in {*BODY_TIMERS.values(), *(timer for each in KINDS.values() for timer in each.hands.values())}:
             made.timers.put((7, kind, RUN, id), TimerRow(7, kind, RUN, id))
     return made

@@ -12,6 +12,7 @@ from millstream.model.operations import (
     BodyErrored,
     Failure,
     Operation,
+    RetryPolicy,
     SleepFound,
     StepDone,
     StepErrored,
@@ -73,9 +74,9 @@ def done(step: str, data: bytes = b"1") -> StepDone:
     return StepDone(step, step, data, START_MS)
 
 
-def errored(step: str, *, retriable: bool = True, after_ms: int = -1) -> StepErrored:
+def errored(step: str, *, retriable: bool = True, after_ms: int = -1, retry: RetryPolicy | None = None) -> StepErrored:
     """An attempt of the step raised."""
-    return StepErrored(step, step, BOOM, START_MS, retriable, after_ms)
+    return StepErrored(step, step, BOOM, START_MS, retriable, after_ms, retry)
 
 
 def body_errored(*, retriable: bool = True, after_ms: int = -1) -> BodyErrored:

@@ -96,6 +96,20 @@ async def test_what_a_run_waits_for_and_who_invoked_it_is_known_without_its_star
         queries.close()
 
 
+@pytest.mark.parametrize("n", [0, 1])
+async def test_what_is_held_is_known_with_its_error_without_its_start(tmp_path: Path, n: int) -> None:
+    async with open_world("memory", tmp_path) as world:
+        event = await world.send("order/held", n)
+        run = await world.run_of("first.db", event, lambda full: full.run.state == "Held")
+        await world.until_trimmed_past(await world.ends())
+        queries = await world.fold("new.db")
+        seen = queries.run(run)
+        queries.close()
+    assert seen is not None and seen.run.state == "Held"
+    why = "step 'ship' failed for good: ZeroDivisionError" if n else "the function body failed for good: ValueError"
+    assert seen.run.reason.startswith(why)
+
+
 @BACKENDS
 async def test_a_history_that_was_away_goes_on_with_what_it_knew(tmp_path: Path, backend: str) -> None:
     """What ended while it was away, and can be looked up nowhere, is gone and not open for ever."""

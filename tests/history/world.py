@@ -65,6 +65,15 @@ async def nap(ctx: Context) -> int:
     return 1
 
 
+@shop.function(on="order/held", retries=0, on_exhausted="hold")
+async def hold(ctx: Context) -> None:
+    """A step of it is held, and its body."""
+    await ctx.step.run("label", lambda: "labelled")
+    if ctx.event.data["n"]:
+        await ctx.step.run("ship", lambda: 1 // 0)
+    raise ValueError("no such order")
+
+
 @shop.function(on="order/asked")
 async def ask(ctx: Context) -> None:
     """Waits for two events, a signal, another run and a post, all at once."""

@@ -164,6 +164,7 @@ def _unsettled(world: World, number: int, lane: Lane) -> list[str]:
     left += [f"former owner {row}" for row in durable.holders.scan(limit=2)]
     left += [f"cancellation {row}" for row in durable.cancellations.scan(limit=2)]
     left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
+    left += [f"held {row}" for row in durable.held.scan(limit=2)]
     left += [f"event {row}" for row in durable.events.scan(limit=2)]
     for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.subscriptions.sources):
         end = world.cluster.partitions[topic, partition].end
@@ -186,6 +187,7 @@ async def final(world: World) -> None:
     world.waits.check()
     world.cancelling.check()
     world.bounded.check()
+    world.holds.check()
     outcomes(world)
     messages(world)
     publishes(world)
@@ -303,6 +305,8 @@ def outcomes(world: World) -> None:
         elif planned is None:
             if not isinstance(end, f.RunCompleted):
                 world.violate("a run ends as its program says", f"{end}")
+        elif isinstance(end, f.RunFailed) and planned.holds:
+            continue  # An operator has let it (holds.py).
         elif isinstance(end, f.RunFailed):
             if end.error_name == "WorkerLost" and observer.lost[run] >= 5:
                 continue

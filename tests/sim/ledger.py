@@ -68,7 +68,7 @@ class Ledger:
         observer = world.observer
         if run not in observer.starts:
             world.violate("act only on what is durable", f"step {step} of {run} began, which no record started")
-        if attempt > 0 and (run, step, attempt - 1) not in observer.attempts_failed:
+        if attempt > 0 and (run, step, attempt - 1) not in observer.attempts_ever_failed:
             world.violate(
                 "act only on what is durable", f"attempt {attempt} of {run} {step}, the one before is not over"
             )

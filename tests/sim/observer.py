@@ -89,6 +89,8 @@ class Observer:
         self.kinds: dict[tuple[str, str], str] = {}
         self.failures: dict[tuple[str, str], bytes] = {}
         self.attempts_failed: set[tuple[str, str, int]] = set()
+        """Of the set of attempts that a step has now; ``attempts_ever_failed``: also of those before it was resumed."""
+        self.attempts_ever_failed: set[tuple[str, str, int]] = set()
         self.body_failed: Counter[tuple[str, int]] = Counter()
         self.lost: Counter[str] = Counter()
         self.parked: Counter[tuple[str, str, int]] = Counter()
@@ -216,12 +218,15 @@ class Observer:
         self._once(fact.run, fact.step)
         self.results[fact.run, fact.step] = fact.data
         self.kinds[fact.run, fact.step] = fact.kind
+        self._world.holds.done(fact.run, fact.step)
         self._attempt(fact.run, fact.step, fact.attempt)
 
     def step_failed(self, lane: Lane, fact: f.StepFailed) -> None:
         self._once(fact.run, fact.step)
+        self._world.holds.failed(fact)
         self.failures[fact.run, fact.step] = failure_json(fact.error_name, fact.error_message, fact.error_stack)
-        self._attempt(fact.run, fact.step, fact.attempt)
+        if (fact.run, fact.step, fact.attempt) not in self.attempts_failed:  # Else it was held.
+            self._attempt(fact.run, fact.step, fact.attempt)
 
     def _once(self, run: str, step: str) -> None:
         if (run, step) in self.results or (run, step) in self.failures:
@@ -245,6 +250,24 @@ class Observer:
     def attempt_failed(self, lane: Lane, fact: f.StepAttemptFailed) -> None:
         self._attempt(fact.run, fact.step, fact.attempt)
         self.attempts_failed.add((fact.run, fact.step, fact.attempt))
+        self.attempts_ever_failed.add((fact.run, fact.step, fact.attempt))
+
+    def step_held(self, lane: Lane, fact: f.StepHeld) -> None:
+        self._world.holds.held(fact)
+        self._attempt(fact.run, fact.step, fact.attempt)
+        self.attempts_failed.add((fact.run, fact.step, fact.attempt))
+        self.attempts_ever_failed.add((fact.run, fact.step, fact.attempt))
+
+    def body_held(self, lane: Lane, fact: f.BodyHeld) -> None:
+        self._world.holds.held(fact)
+
+    def held_resumed(self, lane: Lane, fact: f.HeldResumed) -> None:
+        self._world.holds.resumed(fact)
+        self.attempts_failed = {one for one in self.attempts_failed if one[:2] != (fact.run, fact.step)}
+
+    def run_failed(self, lane: Lane, fact: f.RunFailed) -> None:
+        self._world.holds.failed(fact)
+        self.ended(lane, fact)
 
     def body_attempt_failed(self, lane: Lane, fact: f.BodyAttemptFailed) -> None:
         retries = self._world.retries.get(self.starts[fact.run].function)
@@ -357,9 +380,12 @@ class Observer:
 _CHECKS: dict[type, Any] = {
     f.RunStarted: Observer.run_started,
     f.RunCompleted: Observer.ended,
-    f.RunFailed: Observer.ended,
     f.RunCancelled: Observer.run_cancelled,
     f.CancellationStarted: Observer.cancellation_started,
+    f.RunFailed: Observer.run_failed,
+    f.StepHeld: Observer.step_held,
+    f.BodyHeld: Observer.body_held,
+    f.HeldResumed: Observer.held_resumed,
     f.StepCompleted: Observer.step_completed,
     f.StepFailed: Observer.step_failed,
     f.StepAttemptFailed: Observer.attempt_failed,

@@ -113,7 +113,17 @@ class Posted:
     is_asked_twice: bool
 
 
-Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call | Posted
+@dataclass(frozen=True, slots=True)
+class Down:
+    """``ctx.step.run`` of a service that is down so many times, however often it is resumed."""
+
+    id: str
+    times: int
+    final: bool = False  # it says that trying again cannot help
+    caught: bool = False
+
+
+Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call | Posted | Down
 Program = tuple[Op, ...]
 
 
@@ -129,6 +139,7 @@ class Planned:
     on_failure: bool
     halt: str = ""  # an event of the same number cancels its runs
     finish_s: float = 0.0  # they must be over by then
+    holds: bool = False
 
     @property
     def fails(self) -> bool:
@@ -248,6 +259,8 @@ def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool
             options["cancel_on"] = [CancelOn(one.halt, match="data.q")]
         if one.finish_s:
             options["timeouts"] = Timeouts(finish=one.finish_s)
+        if one.holds:
+            options["on_exhausted"] = "hold"
         app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(
             _handler(one, ledger, edited)
         )
@@ -300,6 +313,16 @@ async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, 
                 else:
                     ledger.saw(ctx.run_id, op.id, value)
                     seen[op.id] = value
+            case Down():
+                try:
+                    seen[op.id] = await ctx.step.run(op.id, _down_code, op, ledger)
+                except StepError as error:
+                    ledger.saw(ctx.run_id, op.id, error)
+                    if not op.caught:
+                        raise
+                    seen[op.id] = error.name
+                else:
+                    ledger.saw(ctx.run_id, op.id, seen[op.id])
             case Sleep():
                 await ctx.step.sleep(op.id, op.length_s)
                 ledger.saw(ctx.run_id, op.id, None)
@@ -370,6 +393,18 @@ def as_recorded(event: Any) -> Any:
     if event is None:
         return None
     return {"name": event.name, "data": event.data, "id": event.id, "ts": event.ts}
+
+
+async def _down_code(op: Down, ledger: Ledger) -> dict[str, int]:
+    at = current()
+    ledger.began(at.run_id, at.step, at.attempt)
+    try:
+        await asyncio.sleep(0.01)
+        if ledger.boom(at.run_id, at.step, op.times):
+            raise NonRetriableError("it is down for good") if op.final else ConnectionError("it is down")
+        return {"v": ledger.number()}
+    finally:
+        ledger.left(at.run_id, at.step)
 
 
 async def _step_code(op: Step, ledger: Ledger) -> dict[str, int]:

@@ -37,6 +37,7 @@ from tests.sim.bounded import Bounded
 from tests.sim.cancelling import Cancelling
 from tests.sim.clients import POISON, Clients
 from tests.sim.foreign import Foreign
+from tests.sim.holds import Holds
 from tests.sim.ledger import Ledger
 from tests.sim.loop import Killed, Process, SimLoop, run
 from tests.sim.machine import GROUP, TELEMETRY, Machine
@@ -211,6 +212,11 @@ class World:
             self.planned |= {one.slug: one for one in self.bounded.planned}
             self.retries |= {one.slug: one.retries for one in self.bounded.planned}
             self.apps_deployed.append(make_app("bounded", self.bounded.planned, self.ledger, announced=False))
+        self.holds = Holds(self, Random(f"{self.seed}/holds"))
+        if self.holds.planned:
+            self.planned |= {one.slug: one for one in self.holds.planned}
+            self.retries |= {one.slug: one.retries for one in self.holds.planned}
+            self.apps_deployed.append(make_app("holds", self.holds.planned, self.ledger, announced=False))
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
         self.clients = Clients(self, Random(f"{self.seed}/clients"))
@@ -273,6 +279,7 @@ class World:
         await self._until_live()
         self.faults.calm = False
         self.trace("-- %s", self.weather)
+        self.holds.start()
         await asyncio.gather(
             self.clients.run(self.hostile_s),
             self.foreign.run(self.hostile_s),

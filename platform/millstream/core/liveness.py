@@ -4,6 +4,7 @@
                    BACKOFF, SCHEDULED  a timer has it
                    SLEEPING .......... a timer has it, if its kind says so (``step_kinds.py``)
                    PARKED ............ it has its place among the parked
+                   HELD .............. it has its place among the held, for an operator to see
                    WAITING ........... a timer has it, until it is answered
                    CLOSING ........... a message of it is under way to those who may know of its event, or the answer:
                                        that is in no row of one lane alone (``under_way.py``)
@@ -26,7 +27,7 @@ from millstream.core.runs.deciding import is_resolved
 from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.step_kinds import timer_of_step
 from millstream.core.steps import KINDS
-from millstream.core.tables import ParkedKey, Tables, TimerKey
+from millstream.core.tables import HeldKey, ParkedKey, Tables, TimerKey
 from millstream.core.waits import homes
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 
@@ -40,12 +41,14 @@ class Liveness:
     ``executing``  how many bodies and steps an executor has.
     ``timers``     the keys of the timers that wake them.
     ``parked``     the keys of their parking places.
+    ``held``       the keys of what waits for an operator.
     ``problems``   everything about their rows that cannot be, in sentences.
     """
 
     executing: int = 0
     timers: list[TimerKey] = field(default_factory=list)
     parked: list[ParkedKey] = field(default_factory=list)
+    held: list[HeldKey] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Liveness) -> None:
@@ -53,6 +56,7 @@ class Liveness:
         self.executing += other.executing
         self.timers += other.timers
         self.parked += other.parked
+        self.held += other.held
         self.problems += other.problems
 
 
@@ -78,7 +82,8 @@ def liveness(tables: Tables, run: RunRow) -> Liveness:
         found.problems.append(f"run {run.run} counts {run.resolved} resolved steps, but {resolved} are")
     if run.body == Hand.IDLE and not pending:
         found.problems.append(
-            f"run {run.run} of {run.function} is stuck: expected an execution, a timer or a parked place, got none"
+            f"run {run.run} of {run.function} is stuck: expected an execution, a timer, a parked place or a hold, "
+            "got none"
         )
     found.problems += [
         f"run {run.run} needs the event {event}, but there is no row of it"
@@ -94,6 +99,8 @@ def _add_body(tables: Tables, run: RunRow, found: Liveness) -> None:
         found.executing += 1
     elif hand == Hand.PARKED:
         _parked(tables, run, "", who, found)
+    elif hand == Hand.HELD:
+        _held(tables, run, "", who, found)
     elif hand in BODY_TIMERS:
         _timed(tables, (run.wake_at_ms, BODY_TIMERS[hand], run.run, ""), who, found)
     elif hand != Hand.IDLE:
@@ -108,6 +115,8 @@ def _add_step(tables: Tables, run: RunRow, step: StepRow, found: Liveness) -> No
         found.executing += 1
     elif step.hand == Hand.PARKED:
         _parked(tables, run, step.step, who, found)
+    elif step.hand == Hand.HELD:
+        _held(tables, run, step.step, who, found)
     elif kind.hands[step.hand]:
         _timed(tables, (step.wake_at_ms, kind.hands[step.hand], run.run, step.step), who, found)
     if kind is not None and kind.problem is not None and (problem := kind.problem(tables, step)):
@@ -119,6 +128,13 @@ def _parked(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -
     if tables.parked.get(key) is None:
         found.problems.append(f"{who} is parked, but has no place among the parked")
     found.parked.append(key)
+
+
+def _held(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -> None:
+    key = (run.function, run.run, step)
+    if tables.held.get(key) is None:
+        found.problems.append(f"{who} is held, but has no place among the held")
+    found.held.append(key)
 
 
 def _timed(tables: Tables, key: TimerKey, who: str, found: Liveness) -> None:

@@ -20,6 +20,7 @@ from millstream.core.runs import (
     cancellations,
     dispatches,
     ending,
+    holding,
     invoking,
     reports,
     resolving,
@@ -40,7 +41,7 @@ FOLD: Final[dict[type, FoldFact]] = {}
 
 _NOUNS: Final = (
     apps, cleaning, crons, dead_letters, events, handover, messages, publishes, requests, scans, seen, starting, topics,
-    awaiting, bodies, bounds, cancellations, dispatches, ending, reports, resolving, retry,
+    awaiting, bodies, bounds, cancellations, dispatches, ending, holding, reports, resolving, retry,
     coverage, homes, interests, kept, signals,
 )  # fmt: skip
 _MESSAGES: Final = (
@@ -48,6 +49,7 @@ _MESSAGES: Final = (
     homes.AWAIT_EVENT, homes.FORGET_WAIT, homes.TAKE_EVENT, coverage.EVENTS_SOUGHT, interests.SEEK_EVENTS,
     signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL, callback.RESOLVE_CALLBACK,
     cancellations.CANCEL_RUNS, cancellations.STOP_CANCELLING,
+    holding.RESUME_RUN, holding.FAIL_RUN,
 )  # fmt: skip
 
 

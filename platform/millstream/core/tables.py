@@ -16,6 +16,7 @@ from millstream.model.rows import (
     CoverageRow,
     CronRow,
     EventRow,
+    HeldRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -88,6 +89,7 @@ BucketKey = tuple[str, bool, int]  # (source, clients, bucket)
 ChunkKey = tuple[str, bool, int, int]  # (source, clients, bucket, chunk)
 MessageKey = tuple[int, int]  # (to_lane, seq)
 ParkedKey = tuple[str, str, str]  # (function, run, step)
+HeldKey = tuple[str, str, str]  # (function, run, step)
 WaiterKey = tuple[str, str, str, int]  # (place, run, step, index)
 KeptKey = tuple[int, str]  # (received_at_ms, internal_id)
 KeptAtKey = tuple[str, int, str]  # (place, received_at_ms, internal_id)
@@ -162,6 +164,9 @@ class Tables(Protocol):
 
     @property
     def parked(self) -> Table[ParkedKey, ParkedRow]: ...
+
+    @property
+    def held(self) -> Table[HeldKey, HeldRow]: ...
 
     @property
     def counters(self) -> Table[str, CounterRow]: ...

@@ -215,6 +215,20 @@ def _body_attempt_failed(c: Changes, x: f.BodyAttemptFailed, at_ms: int) -> None
     c.of_run(x.run).entries.append((trail.BODY_ERRORED, at_ms, "", x.attempt, x.retry_at_ms, *error))
 
 
+def _step_held(c: Changes, x: f.StepHeld, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    c.of_run(x.run).entries.append((trail.HELD, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, *error))
+
+
+def _body_held(c: Changes, x: f.BodyHeld, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    c.of_run(x.run).entries.append((trail.HELD, at_ms, "", "", "", x.attempt, at_ms, *error))
+
+
+def _held_resumed(c: Changes, x: f.HeldResumed, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.RESUMED, at_ms, x.step))
+
+
 def _dispatch_lost(c: Changes, x: f.DispatchLost, at_ms: int) -> None:
     c.of_run(x.run).entries.append((trail.LOST, at_ms, x.step, x.lost, x.retry_at_ms))
 
@@ -267,6 +281,9 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.StepCompleted: _step_completed,
     f.StepFailed: _step_failed,
     f.BodyAttemptFailed: _body_attempt_failed,
+    f.StepHeld: _step_held,
+    f.BodyHeld: _body_held,
+    f.HeldResumed: _held_resumed,
     f.DispatchLost: _dispatch_lost,
     f.DispatchParked: _dispatch_parked,
     f.DispatchUnparked: _dispatch_unparked,

@@ -388,7 +388,7 @@ def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
         if run.ended_ms:
             trail.close(steps, run.status, run.ended_ms)
         return run
-    reason = next((reason for step in steps if (reason := trail.parked_because(step))), "")
+    reason = next((reason for step in steps if (reason := trail.reason_of(step))), "")
     return replace(run, state=trail.state_of(steps), reason=reason)
 
 

@@ -149,6 +149,22 @@ class StopCancelling(msgspec.Struct, frozen=True, gc=False):
     reply_to: int = -1
 
 
+class ResumeRun(msgspec.Struct, frozen=True, gc=False):
+    """Try again what is held of a run, with a fresh set of attempts."""
+
+    run: str
+    request: str = ""
+    reply_to: int = -1
+
+
+class FailRun(msgspec.Struct, frozen=True, gc=False):
+    """Let what is held of a run fail, as it would have without being held."""
+
+    run: str
+    request: str = ""
+    reply_to: int = -1
+
+
 class InvokeFunction(msgspec.Struct, frozen=True):
     """Start one function directly, with ``event`` as its trigger.
 
@@ -477,5 +493,7 @@ Command = (
     | AdvanceScan
     | BackfillFunction
     | CancelScan
+    | ResumeRun
+    | FailRun
     | CleanUp
 )

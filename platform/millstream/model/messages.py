@@ -16,6 +16,7 @@ from millstream.model.commands import (
     ChildEnded,
     EventCame,
     EventsSought,
+    FailRun,
     ForgetSignal,
     ForgetWait,
     InvokeFunction,
@@ -24,6 +25,7 @@ from millstream.model.commands import (
     ParkDispatch,
     Report,
     ResolveCallback,
+    ResumeRun,
     SeekEvents,
     SendSignal,
     SignalCame,
@@ -56,6 +58,8 @@ Message = (
     | ResolveCallback
     | CancelRuns
     | StopCancelling
+    | ResumeRun
+    | FailRun
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
 Request = (
@@ -67,6 +71,8 @@ Request = (
     | ResolveCallback
     | CancelRuns
     | StopCancelling
+    | ResumeRun
+    | FailRun
 )
 """Those that an api asks, and waits for the answer."""
 

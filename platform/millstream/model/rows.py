@@ -24,7 +24,8 @@ class Hand(enum.IntEnum):
                   └────> PARKED ───> OUT  no code here
 
     SLEEPING, WAITING, CLOSING, DONE and FAILED are for steps only; SCHEDULED for runs that start later. WAITING is for
-    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more.
+    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more. HELD has
+    failed for good, and waits for an operator (``core/runs/holding.py``).
     """
 
     IDLE = 0
@@ -37,6 +38,7 @@ class Hand(enum.IntEnum):
     SCHEDULED = 7
     WAITING = 8
     CLOSING = 9
+    HELD = 10
 
 
 class RunRow(msgspec.Struct, frozen=True, gc=False):
@@ -248,6 +250,18 @@ class ParkedRow(msgspec.Struct, frozen=True, gc=False):
     given_back: bool = False
 
 
+class HeldRow(msgspec.Struct, frozen=True, gc=False):
+    """A body (``step`` empty) or step that has failed for good and waits for an operator, with its last error."""
+
+    function: str
+    run: str
+    step: str
+    held_at_ms: int
+    error_name: str
+    error_message: str
+    error_stack: str
+
+
 class HolderRow(msgspec.Struct, frozen=True, gc=False):
     """A former owner that let the lane go in good order and still runs ``out``, or what is left of it."""
 
@@ -407,4 +421,5 @@ Row = (
     | SeekRow
     | SignalRow
     | CancellationRow
+    | HeldRow
 )

@@ -21,5 +21,7 @@ UNPARKED: Final = 9  # at, step
 WAITING: Final = 10  # at, step, name, kind, until, what it waits for as JSON (waits_for.py)
 CAME: Final = 11  # at, step, which of the awaited events
 GIVEN_BACK: Final = 12  # at, step
+HELD: Final = 13  # at, step, name, kind, attempt, started_at, error name, message, stack
+RESUMED: Final = 14  # at, step
 
 Entry = tuple[Any, ...]

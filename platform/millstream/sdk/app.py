@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from millstream.errors import FunctionError
 from millstream.model import limits
@@ -49,6 +49,7 @@ class App:
         on_failure: Handler | None = None,
         cancel_on: CancelOn | Sequence[CancelOn] = (),
         timeouts: Timeouts | None = None,
+        on_exhausted: Literal["fail", "hold"] = "fail",
     ) -> Callable[[H], H]:
         """Declare a function of this app. The function stays what it is and may be called by a test.
 
@@ -64,6 +65,8 @@ class App:
 
         ``cancel_on``     events that cancel a run: ``CancelOn("order/cancelled", match="data.order_id")``; at most 5.
         ``timeouts``      ``Timeouts(start=, finish=)``: when a run is cancelled that has not begun, or is not over.
+        ``on_exhausted``  what becomes of a run where a step or the body has failed for good: ``"fail"``, or ``"hold"``:
+                          it waits at that place until an operator resumes it or lets it fail.
 
         Raises FunctionError when an option is wrong.
         """
@@ -79,6 +82,7 @@ class App:
             on_failure=on_failure,
             cancel_on=cancel_on,
             timeouts=timeouts,
+            on_exhausted=on_exhausted,
         )
 
         def register(handler: H) -> H:

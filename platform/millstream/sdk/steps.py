@@ -33,6 +33,8 @@ from millstream.sdk.declared import declared_slug
 from millstream.sdk.outgoing import envelope_of, several
 from millstream.sdk.payloads import Reader, decode, encode, read, result_reader
 from millstream.sdk.received import Received
+from millstream.sdk.retry import Retry
+from millstream.sdk.retrying import Retrying, SyncRetrying
 from millstream.sdk.unawaited import Unawaited
 from millstream.sdk.waiting import On
 
@@ -55,9 +57,14 @@ class Driver(Protocol):
         ...
 
     def run(
-        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+        self,
+        id: str,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        retry: Retry | None = None,
     ) -> Async[object]:
-        """Run and remember; the result as decoded from its JSON."""
+        """Run and remember; the result as decoded from its JSON. ``retry`` None: as the function has it."""
         ...
 
     def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> Async[bytes]:
@@ -100,6 +107,10 @@ class StepTools:
         step = self._driver.run(id, fn, args, kwargs)
         self.unawaited.add(step)
         return step
+
+    def retrying(self, retry: Retry) -> Retrying:
+        """``run`` with attempts of its own: ``ctx.step.retrying(Retry(attempts=8)).run("ask", ask)``."""
+        return Retrying(self._driver.run, self.unawaited, retry)
 
     def sleep(self, id: str, length: Duration) -> Async[None]:
         """Sleep, at most 366 days, holding nothing: ``await ctx.step.sleep("cool-off", "1h")``."""
@@ -311,6 +322,10 @@ class SyncStepTools:
     def run(self, id: str, fn: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         """As ``StepTools.run``."""
         return self._driver.wait(self._tools.run(id, fn, *args, **kwargs))
+
+    def retrying(self, retry: Retry) -> SyncRetrying:
+        """As ``StepTools.retrying``."""
+        return SyncRetrying(self._driver.wait, self._tools.retrying(retry))
 
     def sleep(self, id: str, length: Duration) -> None:
         """As ``StepTools.sleep``."""

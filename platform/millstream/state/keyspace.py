@@ -116,6 +116,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("inbox_cursors", rows.InboxCursorRow, b"\x38", KEYS, ("from_lane",), _I),
     TableSpec("publishes", rows.PublishRow, b"\x39", KEYS, ("number",), _I, payload="value"),
     TableSpec("parked", rows.ParkedRow, b"\x3a", KEYS, ("function", "run", "step"), (str, str, str)),
+    TableSpec("held", rows.HeldRow, b"\x3f", KEYS, ("function", "run", "step"), (str, str, str)),
     TableSpec("counters", rows.CounterRow, b"\x3b", KEYS, ("name",), _S),
     TableSpec("holders", rows.HolderRow, b"\x48", KEYS, ("holder",), _S),
     TableSpec("topics", rows.TopicRow, b"\x3c", KEYS, ("topic",), _S),

@@ -31,6 +31,7 @@ from millstream.model.rows import (
     CoverageRow,
     CronRow,
     EventRow,
+    HeldRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -94,6 +95,7 @@ class LaneTables:
     inbox_cursors: LayeredTable[int, InboxCursorRow]
     publishes: LayeredTable[int, PublishRow]
     parked: LayeredTable[tuple[str, str, str], ParkedRow]
+    held: LayeredTable[tuple[str, str, str], HeldRow]
     counters: LayeredTable[str, CounterRow]
     holders: LayeredTable[str, HolderRow]
     waiters: LayeredTable[tuple[str, str, str, int], WaiterRow]
@@ -255,6 +257,7 @@ class DurableTables:
     inbox_cursors: DurableTable[int, InboxCursorRow]
     publishes: DurableTable[int, PublishRow]
     parked: DurableTable[tuple[str, str, str], ParkedRow]
+    held: DurableTable[tuple[str, str, str], HeldRow]
     counters: DurableTable[str, CounterRow]
     holders: DurableTable[str, HolderRow]
     waiters: DurableTable[tuple[str, str, str, int], WaiterRow]

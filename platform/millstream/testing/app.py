@@ -18,7 +18,7 @@ from millstream.errors import FunctionError
 from millstream.log.port import Produced
 from millstream.model.awaited import AwaitedPost
 from millstream.model.callback_token import PATH, callback_id, mark_of
-from millstream.model.commands import CancelRun, InvokeFunction, ResolveCallback, SendSignal
+from millstream.model.commands import CancelRun, FailRun, InvokeFunction, ResolveCallback, ResumeRun, SendSignal
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
 from millstream.model.ids import ulid
@@ -130,6 +130,16 @@ class TestApp:
     async def cancel(self, run: Run | Sent) -> None:
         """Cancel a run, as ``DELETE /v1/runs/{id}`` does. One that is over stays as it is."""
         await self._ask(CancelRun(run.id, "cancelled over the API", self._new_id()))
+
+    async def resume(self, run: Run | Sent) -> None:
+        """Try again what is held of a run, as ``millstream runs resume`` does. Raises NotAsExpected for none."""
+        self._check_held(run)
+        await self._ask(ResumeRun(run.id, self._new_id()))
+
+    async def fail(self, run: Run | Sent) -> None:
+        """Let what is held of a run fail, as ``millstream runs fail`` does. Raises NotAsExpected for none."""
+        self._check_held(run)
+        await self._ask(FailRun(run.id, self._new_id()))
 
     async def signal(self, name: str, data: object = None) -> None:
         """Send a signal to the step that waits for it, as ``POST /v1/signals`` does; ``data`` is what the step returns.
@@ -261,6 +271,12 @@ class TestApp:
     async def _ask(self, message: Message) -> None:
         await self._rig.append("inbox", [Produced(encode_inbox(InboxRecord(-1, 0, message)))])
         await self.settle()
+
+    def _check_held(self, run: Run | Sent) -> None:
+        seen = Run(self._rig.record, run.id)
+        if not seen.is_held:
+            steps = ", ".join(map(repr, seen.steps.values())) or "none yet"
+            raise NotAsExpected(f"{seen!r} is not held: no step of it is, nor its body. Its steps: {steps}.")
 
     def _new_id(self) -> str:
         self._events += 1

@@ -12,6 +12,7 @@ from tests.sim.mutants import (
     bounding,
     cancelling,
     executing,
+    holding,
     intake,
     messages,
     ownership,
@@ -36,4 +37,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *waits.MUTANTS,
     *cancelling.MUTANTS,
     *bounding.MUTANTS,
+    *holding.MUTANTS,
 )

@@ -15,7 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 events = typer.Typer(help="Send events, and look at them.", no_args_is_help=True, rich_markup_mode=None)
-runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+runs = typer.Typer(help="Look at runs, and act on them.", no_args_is_help=True, rich_markup_mode=None)
 signals = typer.Typer(help="Send signals to runs that wait for them.", no_args_is_help=True, rich_markup_mode=None)
 cancellations = typer.Typer(
     help="Look at cancellations of many runs, and stop them.", no_args_is_help=True, rich_markup_mode=None

@@ -17,6 +17,13 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 SignalName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 SignalData = Annotated[str, typer.Argument(metavar="[DATA]", help="JSON, @file or -.", show_default=False)]
 CancellationId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+HeldRuns = Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", show_default=False)]
+OfFunction = Annotated[str, typer.Option("--function", help="All held runs of it: a function's id, <app>-<id>.")]
+OfApp = Annotated[str, typer.Option("--app", help="All held runs of an app.")]
+Since = Annotated[str, typer.Option("--from", help="All held runs queued then or later: 2026-01-31T12:00:00Z.")]
+Until = Annotated[str, typer.Option("--to", help="All held runs queued before.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 
 
@@ -161,6 +168,58 @@ def cancellations_stop(settings: Settings, *, id: CancellationId) -> int:
     from millstream.cli.cancellations import stop
 
     return stop(settings, id)
+
+
+@runs.command("resume")
+@takes(*CLIENT, "event_key")
+def runs_resume(
+    settings: Settings,
+    *,
+    run: HeldRuns = None,
+    function: OfFunction = "",
+    app_id: OfApp = "",
+    since: Since = "",
+    until: Until = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Try held runs again, with a fresh set of attempts."""
+    from millstream.cli.held import decide_held
+    from millstream.cli.support.arguments import time_of
+
+    query = (
+        ("function", function),
+        ("app", app_id),
+        ("from", time_of(since, "--from")),
+        ("to", time_of(until, "--to")),
+    )
+    return decide_held(settings, "resume", run or (), query, yes=yes, dry_run=dry_run)
+
+
+@runs.command("fail")
+@takes(*CLIENT, "event_key")
+def runs_fail(
+    settings: Settings,
+    *,
+    run: HeldRuns = None,
+    function: OfFunction = "",
+    app_id: OfApp = "",
+    since: Since = "",
+    until: Until = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Let held runs fail, as they would have: a held step raises StepError in its function, which may catch it."""
+    from millstream.cli.held import decide_held
+    from millstream.cli.support.arguments import time_of
+
+    query = (
+        ("function", function),
+        ("app", app_id),
+        ("from", time_of(since, "--from")),
+        ("to", time_of(until, "--to")),
+    )
+    return decide_held(settings, "fail", run or (), query, yes=yes, dry_run=dry_run)
 
 
 @signals.command("send")

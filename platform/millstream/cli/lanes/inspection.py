@@ -37,7 +37,7 @@ from millstream.wire.journal import Validity
 from millstream.wire.messages import decode_inbox
 
 COLUMNS: Final = ("lane", "journal", "fences", "owner", "seq", "last_at", "open_runs", "executing", "waiting", "parked",
-                  "timers", "unsent", "lag")  # fmt: skip
+                  "held", "timers", "unsent", "lag")  # fmt: skip
 FINDING_COLUMNS: Final = ("topic", "partition", "offset", "problem")
 ROWS_MAX: Final = 1 << 60
 
@@ -97,6 +97,7 @@ async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
         "executing": total.executing,
         "waiting": len(total.timers),
         "parked": len(total.parked),
+        "held": len(total.held),
         "timers": len(timers),
         "next_timer": time_text(timers[0]) if timers else None,
         "unsent": len(tables.outbox.scan(limit=ROWS_MAX)) + len(tables.publishes.scan(limit=ROWS_MAX)),
@@ -176,6 +177,9 @@ async def _fold(log: Log, made: Made, seen: Walked, asked: list[LaneSeen]) -> in
         if tables.runs.get(run_id) is None:
             seen.find(-1, f"a hand-out of {function} is parked for run {run_id} step {step!r}, which is not open")
     asked.append(seen_of(tables))
+    for (function, run_id, step), _ in tables.held.scan(limit=ROWS_MAX):
+        if tables.runs.get(run_id) is None:
+            seen.find(-1, f"step {step!r} of run {run_id} of {function} is held, and the run is not open")
     if seen.start == 0 and not seen.findings:
         await _compare(log, made, seen, (tables, reached))
     return runs

@@ -20,6 +20,7 @@ from millstream.config import Settings
 from millstream.errors import (
     BadRequest,
     Busy,
+    Conflict,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
@@ -40,6 +41,7 @@ _STATUS: Final[dict[int, type[MillstreamError]]] = {
     401: NotAllowed,
     403: NotAllowed,
     404: NotFound,
+    409: Conflict,
     413: LimitExceeded,
     429: Busy,
     503: Busy,
@@ -138,6 +140,11 @@ class Server:
         """Stop a cancellation. Raises NotFound."""
         path = f"/v1/cancellations/{quote(id, safe='')}"
         return self._data("DELETE", path, {"Authorization": f"Bearer {self._key}"})
+
+    def decide_held(self, id: str, how: str) -> dict[str, Any]:
+        """Let what is held of a run be tried again, or fail (``how``: resume, fail). Raises NotFound, Conflict."""
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("POST", f"/api/runs/{quote(id, safe='')}/{how}", head)
 
     def invoke(self, function: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Start a function; ``{"id", "run_id"}``. Raises NotFound. Tried again it is the same request: one run."""

@@ -14,7 +14,9 @@ from millstream.errors import BadRequest, ConfigError
 from millstream.model import limits
 from millstream.model.ids import is_ulid
 
-STATUSES: Final = ("Queued", "Running", "Retrying", "Sleeping", "Waiting", "Parked", "Completed", "Failed", "Cancelled")
+STATUSES: Final = (
+    "Queued", "Running", "Retrying", "Sleeping", "Waiting", "Parked", "Held", "Completed", "Failed", "Cancelled",
+)  # fmt: skip
 """Every word that the state of a run is shown with; a test holds it against the history's."""
 MS_DIGITS_MAX: Final = 15
 

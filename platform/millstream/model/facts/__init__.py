@@ -43,10 +43,12 @@ from millstream.model.facts.lanes import (
 )
 from millstream.model.facts.runs import (
     BodyAttemptFailed,
+    BodyHeld,
     DiscoveryAnswered,
     DispatchLost,
     DispatchParked,
     DispatchUnparked,
+    HeldResumed,
     RetryDue,
     RunBounded,
     RunCancelled,
@@ -72,6 +74,7 @@ from millstream.model.facts.steps import (
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StepHeld,
     StepPlanned,
 )
 from millstream.model.facts.waits import (
@@ -104,6 +107,7 @@ from millstream.model.facts.waits import (
 __all__ = [
     "FACTS",
     "BodyAttemptFailed",
+    "BodyHeld",
     "CallbackOpened",
     "CallbackUsed",
     "CancellationAdvanced",
@@ -130,6 +134,7 @@ __all__ = [
     "Fact",
     "FunctionSkipped",
     "FunctionSubscribed",
+    "HeldResumed",
     "HolderGone",
     "InterestDropped",
     "InterestSeen",
@@ -170,6 +175,7 @@ __all__ = [
     "StepAttemptFailed",
     "StepCompleted",
     "StepFailed",
+    "StepHeld",
     "StepPlanned",
     "TopicSeen",
     "WaitClosing",
@@ -256,6 +262,9 @@ Recorded = (
     | CancellationStarted
     | CancellationAdvanced
     | CancellationEnded
+    | StepHeld
+    | BodyHeld
+    | HeldResumed
 )
 """What stands in the journal."""
 Fact = Recorded | Post
