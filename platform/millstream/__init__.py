@@ -29,12 +29,14 @@ from millstream.model.function import EventTrigger
 from millstream.sdk.app import App
 from millstream.sdk.backoff import Exponential, Linear, Table
 from millstream.sdk.bounds import CancelOn, Timeouts
+from millstream.sdk.callback import Callback, SyncCallback
 from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
 from millstream.sdk.flow import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from millstream.sdk.received import Received
 from millstream.sdk.records import EventRecord, event_record
+from millstream.sdk.retry import Retry
 from millstream.sdk.topic import Topic
 from millstream.sdk.waiting import On
 
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "Batch",
+    "Callback",
     "CancelOn",
     "Client",
     "Concurrency",
@@ -61,12 +64,14 @@ __all__ = [
     "On",
     "RateLimit",
     "Received",
+    "Retry",
     "RetryAfterError",
     "RunError",
     "RunNotOver",
     "Singleton",
     "StepError",
     "StepsChanged",
+    "SyncCallback",
     "SyncClient",
     "SyncContext",
     "Table",

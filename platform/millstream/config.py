@@ -68,6 +68,14 @@ SETTINGS: Final = (
         "private ones; .example.com stands for all below it, * for any. May be repeated.",
     ),
     Setting(
+        name="public_url",
+        kind=URL,
+        flag="--public-url",
+        metavar="URL",
+        doc="Where others reach the HTTP API, for the URLs of callbacks: https://hooks.example.com. Without it only "
+        "millstream dev makes any, with its own address.",
+    ),
+    Setting(
         name="port",
         kind=NUMBER,
         default="8288",

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
-from millstream.api.sockets.listening import listen_on
+from millstream.api.sockets.listening import listen_on, reached_at
 from millstream.api.sockets.serving import Served, serve
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -56,6 +56,7 @@ class DevSettings:
     ``event_keys``        empty: any key is taken.
     ``events_per_s``      that each key (without keys: each client) may send; 0: any number.
     ``allowed_hosts``     names that the server is known by, beside this machine's.
+    ``public_url``        where others reach the server, for the URLs of callbacks; None: where it listens, "": nowhere.
     ``executors``         child processes that run the functions; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
     ``banner``            what the page warns with; "": nothing.
@@ -74,6 +75,7 @@ class DevSettings:
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
     allowed_hosts: frozenset[str] = frozenset()
+    public_url: str | None = None
     executors: int = 0
     targets: tuple[str, ...] = ()
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
@@ -106,12 +108,12 @@ class DevServer:
         self._looking: asyncio.Task[None] | None = None
         self._missing_code: asyncio.Task[None] | None = None
         self._watches: Watches | None = None
+        self._taken: socket.socket | None = None  # Of a port that nobody has named, until the server ends.
 
     async def start(self) -> None:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
-        if settings.listening is None:  # Before a directory is made that fixes its group and lanes.
-            listen_on(settings.host, settings.port).close()
+        listening = self._listens()
         await settings.boundary.look_first()
         private_directory(settings.data)
         losses = Losses(settings.data, accepted=settings.accept_loss)
@@ -133,6 +135,7 @@ class DevServer:
                 make_store=make_store,
                 events_retention_ms=settings.lane.history_ms,
                 retry_interval_ms=settings.retry_interval_ms,
+                public_url=self._public_url(listening),
                 settings=settings.lane,
                 telemetry=self.telemetry,
                 schemas=settings.boundary.foreign,
@@ -165,9 +168,7 @@ class DevServer:
             banner=settings.banner,
             refuses=lambda: worker.refuses,
         )
-        self.served = await serve(
-            build_app(config), host=settings.host, port=settings.port, listening=settings.listening
-        )
+        self.served = await serve(build_app(config), host=settings.host, port=settings.port, listening=listening)
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self._watches = Watches(self.telemetry)
 
@@ -200,8 +201,33 @@ class DevServer:
             await self.pool.close()
         if self._history is not None:
             await self._history.stop()
+        if self._taken is not None:
+            self._taken.close()
         if self.log is not None:
             await self.log.close()
+
+    def _listens(self) -> socket.socket | None:
+        """The socket that listens already. Raises ConfigError where the port is taken.
+
+        Before a directory is made that fixes its group and lanes. A port that nobody has named is kept from now on:
+        the URLs of callbacks have it, and nobody else knows it.
+        """
+        settings = self.settings
+        if settings.listening is not None:
+            return settings.listening
+        taken = listen_on(settings.host, settings.port)
+        if settings.port:
+            taken.close()
+            return None
+        self._taken = taken
+        return taken
+
+    def _public_url(self, listening: socket.socket | None) -> str:
+        settings = self.settings
+        if settings.public_url is not None:
+            return settings.public_url
+        port = listening.getsockname()[1] if listening is not None else settings.port
+        return reached_at(settings.host, port)
 
     async def _made(self, log: EmbeddedLog, losses: Losses) -> Made:
         """The directory's group and lanes. Raises AcknowledgedLost where the log is less than what was made of it."""

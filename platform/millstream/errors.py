@@ -17,10 +17,12 @@
     │   ├── SchemaViolation      the payload does not fit its Avro schema
     │   ├── LimitExceeded        something is larger or more than a limit allows
     │   ├── NotFound             no such run, event, function
-    │   ├── NotStarted           flow control lets no run of the function start
+    │   ├── Gone                 it was there, and takes nothing more
     │   ├── NotAllowed           wrong or missing key
     │   ├── Forbidden            a web page may not do this
     │   ├── Misdirected          the server is not known by the name that was asked
+    │   ├── Conflict             what is asked for does not fit how the thing stands now
+    │   │   └── NotStarted       flow control lets no run of the function start
     │   ├── RunNotOver           a run has not ended in the time that it was waited for
     │   ├── Busy                 a bounded queue is full: try again after a while
     │   └── TooMany              a quota is used up: try again after a while
@@ -134,8 +136,8 @@ class NotFound(CallerError):
     """There is no such run, event, function or app."""
 
 
-class NotStarted(CallerError):
-    """A function's flow control has let no run start; the message says which option, and why."""
+class Gone(CallerError):
+    """What the request names was there once, and takes nothing more."""
 
 
 class NotAllowed(CallerError):
@@ -148,6 +150,14 @@ class Forbidden(CallerError):
 
 class Misdirected(CallerError):
     """The request was sent to a name that is not the server's."""
+
+
+class Conflict(CallerError):
+    """What was asked for does not fit how the thing stands now. Nothing was changed."""
+
+
+class NotStarted(Conflict):
+    """A function's flow control has let no run start; the message says which option, and why."""
 
 
 class RunNotOver(CallerError, TimeoutError):

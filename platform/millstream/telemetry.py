@@ -96,6 +96,12 @@ METRICS: Final = (
         "Open runs that are parked since their function no longer asks for what is recorded (at least, likewise).",
         ("function",),
     ),
+    Metric(
+        "millstream_runs_held",
+        "gauge",
+        "Open runs that have failed for good and wait for an operator (at least, likewise).",
+        ("function",),
+    ),
     Metric("millstream_scans_open", "gauge", "Scans that are under way.", ("lane",)),
     Metric("millstream_scan_records_left", "gauge", "Records that scans have yet to read.", ("lane",)),
     Metric(

@@ -167,7 +167,7 @@ async def open_world(
 
 
 def _parts(log: Log, **more: Any) -> WorkerParts:
-    given = {"lanes": 1, "apps": (), "retry_interval_ms": 1} | more
+    given = {"lanes": 1, "apps": (), "retry_interval_ms": 1, "public_url": "https://hooks.example"} | more
     return WorkerParts(log=log, group=GROUP, make_store=lambda lane: MemoryStore(), **given)
 
 

@@ -12,6 +12,7 @@ from millstream import (
     Context,
     Event,
     NonRetriableError,
+    Retry,
     RetryAfterError,
     StepError,
     SyncContext,
@@ -83,6 +84,45 @@ async def retry(ctx: Context) -> int:
     return await ctx.step.run("flaky", fails_until, 2)
 
 
+def refused_once(path: str) -> int:
+    if current().attempt == 0:
+        raise ConnectionRefusedError(path)
+    raise FileNotFoundError(path)
+
+
+@app.function(on="cases/retrying", retries=0)
+async def retrying(ctx: Context) -> list[object]:
+    patient = Retry(attempts=3, backoff=SOON)
+    choosy = Retry(attempts=9, backoff=SOON, on=OSError, not_on=FileNotFoundError)
+    first = await ctx.step.retrying(patient).run("patient", fails_until, 2)
+    try:
+        await ctx.step.retrying(choosy).run("choosy", refused_once, "/nowhere")
+    except StepError as error:
+        return [first, error.name]
+    return [first]
+
+
+async def tell(ctx: Context) -> None:
+    note(f"failure-handler {ctx.event.data['function_id']} {ctx.event.data['error']['message']}")
+
+
+def fails_while_closed(run: str) -> str:
+    if not Path(f"{NOTES}-opened").exists():
+        raise ConnectionError("closed")
+    return f"paid by {run}"
+
+
+@app.function(on="cases/held", retries=1, backoff=SOON, on_exhausted="hold", on_failure=tell)
+async def held(ctx: Context) -> str:
+    await ctx.step.run("before", lambda: note(f"before {ctx.run_id}"))
+    try:
+        return await ctx.step.run("ask", fails_while_closed, ctx.run_id)
+    except StepError as error:
+        if ctx.event.data.get("caught"):
+            return f"without: {error}"
+        raise
+
+
 @app.function(on="cases/exhausted", retries=1, backoff=SOON)
 async def exhausted(ctx: Context) -> str:
     try:
@@ -90,10 +130,6 @@ async def exhausted(ctx: Context) -> str:
     except StepError as error:
         caught = f"caught {error.name}: {error}"
     return await ctx.step.run("compensate", lambda: caught)
-
-
-async def tell(ctx: Context) -> None:
-    note(f"failure-handler {ctx.event.data['function_id']} {ctx.event.data['error']['message']}")
 
 
 @app.function(on="cases/uncaught", retries=0, on_failure=tell)
@@ -287,3 +323,18 @@ async def double(ctx: Context) -> int:
 @app.function(on="cases/parent")
 async def parent(ctx: Context) -> int:
     return 1 + await ctx.step.invoke("child", double, data={"n": ctx.event.data["n"]})
+
+
+@app.function(on="cases/approval")
+async def approval(ctx: Context) -> dict[str, object]:
+    made = await ctx.step.callback("approve", timeout=ctx.event.data.get("timeout", "1h"))
+    await ctx.step.run("ask", note, f"{ctx.run_id} {made.url}")
+    await ctx.step.sleep("think", ctx.event.data.get("think", "0s"))
+    return {"answer": await made.result(), "id": made.id}
+
+
+@app.function(on="cases/plain-approval")
+def plain_approval(ctx: SyncContext) -> object:
+    made = ctx.step.callback("approve", timeout="1h")
+    ctx.step.run("ask", note, f"{ctx.run_id} {made.url}")
+    return made.result()

@@ -15,6 +15,8 @@ from tests.kafka.broker import Broker
 from tests.kafka.fleet import Fleet, fetched, until
 
 TARGETS = ("tests.cases.app:app", "tests.cases.waiting:app")
+PUBLIC_URL = "https://hooks.example.com/millstream/"
+"""What a proxy would lead to the api; the cases take the path behind it to the api themselves."""
 FOREIGN = ("cases-out", "cases.foreign")
 """Topics that functions write to: on Kafka somebody makes them, in dev the server does."""
 
@@ -28,7 +30,9 @@ class FleetServer(Server):
         _make_foreign(AdminClient({"bootstrap.servers": kafka.bootstrap}))
 
     def start(self) -> FleetServer:
-        worker = self.fleet.worker("worker", targets=TARGETS, CASES_NOTES=str(self.notes))
+        worker = self.fleet.worker(
+            "worker", targets=TARGETS, flags=("--public-url", PUBLIC_URL), CASES_NOTES=str(self.notes)
+        )
         self.process, self.output = worker.popen, worker.output
         history = self.fleet.history()
         self.port = self.fleet.door("--history-url", history.url, *self.flags).port

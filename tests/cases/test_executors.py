@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.cases.server import WAIT_S, Server
+from tests.cases.test_callbacks import begun
 
 Fresh = Callable[..., Server]
 FLAGS = ("--executors", "2")
@@ -76,3 +77,15 @@ def test_sigterm_lets_steps_end_and_stops_every_executor(fresh: Fresh) -> None:
     server.start()
     assert server.ended(event)["output"] > 0
     assert computing(server) == 1, "a step that had time to end was run again"
+
+
+def test_a_callback_survives_a_kill_of_its_server_and_so_does_what_was_posted_to_it(fresh: Fresh) -> None:
+    server = fresh(flags=FLAGS)
+    first, path = begun(server, think="3s")
+    second, plain = begun(server, "cases/plain-approval")
+    assert server.ask("POST", path, "kept")[0] == 200
+    server.kill()
+    server.start()
+    assert server.ask("POST", path, "second")[0] == 410
+    assert server.ask("POST", plain, "later")[0] == 200
+    assert (server.ended(first)["output"]["answer"], server.ended(second)["output"]) == ("kept", "later")

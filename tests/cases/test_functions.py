@@ -40,6 +40,12 @@ def test_a_failing_step_is_tried_again_alone(server: Server) -> None:
     assert [a["status"] for a in steps_of(run)["flaky"]["attempts"]] == ["failed", "failed", "completed"]
 
 
+def test_a_step_is_tried_again_as_its_own_retry_says(server: Server) -> None:
+    run = server.does("cases/retrying")
+    assert run["output"] == [2, "FileNotFoundError"]
+    assert [len(steps_of(run)[id]["attempts"]) for id in ("patient", "choosy")] == [3, 2]
+
+
 def test_a_step_that_used_up_its_attempts_can_be_caught_and_compensated(server: Server) -> None:
     run = server.does("cases/exhausted")
     assert run["output"] == "caught ValueError: attempt 1 fails"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.cases.server import Server
 
 
@@ -13,6 +15,30 @@ def test_a_cancelled_run_ends_at_once_and_stays_ended(server: Server) -> None:
     assert status in (200, 204), answer
     assert server.run(run)["status"] == "Cancelled"  # An answer is given once the read side shows it.
     server.until("the step to be told", lambda: f"told {run}" in server.notes.read_text())
+
+
+def test_many_runs_are_cancelled_by_one_request_on_every_lane(server: Server) -> None:
+    runs = [server.run_of(server.send("cases/forever", {"batch": n % 2}))["run_id"] for n in range(8)]
+    wanted = {"function_id": "cases-endless", "started_before": "now", "if": "event.data.batch == 1", "reason": "cases"}
+    for n, run in enumerate(runs):
+        server.until(f"run {n} to execute", lambda run=run: f"begun {run}" in server.notes.read_text())
+    status, answer = server.ask("POST", "/v1/cancellations", wanted)
+    assert status == 200, answer
+    id = answer["data"]["id"]
+
+    def over() -> Any:
+        rows = server.get("/v1/cancellations")[1]["data"]
+        return next((row for row in rows if row["id"] == id and row["state"] == "done"), None)
+
+    row = server.until("its end", over)
+    assert row["cancelled"] == 4 and row["lanes"]["over"] == row["lanes"]["all"]
+    for n, run in enumerate(runs):
+        assert server.run(run)["status"] == ("Cancelled" if n % 2 else "Running")
+        if n % 2:
+            assert server.run(run)["error"]["message"] == f"cancellation {id}: cases"
+            server.until("the step to be told", lambda run=run: f"told {run}" in server.notes.read_text())
+        else:
+            server.ask("DELETE", f"/v1/runs/{run}")
 
 
 def test_cancelling_a_run_that_never_was_is_not_found(server: Server) -> None:

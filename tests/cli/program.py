@@ -37,6 +37,12 @@ async def bad(ctx: Context):
         raise ValueError("it burst")
     await ctx.step.run("explode", explode)
 
+@app.function(on="shop/held", retries=0, on_exhausted="hold")
+async def held(ctx: Context):
+    def explode():
+        raise RuntimeError("it burst")
+    await ctx.step.run("explode", explode)
+
 @app.function(on="shop/flaky", retries=1, backoff=Linear("1h"))
 async def flaky(ctx: Context):
     def stumble():

@@ -24,6 +24,10 @@ SECRET = "hush-hush-4711"
         (f"redis://:{SECRET}@h:6379/0, https://{SECRET}@h", "redis://:****@h:6379/0, https://****@h"),
         (f"path=/e/{SECRET}?a=1", "path=/e/****?a=1"),
         (f"http://h:1/base/e/{SECRET}", "http://h:1/base/e/****"),
+        (
+            "path=/v1/callbacks/01JQ0000000000000000000000.5f0e9c41d2a7.q3J_x-7",
+            "path=/v1/callbacks/01JQ0000000000000000000000.5f0e9c41d2a7.****",
+        ),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ****"),
         (f"{{'Authorization': 'Basic {SECRET}'}}", "{'Authorization': 'Basic ****'}"),
         (f"GET /x?token={SECRET}&y=1", "GET /x?token=****&y=1"),

@@ -62,3 +62,36 @@ def sent(ended: object) -> list[str]:
     ids = [row["id"] for row in ended.rows]  # type: ignore[attr-defined]
     assert len(ids) == EVENTS, ended
     return ids
+
+
+GIVES_AWAY = """
+from millstream import App, Context
+
+app = App("shop")
+
+@app.function(on="shop/asks", retries=0)
+async def asks(ctx: Context):
+    return (await ctx.step.callback("cb", timeout="1d")).url
+"""
+
+
+def given_away(folder: Path, *more: str, command: str = "serve") -> tuple[str, str]:
+    """Where the server listens; and the URL of a callback, or why there is none."""
+    key = ("--event-key", KEY)
+    with serving(folder, *key, *more, command=command, files={"shop.py": GIVES_AWAY}) as served:
+        run = served.start_run("shop/asks", *key)
+        watched = served.call("runs", "watch", run)
+        assert watched.code in (0, 1), watched.err
+        return served.url, str(served.call("runs", "get", run).rows[0]["output"])
+
+
+def test_callbacks_have_the_address_that_it_was_told_and_without_one_say_what_to_set(tmp_path: Path) -> None:
+    _, told = given_away(tmp_path)
+    assert "--public-url" in told and "MILLSTREAM_PUBLIC_URL" in told
+    _, url = given_away(tmp_path, "--public-url", "https://hooks.example.com/shop/")
+    assert url.startswith("https://hooks.example.com/shop/v1/callbacks/")
+
+
+def test_the_callbacks_of_dev_have_its_own_address(tmp_path: Path) -> None:
+    own, url = given_away(tmp_path, command="dev")
+    assert url.startswith(f"{own}/v1/callbacks/")

@@ -112,6 +112,28 @@ def test_runs_are_found_by_the_event_s_id_of_its_sender_as_well(server: Serving)
     assert rows == server.call("runs", "list", "--event", sent.rows[0]["id"]).rows
 
 
+def test_runs_of_a_function_that_fit_are_cancelled_and_the_cancellation_is_listed(server: Serving) -> None:
+    meant, other = (server.start_run("shop/long", "--data", f'{{"shop": {n}}}') for n in (71, 72))
+    filters = ("--function", "shop-long", "--from", "2020-01-01", "--where", "event.data.shop == 71")
+    assert server.call("runs", "cancel", *filters).code == 2, "destructive: it needs --yes"
+    looked = server.call("runs", "cancel", *filters, "--dry-run")
+    assert looked.code == 0 and {meant, other} <= {row["run_id"] for row in looked.rows}
+    assert "whose event fulfils 'event.data.shop == 71'" in looked.err
+    begun = server.call("runs", "cancel", *filters, "--reason", "by test", "--yes")
+    assert begun.code == 0, begun.err
+    id = begun.rows[0]["id"]
+    listed = ("cancellations", "list")
+    (row,) = until("its end", lambda: [r for r in server.call(*listed).rows if r["id"] == id and r["state"] == "done"])
+    assert row["cancelled"] == 1 and row["reason"] == "by test"
+    assert server.call("runs", "get", meant).rows[0]["error"]["message"] == f"cancellation {id}: by test"
+    assert server.call("runs", "get", other).rows[0]["status"] == "Running"
+    assert id in server.call(*listed, "-o", "table").out
+    assert server.call("cancellations", "stop", id).rows == [{"id": id, "state": "stopping"}]
+    assert server.call("cancellations", "stop", other).code == 4
+    assert server.call("runs", "cancel", "--function", "lost", "--yes").code == 4
+    assert server.call("runs", "cancel", other, "--where", "true", "--yes").code == 2
+
+
 def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the_run(server: Serving) -> None:
     run = server.start_run("shop/long")
     assert server.call("runs", "watch", run, "--timeout", "300ms").code == 7
@@ -126,8 +148,32 @@ def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the
     assert "cancelled" in shown and "until" not in shown
 
 
+def test_held_runs_are_listed_resumed_and_let_fail_by_name_and_by_filter(server: Serving) -> None:
+    runs = [server.start_run("shop/held") for _ in range(3)]
+
+    def held() -> set[str]:
+        return {row["run_id"] for row in server.call("runs", "list", "--status", "held").rows}
+
+    until("the holds", lambda: held() == set(runs))
+    assert server.call("runs", "watch", runs[0], "--timeout", "300ms").code == 7
+    shown = server.call("runs", "get", runs[0], "-o", "table").out
+    assert "Held" in shown and "step 'explode' failed for good: RuntimeError: it burst" in shown
+    assert server.call("runs", "resume", runs[0]).code == 2, "it needs --yes"
+    assert server.call("runs", "resume", "--yes").code == 2, "which?"
+    assert server.call("runs", "resume", "--yes", runs[0]).rows == [{"run_id": runs[0], "outcome": "resumed"}]
+    until("it is held again", lambda: held() == set(runs))
+    looked = server.call("runs", "fail", "--function", "shop-held", "--dry-run")
+    assert looked.code == 0 and {row["run_id"] for row in looked.rows} == set(runs)
+    failed = server.call("runs", "fail", "--function", "shop-held", "--from", "2020-01-01T00:00:00Z", "--yes")
+    assert failed.code == 0 and {row["outcome"] for row in failed.rows} == {"failed"} and len(failed.rows) == 3
+    assert server.call("runs", "watch", runs[1]).code == 1
+    again = server.call("runs", "resume", "--yes", runs[1])
+    assert again.code == 1 and "is not held: it is over, Failed" in again.err
+    until("a line for it", lambda: "explode: RuntimeError: it burst" in (server.folder / "out").read_text())
+
+
 def test_a_run_that_is_not_there_is_exit_code_4(server: Serving) -> None:
-    for command in (("get",), ("cancel", "--yes")):
+    for command in (("get",), ("cancel", "--yes"), ("resume", "--yes"), ("fail", "--yes")):
         ended = server.call("runs", *command, "01M8321AD85Y4GST1D5EH83AVG")
         assert ended.code == 4 and "not found" in ended.err
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from millstream import App, Context, NonRetriableError, RetryAfterError, StepError, SyncContext, current
+from millstream import App, Context, NonRetriableError, Retry, RetryAfterError, StepError, SyncContext, current
 
 app = App("suite")
 
@@ -55,6 +55,24 @@ async def flaky(ctx: Context) -> int:
         return current().attempt
 
     return await ctx.step.run("flaky", step)
+
+
+@app.function(on="retrying", retries=0)
+async def retrying(ctx: Context) -> list[object]:
+    async def step(error: type[Exception]) -> int:
+        note(ctx, f"{current().step} {current().attempt}")
+        if current().attempt < 2:
+            raise error("not yet")
+        return current().attempt
+
+    steps = ctx.step.retrying(Retry(attempts=3, on=OSError, not_on=FileNotFoundError))
+    results: list[object] = [await steps.run("resets", step, ConnectionResetError)]
+    for id, error in (("missing", FileNotFoundError), ("wrong", ValueError)):
+        try:
+            await steps.run(id, step, error)
+        except StepError as failed:
+            results.append(failed.name)
+    return results
 
 
 @app.function(on="compensate", retries=1)

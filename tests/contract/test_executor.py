@@ -85,6 +85,14 @@ def test_a_failing_step_is_tried_again_under_one_idempotency_key(play: Play) -> 
     play(scenario)
 
 
+def test_a_step_is_tried_again_as_its_own_retry_says(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert result_of(await scene.end("retrying")) == [2, "FileNotFoundError", "ValueError"]
+        assert scene.notes == ["resets 0", "resets 1", "resets 2", "missing 0", "wrong 0"]
+
+    play(scenario)
+
+
 def test_a_step_without_attempts_left_can_be_caught(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         assert result_of(await scene.end("compensate")) == ["ValueError", "bad failed", "bad", "undone"]

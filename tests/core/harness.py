@@ -20,7 +20,7 @@ from millstream.core.messages import sent
 from millstream.core.owed import owed
 from millstream.core.runs.quick import QUICK
 from millstream.model import facts as f
-from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord
+from millstream.model.commands import AcceptEvent, AcceptRecord, Command, RefuseRecord, Report
 from millstream.model.effects import Arm, CodeWanted, Deliver, Disarm, Effect, Execute, Publish, Scan
 from millstream.model.facts import Fact, Post
 from millstream.model.place import Place
@@ -57,6 +57,7 @@ class Harness:
         """Decide, fold and promote one command; check everything. Returns the facts."""
         self.now_ms = max(self.now_ms, at_ms if at_ms is not None else self.now_ms)
         self.commands.append(command)
+        self.story.reported = command if isinstance(command, Report) else None
         short = self._short_way(command)
         facts: list[Fact] = []
         followed: list[Effect] = []
@@ -212,7 +213,7 @@ def _of_run(fact: f.RunCompleted | f.RunFailed | f.RunCancelled) -> Answers:
     )
 
 
-def _of_step(fact: f.StepCompleted | f.StepFailed) -> Answers:
+def _of_step(fact: f.StepCompleted | f.StepFailed | f.StepHeld) -> Answers:
     """Whatever the step waits for, in whatever hand it is; and the body, where it told so itself."""
     step, body = (fact.run, fact.step), _of_body(fact)
     return lambda e: (
@@ -226,7 +227,9 @@ def _of_body(fact: Any) -> Answers:
     return lambda e: isinstance(e, Execute) and (e.run, e.step, e.dispatch) == (fact.run, "", fact.dispatch)
 
 
-def _of_dispatch(fact: f.StepAttemptFailed | f.BodyAttemptFailed | f.DispatchLost | f.DispatchParked) -> Answers:
+def _of_dispatch(
+    fact: f.StepAttemptFailed | f.BodyAttemptFailed | f.BodyHeld | f.DispatchLost | f.DispatchParked,
+) -> Answers:
     return lambda e: isinstance(e, Execute) and (e.run, e.dispatch) == (fact.run, fact.dispatch)
 
 
@@ -239,9 +242,9 @@ def answered_by(fact: Fact) -> Answers:
     match fact:
         case f.RunCompleted() | f.RunFailed() | f.RunCancelled():
             return _of_run(fact)
-        case f.StepCompleted() | f.StepFailed():
+        case f.StepCompleted() | f.StepFailed() | f.StepHeld():
             return _of_step(fact)
-        case f.StepAttemptFailed() | f.BodyAttemptFailed() | f.DispatchLost() | f.DispatchParked():
+        case f.StepAttemptFailed() | f.BodyAttemptFailed() | f.BodyHeld() | f.DispatchLost() | f.DispatchParked():
             return _of_dispatch(fact)
         case f.RetryDue(run, step):
             return _of_timer("retry", run, step)
@@ -249,6 +252,8 @@ def answered_by(fact: Fact) -> Answers:
             return _of_timer("due", run, "")
         case f.CronArmed(function, cron) | f.CronDisarmed(function, cron) | f.CronTicked(function, cron):
             return _of_timer("cron", function, cron)
+        case f.CancellationAdvanced(cancellation) | f.CancellationEnded(cancellation):
+            return _of_timer("cancel", cancellation, "")
         case f.DispatchUnparked():
             return lambda e: isinstance(e, CodeWanted) and (e.run, e.step) == (fact.run, fact.step)
         case f.PublishesSent(numbers):

@@ -17,7 +17,7 @@ from millstream.core.tables import Tables
 from millstream.core.waits import homes
 from millstream.core.waits.interests import SEEK
 from millstream.core.waits.kept import BYTES, EVENTS, counter, size
-from millstream.model.awaited import home_of_place
+from millstream.model.awaited import AwaitedPost, home_of_place
 from millstream.model.ids import lane_of
 from millstream.model.rows import AskRow, Hand, RunRow, StepRow, TimerRow
 from millstream.model.seen import until_ms
@@ -39,14 +39,16 @@ def check(tables: Tables) -> None:
     for _, batch in tables.batches.scan(limit=ROWS_MAX):
         events.update(batch.events)
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
+    looking = {(row.timer_ms, "cancel", id, "") for id, row in tables.cancellations.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
     of_gates = (timers.GATE, timers.SWEEP, timers.DEBOUNCE, timers.BATCH, rate_limit.NAME, idempotency.NAME)
     of_places = (homes.MATCH, homes.LOOK, *of_gates)
     beside = {key for key in held if key[1] in of_places}
     problems = [problem for key in beside if (problem := timer_problem(tables, TimerRow(*key)))]
     assert not problems, problems[0]
-    _same("timers", held, {*alive.timers, *crons, *beside})
+    _same("timers", held, {*alive.timers, *crons, *looking, *beside})
     _same("parked", {key for key, _ in tables.parked.scan(limit=ROWS_MAX)}, set(alive.parked))
+    _same("held", {key for key, _ in tables.held.scan(limit=ROWS_MAX)}, set(alive.held))
     _same("steps", {key for key, _ in tables.steps.scan(limit=ROWS_MAX)}, steps)
     _same("events", {id: row.runs for id, row in tables.events.scan(limit=ROWS_MAX)}, dict(events))
     _check_seen(tables)
@@ -64,7 +66,8 @@ def _check_run(run: RunRow, rows: list[StepRow]) -> None:
     pending = [row for row in rows if not is_resolved(row)]
     resolved = [row for row in rows if is_resolved(row)]
     assert sorted(row.order for row in resolved) == list(range(1, len(resolved) + 1)), f"{run} has no order of steps"
-    assert run.bytes == sum(len(row.data) for row in resolved), f"{run} has another number of bytes"
+    kept = sum(len(row.awaits.data) for row in resolved if isinstance(row.awaits, AwaitedPost))
+    assert run.bytes == kept + sum(len(row.data) for row in resolved), f"{run} has another number of bytes"
     numbers = [row.dispatch for row in pending if row.hand == Hand.OUT]
     numbers += [run.body_dispatch] if run.body == Hand.OUT else []
     assert len(set(numbers)) == len(numbers), f"two hand-outs of {run} have one number: {numbers}"

@@ -19,9 +19,11 @@ from millstream.model.commands import (
     AdvanceScan,
     BackfillFunction,
     CancelRun,
+    CancelRuns,
     CancelScan,
     CleanUp,
     Command,
+    FailRun,
     FireTimer,
     HandOut,
     InvokeFunction,
@@ -33,18 +35,20 @@ from millstream.model.commands import (
     ReadRecord,
     ReleaseLane,
     Report,
+    ResumeRun,
     ScanRange,
     ScanStart,
     SeeTopic,
     StillRunning,
+    StopCancelling,
     TakeMessage,
     Unpark,
 )
 from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
-from millstream.model.function import AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
+from millstream.model.function import HOLD, AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
-from millstream.model.operations import BodyDone, Operation, PublishFound, SendFound, SleepFound
+from millstream.model.operations import BodyDone, Operation, PublishFound, RetryPolicy, SendFound, SleepFound
 from tests.core import gate_moves, wait_moves
 from tests.core.harness import Harness
 from tests.core.values import (
@@ -64,10 +68,12 @@ from tests.core.values import (
     see,
     sleep,
 )
+from tests.core.wait_moves import STEPS
 
 CRON: Final = "*/5 * * * *"
 PLACE_ORDER: Final = function("shop-place", "order/placed", EventTrigger("order/*", "event.data.n > 3"), retries=2)
-BILL: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+FAILING: Final = function("shop-bill", EventTrigger("order/placed", "event.data.n"), "order/paid", retries=0)
+BILL: Final = msgspec.structs.replace(FAILING, on_exhausted=HOLD)
 BOUNDED: Final = msgspec.structs.replace(
     BILL, cancel_on=(CancelTrigger("order/lost.late", "data.n"), CancelTrigger("order/placed")), start_ms=HOUR_MS,
     finish_ms=6 * HOUR_MS,
@@ -82,9 +88,9 @@ VERSIONS: Final[tuple[AppSpec | None, ...]] = (
     app(PLACE_ORDER, BOUNDED, TICK, FIRST, gate_moves.SHIP),
     app(PLACE_ORDER, TICK, ON_FAILURE, ON_END, FIRST, LATE),
     app(PLACE_ORDER, BILL, gate_moves.SHIP_FREELY),
+    app(PLACE_ORDER, FAILING),
     None,
 )
-STEPS: Final = ("a", "b", "c", "d")
 ELSEWHERE: Final = run_id(START_MS, "x", "f", "", lane=1, lanes=LANES)
 NOWHERE: Final = run_id(START_MS, "y", "f", "", lane=0, lanes=LANES)
 
@@ -110,10 +116,14 @@ def play(harness: Harness, moves: Iterable[Move]) -> None:
 
 
 def end_everything(harness: Harness, turns_max: int = 500) -> None:
-    """Answer and fire what is outstanding until no run is open."""
+    """Answer and fire what is outstanding until no run is open, and nobody looks for runs to cancel."""
     for _ in range(turns_max):
+        for looking in [e for e in harness.outstanding if isinstance(e, Arm) and e.kind == "cancel"]:
+            harness.do(FireTimer(looking.at_ms, looking.kind, looking.id, looking.step))
         if not harness.runs:
             break
+        for (_, run, _), _ in harness.tables.held.scan(limit=1_000):
+            harness.do(ResumeRun(run))
         for answer in (*wait_moves.last_answers(harness), *gate_moves.last_answers(harness)):
             harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
         if not harness.runs:
@@ -159,7 +169,9 @@ def _answer(harness: Harness, move: Move, number: int) -> Command | None:
     if effect is None:
         return None
     if effect.step:
-        operation = errored(effect.step, retriable=move.y % 8 != 7) if move.y % 4 == 3 else done(effect.step)
+        own = (None, RetryPolicy(), RetryPolicy(0), RetryPolicy(5, (MINUTE_MS,), 1_000))[move.z % 4]
+        failed = errored(effect.step, retriable=move.y % 8 != 7, retry=own)
+        operation = failed if move.y % 4 == 3 else done(effect.step)
         return Report(effect.run, effect.step, effect.attempt, effect.dispatch, (operation,))
     return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move))
 
@@ -257,6 +269,38 @@ def _cancel(harness: Harness, move: Move, number: int) -> CancelRun:
     return CancelRun(run or NOWHERE, "tests", _request(move, harness.now_ms), move.y % 3 - 1)
 
 
+def _cancel_many(harness: Harness, move: Move, number: int) -> CancelRuns:
+    """As an api asks the home (some are this lane's), or as the home tells this lane."""
+    cancellation = ulid(harness.now_ms // HOUR_MS * HOUR_MS, bytes(9) + bytes([move.z % 5]))
+    request = cancellation if move.y % 3 else ""
+    from_ms = harness.now_ms - HOUR_MS if move.y % 2 else 0
+    expression = ("", "event.data.n == 5", "event.data.n", "event.id != '")[move.x // 3 % 4]
+    function = ("shop-place", "shop-bill", "nobody")[move.x % 3]
+    before_ms = harness.now_ms + (0, 1, HOUR_MS)[move.z % 3]
+    return CancelRuns(cancellation, function, from_ms, before_ms, expression, "tests", request, move.y % 3 - 1)
+
+
+def _stop_cancelling(harness: Harness, move: Move, number: int) -> StopCancelling:
+    under_way = _pick((id for id, _ in harness.tables.cancellations.scan(limit=100)), move.x)
+    request = ulid(harness.now_ms, number.to_bytes(10, "big")) if move.y % 3 else ""
+    return StopCancelling(under_way or ulid(harness.now_ms, bytes(10)), request, move.y % 3 - 1)
+
+
+def _held(harness: Harness, move: Move) -> str:
+    """A run that is held, or any other."""
+    held = [run for (_, run, _), _ in harness.tables.held.scan(limit=1_000)] if move.y % 8 else []
+    every = (*harness.story.open, *harness.story.ended, NOWHERE, ELSEWHERE, "no id")
+    return _pick(held or every, move.x) or NOWHERE
+
+
+def _resume(harness: Harness, move: Move, number: int) -> ResumeRun:
+    return ResumeRun(_held(harness, move), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
+def _fail(harness: Harness, move: Move, number: int) -> FailRun:
+    return FailRun(_held(harness, move), _request(move, harness.now_ms), move.y % 3 - 1)
+
+
 def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
     function = ("shop-place", "shop-bill", "nobody", "shop-ship")[move.x % 4]
     request = _request(move, harness.now_ms) or ulid(harness.now_ms, number.to_bytes(10, "big"))
@@ -265,7 +309,8 @@ def _invoke(harness: Harness, move: Move, number: int) -> InvokeFunction:
 
 def _message(harness: Harness, move: Move, number: int) -> Command:
     seq = harness.story.taken.get(1, 0) + 1 + move.x % 3 - 1
-    return TakeMessage(1, seq, _cancel(harness, move, number) if move.y % 2 else _invoke(harness, move, number))
+    sent = (_invoke, _cancel, _cancel_many, _stop_cancelling)[move.y % 4]
+    return TakeMessage(1, seq, sent(harness, move, number))
 
 
 def _delivered(harness: Harness, move: Move, number: int) -> Command:
@@ -359,6 +404,10 @@ MOVES: Final[tuple[Callable[[Harness, Move, int], Command | None], ...]] = (
     _park,
     _unpark,
     _cancel,
+    *(_cancel_many,) * 2,
+    _stop_cancelling,
+    *(_resume,) * 2,
+    *(_fail,) * 2,
     _invoke,
     _message,
     _delivered,

@@ -13,8 +13,10 @@ from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.model import facts as f
 from millstream.model import limits
+from millstream.model.commands import Report
 from millstream.model.effects import Effect, Execute, Publish
 from millstream.model.facts import Fact
+from millstream.model.operations import StepErrored
 from millstream.model.rows import Hand
 
 OF_HOMES = (
@@ -39,6 +41,8 @@ class Story:
         """Former owners that still run something."""
         self.published = 0
         self.taken: dict[int, int] = {}
+        self.reported: Report | None = None
+        """The report that is being decided."""
         self.seen: dict[tuple[str, int, bytes], int] = {}
 
     def tell(self, fact: Fact, tables: Tables, at_ms: int) -> None:
@@ -60,6 +64,10 @@ class Story:
             case f.StepFailed():
                 self._attempt(fact, tables, last=True)
                 self._result(fact.run, fact.step, b"failed")
+            case f.StepHeld() | f.BodyHeld():
+                self._attempt(fact, tables, last=True)
+            case f.HeldResumed():
+                self.attempts.pop((fact.run, fact.step), None)
             case f.StepAttemptFailed() | f.BodyAttemptFailed():
                 self._attempt(fact, tables, last=False)
                 blamed = fact.error_name == NOTHING_REPORTED and fact.run in self.unseen
@@ -101,16 +109,28 @@ class Story:
         self.unseen.add(run)
 
     def _attempt(
-        self, fact: f.StepAttemptFailed | f.StepFailed | f.BodyAttemptFailed, tables: Tables, *, last: bool
+        self,
+        fact: f.StepAttemptFailed | f.StepFailed | f.StepHeld | f.BodyAttemptFailed | f.BodyHeld,
+        tables: Tables,
+        *,
+        last: bool,
     ) -> None:
-        step = "" if isinstance(fact, f.BodyAttemptFailed) else fact.step
+        step = "" if isinstance(fact, f.BodyAttemptFailed | f.BodyHeld) else fact.step
         run = tables.runs.get(fact.run)
         assert run is not None
         spec = catalogue(tables).functions.get(run.function)
         retries = spec.retries if spec is not None else limits.RETRIES_DEFAULT
+        for operation in self.reported.operations if self.reported is not None else ():
+            if isinstance(operation, StepErrored) and operation.step == step and operation.retry is not None:
+                retries = operation.retry.retries if operation.retry.retries >= 0 else retries
         assert fact.attempt < retries or last or spec is None, f"one attempt too many: {fact}"
         row = tables.steps.get((fact.run, step)) if step else None
-        too_large = isinstance(fact, f.StepFailed) and fact.error_name == "output_too_large"  # A success, but for that.
+        if isinstance(fact, f.StepFailed) and row is not None and row.hand == Hand.HELD:
+            assert self.attempts[fact.run, step] == fact.attempt, f"an operator lets fail what was held, got {fact}"
+            return
+        too_large = (
+            isinstance(fact, f.StepFailed | f.StepHeld) and fact.error_name == "output_too_large"
+        )  # A success, but for that.
         waited = row is not None and row.hand in (Hand.WAITING, Hand.CLOSING)  # No hand-out of it can fail.
         if row is not None and not too_large and not waited:
             mine = row.hand == Hand.OUT and row.dispatch == fact.dispatch

@@ -22,7 +22,7 @@ from millstream.model.facts import (
     StepPlanned,
 )
 from millstream.model.function import DEFAULT_BACKOFF
-from millstream.model.operations import BodyDone, Operation
+from millstream.model.operations import BodyDone, Operation, RetryPolicy
 from millstream.model.place import Place
 from millstream.model.rows import Hand
 from tests.core.harness import Harness
@@ -108,6 +108,40 @@ def test_what_cannot_be_retried_fails_at_once(harness: Harness) -> None:
     assert isinstance(fact, RunFailed)
 
 
+def test_a_step_with_a_policy_of_its_own_is_tried_again_as_that_says(harness: Harness) -> None:
+    own = RetryPolicy(retries=3, delays_ms=(7_000, 9_000))
+    for due_ms in (7_000, 16_000, 25_000):
+        harness.do(tell(harness, errored("a", retry=own), step="a" if harness.run.pending else ""))
+        assert harness.armed().at_ms == START_MS + due_ms
+        fire(harness)
+    (fact,) = harness.do(tell(harness, errored("a", retry=own), step="a"))
+    assert isinstance(fact, StepFailed) and fact.attempt == 3
+
+
+def test_what_a_policy_leaves_open_the_function_says(harness: Harness) -> None:
+    harness.do(tell(harness, errored("a", retry=RetryPolicy())))
+    assert harness.armed().at_ms == START_MS + 1_000
+    fire(harness)
+    harness.do(tell(harness, errored("a", retry=RetryPolicy(delays_ms=(60_000,))), step="a"))
+    assert harness.armed().at_ms == START_MS + 1_000 + 60_000
+    fire(harness)
+    (fact,) = harness.do(tell(harness, errored("a", retry=RetryPolicy()), step="a"))
+    assert isinstance(fact, StepFailed) and fact.attempt == 2
+
+
+def test_the_delays_of_a_policy_have_its_jitter(harness: Harness) -> None:
+    (fact,) = harness.do(tell(harness, errored("a", retry=RetryPolicy(9, (1_000,), 1_000_000))))
+    assert isinstance(fact, StepAttemptFailed) and START_MS + 1_000 < fact.retry_at_ms <= START_MS + 1_001_000
+
+
+def test_a_lost_hand_out_uses_no_attempt_of_a_policy(harness: Harness) -> None:
+    harness.do(tell(harness, errored("a", retry=RetryPolicy(1, (1_000,)))))
+    fire(harness)
+    lose(harness, "a")
+    (fact,) = harness.do(tell(harness, done("a"), step="a"))
+    assert isinstance(fact, StepCompleted) and fact.attempt == 1
+
+
 @pytest.mark.parametrize(("asked_ms", "kept_ms"), [(0, 1_000), (7_000, 7_000), (limits.DAY_MS + 1, limits.DAY_MS)])
 def test_a_delay_that_code_asks_for_is_kept_between_a_second_and_a_day(
     harness: Harness, asked_ms: int, kept_ms: int
@@ -119,7 +153,7 @@ def test_a_delay_that_code_asks_for_is_kept_between_a_second_and_a_day(
 @pytest.mark.parametrize("attempt", range(len(TABLE_S)))
 def test_the_default_delays_follow_the_table_with_up_to_30_seconds_of_jitter(attempt: int) -> None:
     def delay_ms(run: str) -> int:
-        return retry_at_ms(PLACE, None, run, "a", attempt, now_ms=0, after_ms=-1)
+        return retry_at_ms(PLACE, DEFAULT_BACKOFF, run, "a", attempt, now_ms=0, after_ms=-1)
 
     least_ms = TABLE_S[attempt] * 1_000
     delays = {delay_ms(f"run{n}") for n in range(50)}
@@ -130,7 +164,7 @@ def test_the_default_delays_follow_the_table_with_up_to_30_seconds_of_jitter(att
 
 def test_a_retry_interval_of_the_group_replaces_the_table() -> None:
     place = Place("shop", 0, 1, retry_interval_ms=250)
-    assert retry_at_ms(place, None, "r", "a", 3, now_ms=0, after_ms=-1) == 250
+    assert retry_at_ms(place, DEFAULT_BACKOFF, "r", "a", 3, now_ms=0, after_ms=-1) == 250
 
 
 def test_a_lost_dispatch_is_handed_out_again_and_uses_no_attempt(harness: Harness) -> None:

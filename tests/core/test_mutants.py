@@ -28,6 +28,7 @@ from millstream.model.facts import (
     DispatchUnparked,
     EventAccepted,
     Fact,
+    HeldResumed,
     MessageSent,
     MessageTaken,
     PublishQueued,
@@ -250,6 +251,46 @@ def answer_with_nothing(patch: Patch) -> None:
     patch.setitem(DECIDE, Report, report)
 
 
+def retry_as_the_function_says(patch: Patch) -> None:
+    """A step's own policy is not looked at."""
+
+    def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> Decided:
+        return real(case, draft, replace(op, retry=None), row)
+
+    real = ANSWERS[StepErrored]
+    patch.setitem(ANSWERS, StepErrored, errored)
+
+
+def resume_where_it_ended(patch: Patch) -> None:
+    """What is resumed does not begin again with all its attempts."""
+
+    def fold(tables: Tables, fact: HeldResumed, at_ms: int) -> Sequence[Effect]:
+        key = (fact.run, fact.step)
+        before = tables.steps.get(key) if fact.step else None
+        effects = real(tables, fact, at_ms)
+        after = tables.steps.get(key) if fact.step else None
+        if before is not None and after is not None:
+            tables.steps.put(key, replace(after, attempt=before.attempt + 1))
+        return effects
+
+    real = FOLD[HeldResumed]
+    patch.setitem(FOLD, HeldResumed, fold)
+
+
+def forget_who_is_held(patch: Patch) -> None:
+    """What is resumed still stands among the held."""
+
+    def fold(tables: Tables, fact: HeldResumed, at_ms: int) -> Sequence[Effect]:
+        held = [row for _, row in tables.held.scan(limit=1_000)]
+        effects = real(tables, fact, at_ms)
+        for row in held:
+            tables.held.put((row.function, row.run, row.step), row)
+        return effects
+
+    real = FOLD[HeldResumed]
+    patch.setitem(FOLD, HeldResumed, fold)
+
+
 FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
     accept_late_failures,
     forget_again,
@@ -269,6 +310,9 @@ FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
     leave_crons_armed,
     forget_publishes,
     answer_with_nothing,
+    retry_as_the_function_says,
+    resume_where_it_ended,
+    forget_who_is_held,
 )
 
 

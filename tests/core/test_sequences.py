@@ -31,7 +31,7 @@ def test_every_run_can_end_and_leaves_nothing_behind(moves: list[Move]) -> None:
     play(harness, moves)
     end_everything(harness)
     tables = harness.tables
-    for name in ("runs", "steps", "events", "parked"):
+    for name in ("runs", "steps", "events", "parked", "cancellations"):
         assert not getattr(tables, name).scan(limit=1), f"rows are left in {name}"
     assert all(key[1] == "cron" for key, _ in tables.timers.scan(limit=1_000))
 

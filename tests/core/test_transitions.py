@@ -13,20 +13,45 @@ from millstream.core.nouns import FOLD
 from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.runs.moves import Move
 from millstream.core.runs.transitions import transitions
-from millstream.core.steps import KINDS
+from millstream.core.steps import KINDS, callback
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedEvent, AwaitedEvents, home_of_place
-from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
+from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost, home_of_place, place_of
+from millstream.model.commands import (
+    EventCame,
+    FireTimer,
+    LoseDispatch,
+    NothingCame,
+    ParkDispatch,
+    ResumeRun,
+    TakeMessage,
+    Unpark,
+)
 from millstream.model.facts import Fact, StepCompleted
 from millstream.model.flow import ConcurrencyRule, FlowSpec, RunFlow, Slot
-from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow, TimerRow
+from millstream.model.function import FAIL, HOLD
+from millstream.model.operations import Condition, WaitFound
+from millstream.model.rows import Hand, HeldRow, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core.harness import Harness
 from tests.core.moves import play
 from tests.core.test_mutants import sequence
-from tests.core.values import PLACE, accept, app, done, errored, event, found, function, report, see
+from tests.core.values import (
+    LANES,
+    MINUTE_MS,
+    PLACE,
+    accept,
+    app,
+    body_errored,
+    done,
+    errored,
+    event,
+    found,
+    function,
+    report,
+    see,
+)
 
 SEQUENCES: Final = 400
 RUN: Final = "01H"
@@ -45,8 +70,11 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
     for story in (
         two_steps_fail_in_one_answer,
         late_results_that_are_too_large,
+        late_results_that_are_too_large_and_held,
         a_late_result_while_the_next_attempt_waits,
         a_late_result_that_is_too_large_while_the_step_queues,
+        what_is_held_and_resumed_queues_again,
+        an_event_and_then_a_refusal_while_a_wait_closes,
     ):
         hands = story().hands
         body |= hands.body
@@ -54,10 +82,10 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
     return body, step
 
 
-def started() -> Harness:
+def started(on_exhausted: str = FAIL) -> Harness:
     """A harness with one run whose body is out."""
     harness = Harness()
-    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(see(app(msgspec.structs.replace(function("shop-f", "order/placed"), on_exhausted=on_exhausted))))
     harness.do(accept(event()))
     return harness
 
@@ -69,9 +97,14 @@ def two_steps_fail_in_one_answer() -> Harness:
     return harness
 
 
-def late_results_that_are_too_large() -> Harness:
+def late_results_that_are_too_large_and_held() -> Harness:
+    """Likewise; an operator is asked, once."""
+    return late_results_that_are_too_large(HOLD)
+
+
+def late_results_that_are_too_large(on_exhausted: str = FAIL) -> Harness:
     """The worker was thought dead, or the hand-out was parked; its result comes all the same, and is refused."""
-    harness = started()
+    harness = started(on_exhausted)
     run = harness.run.run
     harness.do(report(run, 1, found("a"), found("b")))
     for _ in range(2):
@@ -80,6 +113,7 @@ def late_results_that_are_too_large() -> Harness:
     assert (harness.step("a").hand, harness.step("b").hand) == (Hand.BACKOFF, Hand.PARKED)
     harness.do(report(run, 2, done("a", TOO_LARGE), step="a"))
     harness.do(report(run, 3, done("b", TOO_LARGE), step="b"))
+    assert harness.do(report(run, 3, done("b", TOO_LARGE), step="b")) == [], "told twice"
     return harness
 
 
@@ -94,10 +128,13 @@ def a_late_result_while_the_next_attempt_waits() -> Harness:
     return harness
 
 
-def a_late_result_that_is_too_large_while_the_step_queues() -> Harness:
+def a_late_result_that_is_too_large_while_the_step_queues(on_exhausted: str = FAIL) -> Harness:
     """One step at a time may execute; the other queues, and the result of a hand-out that was thought lost comes."""
     one = FlowSpec(concurrency=(ConcurrencyRule(1),))
-    gated = (msgspec.structs.replace(function(f"shop-f{n}", "order/placed"), flow=one) for n in range(99))
+    gated = (
+        msgspec.structs.replace(function(f"shop-f{n}", "order/placed"), flow=one, on_exhausted=on_exhausted)
+        for n in range(99)
+    )
     spec = next(f for f in gated if home_of_place(PER_STEP.places(f, {})[0], PLACE.lanes) == PLACE.lane)
     harness = Harness()
     harness.do(see(app(spec)))
@@ -107,6 +144,42 @@ def a_late_result_that_is_too_large_while_the_step_queues() -> Harness:
     assert (harness.step("a").hand, harness.step("b").hand) == (Hand.OUT, Hand.QUEUED)
     harness.do(report(run.run, 1, done("b", TOO_LARGE), step="b"))
     harness.do(report(run.run, harness.step("a").dispatch, errored("a", retriable=False), step="a"))
+    return harness
+
+
+def what_is_held_and_resumed_queues_again() -> Harness:
+    """Two steps, then the body: each has failed for good, and needs a slot when an operator has it tried again."""
+    harness = a_late_result_that_is_too_large_while_the_step_queues(HOLD)
+    run = harness.run.run
+    assert (harness.step("a").hand, harness.step("b").hand) == (Hand.HELD, Hand.HELD)
+    harness.do(ResumeRun(run))
+    for step in ("a", "b"):
+        harness.do(report(run, harness.step(step).dispatch, done(step), step=step))
+    harness.do(report(run, harness.run.body_dispatch, body_errored(retriable=False)))
+    assert harness.run.body == Hand.HELD
+    harness.do(ResumeRun(run))
+    assert harness.run.body == Hand.OUT
+    return harness
+
+
+def an_event_and_then_a_refusal_while_a_wait_closes() -> Harness:
+    """The time of a wait for two events is over; one comes at the last moment, for the other too many wait."""
+    names = ("order/paid", "order/lost.late")
+    elsewhere = next(
+        n for n in range(99) if all(home_of_place(place_of(name, "data.n", str(n)), LANES) == 1 for name in names)
+    )
+    harness = Harness()
+    harness.do(see(app(function("shop-f", "order/placed"))))
+    harness.do(accept(event(data=b'{"n":%d}' % elsewhere)))
+    run = harness.run.run
+    conditions = tuple(Condition(name, "data.n") for name in names)
+    harness.do(report(run, 1, WaitFound("both", "both", conditions, MINUTE_MS, True)))
+    arm = harness.armed("wait")
+    harness.do(FireTimer(arm.at_ms, arm.kind, arm.id, arm.step), arm.at_ms)
+    harness.do(TakeMessage(1, 1, EventCame(run, "both", 0, event(9, names[0], data=b'{"n":%d}' % elsewhere))))
+    assert harness.step("both").hand == Hand.CLOSING
+    harness.do(TakeMessage(1, 2, NothingCame(run, "both", 1, False, "too many")))
+    assert harness.step("both").hand == Hand.FAILED
     return harness
 
 
@@ -179,15 +252,24 @@ def tables(body: Hand, step: StepRow | None) -> LaneTables:
         made.steps.put((RUN, step.step), step)
     for id in ("", "s"):
         made.parked.put(("kept", RUN, id), ParkedRow("kept", RUN, id, 5))
+        made.held.put(("kept", RUN, id), HeldRow("kept", RUN, id, 5, "E", "boom", ""))
         for kind in {*BODY_TIMERS.values(), *(timer for each in KINDS.values() for timer in each.hands.values())}:
             made.timers.put((7, kind, RUN, id), TimerRow(7, kind, RUN, id))
     return made
 
 
+def step_before(fact: type[Fact], hand: Hand) -> StepRow:
+    """A step in this hand, of the kind whose fact it is, or of any that may be in this hand."""
+    owners = (each.name for each in KINDS.values() if fact in each.facts)
+    name = next(owners, "") or next((each.name for each in KINDS.values() if hand in each.hands), "run")
+    holds = {"awaits": AwaitedPost(7, b"kept")} if name == callback.NAME else {}
+    row: StepRow = distinct(StepRow, run=RUN, step="s", kind=name, hand=hand, dispatch=5, **holds)
+    return row
+
+
 @pytest.mark.parametrize(("kind", "body", "hand"), facts_with_rows(), ids=str)
 def test_each_field_that_a_fact_does_not_own_survives_it(kind: type[Fact], body: Hand, hand: Hand | None) -> None:
-    name = next((each.name for each in KINDS.values() if hand in each.hands), "run") if hand is not None else ""
-    step = distinct(StepRow, run=RUN, step="s", kind=name, hand=hand, dispatch=5) if hand is not None else None
+    step = step_before(kind, hand) if hand is not None else None
     lane = tables(body, step)
     before = lane.runs.get(RUN)
     assert before is not None

@@ -12,6 +12,7 @@ from millstream.model.operations import (
     BodyErrored,
     Failure,
     Operation,
+    RetryPolicy,
     SleepFound,
     StepDone,
     StepErrored,
@@ -23,7 +24,7 @@ START_MS: Final = 1_800_000_000_000
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
 LANES: Final = 2
-PLACE: Final = Place("shop", 0, LANES)
+PLACE: Final = Place("shop", 0, LANES, public_url="https://shop.example", callback_key=bytes(32))
 FAST: Final = Backoff((1_000, 5_000), 0)
 BOOM: Final = Failure("ValueError", "boom", "Traceback …")
 
@@ -73,9 +74,9 @@ def done(step: str, data: bytes = b"1") -> StepDone:
     return StepDone(step, step, data, START_MS)
 
 
-def errored(step: str, *, retriable: bool = True, after_ms: int = -1) -> StepErrored:
+def errored(step: str, *, retriable: bool = True, after_ms: int = -1, retry: RetryPolicy | None = None) -> StepErrored:
     """An attempt of the step raised."""
-    return StepErrored(step, step, BOOM, START_MS, retriable, after_ms)
+    return StepErrored(step, step, BOOM, START_MS, retriable, after_ms, retry)
 
 
 def body_errored(*, retriable: bool = True, after_ms: int = -1) -> BodyErrored:

@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from millstream.core.waits.interests import SEEK
-from millstream.model.awaited import AwaitedEvents, AwaitedRun, AwaitedSignal, home_of_place, place_of
+from millstream.model.awaited import (
+    AwaitedCallback,
+    AwaitedEvents,
+    AwaitedPost,
+    AwaitedRun,
+    AwaitedSignal,
+    home_of_place,
+    place_of,
+)
+from millstream.model.callback_token import mark_of
 from millstream.model.commands import (
     AdvanceScan,
     AwaitEvent,
@@ -23,6 +32,7 @@ from millstream.model.commands import (
     LaneMessage,
     NothingCame,
     ReadRecord,
+    ResolveCallback,
     SeekEvents,
     SendSignal,
     SignalCame,
@@ -31,7 +41,16 @@ from millstream.model.commands import (
 )
 from millstream.model.function import Reading
 from millstream.model.ids import home_of, run_id, ulid
-from millstream.model.operations import Condition, Failure, InvokeFound, Operation, SignalWaitFound, WaitFound
+from millstream.model.operations import (
+    CallbackFound,
+    Condition,
+    Failure,
+    InvokeFound,
+    Operation,
+    PostWaitFound,
+    SignalWaitFound,
+    WaitFound,
+)
 from millstream.model.rows import Hand, StepRow
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, LANES, MINUTE_MS, PLACE, START_MS, event
@@ -46,6 +65,8 @@ HERE: Final = tuple(
 )
 """The places whose home this lane is."""
 DAY_MS: Final = 24 * HOUR_MS
+STEPS: Final = ("a", "b", "c", "d")
+"""The steps of a body."""
 
 
 def found(step: str, x: int) -> tuple[Operation, ...]:
@@ -62,6 +83,10 @@ def found(step: str, x: int) -> tuple[Operation, ...]:
         WaitFound(step, step, (Condition(PAID, "", "this is no CEL"),), timeout_ms),
         WaitFound(step, step, (by_value,), 400 * DAY_MS),
         SignalWaitFound(step, step, SIGNALS[x % 2], timeout_ms, x % 4 == 0),
+        CallbackFound(step, step, timeout_ms),
+        CallbackFound(step, step, HOUR_MS),
+        PostWaitFound(step, step, STEPS[x // 7 % 4]),
+        PostWaitFound(step, step, STEPS[x // 5 % 4]),
         InvokeFound(step, step, ("shop-place", "nobody")[x % 2], b"{}", timeout_ms, x % 3 == 0),
     )
     return (plans[x % len(plans)],)
@@ -97,7 +122,23 @@ def answer(row: StepRow, y: int, number: int) -> LaneMessage:
         case AwaitedRun(run=child):
             failure = Failure("ValueError", "boom") if y % 2 else None
             return ChildEnded(row.run, row.step, child, b"1" if failure is None else b"", failure)
+        case AwaitedCallback(callback=callback):
+            return posted(row.run, callback, number)
     raise AssertionError(f"it waits for nothing: {row}")
+
+
+def posted(run: str, callback: str, number: int) -> ResolveCallback:
+    """A post to the callback of a step."""
+    return ResolveCallback(run, mark_of(callback), b'{"n":%d}' % number, ulid(START_MS, number.to_bytes(10, "big")), -1)
+
+
+def posts(harness: Harness, x: int, y: int, number: int) -> Command | None:
+    """Somebody posts to a callback, in time or not, for the first time or not; or to none."""
+    made = [row for _, row in harness.tables.steps.scan(limit=1_000) if isinstance(row.awaits, AwaitedPost)]
+    if not made:
+        return posted(next(iter(harness.runs), ELSEWHERE), STEPS[x % 4], number) if y % 8 == 0 else None
+    row = made[x % len(made)]
+    return posted(row.run, row.step, number if y % 4 else number // 2)
 
 
 def at_home(harness: Harness, x: int, y: int, number: int) -> LaneMessage:
@@ -162,4 +203,5 @@ MOVES: Final[tuple[Wait, ...]] = (
     lambda harness, x, y, number: said(harness, heard(harness, x, y, number)),
     lambda harness, x, y, number: said(harness, at_home(harness, x, y, number)),
     lambda harness, x, y, number: advanced(harness, x, y),
+    posts,
 )

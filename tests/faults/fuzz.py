@@ -14,6 +14,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,7 +23,18 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from millstream import App, Context, Event, NonRetriableError, On, RetryAfterError, StepError
+from millstream import (
+    App,
+    Context,
+    Event,
+    Linear,
+    NonRetriableError,
+    On,
+    Retry,
+    RetryAfterError,
+    StepError,
+    UnserialisableResult,
+)
 from millstream.testing import TestApp
 
 CALLS_PER_APP = 25
@@ -149,12 +161,21 @@ CALLS = st.builds(_returns, VALUES) | st.builds(_raises, EXCEPTIONS, st.booleans
 IDS = st.just("step") | VALUES
 NAMES = st.just("good") | VALUES
 TIMEOUTS = st.just("1h") | VALUES
+CLASSES = (
+    st.sampled_from([ValueError, OSError, BaseException, ExceptionGroup, int])
+    | VALUES
+    | st.lists(st.sampled_from([KeyError, SystemExit]) | VALUES, max_size=3)
+)
+RETRIES = st.tuples(
+    st.none() | st.just("unlimited") | VALUES, st.none() | st.just(Linear("10s")) | VALUES, CLASSES, CLASSES
+)
 EXPRESSIONS = st.sampled_from(["", "async.data.n == event.data.n", "async.data.n > 1 && async", "async ="]) | VALUES
 CONDITIONS = VALUES | st.lists(
     st.builds(On, NAMES, st.just("data.n") | VALUES, EXPRESSIONS, st.none() | VALUES) | VALUES, max_size=22
 )
 TOOLS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "run": st.tuples(IDS, CALLS | VALUES, VALUES),
+    "retrying": st.tuples(RETRIES | VALUES, IDS, CALLS | VALUES, VALUES),
     "sleep": st.tuples(IDS, VALUES),
     "sleep_until": st.tuples(IDS, VALUES),
     "send_event": st.tuples(IDS, VALUES),
@@ -165,6 +186,7 @@ TOOLS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
     "wait_for_any": st.tuples(IDS, CONDITIONS, TIMEOUTS),
     "wait_for_all": st.tuples(IDS, CONDITIONS, TIMEOUTS),
     "wait_for_signal": st.tuples(IDS, st.just("fine") | VALUES, TIMEOUTS, st.just("replace") | VALUES),
+    "callback": st.tuples(IDS, TIMEOUTS, st.just("fine") | VALUES),
     "invoke": st.tuples(IDS, CALLS | VALUES, st.just({"n": 1}) | VALUES, TIMEOUTS, VALUES),
     "invoke_by_id": st.tuples(IDS, st.just("fuzz-good") | VALUES, st.just({"n": 1}) | VALUES, TIMEOUTS, VALUES),
     "return": st.tuples(VALUES),
@@ -183,6 +205,12 @@ async def called(ctx: Context[Any], tool: str, args: tuple[Any, ...]) -> object:
             raise args[0]
         case "retry after":
             raise RetryAfterError("later", after=args[0])
+        case "retrying":
+            retry, *first = args
+            if type(retry) is tuple:
+                attempts, backoff, on, not_on = retry
+                retry = Retry(attempts=attempts, backoff=backoff, on=on, not_on=not_on)
+            return await ctx.step.retrying(retry).run(*first)
         case "publish":
             *first, headers = args
             return await ctx.step.publish(*first, headers=headers)
@@ -197,6 +225,10 @@ async def called(ctx: Context[Any], tool: str, args: tuple[Any, ...]) -> object:
         case "wait_for_signal":
             id, signal, timeout, conflict = args
             return await ctx.step.wait_for_signal(id, signal, timeout=timeout, on_conflict=conflict)
+        case "callback":
+            id, timeout, _ = args
+            made = await ctx.step.callback(id, timeout=timeout)
+            return [made.id, await made.result()]
         case "invoke" | "invoke_by_id":
             id, function, data, timeout, detached = args
             return await getattr(ctx.step, tool)(id, function, data=data, timeout=timeout, detached=detached)
@@ -204,11 +236,18 @@ async def called(ctx: Context[Any], tool: str, args: tuple[Any, ...]) -> object:
 
 
 async def survive(calls: list[tuple[str, tuple[Any, ...]]], crash: bool) -> None:
-    """Each call in a run of its own: every run ends, sleeps or waits; the next is served; a restart changes nothing."""
+    """Each call in a run of its own: every run ends, sleeps, waits or is tried again; the next is served.
+
+    A restart changes nothing.
+    """
     app = App("fuzz")
 
     @app.function(on="call/made", retries=0)
     async def body(ctx: Context) -> object:
+        return await called(ctx, *calls[ctx.event.data["n"]])
+
+    @app.function(on="call/held", retries=0, on_exhausted="hold")
+    async def held(ctx: Context) -> object:
         return await called(ctx, *calls[ctx.event.data["n"]])
 
     @app.function(on="good", retries=0)
@@ -217,9 +256,16 @@ async def survive(calls: list[tuple[str, tuple[Any, ...]]], crash: bool) -> None
 
     async with TestApp(app, patience_s=30) as t:
         for n, call in enumerate(calls):
-            (run,) = (await t.send(Event("call/made", {"n": n}))).runs
-            asleep = any(step.status in ("sleeping", "waiting") for step in run.steps.values())
+            (run,) = (await t.send(Event(("call/made", "call/held")[n % 2], {"n": n}))).runs
+            if run.is_held:
+                await t.fail(run)  # Its body lets the StepError through, or was held itself.
+            asleep = any(step.status in ("sleeping", "waiting", "retrying") for step in run.steps.values())
             assert run.status in ("Completed", "Failed") or asleep, f"{call[0]} of {n} left its run {run.status}"
+            if any(step.kind == "callback_post" and step.status == "waiting" for step in run.steps.values()):
+                (made,) = (step.result["id"] for step in run.steps.values() if step.kind == "callback")
+                with suppress(UnserialisableResult):
+                    await t.callback(made, call[1][-1])
+                    assert run.status in ("Completed", "Failed"), f"a post to {n} left its run {run.status}"
             if run.error is not None:
                 msgspec.json.encode([run.error.name, run.error.message, run.error.stack])
         over = {run: run.status for run in t.runs if run.status in ("Completed", "Failed")}

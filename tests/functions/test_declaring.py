@@ -84,6 +84,8 @@ def async_ctx(ctx: Context) -> None: ...
         (lambda app: app.function(step_timeout=0)(handler), "above 0"),
         (lambda app: app.function(step_timeout="soon")(handler), '"4m30s"'),
         (lambda app: app.function(backoff="1s")(handler), "Exponential(…)"),
+        (lambda app: app.function(on_exhausted="keep")(handler), "must be 'fail' or 'hold', got 'keep'"),
+        (lambda app: app.function(on_exhausted=["hold"])(handler), "got ['hold']"),
         (lambda app: app.function(id="")(handler), "at least 1"),
         (lambda app: app.function()(two), "takes one argument"),
         (lambda app: app.function()(sync_ctx), "takes a Context"),

@@ -331,21 +331,24 @@ def test_runs_are_filtered_by_what_they_do_and_paged_without_a_gap(
     index, changes = Index(tmp_path / "i.db"), Changes()
     why = "its code has changed: step 'a'"
     decisions: list[Sequence[f.Fact]] = []
-    for n in range(12):
+    for n in range(18):
         started = f.RunStarted(_run(n), "app-fn", (_event(n).internal_id,), "", 0)
         does = (
             f.SleepStarted(_run(n), "z", "nap", 1, AT + 9),
             f.DispatchParked(_run(n), "", "app-fn", 1, why),
             f.DispatchParked(_run(n), "", "app-fn", 1),
             f.RunCompleted(_run(n), "app-fn", 1, b"1"),
-        )[n % 4]
+            f.StepHeld(_run(n), "s", "s", "run", 2, 1, "E", "no", "", AT),
+            f.BodyHeld(_run(n), 0, 1, "E", "no", ""),
+        )[n % 6]
         decisions.append([started, does])
     for record in _records(decisions):
         changes.fold(record)
     index.apply(changes, [])
     index.close()
     queries = Queries(tmp_path / "i.db")
-    states = {"Sleeping": (0,), "Parked": (1,), "Waiting": (2,), "Parked,Completed": (1, 3), "Running": (0, 1, 2)}
+    states = {"Sleeping": (0,), "Parked": (1,), "Waiting": (2,), "Parked,Completed": (1, 3), "Held": (4, 5)}
+    states["Running"] = (0, 1, 2, 4, 5)
     for words, kinds in states.items():
         named = words.split(",")
         wanted = RunFilter(
@@ -359,11 +362,43 @@ def test_runs_are_filtered_by_what_they_do_and_paged_without_a_gap(
             if not cursor:
                 break
             page = Page(2, cursor)
-        assert [run.run for run in found] == [_run(n) for n in reversed(range(12)) if n % 4 in kinds], words
+        assert [run.run for run in found] == [_run(n) for n in reversed(range(18)) if n % 6 in kinds], words
         assert {run.reason for run in found if run.state == "Parked"} <= {why}
+        held = {run.reason for run in found if run.state == "Held"}
+        assert held <= {"step 's' failed for good: E: no", "the function body failed for good: E: no"}
     assert [notice.reason for notice in queries.notices(_run(1))] == [why]
     queries.close()
 
 
 def test_the_filter_of_runs_knows_every_word_that_a_run_is_shown_with() -> None:
     assert set(arguments.STATUSES) == {*fold.STATUSES, *trail.STATES}
+
+
+def test_a_step_that_was_held_resumed_and_let_fail_shows_each_attempt_once(tmp_path: Path) -> None:
+    run = _run(0)
+    held = f.StepHeld(run, "s", "s", "run", 0, 1, "E", "no", "", AT)
+    decisions: list[list[f.Fact]] = [
+        [f.RunStarted(run, "app-fn", (_event(0).internal_id,), "", 0), held],
+        [f.HeldResumed(run, "s")],
+        [f.StepHeld(run, "s", "s", "run", 0, 2, "E", "no", "", AT)],
+        [f.StepFailed(run, "s", "s", "run", 0, 2, "E", "no", "", AT, True)],
+        [f.BodyHeld(run, 0, 3, "E", "no", "")],
+        [f.HeldResumed(run, "")],
+        [f.RunCompleted(run, "app-fn", 4, b"1")],
+    ]
+    shown = []
+    for upto in range(1, len(decisions) + 1):
+        changes = Changes()
+        for record in _records(decisions[:upto]):
+            changes.fold(record)
+        steps = trail.read([trail.pack(changes.runs[run].entries)])
+        shown.append((trail.state_of(steps), [(step.status, len(step.attempts)) for step in steps]))
+    assert shown == [
+        ("Held", [("held", 1)]),
+        ("Running", [("planned", 1)]),
+        ("Held", [("held", 2)]),
+        ("Running", [("failed", 2)]),
+        ("Held", [("failed", 2), ("held", 1)]),
+        ("Running", [("failed", 2), ("planned", 1)]),
+        ("Running", [("failed", 2), ("planned", 1)]),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from millstream.history import trail
@@ -12,6 +13,7 @@ from millstream.history.fold import parent_of
 from millstream.history.index import Index
 from millstream.history.seen import Page, RunInFull
 from millstream.model import trail as entries
+from millstream.model.callback_token import callback_id
 from millstream.model.waits_for import in_words
 from tests.history.world import AT_ONCE, World, open_world
 
@@ -76,19 +78,36 @@ async def test_what_a_run_waits_for_and_who_invoked_it_is_known_without_its_star
         after = queries.run(run)
         assert before is not None and after is not None
         assert before.run.state == after.run.state == "Waiting"
-        shown = [{step.name: (step.kind, step.status, step.wake_at_ms, step.waits_for) for step in run.steps}
-                 for run in (before, after)]  # fmt: skip
+        shown = [{step.name: (step.kind, step.status, step.wake_at_ms, step.waits_for, step.output)
+                  for step in run.steps} for run in (before, after)]  # fmt: skip
         assert shown[0] == shown[1]
         words = {step.name: in_words(step.waits_for) for step in after.steps if step.waits_for is not None}
         (child,) = [step.waits_for.run_id for step in after.steps if step.waits_for is not None and step.name == "ship"]
         assert words == {
             "both": "event order/paid (data.n); 1 of 2 came",
+            "approve/result": "a post to callback approve",
             "say": "signal say-7",
             "ship": f"run {child} of shop-ship",
         }
+        (made,) = [step.output for step in after.steps if step.name == "approve"]
+        assert msgspec.json.decode(made) == {"id": callback_id(run, "approve")}, "its URL is for nobody's eyes"
         other = queries.run(child)
         assert other is not None and parent_of(other.run.cause) == (run, "ship") and parent_of(after.run.cause) is None
         queries.close()
+
+
+@pytest.mark.parametrize("n", [0, 1])
+async def test_what_is_held_is_known_with_its_error_without_its_start(tmp_path: Path, n: int) -> None:
+    async with open_world("memory", tmp_path) as world:
+        event = await world.send("order/held", n)
+        run = await world.run_of("first.db", event, lambda full: full.run.state == "Held")
+        await world.until_trimmed_past(await world.ends())
+        queries = await world.fold("new.db")
+        seen = queries.run(run)
+        queries.close()
+    assert seen is not None and seen.run.state == "Held"
+    why = "step 'ship' failed for good: ZeroDivisionError" if n else "the function body failed for good: ValueError"
+    assert seen.run.reason.startswith(why)
 
 
 @BACKENDS

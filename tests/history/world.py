@@ -65,10 +65,21 @@ async def nap(ctx: Context) -> int:
     return 1
 
 
+@shop.function(on="order/held", retries=0, on_exhausted="hold")
+async def hold(ctx: Context) -> None:
+    """A step of it is held, and its body."""
+    await ctx.step.run("label", lambda: "labelled")
+    if ctx.event.data["n"]:
+        await ctx.step.run("ship", lambda: 1 // 0)
+    raise ValueError("no such order")
+
+
 @shop.function(on="order/asked")
 async def ask(ctx: Context) -> None:
-    """Waits for two events, a signal and another run, all at once."""
+    """Waits for two events, a signal, another run and a post, all at once."""
+    made = await ctx.step.callback("approve", timeout="4d")
     await asyncio.gather(
+        made.result(),
         ctx.step.wait_for_all("both", [On("order/paid", match="data.n"), On("order/sent")], timeout="1d"),
         ctx.step.wait_for_signal("say", f"say-{ctx.event.data['n']}", timeout="2d"),
         ctx.step.invoke("ship", ship, timeout="3d"),
@@ -96,6 +107,7 @@ class World:
             apps=self.apps,
             make_store=lambda lane: MemoryStore(),
             settings=settings,
+            public_url="https://hooks.example",
         )
         self.worker = Worker(parts)
         await self.worker.start()

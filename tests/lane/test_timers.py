@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from millstream.core.timers import RETRY, arm
+from millstream.core.timers import CANCEL, FINISH, RETRY, START, arm
+from millstream.core.waits.homes import LOOK, MATCH
 from millstream.lane.output import timers as module
 from millstream.lane.output.timers import HORIZON_MS, Timers
 from millstream.model.commands import FireTimer
@@ -27,7 +28,14 @@ class Bench:
         self.at_ms: list[int] = []
         self.late_s: list[float] = []
         self.can_accept_work = True
-        self.timers = Timers(self.tables, self.here, self.fire, self.late_s.append, lambda: self.can_accept_work)
+        self.can_decide = True
+        self.timers = Timers(
+            self.tables,
+            self.here,
+            self.fire,
+            self.late_s.append,
+            (lambda: self.can_decide, lambda: self.can_accept_work),
+        )
         self.task: asyncio.Task[None] | None = None
 
     def fire(self, command: FireTimer) -> None:
@@ -35,8 +43,8 @@ class Bench:
         self.at_ms.append(self.here.now_ms() - START_MS)
         self.tables.timers.delete((command.at_ms, command.kind, command.id, command.step))
 
-    def arm(self, in_ms: int, id: str = "run", *, tell: bool = True) -> None:
-        effect = arm(self.tables, START_MS + in_ms, RETRY, id, "s")
+    def arm(self, in_ms: int, id: str = "run", *, tell: bool = True, kind: str = RETRY) -> None:
+        effect = arm(self.tables, START_MS + in_ms, kind, id, "s")
         self.tables.promote()
         if tell:
             self.timers.arm(effect.at_ms, effect.kind, effect.id, effect.step)
@@ -71,6 +79,32 @@ async def test_what_lies_beyond_the_horizon_is_in_the_table_alone_and_fires_on_t
     assert bench.timers.pending == 0
     await until(lambda: bench.fired)
     assert bench.at_ms == [3 * HORIZON_MS]
+
+
+@pytest.mark.parametrize("kind", [START, FINISH, CANCEL, MATCH, LOOK])
+async def test_what_ends_runs_or_looks_on_fires_while_the_executor_is_full(bench: Bench, kind: str) -> None:
+    """Found by simulation: runs that hung in every body they had room for were never over by ``timeouts.finish``."""
+    bench.can_accept_work = False
+    bench.run()
+    await asyncio.sleep(0)
+    bench.arm(500, "starts work")
+    bench.arm(1_000, "ends", kind=kind)
+    await until(lambda: bench.fired)
+    assert [(f.id, f.kind) for f in bench.fired] == [("ends", kind)] and bench.at_ms[0] <= 1_020
+    bench.can_accept_work = True
+    await until(lambda: len(bench.fired) == 2)
+
+
+async def test_a_full_queue_or_disk_holds_all_of_them_back(bench: Bench) -> None:
+    bench.can_accept_work = bench.can_decide = False
+    bench.run()
+    await asyncio.sleep(0)
+    for kind in (RETRY, FINISH):
+        bench.arm(1_000, kind, kind=kind)
+    await asyncio.sleep(5)
+    assert not bench.fired
+    bench.can_accept_work = bench.can_decide = True
+    await until(lambda: len(bench.fired) == 2)
 
 
 async def test_a_timer_in_the_past_fires_at_once_and_says_how_late_it_is(bench: Bench) -> None:

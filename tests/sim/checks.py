@@ -12,6 +12,7 @@ import msgspec
 
 from millstream.core.liveness import timer_problem
 from millstream.core.owed import owed_by_run
+from millstream.core.under_way import seen_of, unanswered
 from millstream.lane.lane import Lane
 from millstream.lane.ownership.restore import restore
 from millstream.model import facts as f
@@ -22,7 +23,7 @@ from millstream.model.rows import TimerRow
 from millstream.state.dump import dump
 from millstream.state.keyspace import CHECKPOINT_TOPICS
 from millstream.state.memory import MemoryDisk, MemoryStore
-from millstream.wire.messages import decode_envelope
+from millstream.wire.messages import decode_envelope, decode_inbox
 from tests.sim.observer import rows_of
 from tests.sim.programs import steps_of
 
@@ -66,6 +67,7 @@ def disks_that_work(world: World) -> Iterator[None]:
 
 def live_tables(world: World) -> None:
     """Live tables are what the journal says, byte for byte; and what is owed is in somebody's hand."""
+    questions(world)
     with disks_that_work(world):
         for lane in live_lanes(world):
             number = lane.place.lane
@@ -73,6 +75,18 @@ def live_tables(world: World) -> None:
                 continue
             expect(world, f"lane {number}, live", world.observer.lanes[number].rows(), rows_of(lane.tables.durable))
             executions(world, lane)
+
+
+def questions(world: World) -> None:
+    """Of every wait that is closing the question to its home, or the answer, is under way."""
+    lanes = [seen_of(lane.tables) for lane in world.observer.lanes]
+    unread = []
+    for seen in lanes if any(seen.asked for seen in lanes) else ():
+        inbox = world.cluster.partitions[group_topic(GROUP, "inbox"), seen.lane]
+        records, _ = inbox.read(max(seen.inbox_from, inbox.start), 1 << 30, 1 << 40)
+        unread += [(seen.lane, decode_inbox(record.value)) for record in records]
+    for lane, question in unanswered(lanes, unread):
+        world.violate("every open run has something that will move it (rule 32)", f"lane {lane}: {question} is lost")
 
 
 def executions(world: World, lane: Lane) -> None:
@@ -113,6 +127,8 @@ async def settle(world: World) -> None:
             world.trace("-- settled after %.1f s", world.loop.now_s - begun_s)
             return
         have_idle_lanes_find_out(world)
+        world.bounded.look()
+        questions(world)
         await asyncio.sleep(0.5)
     world.violate("every open run has something that will move it (rule 32)", "; ".join(left[:6]))
 
@@ -150,7 +166,9 @@ def _unsettled(world: World, number: int, lane: Lane) -> list[str]:
     left += [f"outbox {row}" for row in durable.outbox.scan(limit=2)]
     left += [f"publish {row}" for row in durable.publishes.scan(limit=2)]
     left += [f"former owner {row}" for row in durable.holders.scan(limit=2)]
+    left += [f"cancellation {row}" for row in durable.cancellations.scan(limit=2)]
     left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
+    left += [f"held {row}" for row in durable.held.scan(limit=2)]
     left += [f"event {row}" for row in durable.events.scan(limit=2)]
     left += [f"debounced {row}" for row in durable.debounced.scan(limit=2)]
     left += [f"batch {row}" for row in durable.batches.scan(limit=2)]
@@ -175,6 +193,9 @@ async def final(world: World) -> None:
     world.foreign.check()
     world.waits.check()
     world.gates.check()
+    world.cancelling.check()
+    world.bounded.check()
+    world.holds.check()
     outcomes(world)
     messages(world)
     publishes(world)
@@ -292,12 +313,15 @@ def outcomes(world: World) -> None:
         if end is None:
             world.violate("every run ends", f"{start}")
         elif isinstance(end, f.RunCancelled):
-            cancelled = world.waits.may_be_cancelled(run) or world.gates.may_be_cancelled(run)
-            if run not in observer.cancelled and not cancelled:
+            meant = run in observer.cancelled or world.cancelling.has_ended(run)
+            who = (world.waits, world.bounded, world.gates)
+            if not meant and not any(one.may_be_cancelled(run) for one in who):
                 world.violate("only a cancel cancels", f"{end}")
         elif planned is None:
             if not isinstance(end, f.RunCompleted):
                 world.violate("a run ends as its program says", f"{end}")
+        elif isinstance(end, f.RunFailed) and planned.holds:
+            continue  # An operator has let it (holds.py).
         elif isinstance(end, f.RunFailed):
             if end.error_name == "WorkerLost" and observer.lost[run] >= 5:
                 continue

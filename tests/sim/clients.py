@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from millstream.errors import LogUnavailable
 from millstream.log.port import Produced
-from millstream.model.commands import BackfillFunction, CancelRun, InvokeFunction
+from millstream.model.commands import BackfillFunction, CancelRun, FailRun, InvokeFunction, ResumeRun
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.ids import lane_of, ulid
 from millstream.model.messages import InboxRecord, group_topic
@@ -33,7 +33,7 @@ class Clients:
         self.sent: set[str] = set()
         self.acknowledged: dict[str, int] = {}
         """Internal ids of events that were answered with 200, and their partition."""
-        self.asked: dict[str, CancelRun | InvokeFunction | BackfillFunction] = {}
+        self.asked: dict[str, CancelRun | InvokeFunction | BackfillFunction | ResumeRun | FailRun] = {}
         """Requests that are surely in an inbox, by request id."""
 
     async def run(self, length_s: float) -> None:

@@ -20,6 +20,7 @@ from millstream.model.journal import JournalRecord
 from millstream.model.rows import Hand, RunRow
 from millstream.sdk.flow import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
 from tests.sim.programs import Gather, Planned, Program, Sleep, Step
+from tests.sim.waits import Sender
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -49,7 +50,7 @@ def plan(rng: Random) -> list[Planned]:
             options.pop("throttle", None)
         slug = f"{APP}-gate{number}"
         planned.append(
-            Planned(slug, f"gate{number}", f"gate/{number}", _program(rng), 1, False, tuple(options.items()))
+            Planned(slug, f"gate{number}", f"gate/{number}", _program(rng), 1, False, flow=tuple(options.items()))
         )
     return planned
 
@@ -77,12 +78,11 @@ def _program(rng: Random) -> Program:
     return tuple(ops)
 
 
-class Gates:
+class Gates(Sender):
     """Who sends events through gates, and what the journals say of them."""
 
     def __init__(self, world: World, rng: Random) -> None:
-        self._world = world
-        self._rng = rng
+        super().__init__(world, rng)
         self.planned = plan(rng) if rng.random() < 0.4 else []
 
     async def run(self, length_s: float) -> None:
@@ -92,7 +92,7 @@ class Gates:
         while self.planned and world.loop.now_s < ends_s:
             await asyncio.sleep(rng.expovariate(5 / length_s))
             for _ in range(rng.choice([1, 1, 4])):
-                await world.waits.append(rng.choice(self.planned).event, {"q": rng.randrange(KEYS)})
+                await self._append(rng.choice(self.planned).event, {"q": rng.randrange(KEYS)})
 
     def is_accounted_for(self, planned: Planned, event: Envelope) -> bool:
         """Whether an event has started a run of a function with gates, alone or with others, or was skipped."""

@@ -68,7 +68,7 @@ class Ledger:
         observer = world.observer
         if run not in observer.starts:
             world.violate("act only on what is durable", f"step {step} of {run} began, which no record started")
-        if attempt > 0 and (run, step, attempt - 1) not in observer.attempts_failed:
+        if attempt > 0 and (run, step, attempt - 1) not in observer.attempts_ever_failed:
             world.violate(
                 "act only on what is durable", f"attempt {attempt} of {run} {step}, the one before is not over"
             )
@@ -86,6 +86,11 @@ class Ledger:
         process = PROCESS.get()
         if not self._world.over:
             self._under_way[process.name if process is not None else "", run, step] -= 1
+
+    def under_way(self) -> list[tuple[str, str, str]]:
+        """Process, run and step of all code that executes in a process that lives."""
+        living = {machine.process.name for machine in self._world.machines if machine.up}
+        return [place for place, times in self._under_way.items() if times and place[0] in living]
 
     def saw(self, run: str, step: str, value: Any) -> None:
         """The body has the result of a step."""

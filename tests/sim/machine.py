@@ -156,6 +156,7 @@ class Machine:
                 surroundings=self.surroundings,
                 settings=world.settings,
                 telemetry=TELEMETRY,
+                public_url="https://sim.example",
                 make_executor=partial(self._executor, apps),
             )
             self.worker = worker = Worker(parts)

@@ -86,10 +86,14 @@ class Observer:
         self.starts: dict[str, f.RunStarted] = {}
         self.home: dict[str, int] = {}
         self.ends: dict[str, Any] = {}
+        self.queued_ms: dict[str, int] = {}
+        self.ended_ms: dict[str, int] = {}
         self.results: dict[tuple[str, str], bytes] = {}
         self.kinds: dict[tuple[str, str], str] = {}
         self.failures: dict[tuple[str, str], bytes] = {}
         self.attempts_failed: set[tuple[str, str, int]] = set()
+        """Of the set of attempts that a step has now; ``attempts_ever_failed``: also of those before it was resumed."""
+        self.attempts_ever_failed: set[tuple[str, str, int]] = set()
         self.body_failed: Counter[tuple[str, int]] = Counter()
         self.lost: Counter[str] = Counter()
         self.parked: Counter[tuple[str, str, int]] = Counter()
@@ -171,6 +175,11 @@ class Observer:
             return
         lane.tables.promote()
         world.gates.recorded(record)
+        for fact in record.facts:
+            if type(fact) is f.CancellationStarted:
+                world.cancelling.find_meant(lane, fact)
+            elif type(fact) is f.CancellationEnded:
+                world.cancelling.is_over(lane, fact)
 
     def _of_open_run(self, fact: Any) -> None:
         run = getattr(fact, "run", None)
@@ -187,6 +196,7 @@ class Observer:
         if fact.run in self.starts:
             self._world.violate("an event starts each function once", f"{fact} again")
         self.starts[fact.run] = fact
+        self.queued_ms[fact.run] = lane.at_ms
         self.home[fact.run] = lane.place.lane
         self.started_with |= {(event, fact.function) for event in fact.events}
         for event in fact.events:
@@ -205,17 +215,29 @@ class Observer:
         if fact.run in self.ends:
             self._world.violate("a run ends once", f"{fact} after {self.ends[fact.run]}")
         self.ends[fact.run] = fact
+        self.ended_ms[fact.run] = lane.at_ms
+        self._world.bounded.ended(fact.run)
+
+    def run_cancelled(self, lane: Lane, fact: f.RunCancelled) -> None:
+        self.ended(lane, fact)
+        self._world.cancelling.cancelled(lane, fact)
+
+    def cancellation_started(self, lane: Lane, fact: f.CancellationStarted) -> None:
+        self._world.cancelling.started(lane, fact)
 
     def step_completed(self, lane: Lane, fact: f.StepCompleted) -> None:
         self._once(fact.run, fact.step)
         self.results[fact.run, fact.step] = fact.data
         self.kinds[fact.run, fact.step] = fact.kind
+        self._world.holds.done(fact.run, fact.step)
         self._attempt(fact.run, fact.step, fact.attempt)
 
     def step_failed(self, lane: Lane, fact: f.StepFailed) -> None:
         self._once(fact.run, fact.step)
+        self._world.holds.failed(fact)
         self.failures[fact.run, fact.step] = failure_json(fact.error_name, fact.error_message, fact.error_stack)
-        self._attempt(fact.run, fact.step, fact.attempt)
+        if (fact.run, fact.step, fact.attempt) not in self.attempts_failed:  # Else it was held.
+            self._attempt(fact.run, fact.step, fact.attempt)
 
     def _once(self, run: str, step: str) -> None:
         if (run, step) in self.results or (run, step) in self.failures:
@@ -239,6 +261,24 @@ class Observer:
     def attempt_failed(self, lane: Lane, fact: f.StepAttemptFailed) -> None:
         self._attempt(fact.run, fact.step, fact.attempt)
         self.attempts_failed.add((fact.run, fact.step, fact.attempt))
+        self.attempts_ever_failed.add((fact.run, fact.step, fact.attempt))
+
+    def step_held(self, lane: Lane, fact: f.StepHeld) -> None:
+        self._world.holds.held(fact)
+        self._attempt(fact.run, fact.step, fact.attempt)
+        self.attempts_failed.add((fact.run, fact.step, fact.attempt))
+        self.attempts_ever_failed.add((fact.run, fact.step, fact.attempt))
+
+    def body_held(self, lane: Lane, fact: f.BodyHeld) -> None:
+        self._world.holds.held(fact)
+
+    def held_resumed(self, lane: Lane, fact: f.HeldResumed) -> None:
+        self._world.holds.resumed(fact)
+        self.attempts_failed = {one for one in self.attempts_failed if one[:2] != (fact.run, fact.step)}
+
+    def run_failed(self, lane: Lane, fact: f.RunFailed) -> None:
+        self._world.holds.failed(fact)
+        self.ended(lane, fact)
 
     def body_attempt_failed(self, lane: Lane, fact: f.BodyAttemptFailed) -> None:
         retries = self._world.retries.get(self.starts[fact.run].function)
@@ -261,6 +301,9 @@ class Observer:
     def wait_started(self, lane: Lane, fact: f.WaitStarted) -> None:
         self.wait_began[fact.run, fact.step] = lane.at_ms
         self._world.waits.wait_started(fact)
+
+    def callback_opened(self, lane: Lane, fact: f.CallbackOpened) -> None:
+        self._world.waits.callback_opened(fact)
 
     def dispatch_lost(self, lane: Lane, fact: f.DispatchLost) -> None:
         self.lost[fact.run] += 1
@@ -349,8 +392,12 @@ _CHECKS: dict[type, Any] = {
     f.RunStarted: Observer.run_started,
     f.FunctionSkipped: Observer.skipped_by,
     f.RunCompleted: Observer.ended,
-    f.RunFailed: Observer.ended,
-    f.RunCancelled: Observer.ended,
+    f.RunCancelled: Observer.run_cancelled,
+    f.CancellationStarted: Observer.cancellation_started,
+    f.RunFailed: Observer.run_failed,
+    f.StepHeld: Observer.step_held,
+    f.BodyHeld: Observer.body_held,
+    f.HeldResumed: Observer.held_resumed,
     f.StepCompleted: Observer.step_completed,
     f.StepFailed: Observer.step_failed,
     f.StepAttemptFailed: Observer.attempt_failed,
@@ -358,6 +405,7 @@ _CHECKS: dict[type, Any] = {
     f.SleepStarted: Observer.sleep_started,
     f.SleepEnded: Observer.sleep_ended,
     f.WaitStarted: Observer.wait_started,
+    f.CallbackOpened: Observer.callback_opened,
     f.DispatchLost: Observer.dispatch_lost,
     f.DispatchParked: Observer.dispatch_parked,
     f.PublishQueued: Observer.publish_queued,

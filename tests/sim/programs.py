@@ -15,6 +15,7 @@ from millstream.errors import NonRetriableError, RetryAfterError, StepError
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FINISHED, Event
 from millstream.sdk.app import App
 from millstream.sdk.backoff import Table
+from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.context import Context
 from millstream.sdk.current import current
 
@@ -102,7 +103,27 @@ class Call:
     detached: bool
 
 
-Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """``ctx.step.callback``, and so long afterwards its result, perhaps twice."""
+
+    id: str
+    timeout_s: float
+    pause_s: float
+    is_asked_twice: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """``ctx.step.run`` of a service that is down so many times, however often it is resumed."""
+
+    id: str
+    times: int
+    final: bool = False  # it says that trying again cannot help
+    caught: bool = False
+
+
+Op = Step | Sleep | Send | Publish | Boom | Wait | Gather | Answered | Signal | Call | Posted | Down
 Program = tuple[Op, ...]
 
 
@@ -118,6 +139,9 @@ class Planned:
     on_failure: bool
     flow: tuple[tuple[str, Any], ...] = ()
     """The options of its flow control, as ``@app.function`` takes them."""
+    halt: str = ""  # an event of the same number cancels its runs
+    finish_s: float = 0.0  # they must be over by then
+    holds: bool = False
 
     @property
     def fails(self) -> bool:
@@ -234,6 +258,12 @@ def make_app(id: str, planned: list[Planned], ledger: Ledger, *, announced: bool
         options |= dict(one.flow)
         if one.on_failure:
             options["on_failure"] = _quiet
+        if one.halt:
+            options["cancel_on"] = [CancelOn(one.halt, match="data.q")]
+        if one.finish_s:
+            options["timeouts"] = Timeouts(finish=one.finish_s)
+        if one.holds:
+            options["on_exhausted"] = "hold"
         app.function(id=one.id, retries=one.retries, backoff=Table(["100ms", "1s"]), **options)(
             _handler(one, ledger, edited)
         )
@@ -286,6 +316,16 @@ async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, 
                 else:
                     ledger.saw(ctx.run_id, op.id, value)
                     seen[op.id] = value
+            case Down():
+                try:
+                    seen[op.id] = await ctx.step.run(op.id, _down_code, op, ledger)
+                except StepError as error:
+                    ledger.saw(ctx.run_id, op.id, error)
+                    if not op.caught:
+                        raise
+                    seen[op.id] = error.name
+                else:
+                    ledger.saw(ctx.run_id, op.id, seen[op.id])
             case Sleep():
                 await ctx.step.sleep(op.id, op.length_s)
                 ledger.saw(ctx.run_id, op.id, None)
@@ -327,8 +367,20 @@ async def _play(program: Program, ctx: Context, ledger: Ledger, seen: dict[str, 
                     seen[op.id] = error.name
                 else:
                     ledger.saw(ctx.run_id, op.id, seen[op.id])
+            case Posted():
+                await _posted(op, ctx, ledger, seen)
             case Gather():
                 await asyncio.gather(*(_play(branch, ctx, ledger, seen) for branch in op.branches))
+
+
+async def _posted(op: Posted, ctx: Context, ledger: Ledger, seen: dict[str, Any]) -> None:
+    made = await ctx.step.callback(op.id, timeout=op.timeout_s)
+    if op.pause_s:
+        await ctx.step.sleep(f"{op.id}-pause", op.pause_s)
+        ledger.saw(ctx.run_id, f"{op.id}-pause", None)
+    for step in (f"{op.id}/result", f"{op.id}/result:1")[: 1 + op.is_asked_twice]:
+        seen[step] = await made.result()
+        ledger.saw(ctx.run_id, step, seen[step])
 
 
 ASKED = ({"match": "data.q"}, {"if_": "event.data.q == async.data.q"}, {"if_": "async.data.q + 0 == event.data.q"})
@@ -344,6 +396,18 @@ def as_recorded(event: Any) -> Any:
     if event is None:
         return None
     return {"name": event.name, "data": event.data, "id": event.id, "ts": event.ts}
+
+
+async def _down_code(op: Down, ledger: Ledger) -> dict[str, int]:
+    at = current()
+    ledger.began(at.run_id, at.step, at.attempt)
+    try:
+        await asyncio.sleep(0.01)
+        if ledger.boom(at.run_id, at.step, op.times):
+            raise NonRetriableError("it is down for good") if op.final else ConnectionError("it is down")
+        return {"v": ledger.number()}
+    finally:
+        ledger.left(at.run_id, at.step)
 
 
 async def _step_code(op: Step, ledger: Ledger) -> dict[str, int]:

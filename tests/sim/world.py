@@ -17,6 +17,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from millstream.core.runs import cancellations
 from millstream.core.waits import coverage, homes
 from millstream.lane.input import scan_reader
 from millstream.lane.settings import LaneSettings
@@ -32,9 +33,12 @@ from millstream.wire.messages import decode_inbox
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
 from tests.sim import checks
+from tests.sim.bounded import Bounded
+from tests.sim.cancelling import Cancelling
 from tests.sim.clients import POISON, Clients
 from tests.sim.foreign import Foreign
 from tests.sim.gates import Gates
+from tests.sim.holds import Holds
 from tests.sim.ledger import Ledger
 from tests.sim.loop import Killed, Process, SimLoop, run
 from tests.sim.machine import GROUP, TELEMETRY, Machine
@@ -71,6 +75,7 @@ class World:
         self.failed_with: BaseException | None = None
         self.over = False
         self.healed = False
+        self.healed_s = 0.0
         self.traced: deque[tuple[Any, ...]] = deque(maxlen=TRACE_MAX)
         self._rng = rng
         self._inbox: dict[tuple[int, int], set[int]] = {}
@@ -94,6 +99,7 @@ class World:
         """What is large in a product, so that a small world comes to its borders."""
         small: list[tuple[Any, str, Any]] = [
             (scan_reader, "PAGE_RECORDS_MAX", 2),
+            (cancellations, "LOOKED_AT_ONCE_MAX", 2),
         ]
         if self.weather.parts:
             small.append((limits, "RECORD_FACTS_MAX", 3))
@@ -206,6 +212,17 @@ class World:
             self.planned |= {one.slug: one for one in self.gates.planned}
             self.retries |= {one.slug: one.retries for one in self.gates.planned}
             self.apps_deployed.append(make_app("gates", self.gates.planned, self.ledger, announced=False))
+        self.cancelling = Cancelling(self, Random(f"{self.seed}/cancellations"))
+        self.bounded = Bounded(self, Random(f"{self.seed}/bounded"))
+        if self.bounded.planned:
+            self.planned |= {one.slug: one for one in self.bounded.planned}
+            self.retries |= {one.slug: one.retries for one in self.bounded.planned}
+            self.apps_deployed.append(make_app("bounded", self.bounded.planned, self.ledger, announced=False))
+        self.holds = Holds(self, Random(f"{self.seed}/holds"))
+        if self.holds.planned:
+            self.planned |= {one.slug: one for one in self.holds.planned}
+            self.retries |= {one.slug: one.retries for one in self.holds.planned}
+            self.apps_deployed.append(make_app("holds", self.holds.planned, self.ledger, announced=False))
         self.foreign = Foreign(self)
         self.apps_deployed += self.foreign.apps()
         self.specs = {
@@ -271,11 +288,14 @@ class World:
         await self._until_live()
         self.faults.calm = False
         self.trace("-- %s", self.weather)
+        self.holds.start()
         await asyncio.gather(
             self.clients.run(self.hostile_s),
             self.foreign.run(self.hostile_s),
             self.waits.run(self.hostile_s),
             self.gates.run(self.hostile_s),
+            self.cancelling.run(self.hostile_s),
+            self.bounded.run(self.hostile_s),
             Storms(self).run(),
             self._look(),
         )
@@ -317,7 +337,7 @@ class World:
             await self.cluster.assign(self.spread())
             await asyncio.sleep(0.5)
         self.poll_s = CALM_POLL_S
-        self.healed = True
+        self.healed, self.healed_s = True, self.loop.now_s
 
     def _complain(self) -> None:
         for process, what in self.loop.complaints:

@@ -14,6 +14,7 @@ from random import Random
 import pytest
 
 from millstream.errors import StoreDamaged, StoreFailed, StoreUnavailable
+from millstream.state.memory import MemoryStore
 from millstream.state.rocksdb import OPEN_AGAIN_S, RocksBudget, RocksStore
 from millstream.state.store import Change, StoreBusy
 from tests.disks import fill, flip, small_disk
@@ -187,3 +188,14 @@ def test_every_error_of_a_store_says_that_nothing_is_lost(tmp_path: Path) -> Non
         RocksStore(tmp_path / "1", RocksBudget())
     errors.append(raised.value)
     assert all("othing is lost" in str(error) for error in errors)
+
+
+def test_a_scan_that_meets_a_damaged_row_does_not_end_there() -> None:
+    store = MemoryStore()
+    store.write(rows(0, 5))
+    (key, _), *_ = rows(3, 1)
+    assert len(store.scan(b"", END, 10)) == 5
+    store.disk.damaged.add(key)
+    assert len(store.scan(b"", key, 10)) == 3
+    with pytest.raises(StoreDamaged):
+        store.scan(b"", END, 10)

@@ -1,7 +1,7 @@
 """How the door answers: JSON bodies, and which status an error is.
 
-    BadRequest, SchemaViolation  400     NotAllowed  401     NotFound  404     LimitExceeded  413
-    Forbidden  403    NotStarted  409    Misdirected  421
+    BadRequest, SchemaViolation  400     NotAllowed  401     Forbidden  403     NotFound  404
+    Conflict, NotStarted  409     Gone  410     LimitExceeded  413     Misdirected  421
     TooMany  429, Busy, DiskFull, LogUnavailable, StoreUnavailable  503, both with Retry-After: nothing was
     acknowledged, the same request may be sent again
 
@@ -19,14 +19,15 @@ from aiohttp import web
 from millstream.errors import (
     BadRequest,
     Busy,
+    Conflict,
     Forbidden,
+    Gone,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
     Misdirected,
     NotAllowed,
     NotFound,
-    NotStarted,
     SchemaViolation,
     StoreUnavailable,
     TooMany,
@@ -43,7 +44,8 @@ _STATUS: Final = (
     (NotAllowed, 401),
     (Forbidden, 403),
     (NotFound, 404),
-    (NotStarted, 409),
+    (Conflict, 409),
+    (Gone, 410),
     (LimitExceeded, 413),
     (Misdirected, 421),
     (TooMany, 429),

@@ -58,7 +58,7 @@ align-items:baseline}
 summary:focus-visible{outline:2px solid var(--run);outline-offset:2px}.fn{font-weight:600;overflow-wrap:anywhere}
 .dim{color:var(--dim);font-size:.85rem;font-variant-numeric:tabular-nums}.Completed,.completed{color:var(--ok)}
 .Failed,.failed,.lost,.stopped{color:var(--bad)}.Running,.planned,.retrying,.Retrying{color:var(--run)}
-.Queued,.Cancelled,.cancelled,.sleeping,.waiting,.parked,.Sleeping,.Waiting,.Parked{color:var(--wait)}
+.Queued,.Cancelled,.cancelled,.sleeping,.waiting,.parked,.held,.Sleeping,.Waiting,.Parked,.Held{color:var(--wait)}
 .body{padding:.2rem .9rem .9rem}
 table{border-collapse:collapse;width:100%}
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-top:1px solid var(--line);vertical-align:top}

@@ -16,7 +16,20 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api import dead_letters, events, functions, page, probes, results, runs, scans, signals
+from millstream.api import (
+    callbacks,
+    cancellations,
+    dead_letters,
+    events,
+    functions,
+    held,
+    page,
+    probes,
+    results,
+    runs,
+    scans,
+    signals,
+)
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
@@ -24,6 +37,7 @@ from millstream.api.door.keys import has_key
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.reading import positions
 from millstream.errors import MillstreamError
+from millstream.model.callback_token import PATH
 from millstream.model.messages import group_topic
 from millstream.model.redaction import redacted_by_form
 
@@ -94,8 +108,14 @@ WRITES: Final[Routes] = (
     ("OPTIONS", "/e/{key}", preflight),
     ("POST", "/invoke/{slug}", functions.post_invoke),
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
+    ("POST", "/api/runs/{id}/resume", held.post_resume),
+    ("POST", "/api/runs/{id}/fail", held.post_fail),
     ("GET", "/v1/runs/{id}/result", results.get_result),
     ("POST", "/v1/signals", signals.post_signal),
+    ("POST", PATH + "{token}", callbacks.post_callback),
+    ("GET", PATH + "{token}", callbacks.get_callback),
+    ("POST", "/v1/cancellations", cancellations.post_cancellation),
+    ("DELETE", "/v1/cancellations/{id}", cancellations.delete_cancellation),
     ("POST", "/api/functions/{slug}/backfill", scans.post_backfill),
     ("DELETE", "/api/scans/{id}", scans.delete_scan),
     ("GET", "/api/dead-letters", dead_letters.list_letters),
@@ -110,6 +130,7 @@ READS: Final[Routes] = (
     ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
     ("GET", "/v1/runs/{id}/output", as_asked(runs.get_output)),
     ("GET", "/api/runs", as_asked(runs.list_runs)),
+    ("GET", "/v1/cancellations", as_asked(cancellations.list_cancellations)),
     ("GET", "/api/folded", runs.get_folded),
     ("GET", "/api/scans", as_asked(scans.list_scans)),
     ("GET", "/", page.get_page),

@@ -40,6 +40,7 @@ def worker(settings: Settings, targets: Sequence[str]) -> int:
             host=settings.text("host"),
             port=settings.number("probes_port", PROBES_PORT),
             register=settings.text("register"),
+            public_url=settings.text("public_url"),
             retry_interval_ms=settings.number("retry_interval", -1),
             boundary=Boundary.of(settings),
             executors=settings.number("executors", 0),

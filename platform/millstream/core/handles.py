@@ -29,10 +29,15 @@ def refuse_plainly(tables: Tables, command: object, reason: str, now_ms: int) ->
 
 
 class Handler(NamedTuple):
-    """How a command, or a timer that has come due, is decided; and what remains of one that cannot be."""
+    """How a command, or a timer that has come due, is decided; and what remains of one that cannot be.
+
+    ``starts_work``  of a timer: it may lead to a hand-out, so it waits while the executor is full. One that ends runs
+                     must not: full of runs that hang is when they are to be ended.
+    """
 
     decide: Decide
     refuse: Refuse = refuse_plainly
+    starts_work: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,14 @@
-"""Liveness of an open run, by its rows alone: who executes it, what it waits for, and whether anything ever wakes it.
+"""Liveness of an open run, by its lane's rows alone: who executes it, what it waits for, and what ever wakes it.
 
     body or step   QUEUED ............ it has asked a gate
                    OUT ............... an executor has it
                    BACKOFF, SCHEDULED  a timer has it
                    SLEEPING .......... a timer has it, if its kind says so (``step_kinds.py``)
                    PARKED ............ it has its place among the parked
+                   HELD .............. it has its place among the held, for an operator to see
                    WAITING ........... a timer has it, until it is answered
-                   CLOSING ........... a message of it is under way to those who may know of its event
+                   CLOSING ........... a message of it is under way to those who may know of its event, or the answer:
+                                       that is in no row of one lane alone (``under_way.py``)
                    DONE, FAILED ...... nothing more to come
     body           IDLE .............. fine while a step is in a hand
 
@@ -27,7 +29,7 @@ from millstream.core.runs.deciding import is_resolved
 from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.step_kinds import timer_of_step
 from millstream.core.steps import KINDS
-from millstream.core.tables import ParkedKey, Tables, TimerKey
+from millstream.core.tables import HeldKey, ParkedKey, Tables, TimerKey
 from millstream.core.waits import homes
 from millstream.model.flow import Slot
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
@@ -42,12 +44,14 @@ class Liveness:
     ``executing``  how many bodies and steps an executor has.
     ``timers``     the keys of the timers that wake them.
     ``parked``     the keys of their parking places.
+    ``held``       the keys of what waits for an operator.
     ``problems``   everything about their rows that cannot be, in sentences.
     """
 
     executing: int = 0
     timers: list[TimerKey] = field(default_factory=list)
     parked: list[ParkedKey] = field(default_factory=list)
+    held: list[HeldKey] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def add(self, other: Liveness) -> None:
@@ -55,6 +59,7 @@ class Liveness:
         self.executing += other.executing
         self.timers += other.timers
         self.parked += other.parked
+        self.held += other.held
         self.problems += other.problems
 
 
@@ -80,7 +85,8 @@ def liveness(tables: Tables, run: RunRow) -> Liveness:
         found.problems.append(f"run {run.run} counts {run.resolved} resolved steps, but {resolved} are")
     if run.body == Hand.IDLE and not pending:
         found.problems.append(
-            f"run {run.run} of {run.function} is stuck: expected an execution, a timer or a parked place, got none"
+            f"run {run.run} of {run.function} is stuck: expected an execution, a timer, a parked place or a hold, "
+            "got none"
         )
     found.problems += [
         f"run {run.run} needs the event {event}, but there is no row of it"
@@ -98,6 +104,8 @@ def _add_body(tables: Tables, run: RunRow, found: Liveness) -> None:
         _parked(tables, run, "", who, found)
     elif hand == Hand.QUEUED:
         _queued(run.flow is not None and _asks(run.flow.asked - run.flow.passed, run.flow.slot), who, found)
+    elif hand == Hand.HELD:
+        _held(tables, run, "", who, found)
     elif hand in BODY_TIMERS:
         _timed(tables, (run.wake_at_ms, BODY_TIMERS[hand], run.run, ""), who, found)
     elif hand != Hand.IDLE:
@@ -114,8 +122,12 @@ def _add_step(tables: Tables, run: RunRow, step: StepRow, found: Liveness) -> No
         _parked(tables, run, step.step, who, found)
     elif step.hand == Hand.QUEUED:
         _queued(_asks(0, step.slot), who, found)
+    elif step.hand == Hand.HELD:
+        _held(tables, run, step.step, who, found)
     elif kind.hands[step.hand]:
         _timed(tables, (step.wake_at_ms, kind.hands[step.hand], run.run, step.step), who, found)
+    if kind is not None and kind.problem is not None and (problem := kind.problem(tables, step)):
+        found.problems.append(f"{who} {problem}")
 
 
 def _parked(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -> None:
@@ -134,6 +146,13 @@ def _queued(asks: bool, who: str, found: Liveness) -> None:
     """Whether the gate knows of it its home must say: it may be another lane."""
     if not asks:
         found.problems.append(f"{who} is queued, but has asked no gate")
+
+
+def _held(tables: Tables, run: RunRow, step: str, who: str, found: Liveness) -> None:
+    key = (run.function, run.run, step)
+    if tables.held.get(key) is None:
+        found.problems.append(f"{who} is held, but has no place among the held")
+    found.held.append(key)
 
 
 def _timed(tables: Tables, key: TimerKey, who: str, found: Liveness) -> None:
@@ -179,6 +198,10 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         return "" if queues.is_timed(tables, timer) else f"{what} looks at a gate that does not wait for it"
     if timer.kind in (rate_limit.NAME, idempotency.NAME):
         return "" if counts.is_timed(tables, timer) else f"{what} looks at counted starts that do not wait for it"
+    if timer.kind == timers.CANCEL:
+        looking = tables.cancellations.get(timer.id)
+        held = looking is not None and looking.timer_ms == timer.at_ms
+        return "" if held else f"{what} wakes a cancellation that does not wait for it"
     if timer.kind in (homes.MATCH, homes.LOOK):
         return "" if homes.is_timed(tables, timer) else f"{what} wakes what does not wait for it"
     run = tables.runs.get(timer.id)

@@ -25,8 +25,21 @@ from millstream.core.flow import (
 )
 from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
 from millstream.core.intake import apps, crons, dead_letters, events, scans, seen, topics
-from millstream.core.runs import awaiting, bodies, bounds, dispatches, ending, invoking, reports, resolving, retry
+from millstream.core.runs import (
+    awaiting,
+    bodies,
+    bounds,
+    cancellations,
+    dispatches,
+    ending,
+    holding,
+    invoking,
+    reports,
+    resolving,
+    retry,
+)
 from millstream.core.step_kinds import StepKind
+from millstream.core.steps import callback
 from millstream.core.waits import coverage, homes, interests, kept, signals
 
 DECIDE: Final[dict[type, Decide]] = {}
@@ -40,14 +53,17 @@ FOLD: Final[dict[type, FoldFact]] = {}
 
 _NOUNS: Final = (
     apps, cleaning, crons, dead_letters, events, handover, messages, publishes, requests, scans, seen, starting, topics,
-    awaiting, bodies, bounds, dispatches, ending, reports, resolving, retry, coverage, homes, interests, kept, signals,
+    awaiting, bodies, bounds, cancellations, dispatches, ending, holding, reports, resolving, retry,
+    coverage, homes, interests, kept, signals,
     passage, queues, sweeping, debounce, batch, counts, rate_limit, idempotency, singleton,
 )  # fmt: skip
 _MESSAGES: Final = (
     ending.CANCEL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION, scans.CANCEL_SCAN, *awaiting.ANSWERS,
     homes.AWAIT_EVENT, homes.FORGET_WAIT, homes.TAKE_EVENT, coverage.EVENTS_SOUGHT, interests.SEEK_EVENTS,
-    signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL, admission.ADMIT_START, passage.GATE_OPEN,
-    queues.ASK_GATE, queues.LEAVE_GATE,
+    signals.AWAIT_SIGNAL, signals.FORGET_SIGNAL, signals.SEND_SIGNAL, callback.RESOLVE_CALLBACK,
+    cancellations.CANCEL_RUNS, cancellations.STOP_CANCELLING,
+    holding.RESUME_RUN, holding.FAIL_RUN,
+    admission.ADMIT_START, passage.GATE_OPEN, queues.ASK_GATE, queues.LEAVE_GATE,
 )  # fmt: skip
 
 

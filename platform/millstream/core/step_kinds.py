@@ -63,6 +63,8 @@ class StepKind:
     ``moves``          how its facts move a body and a step from hand to hand (``runs/transitions.py``).
     ``shows``          fact → entry of the run's trail, for facts that only this kind makes.
     ``shows_done``     the entry of a resolved row in a history that is rebuilt from rows; None: its result.
+    ``shows_result``   of a resolved row: its result as people see it; None: as it is.
+    ``problem``        what keeps a step that waits from being answered, for those who look after liveness; "": nothing.
     ``timed_out_result``  the result that says that its time was over; None: such a step has failed, or has no such end.
     ``quick_result``   whether the quick path may record a result of it.
     ``quick_timer``    how the quick path wakes a step of it.
@@ -81,6 +83,8 @@ class StepKind:
     moves: Moves = field(default_factory=Moves)
     shows: Mapping[type, Show] = field(default_factory=dict)
     shows_done: Callable[[StepRow], Entry] | None = None
+    shows_result: Callable[[StepRow], bytes] | None = None
+    problem: Callable[[Tables, StepRow], str] | None = None
     timed_out_result: bytes | None = None
     quick_result: bool = False
     quick_timer: QuickTimer | None = None

@@ -13,12 +13,14 @@ from millstream.model.rows import (
     AppRow,
     AskRow,
     BatchRow,
+    CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
     DebounceRow,
     EventRow,
     GateRow,
+    HeldRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -94,6 +96,7 @@ BucketKey = tuple[str, bool, int]  # (source, clients, bucket)
 ChunkKey = tuple[str, bool, int, int]  # (source, clients, bucket, chunk)
 MessageKey = tuple[int, int]  # (to_lane, seq)
 ParkedKey = tuple[str, str, str]  # (function, run, step)
+HeldKey = tuple[str, str, str]  # (function, run, step)
 WaiterKey = tuple[str, str, str, int]  # (place, run, step, index)
 KeptKey = tuple[int, str]  # (received_at_ms, internal_id)
 KeptAtKey = tuple[str, int, str]  # (place, received_at_ms, internal_id)
@@ -172,6 +175,9 @@ class Tables(Protocol):
     def parked(self) -> Table[ParkedKey, ParkedRow]: ...
 
     @property
+    def held(self) -> Table[HeldKey, HeldRow]: ...
+
+    @property
     def counters(self) -> Table[str, CounterRow]: ...
 
     @property
@@ -218,3 +224,6 @@ class Tables(Protocol):
 
     @property
     def batches(self) -> Table[str, BatchRow]: ...
+
+    @property
+    def cancellations(self) -> Table[str, CancellationRow]: ...

@@ -11,6 +11,7 @@ SWEEP  gates are looked at, one after another;   id = the place behind which, st
 DEBOUNCE, BATCH  what a gate has kept starts;     id = its place, step = ""
 
 A gate that counts starts has a kind of its own, named as the gate (``core/flow/counts.py``): id = its place.
+CANCEL a cancellation looks on;                  id = cancellation, step = ""
 
 A step kind has timers of its own (``core/steps/``): id = run, step = the step. Add a kind: the module that answers for
 it names it in its ``HANDLES`` (or ``KIND``), with what follows when it fires.
@@ -34,6 +35,7 @@ GATE: Final = "gate"
 SWEEP: Final = "sweep"
 DEBOUNCE: Final = "debounce"
 BATCH: Final = "batch"
+CANCEL: Final = "cancel"
 
 
 def arm(tables: Tables, at_ms: int, kind: str, id: str, step: str) -> Arm:

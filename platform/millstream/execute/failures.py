@@ -31,6 +31,7 @@ from millstream.model.operations import BodyErrored, Failure, StepErrored, failu
 from millstream.model.operations import failure_of as stored
 from millstream.model.rows import Hand, StepRow
 from millstream.model.text import storable, text_by, type_name
+from millstream.sdk.retry import Retry
 
 STEP_TIMEOUT: Final = "StepTimeout"
 CANCELLED: Final = "StepCancelled"
@@ -50,31 +51,40 @@ _FRAMES_MAX: Final = 50
 _LEAVES_MAX: Final = 1_000
 
 
-def step_errored(step: str, name: str, error: BaseException, started_at_ms: int, now_ms: int) -> StepErrored:
-    """The operation that reports a step's exception."""
+def step_errored(
+    step: str, name: str, error: BaseException, started_at_ms: int, now_ms: int, *, retry: Retry | None = None
+) -> StepErrored:
+    """The operation that reports a step's exception. ``retry``: the step's own; None: its function's counts."""
     shown = _ungrouped(error)
-    return StepErrored(step, name, failure_of(shown), started_at_ms, _is_retriable(error), _after_ms(shown, now_ms))
+    return StepErrored(
+        step, name, failure_of(shown), started_at_ms, _is_retriable(error) and _is_allowed(error, retry),
+        _after_ms(shown, now_ms), retry.policy if retry is not None else None,
+    )  # fmt: skip
 
 
 def body_errored(error: BaseException, now_ms: int) -> BodyErrored:
     """The operation that reports a handler's exception."""
     shown = _ungrouped(error)
-    return BodyErrored(failure_of(shown), _is_retriable(error), _after_ms(shown, now_ms))
+    is_final = any(issubclass(type(leaf), StepError) for leaf in _leaves(error))  # Every attempt would raise it again.
+    return BodyErrored(failure_of(shown), _is_retriable(error), _after_ms(shown, now_ms), is_final)
 
 
-def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int) -> StepErrored:
-    """The operation that reports an attempt that took too long."""
+def timed_out(step: str, name: str, started_at_ms: int, ran_ms: int, retry: Retry | None = None) -> StepErrored:
+    """The operation that reports an attempt that took too long: for a Retry, a TimeoutError."""
     message = (
         f"step {step!r} was stopped after {ran_ms / 1_000:g} s: an attempt may take as long as the function's "
         "step_timeout. Raise that, or make the step smaller."
     )
-    return StepErrored(step, name, Failure(STEP_TIMEOUT, message), started_at_ms)
+    failure = Failure(STEP_TIMEOUT, message)
+    if retry is None:
+        return StepErrored(step, name, failure, started_at_ms)
+    return StepErrored(step, name, failure, started_at_ms, _is_allowed(TimeoutError(), retry), retry=retry.policy)
 
 
 def cancelled(step: str, name: str, started_at_ms: int) -> StepErrored:
     """The operation that reports an attempt cancelled by its body: failed for good, since another has no use."""
     message = f"step {step!r} was cancelled by the function's own code, which no longer waits for it."
-    return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False)
+    return StepErrored(step, name, Failure(CANCELLED, message), started_at_ms, retriable=False, is_final=True)
 
 
 def is_cancelled(row: StepRow) -> bool:
@@ -157,6 +167,17 @@ def _ungrouped(error: BaseException) -> BaseException:
 def _is_retriable(error: BaseException) -> bool:
     """Whether another attempt may succeed. A StepError would be raised again by every attempt: its step has ended."""
     return not any(issubclass(type(leaf), _FINAL) for leaf in _leaves(error))
+
+
+def _is_allowed(error: BaseException, retry: Retry | None) -> bool:
+    """Whether the step's own Retry lets it be tried again; a group, by its own class or by all exceptions in it."""
+    if retry is None:
+        return True
+    kinds = [type(leaf) for leaf in _leaves(error)]
+    own = type(unescaped(error))
+    if any(retry.excludes(kind) for kind in (own, *kinds)):
+        return False
+    return retry.includes(own) or all(retry.includes(kind) or issubclass(kind, RetryAfterError) for kind in kinds)
 
 
 def _after_ms(error: BaseException, now_ms: int) -> int:

@@ -17,6 +17,7 @@ import msgspec
 from millstream.core.flow.places import gate_and_key
 from millstream.core.runs.ending import waits_for
 from millstream.core.steps import SHOWS
+from millstream.history.cancellations import CancellationFact
 from millstream.history.scans import ScanFact
 from millstream.model import facts as f
 from millstream.model import trail
@@ -87,7 +88,10 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 class Changes:
     """The changes of one batch, in no particular order but the entries of a run."""
 
-    __slots__ = ("_names", "_written", "announced", "apps", "ended", "events", "listed", "notices", "runs", "scans")
+    __slots__ = (
+        "_names", "_written", "announced", "apps", "cancellations", "ended", "events", "listed", "notices", "runs",
+        "scans",
+    )  # fmt: skip
 
     def __init__(self, listed: frozenset[str] = frozenset()) -> None:
         self.listed = listed  # Topics whose events come by themselves: EventAccepted of those adds nothing.
@@ -98,6 +102,7 @@ class Changes:
         self.announced: list[Announced] = []  # Only those that no lane writes: written ones come by themselves.
         self.ended: list[int] = [0, 0, 0, 0, 0]
         self.scans: list[tuple[ScanFact, int]] = []
+        self.cancellations: list[tuple[CancellationFact, int]] = []
         self._written: set[tuple[str, str]] = set()
         self._names: dict[str, str] = {}
 
@@ -225,6 +230,20 @@ def _body_attempt_failed(c: Changes, x: f.BodyAttemptFailed, at_ms: int) -> None
     c.of_run(x.run).entries.append((trail.BODY_ERRORED, at_ms, "", x.attempt, x.retry_at_ms, *error))
 
 
+def _step_held(c: Changes, x: f.StepHeld, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    c.of_run(x.run).entries.append((trail.HELD, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, *error))
+
+
+def _body_held(c: Changes, x: f.BodyHeld, at_ms: int) -> None:
+    error = (x.error_name, x.error_message, x.error_stack)
+    c.of_run(x.run).entries.append((trail.HELD, at_ms, "", "", "", x.attempt, at_ms, *error))
+
+
+def _held_resumed(c: Changes, x: f.HeldResumed, at_ms: int) -> None:
+    c.of_run(x.run).entries.append((trail.RESUMED, at_ms, x.step))
+
+
 def _dispatch_lost(c: Changes, x: f.DispatchLost, at_ms: int) -> None:
     c.of_run(x.run).entries.append((trail.LOST, at_ms, x.step, x.lost, x.retry_at_ms))
 
@@ -262,6 +281,10 @@ def _scan_moved(c: Changes, fact: ScanFact, at_ms: int) -> None:
     c.scans.append((fact, at_ms))
 
 
+def _cancellation_moved(c: Changes, fact: CancellationFact, at_ms: int) -> None:
+    c.cancellations.append((fact, at_ms))
+
+
 _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.EventAccepted: _event_accepted,
     f.RunStarted: _run_started,
@@ -275,6 +298,9 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.StepCompleted: _step_completed,
     f.StepFailed: _step_failed,
     f.BodyAttemptFailed: _body_attempt_failed,
+    f.StepHeld: _step_held,
+    f.BodyHeld: _body_held,
+    f.HeldResumed: _held_resumed,
     f.DispatchLost: _dispatch_lost,
     f.DispatchParked: _dispatch_parked,
     f.DispatchUnparked: _dispatch_unparked,
@@ -285,4 +311,7 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.ScanStarted: _scan_moved,
     f.ScanAdvanced: _scan_moved,
     f.ScanEnded: _scan_moved,
+    f.CancellationStarted: _cancellation_moved,
+    f.CancellationAdvanced: _cancellation_moved,
+    f.CancellationEnded: _cancellation_moved,
 }

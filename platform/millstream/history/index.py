@@ -5,7 +5,7 @@
     recalled  what the last checkpoint that was merged knows of a run's steps, packed too
     event     a row an event received; ``id`` only where it is not the internal one
     announced the ends of runs that show as events, though no lane wrote one: the event is made when it is asked for
-    scan      a row a partition of a scan (history/scans.py)
+    scan      a row a partition of a scan (history/scans.py); cancellation: a row a lane (history/cancellations.py)
     notice    why an event started nothing, why a command was refused
     function  slugs by number, with their app
     position  how far each topic partition is folded; moves in the same transaction as the rows
@@ -37,7 +37,7 @@ import msgspec
 
 from millstream.errors import LogUnavailable
 from millstream.files import private_database, private_directory
-from millstream.history import scans, trail
+from millstream.history import cancellations, scans, trail
 from millstream.history.damage import HistoryDamaged, condemn, explain, is_condemned
 from millstream.history.fold import (
     ANNOUNCEMENTS,
@@ -55,7 +55,7 @@ from millstream.model.event import FUNCTION_FAILED
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000
@@ -237,6 +237,7 @@ class Index:
         with self._transaction():
             gone = self._forget_runs(before, before_ms) + self._forget_events(before_ms - EVENTS_KEPT_LONGER_MS)
             gone += self._forget_doubted() + scans.forget(self._db, before_ms, DELETED_PER_CHUNK_MAX)
+            gone += cancellations.forget(self._db, before_ms, DELETED_PER_CHUNK_MAX)
             for table in ("notice", "announced"):
                 gone += self._db.execute(
                     f"DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE n < ? LIMIT ?)",
@@ -262,6 +263,7 @@ class Index:
                 "doubted",
                 "notice",
                 "scan",
+                "cancellation",
                 "position",
                 "tally",
             ):
@@ -351,6 +353,7 @@ class Index:
     def _store_rest(self, changes: Changes, positions: Sequence[Folded]) -> None:
         notices = [(self._number(x.at_ms), x.kind, x.subject, x.function, x.reason) for x in changes.notices]
         scans.store(self._db, changes.scans)
+        cancellations.store(self._db, changes.cancellations)
         self._db.executemany("INSERT INTO notice VALUES (?,?,?,?,?)", notices)
         tally = {
             "started": sum(1 for c in changes.runs.values() if c.new),
@@ -479,7 +482,9 @@ def _set_up(db: sqlite3.Connection, *, new: bool) -> None:
     if not new:
         return
     try:
-        db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+        db.executescript(
+            f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}{cancellations.SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;"
+        )
     except sqlite3.OperationalError:
         if db.in_transaction:
             db.execute("ROLLBACK")

@@ -22,7 +22,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from millstream.errors import LogUnavailable
-from millstream.history import announced, cuts, results, scans, trail
+from millstream.history import announced, cancellations, cuts, results, scans, trail
+from millstream.history.cancellations import CancellationSeen
 from millstream.history.damage import HistoryDamaged, RowDamaged, condemn, explain
 from millstream.history.fold import STATUSES
 from millstream.history.index import COUNTER_BITS, FORMAT
@@ -80,6 +81,10 @@ class Queries:
     def scans(self) -> list[ScanSeen]:
         """The partitions of scans, the newest scans first; at most ``scans.SCANS_SHOWN_MAX``."""
         return [ScanSeen(*row) for row in self._ask(scans.QUESTION)]
+
+    def cancellations(self, below: str, limit: int) -> list[CancellationSeen]:
+        """So many cancellations whose ids are below this one, the newest first, summed up over their lanes."""
+        return [CancellationSeen(*row) for row in self._ask(cancellations.QUESTION, (below, limit))]
 
     def tally(self) -> dict[str, int]:
         """Counts since the index was made: started, completed, failed, cancelled, events."""
@@ -384,7 +389,7 @@ def _with_state(run: RunSeen, steps: list[trail.StepSeen]) -> RunSeen:
         if run.ended_ms:
             trail.close(steps, run.status, run.ended_ms)
         return run
-    reason = next((reason for step in steps if (reason := trail.parked_because(step))), "")
+    reason = next((reason for step in steps if (reason := trail.reason_of(step))), "")
     return replace(run, state=trail.state_of(steps), reason=reason)
 
 

@@ -36,7 +36,7 @@ from millstream.model.function import decode_app_spec
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.operations import failure_of
-from millstream.model.rows import AppRow, EventRow, Hand, ParkedRow, RunRow, StepRow
+from millstream.model.rows import AppRow, EventRow, Hand, HeldRow, ParkedRow, RunRow, StepRow
 from millstream.model.waits_for import written
 from millstream.state.checkpointed import Checkpointed
 from millstream.state.keyspace import BY_NAME, CHECKPOINT_TOPICS
@@ -142,7 +142,7 @@ def _add(changes: Changes, store: Store, row: RunRow) -> None:
     change = changes.runs[row.run] = RunChange(row.run, new=True, status=QUEUED if waits else RUNNING)
     change.function, change.events, change.cause = row.function, row.events, row.cause
     change.queued_ms, change.started_ms = row.queued_at_ms, 0 if waits else row.queued_at_ms
-    event_key, step_key, parked_key = (BY_NAME[table].encode() for table in ("events", "steps", "parked"))
+    event_key, step_key, parked_key, held_key = (BY_NAME[t].encode() for t in ("events", "steps", "parked", "held"))
     for id in row.events:
         raw = store.get(event_key(id))
         if raw is not None:
@@ -157,14 +157,28 @@ def _add(changes: Changes, store: Store, row: RunRow) -> None:
             return (trail.GIVEN_BACK, 0, step)
         return (trail.PARKED, 0, step, row.function, found.reason if found is not None else "")
 
+    def held(step: str, name: str, kind: str, attempt: int) -> trail.Entry:
+        raw = store.get(held_key((row.function, row.run, step)))
+        error = UNKNOWN_ERROR
+        if raw is not None:
+            why = decode_row(HeldRow, raw)
+            error = (why.error_name, why.error_message, why.error_stack)
+        return (trail.HELD, 0, step, name, kind, attempt, 0, *error)
+
     for step in row.steps:
         raw = store.get(step_key((row.run, step)))
         if raw is not None:
-            change.entries += _entries(decode_row(StepRow, raw), parked)
+            step_row = decode_row(StepRow, raw)
+            if step_row.hand == Hand.HELD:
+                change.entries.append(held(step, step_row.name, step_row.kind, step_row.attempt))
+                continue
+            change.entries += _entries(step_row, parked)
     if row.body == Hand.BACKOFF and row.attempt:
         change.entries.append((trail.BODY_ERRORED, 0, "", row.attempt - 1, row.wake_at_ms, *UNKNOWN_ERROR))
     elif row.body == Hand.PARKED:
         change.entries.append(parked(""))
+    elif row.body == Hand.HELD:
+        change.entries.append(held("", "", "", row.attempt))
 
 
 def _entries(row: StepRow, parked: Callable[[str], trail.Entry]) -> list[trail.Entry]:
@@ -174,7 +188,9 @@ def _entries(row: StepRow, parked: Callable[[str], trail.Entry]) -> list[trail.E
         case Hand.DONE if (shows := kind_of(kind).shows_done) is not None:
             return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms), shows(row)]
         case Hand.DONE:
-            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, row.data)]
+            shown = kind_of(kind).shows_result
+            data = shown(row) if shown is not None else row.data
+            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, data)]
         case Hand.FAILED:
             error = failure_of(row.data)
             return [(trail.FAILED, 0, step, name, kind, row.attempt, 0, 0, error.name, error.message, error.stack)]

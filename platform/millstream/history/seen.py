@@ -11,7 +11,8 @@ class RunSeen(msgspec.Struct, frozen=True):
     """A run as the index knows it. Times in Unix ms, 0 where not yet; ``error`` and ``result`` are JSON or empty.
 
     Where ``result_bytes`` is not 0, ``result`` is the beginning of so many. ``state`` says more of one that is Running
-    (``trail.STATES``); of all others it is the status. ``reason`` says how the code of a Parked one has changed.
+    (``trail.STATES``); of all others it is the status. ``reason`` says how the code of a
+    Parked one has changed, or with what a Held one has failed.
     """
 
     n: int

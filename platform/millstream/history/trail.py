@@ -69,8 +69,8 @@ class GateSeen(msgspec.Struct):
 class StepSeen(msgspec.Struct):
     """A step with its attempts, oldest first.
 
-    ``status``: planned, queued, sleeping, waiting, retrying, parked, completed or failed; cancelled where the run ended
-    first.
+    ``status``: planned, queued, sleeping, waiting, retrying, parked, held, completed or failed; cancelled where the
+    run ended first.
 
     ``output`` is JSON, empty while there is none; the beginning of ``output_bytes`` where that is not 0.
     ``wake_at_ms``: when a sleep or a wait ends by itself; ``waits_for`` stays when the wait is over. The body of
@@ -101,6 +101,7 @@ class StepSeen(msgspec.Struct):
 COUNTED: Final = ("completed", "failed")
 """How an attempt ends that counts as one: those whose worker died or stopped, or that found no code, do not."""
 RUNNING: Final = "Running"
+HELD: Final = "Held"
 PARKED: Final = "Parked"
 WAITING: Final = "Waiting"
 _STATE_OF: Final = {
@@ -109,8 +110,9 @@ _STATE_OF: Final = {
     "sleeping": "Sleeping",
     "waiting": WAITING,
     "parked": WAITING,
+    "held": HELD,
 }
-STATES: Final = (PARKED, *dict.fromkeys(_STATE_OF.values()))
+STATES: Final = (HELD, PARKED, *dict.fromkeys(state for state in _STATE_OF.values() if state != HELD))
 """What an open run can be shown to do; of several, the first in this order."""
 CHANGED: Final = "StepsChanged"
 """The error under which a hand-out shows that was parked because its code has changed."""
@@ -135,16 +137,18 @@ def attempts_counted(step: StepSeen) -> int:
 
 
 def state_of(steps: Iterable[StepSeen]) -> str:
-    """What a run that is open does: Parked, Running, Retrying, Sleeping, or Waiting.
+    """What a run that is open does: Held, Parked, Running, Retrying, Sleeping, or Waiting.
 
-    Parked: its code has changed. Waiting: for an event, a signal, another run, or for code that is not here.
+    Held: it waits for an operator. Parked: its code has changed. Waiting: for an event, a signal, another run, or for
+    code that is not here.
 
     The step that comes first in this order decides. The body's own entry stays as it was when the body goes on, so that
-    it counts only where nothing has happened since; but a parked one does not go on.
+    it counts only where nothing has happened since; but one that is parked or held does not go on.
     """
     steps = tuple(steps)
     newest_ms = max((_newest_ms(step) for step in steps if step.step), default=0)
-    counted = [step for step in steps if step.step or step.status == "parked" or _newest_ms(step) >= newest_ms]
+    stands = ("parked", "held")
+    counted = [step for step in steps if step.step or step.status in stands or _newest_ms(step) >= newest_ms]
     found = {PARKED if parked_because(step) else _STATE_OF.get(step.status, "") for step in counted}
     return next((state for state in STATES if state in found), RUNNING)
 
@@ -155,9 +159,18 @@ def parked_because(step: StepSeen) -> str:
     return error.message if error is not None and error.name == CHANGED else ""
 
 
+def reason_of(step: StepSeen) -> str:
+    """Why a run stands still at this step: how its code has changed, or what held it; empty where it does not."""
+    if step.status != "held" or not step.attempts:
+        return parked_because(step)
+    error = step.attempts[-1].error
+    where = f"step {step.step!r}" if step.step else "the function body"
+    return f"{where} failed for good: {error.name}: {error.message}" if error is not None else ""
+
+
 def wakes_at_ms(step: StepSeen) -> int:
     """When an open step goes on by itself: its time comes, or its next attempt; 0 where it waits for no time."""
-    if step.status in (*ENDED, "parked"):
+    if step.status in (*ENDED, "parked", "held"):
         return 0
     return step.wake_at_ms or (step.attempts[-1].retry_at_ms if step.attempts and step.status == "retrying" else 0)
 
@@ -249,8 +262,10 @@ class _Reading:
                 seen.status, seen.ended_at_ms = "completed", at
             case [4 | 5 as tag, _, step, name, kind, attempt, started, retry_at, *error]:
                 seen = self._step(step, name, kind, started or at)
-                seen.status = "retrying" if tag == ERRORED else "failed"
+                was_held, seen.status = seen.status == "held", "retrying" if tag == ERRORED else "failed"
                 seen.ended_at_ms = 0 if tag == ERRORED else at
+                if was_held:
+                    return  # An operator has let it fail; the attempt is there already.
                 began_ms = _began_ms(seen, started)
                 seen.attempts.append(AttemptSeen(attempt, "failed", began_ms, at, Error(*error), retry_at))
             case [6, _, step, attempt, retry_at, *error]:
@@ -287,6 +302,12 @@ class _Reading:
                 self.steps[step].status = "queued"
             case [21, _, step, *_] if step in self.steps:
                 self.steps[step].status = "planned"
+            case [13, _, step, name, kind, attempt, started, *error]:
+                seen = self._step(step, name or "(function body)", kind or BODY, started or at)
+                seen.status = "held"
+                seen.attempts.append(AttemptSeen(attempt, "failed", started or seen.started_at_ms, at, Error(*error)))
+            case [14, _, step]:
+                self._step(step, step or "(function body)", EXECUTED if step else BODY, at).status = "planned"
             case [11, _, step, index] if waits := self.steps[step].waits_for if step in self.steps else None:
                 events = list(waits.events)
                 events[index] = replace(events[index], came=True)

@@ -111,7 +111,7 @@ class Lane:
         self._intake_tasks: list[asyncio.Task[None]] = []
         self._taking_over = True
         late = partial(parts.telemetry.observe, "millstream_timer_lateness_seconds")
-        self.timers = Timers(tables, parts.surroundings, self.submit, late, self._can_accept_work)
+        self.timers = Timers(tables, parts.surroundings, self.submit, late, (self._can_decide, self._can_accept_work))
         self.outbox = Outbox(parts.log, tables.durable, self.submit, parts.on_topic_wanted)
         self.upkeep = Upkeep(parts, tables, self._marker, self.journal.is_fenced)
         self.upkeep.facts_since_checkpoint = reached.facts
@@ -446,8 +446,11 @@ class Lane:
 
     def _can_accept_work(self) -> bool:
         """Whether queue, executor, the memory of unflushed rows and the disk all have capacity for new work."""
+        return not self.executor.full and self._can_decide()
+
+    def _can_decide(self) -> bool:
         flushed = self.tables.overlay_bytes < self._settings.overlay_bytes_max
-        return self._queue_has_capacity() and flushed and not self.executor.full and not self._trouble.why
+        return self._queue_has_capacity() and flushed and not self._trouble.why
 
     def _queue_has_capacity(self) -> bool:
         settings = self._settings
@@ -465,10 +468,8 @@ class Lane:
 
     def _signal_capacity(self) -> None:
         settings = self._settings
-        if (
-            len(self._queue) < settings.queue_max // 2
-            and self.pending_positions.queued_bytes < settings.queue_bytes_max
-        ):
+        is_half_empty = len(self._queue) < settings.queue_max // 2
+        if is_half_empty and self.pending_positions.queued_bytes < settings.queue_bytes_max:
             self._capacity_freed.set()
 
     def _marker(self) -> Marker | None:

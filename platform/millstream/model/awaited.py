@@ -1,4 +1,5 @@
-"""What a step waits for: events, a signal, or a run. It stands in the fact that begins the wait, and in the step's row.
+"""What a step waits for: events, a signal, a run, or a post to a callback. It stands in the fact that begins the wait,
+and in the step's row.
 
 An event is found by its **place**: a hash of the event's name, a path into it, and the value there. Whoever waits for
 ``order/shipped`` with one order id waits at one place, however many wait for others; the lane that is the place's home
@@ -62,7 +63,30 @@ class AwaitedRun(msgspec.Struct, frozen=True, gc=False, tag=True):
     is_detached: bool
 
 
-Awaited = AwaitedEvents | AwaitedSignal | AwaitedRun
+class AwaitedCallback(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A wait for what is posted to a callback of the run. ``callback``: the step that has made it."""
+
+    callback: str
+
+
+class AwaitedPost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """What a callback holds: until when it takes a post; and the one that it has taken.
+
+    ``data``     the posted body as JSON, kept for the step that will wait for it; empty: there is none, or it has it.
+    ``taken_by`` the step that has it.
+    """
+
+    until_ms: int
+    data: bytes = b""
+    taken_by: str = ""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody has posted."""
+        return bool(self.data or self.taken_by)
+
+
+Awaited = AwaitedEvents | AwaitedSignal | AwaitedRun | AwaitedCallback | AwaitedPost
 """They carry a tag, since a step's row travels to executor processes."""
 
 

@@ -125,6 +125,47 @@ class CancelRun(msgspec.Struct, frozen=True, gc=False):
     reply_to: int = -1
 
 
+class CancelRuns(msgspec.Struct, frozen=True, gc=False):
+    """End the open runs of a function that were queued in [``from_ms``, ``before_ms``), on every lane.
+
+    ``expression``  CEL over ``event``; empty: whatever the event.
+    ``request``     the cancellation's home tells the others; empty: this is what it tells them.
+    """
+
+    cancellation: str
+    function: str
+    from_ms: int
+    before_ms: int
+    expression: str
+    reason: str
+    request: str = ""
+    reply_to: int = -1
+
+
+class StopCancelling(msgspec.Struct, frozen=True, gc=False):
+    """End a cancellation where it is; what it has cancelled stays so. ``request`` as in ``CancelRuns``."""
+
+    cancellation: str
+    request: str = ""
+    reply_to: int = -1
+
+
+class ResumeRun(msgspec.Struct, frozen=True, gc=False):
+    """Try again what is held of a run, with a fresh set of attempts."""
+
+    run: str
+    request: str = ""
+    reply_to: int = -1
+
+
+class FailRun(msgspec.Struct, frozen=True, gc=False):
+    """Let what is held of a run fail, as it would have without being held."""
+
+    run: str
+    request: str = ""
+    reply_to: int = -1
+
+
 class InvokeFunction(msgspec.Struct, frozen=True):
     """Start one function directly, with ``event`` as its trigger.
 
@@ -265,6 +306,16 @@ class SendSignal(msgspec.Struct, frozen=True, gc=False):
     reply_to: int = -1
 
 
+class ResolveCallback(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has posted to a callback. ``mark`` stands for its step, ``data`` is the body as UTF-8 JSON."""
+
+    run: str
+    mark: str
+    data: bytes
+    request: str = ""
+    reply_to: int = -1
+
+
 LaneMessage = (
     CancelRun
     | InvokeFunction
@@ -284,6 +335,9 @@ LaneMessage = (
     | AskGate
     | LeaveGate
     | GateOpen
+    | ResolveCallback
+    | CancelRuns
+    | StopCancelling
 )
 """The messages that lanes send each other."""
 
@@ -444,5 +498,7 @@ Command = (
     | AdvanceScan
     | BackfillFunction
     | CancelScan
+    | ResumeRun
+    | FailRun
     | CleanUp
 )

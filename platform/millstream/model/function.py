@@ -11,6 +11,7 @@ import msgspec
 from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.flow import FlowSpec, senseless
+from millstream.model.text import shown
 
 
 class EventTrigger(msgspec.Struct, frozen=True, gc=False, tag="event"):
@@ -157,6 +158,11 @@ DEFAULT_BACKOFF = Backoff(
 )
 
 
+FAIL: Final = "fail"
+HOLD: Final = "hold"
+ON_EXHAUSTED: Final = (FAIL, HOLD)
+
+
 class FunctionSpec(msgspec.Struct, frozen=True):
     """One function of an app, as registered.
 
@@ -164,6 +170,7 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     for each step and for the body. ``step_timeout_ms`` bounds one attempt;
     ``start_ms`` and ``finish_ms`` the run, 0: nothing does. ``cancel_on`` are events that cancel it;
     ``flow`` says when it may start, None: at once.
+    ``on_exhausted`` says what becomes of a run whose body or step has failed for good: FAIL or HOLD.
     """
 
     slug: str
@@ -175,9 +182,15 @@ class FunctionSpec(msgspec.Struct, frozen=True):
     cancel_on: tuple[CancelTrigger, ...] = ()
     start_ms: int = 0
     finish_ms: int = 0
+    on_exhausted: str = FAIL
     flow: FlowSpec | None = None
 
     def __post_init__(self) -> None:
+        if self.on_exhausted not in ON_EXHAUSTED:
+            raise FunctionError(
+                f"function {self.slug!r} refused: on_exhausted must be {FAIL!r} or {HOLD!r}, "
+                f"got {shown(self.on_exhausted)}."
+            )
         if len(self.triggers) > limits.TRIGGERS_PER_FUNCTION_MAX:
             raise FunctionError(
                 f"function {self.slug!r} refused: at most {limits.TRIGGERS_PER_FUNCTION_MAX} triggers, "

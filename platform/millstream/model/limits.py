@@ -13,7 +13,7 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
 # --- events ---
-EVENT_BYTES_MAX: Final = 3 * 1024 * 1024
+EVENT_BYTES_MAX: Final = 3 * 1024 * 1024  # as much is taken of what is sent with a signal, or posted to a callback
 EVENTS_PER_REQUEST_MAX: Final = 5_000
 REQUEST_BYTES_MAX: Final = 32 * 1024 * 1024  # ours: one POST of many events
 EVENT_NAME_CHARS_MAX: Final = 1_024  # ours: 600-character names are seen in the wild
@@ -79,13 +79,15 @@ PUBLISH_HEADERS_MAX: Final = 100  # ours
 RUN_STATE_BYTES_MAX: Final = 32 * 1024 * 1024
 RUN_RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 SLEEP_MS_MAX: Final = 366 * DAY_MS
-WAIT_MS_MAX: Final = 366 * DAY_MS  # ours: how long a step may wait for an event, a signal or another run
+WAIT_MS_MAX: Final = 366 * DAY_MS  # ours: how long a step may wait for an event, a signal, a post or another run
 WAIT_CONDITIONS_MAX: Final = 20  # ours: events that one wait names
 UNMATCHED_WAITS_MAX: Final = 10_000  # ours: waits for one event name that ask for no equal value
 SIGNAL_NAME_CHARS_MAX: Final = 1_024  # ours
 KEPT_EVENTS_MAX: Final = 200_000  # ours: events kept on a lane for waits that come later
 KEPT_BYTES_MAX: Final = 128 * 1024 * 1024  # ours: the same, in bytes
 KEPT_MS: Final = 7 * DAY_MS  # ours: the same, how long
+CANCELLATIONS_MAX: Final = 100  # ours: cancellations of many runs under way at a time, of one home
+CANCELLATION_REASON_CHARS_MAX: Final = 255  # ours
 RETRY_AFTER_MS_MIN: Final = 1_000
 RETRY_AFTER_MS_MAX: Final = DAY_MS
 DISPATCHES_LOST_MAX: Final = 5  # ours: handed out again so often after its worker died; then it fails

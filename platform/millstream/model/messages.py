@@ -11,10 +11,12 @@ from millstream.model.commands import (
     AwaitSignal,
     BackfillFunction,
     CancelRun,
+    CancelRuns,
     CancelScan,
     ChildEnded,
     EventCame,
     EventsSought,
+    FailRun,
     ForgetSignal,
     ForgetWait,
     InvokeFunction,
@@ -22,10 +24,13 @@ from millstream.model.commands import (
     NothingCame,
     ParkDispatch,
     Report,
+    ResolveCallback,
+    ResumeRun,
     SeekEvents,
     SendSignal,
     SignalCame,
     StillRunning,
+    StopCancelling,
     TakeEvent,
 )
 from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
@@ -55,9 +60,25 @@ Message = (
     | AskGate
     | LeaveGate
     | GateOpen
+    | ResolveCallback
+    | CancelRuns
+    | StopCancelling
+    | ResumeRun
+    | FailRun
 )
 """Report to StillRunning are a former owner's of the lane, who still runs what it was handed (lanes.md rule 25)."""
-Request = CancelRun | InvokeFunction | BackfillFunction | CancelScan | SendSignal
+Request = (
+    CancelRun
+    | InvokeFunction
+    | BackfillFunction
+    | CancelScan
+    | SendSignal
+    | ResolveCallback
+    | CancelRuns
+    | StopCancelling
+    | ResumeRun
+    | FailRun
+)
 """Those that an api asks, and waits for the answer."""
 
 

@@ -34,8 +34,20 @@ class StepDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     kind: str = "run"
 
 
+class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
+    """How one step is tried again. ``retries`` −1, no ``delays_ms``: as its function has it."""
+
+    retries: int = -1
+    delays_ms: tuple[int, ...] = ()
+    jitter_ms: int = 0
+
+
 class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """This attempt of the step raised. ``retry_after_ms`` −1: the function's backoff decides."""
+    """This attempt of the step raised. ``retry_after_ms`` −1: the backoff decides.
+
+    ``retry``     the step's own policy; None: its function's.
+    ``is_final``  it would end the same whoever tries it again, so nobody is asked: its body has cancelled it.
+    """
 
     step: str
     name: str
@@ -43,6 +55,8 @@ class StepErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
     started_at_ms: int
     retriable: bool = True
     retry_after_ms: int = -1
+    retry: RetryPolicy | None = None
+    is_final: bool = False
 
 
 class StepFound(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -127,6 +141,22 @@ class InvokeFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     is_detached: bool = False
 
 
+class CallbackFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants a callback: a URL that takes one post, for so long."""
+
+    step: str
+    name: str
+    timeout_ms: int
+
+
+class PostWaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants what is posted to a callback of its own. ``callback``: the step that has made it."""
+
+    step: str
+    name: str
+    callback: str
+
+
 class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler returned ``result`` (UTF-8 JSON)."""
 
@@ -134,11 +164,15 @@ class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class BodyErrored(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The handler raised outside a step. ``retry_after_ms`` −1: the function's backoff decides."""
+    """The handler raised outside a step. ``retry_after_ms`` −1: the function's backoff decides.
+
+    ``is_final``  it would end the same whoever tries it again, so nobody is asked: a step of it has failed.
+    """
 
     failure: Failure
     retriable: bool = True
     retry_after_ms: int = -1
+    is_final: bool = False
 
 
 Operation = (
@@ -153,6 +187,8 @@ Operation = (
     | WaitFound
     | SignalWaitFound
     | InvokeFound
+    | CallbackFound
+    | PostWaitFound
 )
 
 

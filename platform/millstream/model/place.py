@@ -14,6 +14,9 @@ class Place(msgspec.Struct, frozen=True):
     events_topic: str = "events"
     retry_interval_ms: int = -1  # ≥ 0: every delay between attempts is this long (``--retry-interval``)
 
+    public_url: str = ""  # where the outside reaches the group; "": nobody has said
+    callback_key: bytes = b""  # signs the tokens of callbacks
+
     @property
     def dead_letters_topic(self) -> str:
         return f"{self.group}.dead-letters"

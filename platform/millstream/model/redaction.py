@@ -1,8 +1,9 @@
 """Secrets taken out of text: what every log line, error and setting goes through before anybody can read it.
 
 Two kinds are found. Those that *look* like one: the password of a URL, the key in the path of the event API, the token
-of an Authorization header, a query parameter named like a secret. And those that this process was *given* (settings
-marked secret, password files, keys of a client), wherever they stand: ``keep_secret``.
+of an Authorization header, the signature of a callback's URL, a query parameter named like a secret. And those that
+this process was *given* (settings marked secret, password files, keys of a client), wherever they stand:
+``keep_secret``.
 
 *Warning*: a secret that neither looks like one nor was given as one is not recognised, and one of fewer than
 ``KNOWN_CHARS_MIN`` characters only where it looks like one: taken out of words it would leave none.
@@ -25,6 +26,7 @@ _HEADER: Final = re.compile(
     r"(\bauthorization\b['\"]?\s*[:=,]\s*b?['\"]?(?:bearer|basic|digest)\s+)[^\s'\",<>]+", re.IGNORECASE
 )
 _BEARER: Final = re.compile(r"(\bbearer\s+)(?=[^\s'\",<>]*[\d_.=-])[^\s'\",<>]{8,}", re.IGNORECASE)
+_CALLBACK: Final = re.compile(r"(/v1/callbacks/[0-9A-Z]{26}\.[0-9a-f]{12}\.)[\w-]+")
 _NAMED: Final = re.compile(
     r"((?:password|passwd|secret|token|api[_-]?key|access[_-]?key|event[_-]?key|signature)=)[^\s&#'\"<>;,]+",
     re.IGNORECASE,
@@ -64,6 +66,8 @@ def redacted_by_form(text: str) -> str:
         text = _USER_PART.sub(_without_password, text)
     if "/e/" in text:
         text = _EVENT_KEY.sub(rf"\1{MASK}", text)
+    if "/v1/callbacks/" in text:
+        text = _CALLBACK.sub(rf"\1{MASK}", text)
     if "=" in text:
         text = _NAMED.sub(rf"\1{MASK}", text)
     text = _HEADER.sub(rf"\1{MASK}", text)

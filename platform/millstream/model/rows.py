@@ -26,8 +26,8 @@ class Hand(enum.IntEnum):
                   └────> PARKED ───> OUT  no code here
 
     SLEEPING, WAITING, CLOSING, DONE and FAILED are for steps only; SCHEDULED for runs that start later. WAITING is for
-    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more. QUEUED: a
-    gate lets it pass when there is room.
+    an event, a signal or a run; CLOSING: its time is over, and the homes of its places are asked once more. HELD has
+    failed for good, and waits for an operator (``core/runs/holding.py``). QUEUED: at a gate.
     """
 
     IDLE = 0
@@ -40,6 +40,7 @@ class Hand(enum.IntEnum):
     SCHEDULED = 7
     WAITING = 8
     CLOSING = 9
+    HELD = 10
     QUEUED = 11
 
 
@@ -83,7 +84,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
 class StepRow(msgspec.Struct, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED).
 
-    ``awaits``  what it waits for (WAITING, CLOSING).
+    ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds.
     ``slot``    where it is on its way through the gates of its run; None: it asks for none, and holds none.
     """
 
@@ -254,6 +255,18 @@ class ParkedRow(msgspec.Struct, frozen=True, gc=False):
     dispatch: int
     reason: str = ""
     given_back: bool = False
+
+
+class HeldRow(msgspec.Struct, frozen=True, gc=False):
+    """A body (``step`` empty) or step that has failed for good and waits for an operator, with its last error."""
+
+    function: str
+    run: str
+    step: str
+    held_at_ms: int
+    error_name: str
+    error_message: str
+    error_stack: str
 
 
 class HolderRow(msgspec.Struct, frozen=True, gc=False):
@@ -448,6 +461,27 @@ class BatchRow(msgspec.Struct, frozen=True, gc=False):
     due_ms: int
 
 
+class CancellationRow(msgspec.Struct, frozen=True, gc=False):
+    """A cancellation under way here; see ``CancellationStarted``.
+
+    ``began_ms``  when this lane recorded it: runs that were queued later are none of its.
+    ``behind``    the run behind which it goes on.
+    ``timer_ms``  when it goes on.
+    """
+
+    cancellation: str
+    function: str
+    from_ms: int
+    before_ms: int
+    expression: str
+    reason: str
+    began_ms: int
+    timer_ms: int
+    behind: str = ""
+    looked: int = 0
+    cancelled: int = 0
+
+
 class CounterRow(msgspec.Struct, frozen=True, gc=False):
     """A number of the lane: ``publishes`` (the last used), ``kept_bytes``, ``kept_events``, ``kept_from_ms``,
     ``arrivals`` (in queues of gates)."""
@@ -492,4 +526,6 @@ Row = (
     | SingletonRow
     | DebounceRow
     | BatchRow
+    | CancellationRow
+    | HeldRow
 )

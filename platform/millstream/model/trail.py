@@ -23,5 +23,7 @@ CAME: Final = 11  # at, step, which of the awaited events
 GIVEN_BACK: Final = 12  # at, step
 ASKED: Final = 20  # at, step (empty: the body), the gate, the value of its key
 PASSED: Final = 21  # the same
+HELD: Final = 13  # at, step, name, kind, attempt, started_at, error name, message, stack
+RESUMED: Final = 14  # at, step
 
 Entry = tuple[Any, ...]

@@ -10,7 +10,14 @@ from typing import Final
 
 import msgspec
 
-from millstream.model.awaited import NO_PLACE, Awaited, AwaitedEvents, AwaitedSignal
+from millstream.model.awaited import (
+    NO_PLACE,
+    Awaited,
+    AwaitedCallback,
+    AwaitedEvents,
+    AwaitedPost,
+    AwaitedSignal,
+)
 
 TEXT_CHARS_MAX: Final = 400
 
@@ -30,7 +37,8 @@ class EventAwaited(msgspec.Struct, frozen=True, omit_defaults=True, rename={"exp
 
 
 class WaitsFor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Events (one of them, or ``all``), or a signal, or the end of a run of a function."""
+    """Events (one of them, or ``all``), or a signal, or the end of a run of a function, or a post to the callback of a
+    step."""
 
     events: tuple[EventAwaited, ...] = ()
     all: bool = False
@@ -38,6 +46,7 @@ class WaitsFor(msgspec.Struct, frozen=True, omit_defaults=True):
     function_id: str = ""
     run_id: str = ""
     detached: bool = False
+    callback: str = ""
 
 
 _decoder: Final = msgspec.json.Decoder(WaitsFor)
@@ -53,6 +62,9 @@ def waits_for(awaits: Awaited) -> WaitsFor:
             for c in awaits.conditions
         )
         return WaitsFor(events, awaits.is_all)
+    if isinstance(awaits, AwaitedCallback):
+        return WaitsFor(callback=awaits.callback)
+    assert not isinstance(awaits, AwaitedPost), "a callback waits for nothing: a step of its run does"
     return WaitsFor(function_id=awaits.function, run_id=awaits.run, detached=awaits.is_detached)
 
 
@@ -70,6 +82,8 @@ def in_words(shown: WaitsFor) -> str:
     """In one line, for people: ``event order/paid (data.order_id)``."""
     if shown.signal:
         text = f"signal {shown.signal}"
+    elif shown.callback:
+        text = f"a post to callback {shown.callback}"
     elif shown.function_id:
         text = f"run {shown.run_id} of {shown.function_id}"
     else:

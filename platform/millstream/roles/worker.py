@@ -55,6 +55,7 @@ class WorkerSettings:
     """What ``millstream worker`` can be told.
 
     ``name``       the same after a restart, another for each worker; "": from a file in the data directory.
+    ``public_url``  where others reach the group's api, for the URLs of callbacks; "": steps make none.
     ``register``   newer, always, never: whether the apps go into the catalogue (``worker.register``).
     ``accept_loss``  go on where something acknowledged is missing (``losses.py``).
     ``executors``  child processes that run the functions; 0: this one does. ``targets`` are the apps for those.
@@ -66,6 +67,7 @@ class WorkerSettings:
     host: str = "127.0.0.1"
     port: int = PROBES_PORT
     register: str = "newer"
+    public_url: str = ""
     retry_interval_ms: int = -1
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     executors: int = 0
@@ -173,6 +175,7 @@ class WorkerRole:
             make_store=make_store,
             name=self.name,
             events_topic=shape.events_topic,
+            public_url=settings.public_url,
             retry_interval_ms=settings.retry_interval_ms,
             settings=settings.lane,
             telemetry=self.telemetry,

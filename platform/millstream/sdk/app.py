@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from millstream.errors import FunctionError
 from millstream.model import limits
@@ -59,6 +59,7 @@ class App:
         priority: str = "",
         idempotency: str = "",
         ordered_by: str = "",
+        on_exhausted: Literal["fail", "hold"] = "fail",
     ) -> Callable[[H], H]:
         """Declare a function of this app. The function stays what it is and may be called by a test.
 
@@ -74,6 +75,8 @@ class App:
 
         ``cancel_on``     events that cancel a run: ``CancelOn("order/cancelled", match="data.order_id")``; at most 5.
         ``timeouts``      ``Timeouts(start=, finish=)``: when a run is cancelled that has not begun, or is not over.
+        ``on_exhausted``  what becomes of a run where a step or the body has failed for good: ``"fail"``, or ``"hold"``:
+                          it waits at that place until an operator resumes it or lets it fail.
 
         Flow control (docs/flow-control.md); keys are CEL over ``event``:
 
@@ -112,6 +115,7 @@ class App:
                 idempotency=idempotency,
                 ordered_by=ordered_by,
             ),
+            on_exhausted=on_exhausted,
         )
 
         def register(handler: H) -> H:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from millstream.errors import FunctionError
-from millstream.model.durations import Duration, to_ms
+from millstream.model.durations import LENGTH_MS_MAX, Duration, to_ms
 from millstream.model.function import Backoff
+from millstream.model.text import shown
 
 DELAYS_MAX: Final = 100
 
@@ -86,3 +87,23 @@ class Table:
 
     def spec(self) -> Backoff:
         return Backoff(tuple(to_ms(d, "backoff's delay") for d in self.delays), to_ms(self.jitter, "backoff's jitter"))
+
+
+def table_of(backoff: object, what: str) -> Backoff:
+    """The table of the shape that was given as ``backoff=`` of ``what``. Raises FunctionError where it is none."""
+    spec = getattr(backoff, "spec", None)
+    if not callable(spec):
+        raise FunctionError(
+            f"{what} refused: backoff takes Exponential(…), Linear(…) or Table([…]), got {shown(backoff)}."
+        )
+    table: object = spec()
+    if not isinstance(table, Backoff) or not _fits((*table.delays_ms, table.jitter_ms)):
+        raise FunctionError(
+            f"{what} refused: spec() of its backoff must give a Backoff of 1 to {DELAYS_MAX} delays in whole "
+            f"milliseconds, got {shown(table)}."
+        )
+    return table
+
+
+def _fits(numbers: Sequence[object]) -> bool:
+    return len(numbers) <= DELAYS_MAX + 1 and all(type(ms) is int and 0 <= ms <= LENGTH_MS_MAX for ms in numbers)

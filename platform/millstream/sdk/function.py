@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import msgspec
 
@@ -17,18 +16,25 @@ from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.durations import Duration, to_ms
 from millstream.model.event import FUNCTION_FAILED
-from millstream.model.function import DEFAULT_BACKOFF, CronTrigger, EventTrigger, FunctionSpec, TopicTrigger, Trigger
-from millstream.sdk.backoff import Shape
+from millstream.model.function import (
+    DEFAULT_BACKOFF,
+    FAIL,
+    CronTrigger,
+    EventTrigger,
+    FunctionSpec,
+    TopicTrigger,
+    Trigger,
+)
+from millstream.sdk.backoff import Shape, table_of
 from millstream.sdk.bounds import Timeouts, cancel_triggers, timeouts_ms
 from millstream.sdk.context import Context, SyncContext, declared_context
 from millstream.sdk.declared import note_declared
 from millstream.sdk.flow import FlowOptions, flow_spec
+from millstream.sdk.retry import UNLIMITED
 from millstream.sdk.topic import Topic
 
 Handler = Callable[..., object]
 On = str | EventTrigger | Topic | Sequence[str | EventTrigger | Topic]
-
-UNLIMITED: Final = "unlimited"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,7 @@ class Options:
     cancel_on: object = ()
     timeouts: Timeouts | None = None
     flow: FlowOptions = field(default_factory=FlowOptions)
+    on_exhausted: str = FAIL
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -77,12 +84,13 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
         name=options.name or id,
         triggers=_triggers(slug, options),
         retries=_retries(slug, options.retries),
-        backoff=DEFAULT_BACKOFF if options.backoff is None else _shape(slug, options.backoff).spec(),
+        backoff=DEFAULT_BACKOFF if options.backoff is None else table_of(options.backoff, f"function {slug!r}"),
         step_timeout_ms=_timeout(slug, options.step_timeout),
         cancel_on=cancel_triggers(slug, options.cancel_on),
         start_ms=start_ms,
         finish_ms=finish_ms,
         flow=flow_spec(slug, options.flow),
+        on_exhausted=options.on_exhausted,
     )
     note_declared(handler, slug)
     if options.on_failure is None:
@@ -167,14 +175,6 @@ def _retries(slug: str, retries: int | str) -> int:
             f'function {slug!r} refused: retries must be 0 to {limits.RETRIES_MAX} or "unlimited", got {retries!r}.'
         )
     return retries
-
-
-def _shape(slug: str, backoff: Shape) -> Shape:
-    if not callable(getattr(backoff, "spec", None)):
-        raise FunctionError(
-            f"function {slug!r} refused: backoff takes Exponential(…), Linear(…) or Table([…]), got {backoff!r}."
-        )
-    return backoff
 
 
 def _timeout(slug: str, timeout: Duration) -> int:

@@ -27,11 +27,14 @@ from millstream.model.operations import (
     WaitFound,
 )
 from millstream.model.text import is_storable, shown, type_name
-from millstream.sdk import checks, waiting
+from millstream.sdk import callback, checks, waiting
+from millstream.sdk.callback import Callback, SyncCallback
 from millstream.sdk.declared import declared_slug
 from millstream.sdk.outgoing import envelope_of, several
 from millstream.sdk.payloads import Reader, decode, encode, read, result_reader
 from millstream.sdk.received import Received
+from millstream.sdk.retry import Retry
+from millstream.sdk.retrying import Retrying, SyncRetrying
 from millstream.sdk.unawaited import Unawaited
 from millstream.sdk.waiting import On
 
@@ -54,9 +57,14 @@ class Driver(Protocol):
         ...
 
     def run(
-        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+        self,
+        id: str,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        retry: Retry | None = None,
     ) -> Async[object]:
-        """Run and remember; the result as decoded from its JSON."""
+        """Run and remember; the result as decoded from its JSON. ``retry`` None: as the function has it."""
         ...
 
     def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> Async[bytes]:
@@ -99,6 +107,10 @@ class StepTools:
         step = self._driver.run(id, fn, args, kwargs)
         self.unawaited.add(step)
         return step
+
+    def retrying(self, retry: Retry) -> Retrying:
+        """``run`` with attempts of its own: ``ctx.step.retrying(Retry(attempts=8)).run("ask", ask)``."""
+        return Retrying(self._driver.run, self.unawaited, retry)
 
     def sleep(self, id: str, length: Duration) -> Async[None]:
         """Sleep, at most 366 days, holding nothing: ``await ctx.step.sleep("cool-off", "1h")``."""
@@ -194,6 +206,21 @@ class StepTools:
         name = waiting.signal_name(id, signal)
         found = SignalWaitFound("", id, name, waiting.timeout_ms(id, timeout), replaces)
         self.unawaited.add(step := self._asked(id, "wait_for_signal", found, None))
+        return step
+
+    def callback(self, id: str, *, timeout: Duration) -> Async[Callback]:
+        """Make a URL that takes one post from outside, within this time, at most 366 days.
+
+        approval = await ctx.step.callback("approve", timeout="3d")
+        await ctx.step.run("mail", send_mail, order, approval.url)
+        answer = await approval.result()
+
+        ``result()`` is what was posted, also before it was asked for; None when the time is over. Whoever has the URL
+        may post; the history shows the callback's ``id`` only. The server must know its own address (--public-url).
+        """
+        id = checks.step_id(id)
+        timeout_ms = waiting.timeout_ms(id, timeout)
+        self.unawaited.add(step := callback.make(id, timeout_ms, self._driver.ask, self.unawaited))
         return step
 
     def invoke(
@@ -296,6 +323,10 @@ class SyncStepTools:
         """As ``StepTools.run``."""
         return self._driver.wait(self._tools.run(id, fn, *args, **kwargs))
 
+    def retrying(self, retry: Retry) -> SyncRetrying:
+        """As ``StepTools.retrying``."""
+        return SyncRetrying(self._driver.wait, self._tools.retrying(retry))
+
     def sleep(self, id: str, length: Duration) -> None:
         """As ``StepTools.sleep``."""
         self._driver.wait(self._tools.sleep(id, length))
@@ -350,6 +381,10 @@ class SyncStepTools:
     ) -> Any:
         """As ``StepTools.wait_for_signal``."""
         return self._driver.wait(self._tools.wait_for_signal(id, signal, timeout=timeout, on_conflict=on_conflict))
+
+    def callback(self, id: str, *, timeout: Duration) -> SyncCallback:
+        """As ``StepTools.callback``."""
+        return SyncCallback(self._driver.wait(self._tools.callback(id, timeout=timeout)), self._driver.wait)
 
     def invoke(
         self,

@@ -116,6 +116,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("inbox_cursors", rows.InboxCursorRow, b"\x38", KEYS, ("from_lane",), _I),
     TableSpec("publishes", rows.PublishRow, b"\x39", KEYS, ("number",), _I, payload="value"),
     TableSpec("parked", rows.ParkedRow, b"\x3a", KEYS, ("function", "run", "step"), (str, str, str)),
+    TableSpec("held", rows.HeldRow, b"\x3f", KEYS, ("function", "run", "step"), (str, str, str)),
     TableSpec("counters", rows.CounterRow, b"\x3b", KEYS, ("name",), _S),
     TableSpec("holders", rows.HolderRow, b"\x48", KEYS, ("holder",), _S),
     TableSpec("topics", rows.TopicRow, b"\x3c", KEYS, ("topic",), _S),
@@ -153,6 +154,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("singletons", rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
     TableSpec("debounced", rows.DebounceRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
     TableSpec("batches", rows.BatchRow, b"\x56", KEYS, ("place",), _S),
+    TableSpec("cancellations", rows.CancellationRow, b"\x4c", KEYS, ("cancellation",), _S),
 )
 
 BY_NAME: Final = {spec.name: spec for spec in KEYSPACE}

@@ -28,12 +28,14 @@ from millstream.model.rows import (
     AppRow,
     AskRow,
     BatchRow,
+    CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
     DebounceRow,
     EventRow,
     GateRow,
+    HeldRow,
     HolderRow,
     InboxCursorRow,
     InterestRow,
@@ -100,6 +102,7 @@ class LaneTables:
     inbox_cursors: LayeredTable[int, InboxCursorRow]
     publishes: LayeredTable[int, PublishRow]
     parked: LayeredTable[tuple[str, str, str], ParkedRow]
+    held: LayeredTable[tuple[str, str, str], HeldRow]
     counters: LayeredTable[str, CounterRow]
     holders: LayeredTable[str, HolderRow]
     waiters: LayeredTable[tuple[str, str, str, int], WaiterRow]
@@ -116,6 +119,7 @@ class LaneTables:
     singletons: LayeredTable[str, SingletonRow]
     debounced: LayeredTable[str, DebounceRow]
     batches: LayeredTable[str, BatchRow]
+    cancellations: LayeredTable[str, CancellationRow]
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
@@ -267,6 +271,7 @@ class DurableTables:
     inbox_cursors: DurableTable[int, InboxCursorRow]
     publishes: DurableTable[int, PublishRow]
     parked: DurableTable[tuple[str, str, str], ParkedRow]
+    held: DurableTable[tuple[str, str, str], HeldRow]
     counters: DurableTable[str, CounterRow]
     holders: DurableTable[str, HolderRow]
     waiters: DurableTable[tuple[str, str, str, int], WaiterRow]
@@ -283,6 +288,7 @@ class DurableTables:
     singletons: DurableTable[str, SingletonRow]
     debounced: DurableTable[str, DebounceRow]
     batches: DurableTable[str, BatchRow]
+    cancellations: DurableTable[str, CancellationRow]
 
     def __init__(self, tables: LaneTables) -> None:
         self.place = tables.place

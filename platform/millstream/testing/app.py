@@ -16,7 +16,9 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.log.port import Produced
-from millstream.model.commands import CancelRun, InvokeFunction, SendSignal
+from millstream.model.awaited import AwaitedPost
+from millstream.model.callback_token import PATH, callback_id, mark_of
+from millstream.model.commands import CancelRun, FailRun, InvokeFunction, ResolveCallback, ResumeRun, SendSignal
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
 from millstream.model.ids import ulid
@@ -129,6 +131,16 @@ class TestApp:
         """Cancel a run, as ``DELETE /v1/runs/{id}`` does. One that is over stays as it is."""
         await self._ask(CancelRun(run.id, "cancelled over the API", self._new_id()))
 
+    async def resume(self, run: Run | Sent) -> None:
+        """Try again what is held of a run, as ``millstream runs resume`` does. Raises NotAsExpected for none."""
+        self._check_held(run)
+        await self._ask(ResumeRun(run.id, self._new_id()))
+
+    async def fail(self, run: Run | Sent) -> None:
+        """Let what is held of a run fail, as ``millstream runs fail`` does. Raises NotAsExpected for none."""
+        self._check_held(run)
+        await self._ask(FailRun(run.id, self._new_id()))
+
     async def signal(self, name: str, data: object = None) -> None:
         """Send a signal to the step that waits for it, as ``POST /v1/signals`` does; ``data`` is what the step returns.
 
@@ -141,6 +153,28 @@ class TestApp:
                 f"no step waits for the signal {shown(name)}: waited for are {', '.join(map(repr, awaited)) or 'none'}."
             )
         await self._ask(SendSignal(name, encode(data, f"the data of signal {name!r}"), self._new_id()))
+
+    async def callback(self, which: str, data: object = None) -> None:
+        """Post to a callback of an open run, as somebody does who has its URL; ``data`` is what ``result()`` returns.
+
+        ``which`` is the callback's ``url`` or ``id``, or the id of its step where only one open run has made such a
+        one. Raises NotAsExpected where there is none, and where it takes no post: the second, or one too late.
+        """
+        await self.settle()
+        made = {callback_id(row.run, row.step): row for row in self._rig.callbacks}
+        id = which.rpartition(PATH)[2]
+        fits = [row for name, row in made.items() if which == row.step or name == id or id.startswith(f"{name}.")]
+        if len(fits) != 1:
+            known = ", ".join(f"{row.step!r} ({name})" for name, row in made.items()) or "none"
+            raise NotAsExpected(f"callback {shown(which)} is {len(fits)} callbacks: open runs have made {known}.")
+        (row,) = fits
+        holds = row.awaits
+        assert isinstance(holds, AwaitedPost), "the rig lists no others"
+        if holds.is_used or self._clock.now_ms() >= holds.until_ms:
+            why = "somebody has posted to it before" if holds.is_used else "its time is over"
+            raise NotAsExpected(f"the callback of step {row.step!r} takes no post (over HTTP: 410): {why}.")
+        body = encode(data, f"what is posted to callback {row.step!r}")
+        await self._ask(ResolveCallback(row.run, mark_of(row.step), body, self._new_id()))
 
     async def advance(self, by: Duration | datetime) -> None:
         """Move time on by a length (``"3d"``), or up to a datetime.
@@ -237,6 +271,12 @@ class TestApp:
     async def _ask(self, message: Message) -> None:
         await self._rig.append("inbox", [Produced(encode_inbox(InboxRecord(-1, 0, message)))])
         await self.settle()
+
+    def _check_held(self, run: Run | Sent) -> None:
+        seen = Run(self._rig.record, run.id)
+        if not seen.is_held:
+            steps = ", ".join(map(repr, seen.steps.values())) or "none yet"
+            raise NotAsExpected(f"{seen!r} is not held: no step of it is, nor its body. Its steps: {steps}.")
 
     def _new_id(self) -> str:
         self._events += 1

@@ -26,10 +26,12 @@ from millstream.lane.lane import Lane
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
+from millstream.model.awaited import AwaitedPost
 from millstream.model.commands import CleanUp
 from millstream.model.facts import DispatchParked, Fact
 from millstream.model.limits import DAY_MS
 from millstream.model.messages import group_topic
+from millstream.model.rows import StepRow
 from millstream.sdk.app import App
 from millstream.state.memory import MemoryStore
 from millstream.telemetry import Telemetry
@@ -41,6 +43,7 @@ from millstream.worker.worker import Worker
 
 GROUP: Final = "test"
 EVENTS: Final = "events"
+PUBLIC_URL: Final = "https://callbacks.test"
 QUIET_LOOKS: Final = 5
 SPINS_MAX: Final = 300
 """Turns of the loop without anything happening before the rig begins to sleep between looks."""
@@ -95,6 +98,7 @@ class Rig:
                 surroundings=self.clock,
                 settings=_SETTINGS,
                 telemetry=self._telemetry,
+                public_url=PUBLIC_URL,
                 on_facts=self._noticed,
             )
         )
@@ -128,6 +132,14 @@ class Rig:
         lane = self._lane
         assert lane is not None, "asked at rest"
         return [row.signal for _, row in lane.tables.durable.signals.scan(limit=1 << 60)]
+
+    @property
+    def callbacks(self) -> list[StepRow]:
+        """The steps of open runs that have made a callback, at rest."""
+        lane = self._lane
+        assert lane is not None, "asked at rest"
+        rows = (row for _, row in lane.tables.durable.steps.scan(limit=1 << 60))
+        return [row for row in rows if isinstance(row.awaits, AwaitedPost)]
 
     # --- rest -------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from millstream.sdk.app import App
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.function import Function, Handler
 from millstream.sdk.payloads import decode, encode
+from millstream.sdk.retry import Retry
 from millstream.sdk.steps import Async, Driver, StepTools, SyncStepTools
 from millstream.testing.expectations import NotAsExpected
 
@@ -207,9 +208,14 @@ class _Stubbed:
         return self._driver.now_ms()
 
     def run(
-        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+        self,
+        id: str,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        retry: Retry | None = None,
     ) -> Async[object]:
-        return self._driver.run(id, self._stubs.instead_of(self._function, id, call), args, kwargs)
+        return self._driver.run(id, self._stubs.instead_of(self._function, id, call), args, kwargs, retry)
 
     def ask(self, id: str, kind: str, make: Callable[[str], Operation]) -> Async[bytes]:
         return self._ask(id, kind, make)

@@ -1,7 +1,7 @@
 """The views of a test: ``Run``, its ``Step``s, and ``Sent``, the result of sending. Each shows the present, not a copy.
 
 Statuses are those of the API: a run is Queued, Running, Completed, Failed or Cancelled; a step is planned, sleeping,
-waiting, retrying, parked, completed or failed.
+waiting, retrying, parked, held, completed or failed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Step:
 
     @property
     def status(self) -> str:
-        """planned, sleeping, waiting, retrying, parked, completed or failed."""
+        """planned, sleeping, waiting, retrying, parked, held, completed or failed."""
         return self._seen.status
 
     @property
@@ -126,6 +126,12 @@ class Run:
     def status(self) -> str:
         """Queued, Running, Completed, Failed or Cancelled."""
         return STATUSES[self._record.runs[self.id].status]
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for an operator: ``await t.resume(run)``, or ``t.fail(run)``."""
+        is_open = self._record.runs[self.id].status not in (COMPLETED, FAILED, CANCELLED)
+        return is_open and any(seen.status == "held" for seen in self._record.steps(self.id))
 
     @property
     def result(self) -> Any:
@@ -216,6 +222,11 @@ class Sent:
     def status(self) -> str:
         """See ``Run``."""
         return self.run.status
+
+    @property
+    def is_held(self) -> bool:
+        """See ``Run``."""
+        return self.run.is_held
 
     @property
     def result(self) -> Any:

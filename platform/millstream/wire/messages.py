@@ -24,13 +24,14 @@ from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow, Slot
 from millstream.model.function import AppSpec
 from millstream.model.messages import InboxRecord, Message, Reply
-from millstream.model.operations import Condition, Failure, Operation
+from millstream.model.operations import Condition, Failure, Operation, RetryPolicy
 from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.reference_avro import corrupt, read_datum
 from millstream.wire.schemas import load_schema
 
 _KINDS: Final[tuple[type[Any], ...]] = (
     *(Envelope, InboxRecord, Reply, ScanRange, Failure, Condition, RunFlow, Slot),
+    *(Envelope, InboxRecord, Reply, ScanRange, Failure, Condition, RetryPolicy),
     *get_args(Message),
     *get_args(Operation),
 )

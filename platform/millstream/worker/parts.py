@@ -29,6 +29,7 @@ class WorkerParts:
     ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
     ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
     ``register``            always, newer or never: see ``register``.
+    ``public_url``          where the outside reaches the group, for the URLs of callbacks; "": steps make none.
     ``losses``              decides where something acknowledged is missing; by itself it refuses.
     ``on_facts``            is told the facts of every durable record of every lane, with the record's time.
     ``on_unheard``          is told the events that started nothing: see ``LaneParts``.
@@ -54,6 +55,7 @@ class WorkerParts:
     on_facts: OnFacts | None = None
     on_unheard: OnUnheard | None = None
     losses: Losses = field(default_factory=Losses)
+    public_url: str = ""
 
     @property
     def shape(self) -> GroupShape:

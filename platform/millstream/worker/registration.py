@@ -10,8 +10,9 @@ from typing import Final
 from millstream.errors import ConfigError, Corruption
 from millstream.log.port import Log, Produced
 from millstream.model.function import AppSpec
-from millstream.model.messages import GROUP_RECORD_KEY, group_topic
+from millstream.model.messages import group_topic
 from millstream.telemetry import say
+from millstream.wire.callback_key import is_groups_own
 from millstream.wire.messages import decode_app, encode_app, fingerprint, replaced_by
 
 LOG: Final = logging.getLogger("millstream.worker")
@@ -40,7 +41,7 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "
         while reader.position < end:
             page = await reader.read(max_records=1_000, max_bytes=CATALOGUE_BYTES_MAX, wait_s=0.05)
             for record in page:  # An empty page says nothing; the position says how far it was read.
-                if record.value is not None and record.key != GROUP_RECORD_KEY:
+                if record.value is not None and not is_groups_own(record.key):
                     with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
                         app = decode_app(record.value)
                         known[app.id] = app

@@ -40,6 +40,7 @@ from millstream.model.commands import Command
 from millstream.model.place import Place
 from millstream.state.store import Store, StoreBusy
 from millstream.telemetry import say
+from millstream.worker.callback_key import callback_key
 from millstream.worker.parts import WorkerParts
 from millstream.worker.registration import register
 from millstream.worker.run_source import LaneRunSource
@@ -72,6 +73,7 @@ class Worker:
         self._sources: dict[int, LaneRunSource] = {}
         self._troubles: dict[int, Trouble] = {}
         self._catalogue_needed = 0  # How much of the functions topic our own apps need.
+        self._callback_key = b""
         self._membership: Membership | None = None
         self._joined = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -116,6 +118,7 @@ class Worker:
             await parts.make_topics(parts.shape)
         else:
             await parts.log.create_topics(topics_of(parts.shape))
+        self._callback_key = await callback_key(parts.log, parts.group, parts.surroundings.entropy)
         self._catalogue_needed = await register(
             parts.log, parts.group, [app.spec() for app in parts.apps], parts.register
         )
@@ -295,7 +298,8 @@ class Worker:
     async def _restore_lane(self, number: int) -> Lane:
         """A lane with its tables as its journal says they are."""
         parts = self.parts
-        place = Place(parts.group, number, parts.lanes, parts.events_topic, parts.retry_interval_ms)
+        own = (parts.group, number, parts.lanes, parts.events_topic, parts.retry_interval_ms)
+        place = Place(*own, parts.public_url, self._callback_key)
         store = self._stores[number] = parts.make_store(number)
         progress = Progress(parts.telemetry, number)
         tables, reached = await restore(parts.log, place, store, progress.at, parts.losses)

@@ -15,8 +15,9 @@ from millstream.wire.journal import Validity
 from millstream.wire.rows import encode_row
 from tests.lane import test_storage, test_upkeep
 from tests.sim.mutants.mutant import Mutant, Patch, on_loop, on_rig
-from tests.state import test_checkpoint
+from tests.state import test_checkpoint, test_disks_that_fail
 
+NO_END = test_disks_that_fail.test_a_scan_that_meets_a_damaged_row_does_not_end_there
 GOES_ON = on_loop(test_checkpoint.test_the_lane_goes_on_while_a_checkpoint_is_sent)
 WAITS = on_rig(test_storage.test_a_message_that_meets_such_a_store_waits_and_is_not_refused)
 UNNOTICED = on_rig(test_upkeep.test_an_owner_that_has_not_noticed_that_the_lane_went_and_came_back_makes_no_checkpoint)
@@ -223,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("believe any store", "10", _believe_any_store),
     Mutant("refuse a command for its store", "10", _refuse_for_the_store, WAITS),
     Mutant("forget the rows of a flush that failed", "10", _forget_a_flush_that_failed),
-    Mutant("end a scan at a damaged row", "10", _end_a_scan_at_damage),
+    Mutant("end a scan at a damaged row", "10", _end_a_scan_at_damage, NO_END),
     Mutant("forget dirty marks at a restart", "11", _forget_marks_at_restart),
     Mutant("forget a touched row", "11", _forget_a_touched_row),
     Mutant("forget what another owner checkpointed", "11", _forget_what_others_checkpointed),

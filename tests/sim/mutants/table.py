@@ -8,7 +8,20 @@ Add a mutant: a function that takes a ``Patch`` and one line in the ``MUTANTS`` 
 
 from __future__ import annotations
 
-from tests.sim.mutants import executing, gates, intake, messages, ownership, parts, scanning, state, waits
+from tests.sim.mutants import (
+    bounding,
+    cancelling,
+    executing,
+    gates,
+    holding,
+    intake,
+    messages,
+    ownership,
+    parts,
+    scanning,
+    state,
+    waits,
+)
 from tests.sim.mutants.mutant import Mutant
 
 SEEDS_MAX = 150
@@ -24,4 +37,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *parts.MUTANTS,
     *waits.MUTANTS,
     *gates.MUTANTS,
+    *cancelling.MUTANTS,
+    *bounding.MUTANTS,
+    *holding.MUTANTS,
 )

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from millstream.core import decide as core_decide
 from millstream.core import fold as core_fold
 from millstream.core import messages
 from millstream.core.messages import MessageKind
 from millstream.core.runs import ending
-from millstream.core.steps import wait_for_event
+from millstream.core.steps import callback, wait_for_event
 from millstream.core.waits import coverage, homes
 from millstream.lane.input import sources
+from millstream.model.awaited import AwaitedPost
 from millstream.model.commands import EventsSought, SeekEvents
-from millstream.model.facts import InterestSeen, Post
+from millstream.model.facts import CallbackUsed, InterestSeen, Post
 from tests.core.test_waits_decided import nothing_comes_before_every_lane_has_looked
 from tests.sim.mutants.mutant import Mutant, Patch
 
@@ -71,6 +74,27 @@ def _forget_to_withdraw(patch: Patch) -> None:
     patch.set(ending, "_withdrawn", lambda case, fact: iter(()))
 
 
+def _take_a_second_post(patch: Patch) -> None:
+    patch.set(AwaitedPost, "is_used", property(lambda self: False))
+
+
+def _keep_no_post(patch: Patch) -> None:
+    """One that comes before anybody waits for it is taken, and gone."""
+    real = core_fold.FOLD[CallbackUsed]
+
+    def used(tables: Any, fact: Any, at_ms: int) -> Sequence[Any]:
+        effects = real(tables, fact, at_ms)
+        row = tables.steps.get((fact.run, fact.step))
+        tables.steps.put((fact.run, fact.step), replace(row, awaits=replace(row.awaits, data=b"")))
+        return effects
+
+    patch.set(core_fold.FOLD, CallbackUsed, used)  # type: ignore[arg-type]
+
+
+def _leave_who_waits_for_a_post(patch: Patch) -> None:
+    patch.set(callback, "_waiting", lambda tables, run, made: iter(()))
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("forget an interest", "31", _forget_an_interest),
     Mutant("skip the scan of a first wait", "31", _skip_the_scan),
@@ -81,4 +105,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("keep a waiter that was met", "31", _keep_a_waiter_that_was_met),
     Mutant("tell no parent", "32", _tell_no_parent),
     Mutant("forget to withdraw a wait", "31", _forget_to_withdraw),
+    Mutant("take a second post", "34", _take_a_second_post),
+    Mutant("keep no post", "34", _keep_no_post),
+    Mutant("leave who waits for a post", "34", _leave_who_waits_for_a_post),
 )

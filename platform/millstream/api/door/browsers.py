@@ -10,7 +10,8 @@ to a server that asks for no key:
 
 Names are ours that nobody can own on the internet (addresses, ``localhost``, names without a dot, endings that are
 reserved for private use), and those that ``--allowed-host`` gives. ``/e/`` is open to front ends anywhere, as it must
-be; probes and metrics tell nothing that a page could use. Who has an event key acts from wherever he is.
+be; a callback needs its token, which no page can guess, and nothing else; probes and metrics tell nothing that a page
+could use. Who has an event key acts from wherever he is.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from millstream.errors import Forbidden, Misdirected
+from millstream.model.callback_token import PATH
 
 ANY: Final = "*"
 PRIVATE: Final = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa", ".test", ".lan")
 API_HEADER: Final = "X-Millstream"
-OPEN: Final = ("/e/", "/livez", "/readyz", "/health", "/metrics")
+OPEN: Final = ("/e/", PATH, "/livez", "/readyz", "/health", "/metrics")
 _OUR_SITES: Final = ("same-origin", "none")
 
 

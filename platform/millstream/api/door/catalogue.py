@@ -14,7 +14,8 @@ from typing import Final
 from millstream.errors import LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, Reader
 from millstream.model.function import AppSpec
-from millstream.model.messages import GROUP_RECORD_KEY, group_topic
+from millstream.model.messages import group_topic
+from millstream.wire.callback_key import is_groups_own, key_in
 from millstream.wire.messages import decode_app
 
 READ_RECORDS_MAX: Final = 100
@@ -34,6 +35,8 @@ class Catalogue:
         self._task: asyncio.Task[None] | None = None
         self.apps: dict[str, AppSpec] = {}
         self.end = 0
+        self.callback_key = b""
+        """The group's key; empty: no worker has made one yet."""
 
     async def start(self) -> None:
         """Read what is there, then follow. Raises Corruption or LogUnavailable where it cannot be read."""
@@ -69,7 +72,8 @@ class Catalogue:
     async def _read(self, reader: Reader) -> None:
         records = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
         for record in records:
-            if record.key == GROUP_RECORD_KEY:
+            if is_groups_own(record.key):
+                self.callback_key = self.callback_key or key_in(record.key, record.value) or b""
                 continue
             app_id = (record.key or b"").decode()
             if record.value is None:

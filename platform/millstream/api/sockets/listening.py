@@ -50,6 +50,11 @@ def is_every_address(host: str) -> bool:
         return False
 
 
+def reached_at(host: str, port: int) -> str:
+    """The address as a URL for this machine, also of a server that listens on every address."""
+    return url_of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+
+
 def url_of(host: str, port: int) -> str:
     """The address as a URL."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

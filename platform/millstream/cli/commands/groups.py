@@ -15,8 +15,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 events = typer.Typer(help="Send events, and look at them.", no_args_is_help=True, rich_markup_mode=None)
-runs = typer.Typer(help="Look at runs, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
+runs = typer.Typer(help="Look at runs, and act on them.", no_args_is_help=True, rich_markup_mode=None)
 signals = typer.Typer(help="Send signals to runs that wait for them.", no_args_is_help=True, rich_markup_mode=None)
+cancellations = typer.Typer(
+    help="Look at cancellations of many runs, and stop them.", no_args_is_help=True, rich_markup_mode=None
+)
 functions = typer.Typer(help="Start functions, by hand or on records.", no_args_is_help=True, rich_markup_mode=None)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 dead_letters = typer.Typer(
@@ -33,7 +36,8 @@ schemas = typer.Typer(
 topics = typer.Typer(help="The topics of a group on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
 GROUPS: Final = {
-    "events": events, "runs": runs, "functions": functions, "scans": scans, "dead-letters": dead_letters,
+    "events": events, "runs": runs, "cancellations": cancellations, "functions": functions, "scans": scans,
+    "dead-letters": dead_letters,
     "signals": signals, "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
 }  # fmt: skip
 for name, group in GROUPS.items():

@@ -16,16 +16,17 @@ Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default
 NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", show_default=False)]
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "accept_loss", "reload", "feed",
-    "smoke", "log_level", "no_discovery", "no_poll", "tick",
+    "insecure_no_event_key", "allowed_hosts", "public_url", "events_per_s", "history", "trim_lag", "accept_loss",
+    "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
 )  # fmt: skip
 SERVE: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
-    "insecure_no_event_key", "allowed_hosts", "events_per_s", "history", "trim_lag", "accept_loss", "log_level",
+    "insecure_no_event_key", "allowed_hosts", "public_url", "events_per_s", "history", "trim_lag", "accept_loss",
+    "log_level",
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
-    "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
+    "public_url", "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
 )  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",

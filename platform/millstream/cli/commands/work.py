@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from millstream.cli.commands.groups import dead_letters, events, functions, runs, scans, signals
+from millstream.cli.commands.groups import cancellations, dead_letters, events, functions, runs, scans, signals
 from millstream.cli.support.flags import settings as takes
 from millstream.config import Settings
 
@@ -16,6 +16,14 @@ LIMIT_MAX: Final = 100_000
 LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
 SignalName = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 SignalData = Annotated[str, typer.Argument(metavar="[DATA]", help="JSON, @file or -.", show_default=False)]
+CancellationId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
+HeldRuns = Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", show_default=False)]
+OfFunction = Annotated[str, typer.Option("--function", help="All held runs of it: a function's id, <app>-<id>.")]
+OfApp = Annotated[str, typer.Option("--app", help="All held runs of an app.")]
+Since = Annotated[str, typer.Option("--from", help="All held runs queued then or later: 2026-01-31T12:00:00Z.")]
+Until = Annotated[str, typer.Option("--to", help="All held runs queued before.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", show_default=False)]
 
 
@@ -120,14 +128,98 @@ def runs_watch(settings: Settings, *, run: RunId) -> int:
 def runs_cancel(
     settings: Settings,
     *,
-    run: Annotated[list[str], typer.Argument(metavar="RUN…", show_default=False)],
+    run: Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", show_default=False)] = None,
+    function: Annotated[str, typer.Option("--function", help="All open runs of it instead, <app>-<id>.")] = "",
+    since: Annotated[str, typer.Option("--from", help="With --function: queued at or after.")] = "",
+    until: Annotated[str, typer.Option("--to", help='With --function: queued before; "now" at most.')] = "now",
+    where: Annotated[str, typer.Option("--where", help="With --function: CEL, such as event.data.shop == 7.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="With --function: why; the runs show it.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> int:
-    """End runs from outside."""
+    """End runs from outside: those named, or with --function all that fit, on every lane."""
+    from millstream.cli.cancellations import cancel_many
     from millstream.cli.runs import cancel
+    from millstream.cli.support.arguments import runs_meant, time_of
 
-    return cancel(settings, run, yes=yes, dry_run=dry_run)
+    filters = {"--from": since, "--to": until if until != "now" else "", "--where": where, "--reason": reason}
+    if runs_meant(run or (), function, filters):
+        return cancel(settings, run or (), yes=yes, dry_run=dry_run)
+    wanted = {"function_id": function, "started_after": time_of(since, "--from"), "if": where, "reason": reason}
+    wanted |= {"started_before": time_of(until, "--to", ("now",))}
+    return cancel_many(settings, wanted, yes=yes, dry_run=dry_run)
+
+
+@cancellations.command("list")
+@takes(*CLIENT)
+def cancellations_list(
+    settings: Settings, *, limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50
+) -> int:
+    """List the newest cancellations of many runs with how far they are."""
+    from millstream.cli.cancellations import list_cancellations
+
+    return list_cancellations(settings, limit)
+
+
+@cancellations.command("stop")
+@takes(*CLIENT, "event_key")
+def cancellations_stop(settings: Settings, *, id: CancellationId) -> int:
+    """Stop a cancellation. The runs that it has cancelled stay so."""
+    from millstream.cli.cancellations import stop
+
+    return stop(settings, id)
+
+
+@runs.command("resume")
+@takes(*CLIENT, "event_key")
+def runs_resume(
+    settings: Settings,
+    *,
+    run: HeldRuns = None,
+    function: OfFunction = "",
+    app_id: OfApp = "",
+    since: Since = "",
+    until: Until = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Try held runs again, with a fresh set of attempts."""
+    from millstream.cli.held import decide_held
+    from millstream.cli.support.arguments import time_of
+
+    query = (
+        ("function", function),
+        ("app", app_id),
+        ("from", time_of(since, "--from")),
+        ("to", time_of(until, "--to")),
+    )
+    return decide_held(settings, "resume", run or (), query, yes=yes, dry_run=dry_run)
+
+
+@runs.command("fail")
+@takes(*CLIENT, "event_key")
+def runs_fail(
+    settings: Settings,
+    *,
+    run: HeldRuns = None,
+    function: OfFunction = "",
+    app_id: OfApp = "",
+    since: Since = "",
+    until: Until = "",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Let held runs fail, as they would have: a held step raises StepError in its function, which may catch it."""
+    from millstream.cli.held import decide_held
+    from millstream.cli.support.arguments import time_of
+
+    query = (
+        ("function", function),
+        ("app", app_id),
+        ("from", time_of(since, "--from")),
+        ("to", time_of(until, "--to")),
+    )
+    return decide_held(settings, "fail", run or (), query, yes=yes, dry_run=dry_run)
 
 
 @signals.command("send")

@@ -1,7 +1,8 @@
 """``millstream lanes inspect | verify``: look into lanes, also while a server or workers use them.
 
 ``verify`` reads everything: of a data directory every row of the log file with its checksum; every journal record, and
-folds them into tables, where every open run must be in somebody's hand and no timer may wake nobody. While the journal
+folds them into tables, where every open run must be in somebody's hand and no timer may wake nobody; of a wait that is
+closing the question to its home, or the answer, must lie in an outbox or inbox. While the journal
 still has its beginning, the tables are made twice, from the checkpoint and from the first record, and must be the same
 bytes.
 """
@@ -9,6 +10,7 @@ bytes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,19 +21,23 @@ from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
 from millstream.core.liveness import Liveness, liveness, open_runs, stored_timers, timer_problem
+from millstream.core.under_way import LaneSeen, seen_of, unanswered
 from millstream.errors import Corruption, OffsetOutOfRange, OperatorError
 from millstream.group_note import Made, made_with
 from millstream.lane.ownership.restore import Reached, fold_upto
 from millstream.log.embedded.verify import Finding
 from millstream.log.embedded.verify import verify as verify_file
 from millstream.log.port import Log
+from millstream.log.read_all import read_rest
+from millstream.model.messages import InboxRecord, group_topic
 from millstream.state.dump import fingerprint
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from millstream.wire.journal import Validity
+from millstream.wire.messages import decode_inbox
 
 COLUMNS: Final = ("lane", "journal", "fences", "owner", "seq", "last_at", "open_runs", "executing", "waiting", "parked",
-                  "timers", "unsent", "lag")  # fmt: skip
+                  "held", "timers", "unsent", "lag")  # fmt: skip
 FINDING_COLUMNS: Final = ("topic", "partition", "offset", "problem")
 ROWS_MAX: Final = 1 << 60
 
@@ -91,6 +97,7 @@ async def _row(log: Log, made: Made, lane: int) -> dict[str, Any]:
         "executing": total.executing,
         "waiting": len(total.timers),
         "parked": len(total.parked),
+        "held": len(total.held),
         "timers": len(timers),
         "next_timer": time_text(timers[0]) if timers else None,
         "unsent": len(tables.outbox.scan(limit=ROWS_MAX)) + len(tables.publishes.scan(limit=ROWS_MAX)),
@@ -109,11 +116,13 @@ async def _verify(settings: Settings) -> tuple[list[Finding], str, str]:
     try:
         async with lane_access(settings) as access:
             log, made = access.log, access.made
+            asked: list[LaneSeen] = []
             for lane in range(made.lanes):
                 seen = await walk(log, made.group, lane)
                 records, facts = records + seen.records, facts + seen.facts
-                runs += await _fold(log, made, seen)
+                runs += await _fold(log, made, seen, asked)
                 findings += seen.findings
+            findings += await _closing(log, made, asked)
     except OperatorError as error:
         if not findings and not isinstance(error, Corruption):
             raise
@@ -121,8 +130,33 @@ async def _verify(settings: Settings) -> tuple[list[Finding], str, str]:
     return findings, f"{records} journal records with {facts} facts, {runs} open runs", where
 
 
-async def _fold(log: Log, made: Made, seen: Walked) -> int:
-    """Fold a lane and look at its tables; how many runs are open. What is wrong goes to ``seen``."""
+async def _closing(log: Log, made: Made, asked: list[LaneSeen]) -> list[Finding]:
+    """Closing waits of which neither the question nor the answer is under way; nothing where a lane is unknown."""
+    if len(asked) < made.lanes or not any(seen.asked for seen in asked):
+        return []
+    inbox = group_topic(made.group, "inbox")
+    unread: list[tuple[int, InboxRecord]] = []
+    for seen in asked:
+        start = max(seen.inbox_from, await log.start_offset(inbox, seen.lane))
+        reader = log.reader(inbox, seen.lane, start)
+        async for page in read_rest(log, inbox, seen.lane, reader):
+            for record in page:
+                with contextlib.suppress(Corruption):  # A record of an inbox that cannot be read is the lane's to name.
+                    unread.append((seen.lane, decode_inbox(record.value or b"")))
+        await reader.close()
+    return [
+        Finding(
+            group_topic(made.group, "journal"), lane, -1,
+            f"step {step!r} of run {run} has asked whether what it waits for has come (condition {index}): expected "
+            "its question or the answer under way, got neither",
+        )
+        for lane, (run, step, index) in unanswered(asked, unread)
+    ]  # fmt: skip
+
+
+async def _fold(log: Log, made: Made, seen: Walked, asked: list[LaneSeen]) -> int:
+    """Fold a lane and look at its tables; how many runs are open. What is wrong goes to ``seen``, what it has asked of
+    other lanes to ``asked``."""
     try:
         tables, reached = await tables_of(log, made, seen.lane)
     except OperatorError as error:
@@ -142,6 +176,10 @@ async def _fold(log: Log, made: Made, seen: Walked) -> int:
     for (function, run_id, step), _ in tables.parked.scan(limit=ROWS_MAX):
         if tables.runs.get(run_id) is None:
             seen.find(-1, f"a hand-out of {function} is parked for run {run_id} step {step!r}, which is not open")
+    asked.append(seen_of(tables))
+    for (function, run_id, step), _ in tables.held.scan(limit=ROWS_MAX):
+        if tables.runs.get(run_id) is None:
+            seen.find(-1, f"step {step!r} of run {run_id} of {function} is held, and the run is not open")
     if seen.start == 0 and not seen.findings:
         await _compare(log, made, seen, (tables, reached))
     return runs

@@ -20,12 +20,12 @@ from millstream.config import Settings
 from millstream.errors import (
     BadRequest,
     Busy,
+    Conflict,
     LimitExceeded,
     LogUnavailable,
     MillstreamError,
     NotAllowed,
     NotFound,
-    NotStarted,
 )
 from millstream.model.address import http_url, sendable_key
 from millstream.sdk.results import seed
@@ -41,7 +41,7 @@ _STATUS: Final[dict[int, type[MillstreamError]]] = {
     401: NotAllowed,
     403: NotAllowed,
     404: NotFound,
-    409: NotStarted,
+    409: Conflict,
     413: LimitExceeded,
     429: Busy,
     503: Busy,
@@ -123,6 +123,28 @@ class Server:
     def cancel(self, id: str) -> dict[str, Any]:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
+
+    def cancel_many(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """Have every lane cancel the runs that fit; the cancellation with its id. Raises NotFound, BadRequest.
+
+        Tried again it is the same request: one cancellation.
+        """
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("POST", "/v1/cancellations", head, msgspec.json.encode(wanted))
+
+    def cancellations(self, limit: int) -> Iterator[dict[str, Any]]:
+        """The newest cancellations, ``limit`` at most, page by page."""
+        return self._pages("/v1/cancellations", (), limit)
+
+    def stop_cancelling(self, id: str) -> dict[str, Any]:
+        """Stop a cancellation. Raises NotFound."""
+        path = f"/v1/cancellations/{quote(id, safe='')}"
+        return self._data("DELETE", path, {"Authorization": f"Bearer {self._key}"})
+
+    def decide_held(self, id: str, how: str) -> dict[str, Any]:
+        """Let what is held of a run be tried again, or fail (``how``: resume, fail). Raises NotFound, Conflict."""
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("POST", f"/api/runs/{quote(id, safe='')}/{how}", head)
 
     def invoke(self, function: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Start a function; ``{"id", "run_id"}``. Raises NotFound. Tried again it is the same request: one run."""

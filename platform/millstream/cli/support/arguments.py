@@ -5,7 +5,7 @@ What a file or a pipe holds is input and not an argument; ``jsonl.py`` reads tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,7 +14,9 @@ from millstream.errors import BadRequest, ConfigError
 from millstream.model import limits
 from millstream.model.ids import is_ulid
 
-STATUSES: Final = ("Queued", "Running", "Retrying", "Sleeping", "Waiting", "Parked", "Completed", "Failed", "Cancelled")
+STATUSES: Final = (
+    "Queued", "Running", "Retrying", "Sleeping", "Waiting", "Parked", "Held", "Completed", "Failed", "Cancelled",
+)  # fmt: skip
 """Every word that the state of a run is shown with; a test holds it against the history's."""
 MS_DIGITS_MAX: Final = 15
 
@@ -34,6 +36,28 @@ def run_of(text: str) -> str:
         raise ConfigError(
             f"no run has the id {text!r:.80}: expected 26 characters such as 01M8321AD85Y4GST1D5EH83AVG. "
             "See them with: millstream runs list."
+        )
+    return text
+
+
+def runs_meant(runs: Sequence[str], function: str, filters: Mapping[str, str]) -> bool:
+    """Whether the runs named are to be cancelled, and not those of a function that fit. Raises ConfigError."""
+    if runs and function:
+        raise ConfigError("--function was refused: name runs, or a function whose runs are meant, not both.")
+    if not runs and not function:
+        raise ConfigError("no runs were named: expected ids of runs, or --function with a function's id.")
+    stray = [flag for flag, value in filters.items() if value]
+    if runs and stray:
+        raise ConfigError(f"{stray[0]} was refused: it chooses among the runs of --function, and runs were named.")
+    return bool(runs)
+
+
+def cancellation_of(text: str) -> str:
+    """A cancellation's id."""
+    if not is_ulid(text):
+        raise ConfigError(
+            f"no cancellation has the id {text!r:.80}: expected 26 characters such as 01M8321AD85Y4GST1D5EH83AVG. "
+            "See them with: millstream cancellations list."
         )
     return text
 

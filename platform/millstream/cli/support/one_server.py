@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from millstream import __version__
-from millstream.api.sockets.listening import is_every_address, url_of
+from millstream.api.sockets import listening
+from millstream.api.sockets.listening import is_every_address
 from millstream.cli.support.output import counted
 from millstream.config import Settings
 from millstream.dev import DevServer, DevSettings
@@ -35,6 +36,7 @@ def server_settings(settings: Settings, data: Path, targets: Sequence[str], bann
         event_keys=frozenset(settings.texts("event_keys")),
         events_per_s=settings.number("events_per_s", 0),
         allowed_hosts=frozenset(settings.texts("allowed_hosts")),
+        public_url=settings.text("public_url") or (None if banner else ""),
         executors=settings.number("executors", 0),
         targets=tuple(targets),
         boundary=Boundary.of(settings),
@@ -59,8 +61,7 @@ def let_functions_send(server: DevServer) -> None:
 def reached_at(server: DevServer) -> str:
     """The URL for this machine, also where the server listens on every address."""
     assert server.served is not None, "the server has started"
-    host = server.settings.host
-    return url_of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), server.served.port)
+    return listening.reached_at(server.settings.host, server.served.port)
 
 
 def serving(apps: Sequence[App], server: DevServer) -> str:

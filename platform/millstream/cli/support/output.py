@@ -30,6 +30,7 @@ STATUS_COLOURS: Final = {
     "retrying": "yellow",
     "waiting": "yellow",
     "parked": "red",
+    "held": "red",
 }
 
 Row = Mapping[str, Any]

@@ -28,6 +28,7 @@ from millstream.model.durations import duration_text
 from millstream.model.event import Envelope
 from millstream.model.facts import (
     BodyAttemptFailed,
+    BodyHeld,
     DispatchParked,
     EventAccepted,
     EventDeduplicated,
@@ -40,6 +41,7 @@ from millstream.model.facts import (
     RunStarted,
     StepCompleted,
     StepFailed,
+    StepHeld,
 )
 from millstream.model.ids import ulid_time_ms
 from millstream.model.printable import one_line
@@ -189,6 +191,12 @@ class RunPrinter:
             known = self._known.get(fact.run) or _Known(fact.function, "", ulid_time_ms(fact.run))
             self._line("parked", fact.run, known, fact.reason, at_ms)
 
+    def held(self, fact: StepHeld | BodyHeld, at_ms: int) -> None:
+        """A line for a run that waits for an operator."""
+        known = self._known.get(fact.run) or _Known("", "", ulid_time_ms(fact.run))
+        where = fact.name if isinstance(fact, StepHeld) else "(function body)"
+        self._line("held", fact.run, known, f"{where}: {_error(fact.error_name, fact.error_message)}", at_ms)
+
     def run_ended(self, fact: RunCompleted | RunFailed | RunCancelled, at_ms: int) -> None:
         """A line for the run."""
         status = _STATUS[type(fact)]
@@ -269,6 +277,8 @@ _HANDLERS: Final[dict[type, Callable[[RunPrinter, Any, int], None]]] = {
     StepFailed: RunPrinter.step_ended,
     BodyAttemptFailed: RunPrinter.body_retries,
     DispatchParked: RunPrinter.parked,
+    StepHeld: RunPrinter.held,
+    BodyHeld: RunPrinter.held,
     RunCompleted: RunPrinter.run_ended,
     RunFailed: RunPrinter.run_ended,
     RunCancelled: RunPrinter.run_ended,

@@ -38,7 +38,7 @@ from millstream.model.facts import (
     WaitStarted,
 )
 from millstream.model.ids import lane_of
-from millstream.model.operations import InvokeFound, SignalWaitFound, WaitFound
+from millstream.model.operations import CallbackFound, InvokeFound, SignalWaitFound, WaitFound
 from millstream.model.rows import StepRow
 from millstream.model.trail import Entry
 from millstream.model.waits_for import written
@@ -46,7 +46,7 @@ from millstream.model.waits_for import written
 TIMER: Final = timers.WAIT
 
 
-def too_long(case: Case, op: WaitFound | SignalWaitFound | InvokeFound, kind: str) -> StepFailed:
+def too_long(case: Case, op: WaitFound | SignalWaitFound | InvokeFound | CallbackFound, kind: str) -> StepFailed:
     """The failure of a step that wants to wait longer than any may."""
     message = (
         f"step {op.step!r} was refused: a wait may have at most {limits.WAIT_MS_MAX // limits.DAY_MS} days, got "

@@ -15,7 +15,7 @@ from millstream.core.runs.retry import next_attempt_at_ms
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect
-from millstream.model.facts import BodyAttemptFailed, DiscoveryAnswered, RunCompleted
+from millstream.model.facts import BodyAttemptFailed, BodyHeld, DiscoveryAnswered, RunCompleted
 from millstream.model.operations import BodyDone, BodyErrored, Failure
 
 NOTHING_REPORTED = "NothingReported"
@@ -28,7 +28,7 @@ def done(case: Case, draft: Draft, op: BodyDone) -> Decided:
             f"the result of the run was refused: at most {limits.RUN_RESULT_BYTES_MAX} bytes, got {len(op.result)}. "
             "Store it elsewhere and return a reference."
         )
-        return fail(case, draft, "output_too_large", message)
+        return give_up_body(case, draft, Failure("output_too_large", message), attempt=case.run.attempt)
     return end(case, draft, RunCompleted(case.run.run, case.run.function, case.dispatch, op.result))
 
 
@@ -37,11 +37,22 @@ def errored(case: Case, draft: Draft, op: BodyErrored) -> Decided:
     attempt, failure = case.run.attempt, op.failure
     retry_at_ms = next_attempt_at_ms(case, "", attempt, op.retry_after_ms) if op.retriable else -1
     if retry_at_ms < 0:
-        return fail(case, draft, failure.name, failure.message, stack=failure.stack, attempt=attempt)
+        return give_up_body(case, draft, failure, attempt=attempt, is_final=op.is_final)
     fact = BodyAttemptFailed(
         case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack, retry_at_ms
     )
     return (fact,), replace(draft, fate=Fate.RESTARTED)
+
+
+def give_up_body(case: Case, draft: Draft, failure: Failure, *, attempt: int, is_final: bool = False) -> Decided:
+    """No attempt of the body is left: the run has failed; or, where its function says so, it is held for an operator.
+
+    ``is_final``  it would end the same whoever tries it again.
+    """
+    if is_final or not case.holds:
+        return fail(case, draft, failure.name, failure.message, stack=failure.stack, attempt=attempt)
+    held = BodyHeld(case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack)
+    return (held,), replace(draft, fate=Fate.RESTARTED)
 
 
 def nothing_reported(case: Case, draft: Draft) -> Decided:

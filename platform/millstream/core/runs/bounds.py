@@ -160,6 +160,9 @@ def run_timers(run: RunRow) -> list[tuple[str, int]]:
 
 
 HANDLES = Handles(
-    timers={timers.START: Handler(fire_start, refuse_run_timer), timers.FINISH: Handler(fire_finish, refuse_run_timer)},
+    timers={
+        timers.START: Handler(fire_start, refuse_run_timer, starts_work=False),
+        timers.FINISH: Handler(fire_finish, refuse_run_timer, starts_work=False),
+    },
     facts={RunBounded: run_bounded, StartPassed: start_passed},
 )

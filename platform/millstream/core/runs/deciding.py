@@ -16,7 +16,7 @@ import msgspec
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.model.facts import Fact
-from millstream.model.function import FunctionSpec
+from millstream.model.function import HOLD, FunctionSpec
 from millstream.model.rows import Hand, RunRow, StepRow
 
 
@@ -33,6 +33,12 @@ class Case(msgspec.Struct, frozen=True):
         """The run's function, None when it is no longer registered."""
         return catalogue(self.tables).functions.get(self.run.function)
 
+    @property
+    def holds(self) -> bool:
+        """Whether its function wants runs held that would fail (``holding.py``)."""
+        spec = self.spec
+        return spec is not None and spec.on_exhausted == HOLD
+
     def step(self, step: str) -> StepRow | None:
         """The step's row, as it was before this decision; None where the run does not know the step.
 
@@ -47,7 +53,7 @@ class Fate(enum.Enum):
     """What becomes of the run by this decision."""
 
     OPEN = "it goes on"
-    RESTARTED = "its body failed and starts again: nothing else of this report counts"
+    RESTARTED = "its body failed, and starts again or is held: nothing else of this report counts"
     ENDED = "it is over: nothing may follow"
 
 

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.handles import Handler, Handles
+from millstream.core.runs.bodies import give_up_body
 from millstream.core.runs.closing import close_step
 from millstream.core.runs.deciding import Case, Draft
-from millstream.core.runs.ending import fail, refuse_about_run
+from millstream.core.runs.ending import refuse_about_run
 from millstream.core.runs.hands import (
     BACKOFF,
     PARKED,
@@ -26,13 +27,14 @@ from millstream.core.runs.hands import (
     put_run,
     put_step,
 )
-from millstream.core.runs.resolving import fail_step
+from millstream.core.runs.resolving import give_up
 from millstream.core.runs.retry import lost_retry_at_ms
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import LoseDispatch, ParkDispatch, Unpark
 from millstream.model.effects import CodeWanted, Effect
 from millstream.model.facts import DispatchLost, DispatchParked, DispatchUnparked, Fact, StepFailed
+from millstream.model.operations import Failure
 from millstream.model.rows import Hand, ParkedRow, RunRow, StepRow
 
 WORKER_LOST = "WorkerLost"
@@ -53,12 +55,12 @@ def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
         "Look for a crash, an out-of-memory kill or a call of os._exit in the function."
     )
     if step is None:
-        facts, _ = fail(case, draft, WORKER_LOST, message, attempt=run.attempt)
+        facts, _ = give_up_body(case, draft, Failure(WORKER_LOST, message), attempt=run.attempt)
         return list(facts)
     fact = StepFailed(
         run.run, step.step, step.name, step.kind, step.attempt, step.dispatch, WORKER_LOST, message, "", now_ms, False
     )
-    return close_step(case, *fail_step(draft, fact))
+    return close_step(case, *give_up(case, draft, fact))
 
 
 def park(tables: Tables, command: ParkDispatch, now_ms: int) -> list[Fact]:

@@ -21,6 +21,7 @@ from millstream.model.rows import Hand, RunRow, StepRow
 # Plain ints: an IntEnum member costs an attribute look-up on the hot path and compares slower.
 IDLE, OUT, BACKOFF, PARKED = int(Hand.IDLE), int(Hand.OUT), int(Hand.BACKOFF), int(Hand.PARKED)
 WAITING, CLOSING = int(Hand.WAITING), int(Hand.CLOSING)
+HELD = int(Hand.HELD)
 SLEEPING, DONE, FAILED, SCHEDULED = int(Hand.SLEEPING), int(Hand.DONE), int(Hand.FAILED), int(Hand.SCHEDULED)
 QUEUED = int(Hand.QUEUED)
 
@@ -97,7 +98,7 @@ def answered(run: RunRow, dispatch: int) -> RunRow:
 
 
 def leave_hand(tables: Tables, run: RunRow, step: StepRow | None) -> list[Effect]:
-    """A step (or, None, the body) leaves the hand it is in; its timer or parking place goes with it."""
+    """A step (or, None, the body) leaves the hand it is in; its timer, parking place or hold goes with it."""
     if step is None:
         hand, wake_at_ms, id, timer = run.body, run.wake_at_ms, "", BODY_TIMERS.get(run.body)
     else:
@@ -106,4 +107,6 @@ def leave_hand(tables: Tables, run: RunRow, step: StepRow | None) -> list[Effect
         return [timers.disarm(tables, wake_at_ms, timer, run.run, id)]
     if hand == PARKED:
         tables.parked.delete((run.function, run.run, id))
+    elif hand == HELD:
+        tables.held.delete((run.function, run.run, id))
     return []

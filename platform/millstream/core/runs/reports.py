@@ -138,8 +138,9 @@ def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:
     for operation in command.operations:
         if isinstance(operation, BodyErrored):
             return StepErrored(
-                row.step, row.name, operation.failure, now_ms, operation.retriable, operation.retry_after_ms
-            )
+                row.step, row.name, operation.failure, now_ms, operation.retriable, operation.retry_after_ms,
+                is_final=operation.is_final,
+            )  # fmt: skip
     message = (
         f"step {row.step!r} was handed out, and the answer did not say how it ended: expected its result or its "
         f"error, got {', '.join(type(o).__name__ for o in command.operations) or 'nothing'}. "

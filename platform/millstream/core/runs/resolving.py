@@ -14,19 +14,21 @@ from millstream.core.handles import Handles
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.ending import fail
 from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, QUEUED, leave_hand, may_execute, open_run
+from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect, Execute
-from millstream.model.facts import Fact, StepCompleted, StepFailed, with_discovery
+from millstream.model.facts import Fact, StepCompleted, StepFailed, StepHeld, with_discovery
 from millstream.model.operations import failure_json
-from millstream.model.rows import RunRow, StepRow
+from millstream.model.rows import Hand, RunRow, StepRow
 
 
 def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
     """A step's result. Over a limit the step fails instead (``output_too_large``), or the run."""
     size = len(fact.data)
     if size > limits.STEP_OUTPUT_BYTES_MAX:
-        return fail_step(
+        return give_up(
+            case,
             draft,
             StepFailed(
                 fact.run, fact.step, fact.name, fact.kind, fact.attempt, fact.dispatch, "output_too_large",
@@ -51,8 +53,25 @@ def is_completed(decided: Decided) -> bool:
     return isinstance(facts[0], StepCompleted)
 
 
+def give_up(case: Case, draft: Draft, fact: StepFailed, *, is_final: bool = False) -> Decided:
+    """No attempt of the step is left: it has failed; or, where its function says so, it is held for an operator.
+
+    ``is_final``  it would end the same whoever tries it again.
+    """
+    if is_final or not case.holds or Hand.HELD not in kind_of(fact.kind).hands:
+        return fail_step(draft, fact)
+    row = case.step(fact.step)
+    if row is not None and row.hand == Hand.HELD:
+        return (), draft  # A late success whose result is too large: it is held already.
+    held = StepHeld(
+        fact.run, fact.step, fact.name, fact.kind, fact.attempt, fact.dispatch, fact.error_name, fact.error_message,
+        fact.error_stack, fact.started_at_ms,
+    )  # fmt: skip
+    return (held,), draft
+
+
 def fail_step(draft: Draft, fact: StepFailed) -> Decided:
-    """A step failed for good."""
+    """A step failed for good, and the body is told."""
     return (fact,), replace(draft, resolved=True)
 
 

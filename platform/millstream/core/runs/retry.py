@@ -18,33 +18,40 @@ from millstream.model import limits
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, RetryDue
-from millstream.model.function import DEFAULT_BACKOFF, FunctionSpec
+from millstream.model.function import DEFAULT_BACKOFF, Backoff
 from millstream.model.ids import hash16
+from millstream.model.operations import RetryPolicy
 from millstream.model.place import Place
 
 # Before hand-out n + 1 after n lost ones: a step that kills its worker must not kill every worker in turn.
 LOST_DELAYS_MS: Final = (0, 1_000, 5_000, 15_000, 60_000)
 
 
-def next_attempt_at_ms(case: Case, step: str, attempt: int, after_ms: int) -> int:
-    """When the attempt after this one starts; −1 when it was the last. ``step`` is empty for the body."""
+def next_attempt_at_ms(case: Case, step: str, attempt: int, after_ms: int, own: RetryPolicy | None = None) -> int:
+    """When the attempt after this one starts; −1 when it was the last. ``step`` is empty for the body.
+
+    ``own``  the step's policy, where it has one; what it leaves open the function says.
+    """
     spec = case.spec
     retries = spec.retries if spec is not None else limits.RETRIES_DEFAULT
+    backoff = spec.backoff if spec is not None else DEFAULT_BACKOFF
+    if own is not None:
+        retries = own.retries if own.retries >= 0 else retries
+        backoff = Backoff(own.delays_ms, own.jitter_ms) if own.delays_ms else backoff
     if attempt >= retries:
         return -1
     place = case.tables.place
-    return retry_at_ms(place, spec, case.run.run, step, attempt, now_ms=case.now_ms, after_ms=after_ms)
+    return retry_at_ms(place, backoff, case.run.run, step, attempt, now_ms=case.now_ms, after_ms=after_ms)
 
 
 def retry_at_ms(
-    place: Place, spec: FunctionSpec | None, run: str, step: str, attempt: int, *, now_ms: int, after_ms: int
+    place: Place, backoff: Backoff, run: str, step: str, attempt: int, *, now_ms: int, after_ms: int
 ) -> int:
     """When the attempt after ``attempt`` starts. ``after_ms`` ≥ 0 is what the failed code asked for."""
     if after_ms >= 0:
         return now_ms + min(max(after_ms, limits.RETRY_AFTER_MS_MIN), limits.RETRY_AFTER_MS_MAX)
     if place.retry_interval_ms >= 0:
         return now_ms + place.retry_interval_ms
-    backoff = spec.backoff if spec is not None else DEFAULT_BACKOFF
     delay_ms = backoff.delays_ms[min(attempt, len(backoff.delays_ms) - 1)]
     if backoff.jitter_ms:
         delay_ms += int.from_bytes(hash16(run, step, str(attempt))[:6], "big") % (backoff.jitter_ms + 1)

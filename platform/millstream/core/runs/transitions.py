@@ -19,6 +19,7 @@ from millstream.model.rows import Hand
 IDLE, OUT, BACKOFF, PARKED = Hand.IDLE, Hand.OUT, Hand.BACKOFF, Hand.PARKED
 WAITING, CLOSING, QUEUED = Hand.WAITING, Hand.CLOSING, Hand.QUEUED
 DONE, FAILED, SCHEDULED = Hand.DONE, Hand.FAILED, Hand.SCHEDULED
+HELD = Hand.HELD
 
 ENDS: Final = (f.RunCompleted, f.RunFailed, f.RunCancelled)
 """The facts after which no row of a run remains."""
@@ -52,6 +53,11 @@ _COMMON: Final = Moves(
         Move(OUT, f.DispatchParked, PARKED),
         Move(PARKED, f.DispatchUnparked, OUT),
         Move(OUT, f.WaitStarted, IDLE),
+        Move(OUT, f.StepHeld, IDLE),
+        Move(OUT, f.BodyHeld, HELD),
+        Move(IDLE, f.BodyHeld, HELD),  # Behind a fact of the same answer.
+        Move(HELD, f.HeldResumed, OUT),
+        Move(HELD, f.HeldResumed, QUEUED),
     ),
     step=(
         Move(None, f.StepCompleted, DONE),
@@ -85,6 +91,16 @@ _COMMON: Final = Moves(
         Move(CLOSING, f.StepCompleted, DONE),
         Move(WAITING, f.StepFailed, FAILED),
         Move(CLOSING, f.StepFailed, FAILED),
+        Move(None, f.StepHeld, HELD),
+        Move(OUT, f.StepHeld, HELD),
+        Move(BACKOFF, f.StepHeld, HELD),  # A late success whose result is too large.
+        Move(PARKED, f.StepHeld, HELD),  # Likewise.
+        Move(HELD, f.HeldResumed, OUT),
+        Move(HELD, f.HeldResumed, QUEUED),
+        Move(QUEUED, f.StepHeld, HELD),  # Likewise.
+        Move(HELD, f.SlotReturned, HELD),
+        Move(HELD, f.StepFailed, FAILED),
+        Move(HELD, f.StepCompleted, DONE),  # A late success of the attempt that was thought lost.
     ),
     run_fields={
         f.WaitStarted: ANSWERED | FOUND,
@@ -99,6 +115,9 @@ _COMMON: Final = Moves(
         f.DiscoveryAnswered: HANDED_OUT | ANSWERED,
         f.BodyAttemptFailed: ANSWERED | {"wake_at_ms"},
         f.RetryDue: HANDED_OUT | {"wake_at_ms"},
+        f.StepHeld: ANSWERED | FOUND,
+        f.BodyHeld: ANSWERED,
+        f.HeldResumed: HANDED_OUT | {"attempt", "lost"},
         f.DispatchLost: HANDED_OUT | {"lost", "wake_at_ms"},
         f.DispatchParked: frozenset({"body"}),
         f.DispatchUnparked: HANDED_OUT,
@@ -112,6 +131,8 @@ _COMMON: Final = Moves(
         f.StepCompleted: STEP_RESOLVED,
         f.StepFailed: STEP_RESOLVED,
         f.RetryDue: frozenset({"hand", "dispatch", "wake_at_ms"}),
+        f.StepHeld: frozenset({"name", "hand", "attempt", "dispatch", "lost", "wake_at_ms"}),
+        f.HeldResumed: frozenset({"hand", "attempt", "dispatch", "lost", "wake_at_ms"}),
         f.DispatchLost: frozenset({"hand", "dispatch", "lost", "wake_at_ms"}),
         f.DispatchParked: frozenset({"hand"}),
         f.DispatchUnparked: frozenset({"hand", "dispatch", "wake_at_ms"}),

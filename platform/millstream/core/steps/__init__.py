@@ -10,10 +10,21 @@ from __future__ import annotations
 from typing import Final
 
 from millstream.core import step_kinds
-from millstream.core.steps import invoke, publish, run, send_event, sleep, wait_for_event, wait_for_signal
+from millstream.core.steps import (
+    callback,
+    callback_post,
+    invoke,
+    publish,
+    run,
+    send_event,
+    sleep,
+    wait_for_event,
+    wait_for_signal,
+)
 
 for _kind in (
     run.KIND, sleep.KIND, send_event.KIND, publish.KIND, wait_for_event.KIND, wait_for_signal.KIND, invoke.KIND,
+    callback.KIND, callback_post.KIND,
 ):  # fmt: skip
     step_kinds.add(_kind)
 

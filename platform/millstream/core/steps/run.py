@@ -14,7 +14,7 @@ from millstream.core import timers
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
 from millstream.core.runs.hands import BACKOFF, OUT, QUEUED, add_step, answered, has_slot, open_run, put_step
 from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
-from millstream.core.runs.resolving import complete, fail_step
+from millstream.core.runs.resolving import complete, give_up
 from millstream.core.runs.retry import next_attempt_at_ms
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
@@ -56,14 +56,14 @@ def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> D
             return (), draft
         draft = replace(draft, spoken=(*draft.spoken, op.step))
     attempt = row.attempt if row is not None else 0
-    retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms) if op.retriable else -1
+    retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms, op.retry) if op.retriable else -1
     failure = op.failure
     if retry_at_ms < 0:
         failed = StepFailed(
             case.run.run, op.step, op.name, NAME, attempt, case.dispatch, failure.name, failure.message,
             failure.stack, op.started_at_ms, False,
         )  # fmt: skip
-        return fail_step(draft, failed)
+        return give_up(case, draft, failed, is_final=op.is_final)
     again = StepAttemptFailed(
         case.run.run, op.step, op.name, attempt, case.dispatch, failure.name, failure.message, failure.stack,
         op.started_at_ms, retry_at_ms,
@@ -137,7 +137,7 @@ KIND = StepKind(
         run_fields={StepPlanned: ANSWERED | FOUND | {"dispatch"}, StepAttemptFailed: ANSWERED | FOUND},
         step_fields={StepAttemptFailed: frozenset({"name", "hand", "attempt", "dispatch", "lost", "wake_at_ms"})},
     ),
-    hands={Hand.OUT: "", Hand.BACKOFF: timers.RETRY, Hand.PARKED: "", Hand.QUEUED: ""},
+    hands={Hand.OUT: "", Hand.BACKOFF: timers.RETRY, Hand.PARKED: "", Hand.HELD: "", Hand.QUEUED: ""},
     shows={StepPlanned: show_planned, StepAttemptFailed: show_attempt_failed},
     quick_result=True,
 )

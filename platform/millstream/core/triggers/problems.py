@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from millstream.core.triggers.cron import parse_cron
 from millstream.core.triggers.equality import COMING, OWN
-from millstream.core.triggers.expressions import EVENT_FIELDS, compile_expression
+from millstream.core.triggers.expressions import EVENT_FIELDS, Expression, compile_expression
 from millstream.errors import FunctionError
 from millstream.model.function import CancelTrigger, CronTrigger, EventTrigger, Trigger
 
@@ -50,9 +50,14 @@ def trigger_warnings(trigger: Trigger) -> Iterator[str]:
         expression = compile_expression(trigger.expression)
     except FunctionError:
         return  # A problem.
+    yield from expression_warnings(expression)
+
+
+def expression_warnings(expression: Expression) -> Iterator[str]:
+    """Every field that it reads and no event has, as a sentence."""
     for name in expression.unknown_fields:
         yield (
-            f"expression {trigger.expression!r} reads event.{name}, which no event has: an event has "
+            f"expression {expression.text!r} reads event.{name}, which no event has: an event has "
             f"{', '.join(EVENT_FIELDS)}. What was sent is under event.data."
         )
 

@@ -329,7 +329,10 @@ def matching_paused(tables: Tables, f: MatchingPaused, at_ms: int) -> Sequence[E
 
 
 HANDLES = Handles(
-    timers={MATCH: Handler(match_on, refuse_match), LOOK: Handler(look_on, refuse_look)},
+    timers={
+        MATCH: Handler(match_on, refuse_match, starts_work=False),
+        LOOK: Handler(look_on, refuse_look, starts_work=False),
+    },
     facts={
         WaiterAdded: waiter_added,
         WaiterLooked: waiter_looked,

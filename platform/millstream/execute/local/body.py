@@ -131,7 +131,9 @@ class Body:
         if op is not None:
             operation = failures.cancelled(step, op.name, now_ms)
         elif isinstance(self._end, BodyErrored):
-            operation = StepErrored(step, step, self._end.failure, now_ms, self._end.retriable)
+            operation = StepErrored(
+                step, step, self._end.failure, now_ms, self._end.retriable, is_final=self._end.is_final
+            )
         else:
             self.host.park(ParkDispatch(self.run_id, step, effect.dispatch, changed.not_awaited(step)))
             return
@@ -185,7 +187,7 @@ class Body:
         """Stop attempts that take too long, and give up those that will not stop."""
         for op in self.steps.stop_overdue(now_ms, self.function.spec.step_timeout_ms):
             ran_ms = op.stopped_at_ms - op.started_at_ms
-            self.attempt_ended(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms))
+            self.attempt_ended(op, failures.timed_out(op.step, op.name, op.started_at_ms, ran_ms, op.retry))
             op.given_up = True
             self._retire()
         if self.delay.over or self._hold_over:

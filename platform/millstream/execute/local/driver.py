@@ -25,6 +25,7 @@ from millstream.model.operations import Operation, failure_of
 from millstream.model.rows import Hand, StepRow
 from millstream.sdk.current import CURRENT, Current
 from millstream.sdk.payloads import decode, read, result_reader
+from millstream.sdk.retry import Retry
 from millstream.sdk.steps import Async
 
 R = TypeVar("R")
@@ -82,11 +83,16 @@ class LocalDriver:
         return self.body.replaying
 
     async def run(
-        self, id: str, call: Callable[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+        self,
+        id: str,
+        call: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        retry: Retry | None = None,
     ) -> object:
         """Run a step, at once or when it is handed out; its result."""
         op = self._op(id, "run")
-        op.call, op.args, op.kwargs = call, args, kwargs
+        op.call, op.args, op.kwargs, op.retry = call, args, kwargs, retry
         reader = op.reader = result_reader(call)
         self.body.ask(op)
         row = await self._drive(op)

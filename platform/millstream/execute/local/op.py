@@ -29,6 +29,7 @@ from millstream.model.operations import Operation, StepDone, StepErrored
 from millstream.model.rows import StepRow
 from millstream.sdk.current import CURRENT, Current
 from millstream.sdk.payloads import Reader, encode, read
+from millstream.sdk.retry import Retry
 
 _COROUTINE: Final = inspect.CO_COROUTINE
 
@@ -60,6 +61,7 @@ class Op(msgspec.Struct, eq=False):
 
     ``task``           the task that asked for it, which its attempts run in.
     ``operation``      what is reported when it is found; None: StepFound, since it carries code (``call``).
+    ``retry``          how it is tried again; None: as its function says.
     ``reader``         what its result is read with, where its function says what it returns.
     ``wait``           what its coroutine waits on; None while an attempt runs, and when the body no longer waits
                        (its branch was cancelled).
@@ -78,6 +80,7 @@ class Op(msgspec.Struct, eq=False):
     call: Callable[..., object] | None = None
     args: tuple[object, ...] = ()
     kwargs: Mapping[str, object] = {}
+    retry: Retry | None = None
     reader: Reader | None = None
     state: State = FOUND
     wait: asyncio.Future[Signal] | None = None
@@ -123,19 +126,19 @@ async def attempt(op: Op, run: str, threads: Threads, now_ms: Callable[[], int])
         if op.task.cancelling() or op.muted:
             raise
         # This task was not cancelled: the function awaited something that was.
-        return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms())
+        return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms(), retry=op.retry)
     except BaseException as error:
         if type(error) is GeneratorExit and is_thrown_away(op.task):
             raise
         if op.stopped_at_ms:
             return _stopped(op)
-        return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms())
+        return failures.step_errored(op.step, op.name, error, op.started_at_ms, now_ms(), retry=op.retry)
 
 
 def _stopped(op: Op) -> StepErrored:
     op.task.uncancel()
     length_ms = op.stopped_at_ms - op.started_at_ms
-    return failures.timed_out(op.step, op.name, op.started_at_ms, length_ms)
+    return failures.timed_out(op.step, op.name, op.started_at_ms, length_ms, op.retry)
 
 
 def is_async(call: Callable[..., object]) -> bool:

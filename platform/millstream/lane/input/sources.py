@@ -30,9 +30,10 @@ from millstream.model.commands import (
 )
 from millstream.model.event import Envelope
 from millstream.model.journal import Position
-from millstream.model.messages import GROUP_RECORD_KEY, group_topic
+from millstream.model.messages import group_topic
 from millstream.model.place import Place
 from millstream.telemetry import say
+from millstream.wire.callback_key import is_groups_own
 from millstream.wire.events_topic import Written, peek_event, read_event
 from millstream.wire.messages import decode_app, decode_inbox
 from millstream.wire.schemas import EventSchemas
@@ -187,7 +188,7 @@ class Intake:
             async for page, behind in pages:
                 for record in page:
                     behind_it = Position(self._functions, 0, record.offset + 1)
-                    command = None if record.key == GROUP_RECORD_KEY else self._app(record)
+                    command = None if is_groups_own(record.key) else self._app(record)
                     self._submit(PositionedCommand(command, behind_it))
                 if behind > (page[-1].offset + 1 if page else self.catalogue_offset):
                     # Compaction left nothing in between, and no more will come: a door may have seen that far.

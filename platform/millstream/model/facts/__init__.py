@@ -2,6 +2,8 @@
 
     steps.py, runs.py    what happens to a run           events.py, sources.py   what comes in, and from where
     waits.py             what is waited for, and where        flow.py   what happens at gates
+    waits.py             what is waited for, and where
+    cancellations.py     many runs cancelled by one request
     lanes.py             what leaves a lane, and who owns it
 
 Each class is a branch of ``schemas/journal/record.avsc``, field for field, where every field has its documentation; a
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from millstream.model.facts.cancellations import CancellationAdvanced, CancellationEnded, CancellationStarted
 from millstream.model.facts.events import (
     CatalogueSeen,
     CommandRefused,
@@ -61,10 +64,12 @@ from millstream.model.facts.lanes import (
 )
 from millstream.model.facts.runs import (
     BodyAttemptFailed,
+    BodyHeld,
     DiscoveryAnswered,
     DispatchLost,
     DispatchParked,
     DispatchUnparked,
+    HeldResumed,
     RetryDue,
     RunBounded,
     RunCancelled,
@@ -90,9 +95,12 @@ from millstream.model.facts.steps import (
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
+    StepHeld,
     StepPlanned,
 )
 from millstream.model.facts.waits import (
+    CallbackOpened,
+    CallbackUsed,
     CoverageAnswered,
     CoverageAsked,
     CoverageDropped,
@@ -122,6 +130,12 @@ __all__ = [
     "BatchAdded",
     "BatchOver",
     "BodyAttemptFailed",
+    "BodyHeld",
+    "CallbackOpened",
+    "CallbackUsed",
+    "CancellationAdvanced",
+    "CancellationEnded",
+    "CancellationStarted",
     "CatalogueSeen",
     "CommandRefused",
     "CoverageAnswered",
@@ -151,6 +165,7 @@ __all__ = [
     "GatePassed",
     "GateQueued",
     "GateTimed",
+    "HeldResumed",
     "HolderGone",
     "InterestDropped",
     "InterestSeen",
@@ -197,6 +212,7 @@ __all__ = [
     "StepAttemptFailed",
     "StepCompleted",
     "StepFailed",
+    "StepHeld",
     "StepPlanned",
     "SweepArmed",
     "SweepTaken",
@@ -298,6 +314,14 @@ Recorded = (
     | DebounceOver
     | BatchAdded
     | BatchOver
+    | CallbackOpened
+    | CallbackUsed
+    | CancellationStarted
+    | CancellationAdvanced
+    | CancellationEnded
+    | StepHeld
+    | BodyHeld
+    | HeldResumed
 )
 """What stands in the journal."""
 Fact = Recorded | Post

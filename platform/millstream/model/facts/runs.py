@@ -88,6 +88,24 @@ class BodyAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     retry_at_ms: int
 
 
+class BodyHeld(msgspec.Struct, frozen=True, gc=False):
+    """The handler has failed for good, and its function holds such runs: it waits for an operator."""
+
+    run: str
+    attempt: int
+    dispatch: int
+    error_name: str
+    error_message: str
+    error_stack: str
+
+
+class HeldResumed(msgspec.Struct, frozen=True, gc=False):
+    """An operator lets what is held be tried again, with a fresh set of attempts. ``step`` is empty for the body."""
+
+    run: str
+    step: str
+
+
 class RetryDue(msgspec.Struct, frozen=True, gc=False):
     """A delay before another hand-out is over. ``step`` is empty for the body."""
 

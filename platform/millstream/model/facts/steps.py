@@ -61,6 +61,21 @@ class StepAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     retry_at_ms: int
 
 
+class StepHeld(msgspec.Struct, frozen=True, gc=False):
+    """A step failed for good, and its function holds such runs: it waits for an operator, and the body is not told."""
+
+    run: str
+    step: str
+    name: str
+    kind: str
+    attempt: int
+    dispatch: int
+    error_name: str
+    error_message: str
+    error_stack: str
+    started_at_ms: int
+
+
 class StepFailed(msgspec.Struct, frozen=True, gc=False):
     """A step failed for good; the body sees a StepError."""
 

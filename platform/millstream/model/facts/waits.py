@@ -228,3 +228,24 @@ class SignalGone(msgspec.Struct, frozen=True, gc=False):
     """Nobody waits for the signal any more."""
 
     signal: str
+
+
+# --- callbacks ---
+
+
+class CallbackOpened(msgspec.Struct, frozen=True, gc=False):
+    """A step has made a callback. ``url`` holds the right to post to it, so nothing that people are shown has it."""
+
+    run: str
+    step: str
+    url: str
+    until_ms: int
+
+
+class CallbackUsed(msgspec.Struct, frozen=True, gc=False):
+    """Somebody has posted to a callback: ``data`` is kept, or the step ``taken_by`` has it."""
+
+    run: str
+    step: str
+    data: bytes
+    taken_by: str
