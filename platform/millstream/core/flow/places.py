@@ -21,6 +21,8 @@ KEY_CHARS_SHOWN: Final = 120
 """A longer value is known by its hash."""
 ALL: Final = ""
 """The value where there is no key."""
+NULL: Final = value_text(None)
+"""The value of a key that gives nothing."""
 SHOWN: Final = {"order": "ordered_by", "runs": "concurrency", "steps": "concurrency"}
 """The option that declares a gate, where its name is another."""
 
