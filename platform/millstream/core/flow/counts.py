@@ -93,7 +93,7 @@ class CountingGate:
             return [onward(tables, start)]
         run, row = run_of(tables, start), tables.starts.get(place) or StartsRow(place, start.function)
         room = _room(row, bound, now_ms)
-        if _is_known(row, run, room.forgotten):
+        if start.request and _is_known(row, run, room.forgotten):  # Only requests are repeated.
             return [onward(tables, start)]
         if room.at_ms > now_ms:
             return skipped(tables, start, self.reason(bound, row, room.at_ms))
