@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 
 from millstream.core import timers
-from millstream.core.flow import idempotency, rate_limit
+from millstream.core.flow import idempotency, rate_limit, singleton
+from millstream.core.flow.places import parts_of
 from millstream.core.flow.queues import gate_of
 from millstream.core.liveness import Liveness, liveness, timer_problem
 from millstream.core.runs.deciding import is_resolved
@@ -114,6 +115,10 @@ def _check_gates(tables: Tables) -> None:
     _same("gates", {place: row.queued for place, row in gates.items() if row.queued}, dict(waiting))
     for row in gates.values():
         assert row.held or row.queued or row.timer_ms, f"a gate that says nothing: {row}"
+    singletons = {row.place for row in asks if parts_of(row.place).gate == singleton.NAME}
+    _same("singletons", {place for place, _ in tables.singletons.scan(limit=ROWS_MAX)}, singletons)
+    for _, starts in tables.starts.scan(limit=ROWS_MAX):
+        assert starts.starts and starts.timer_ms, f"counted starts that say nothing: {starts}"
     _check_asked(tables, {(row.place, row.run, row.step): row for row in asks})
 
 

@@ -57,7 +57,7 @@ def count_repeated_requests(patch: Patch) -> None:
 
 def take_null_for_a_value(patch: Patch) -> None:
     """Events without the value are repetitions of each other."""
-    patch.setattr(counts, "ALL", "no value")
+    patch.setattr(counts, "NULL", "no value")
 
 
 def open_beside_another(patch: Patch) -> None:

@@ -102,11 +102,13 @@ class Watch:
 
 def play(lanes: Lanes, turns: list[tuple[int, int, int]]) -> int:
     """Do what the numbers say; how many events were sent."""
+    before = sum(lanes.offsets)
     sent = 0
     for kind, x, y in turns:
         if kind < 4:
             sent += 1
-            lanes.send(x % LANES, event(sent, data=b'{"k":%d,"j":%d}' % (x // 3 % 3, y % 2), at_ms=lanes.now_ms))
+            number = before + sent
+            lanes.send(x % LANES, event(number, data=b'{"k":%d,"j":%d}' % (x // 3 % 3, y % 2), at_ms=lanes.now_ms))
         elif kind < 7:
             if lanes.out:
                 run, step = sorted(lanes.out)[x % len(lanes.out)]

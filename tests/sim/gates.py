@@ -45,6 +45,9 @@ def plan(rng: Random) -> list[Planned]:
             options["throttle"] = Throttle(rng.randint(1, 4), "1s", burst=rng.randint(1, 2), key=rng.choice(["", KEY]))
         if rng.random() < 0.4:
             options |= _admitting(rng)
+            if "singleton" in options and "concurrency" in options:  # One open run: others to count there are none.
+                counted = [rule for rule in rules if rule.per == "step" or rule.scope != "fn"]
+                options["concurrency"] = counted or [shared]
         elif rng.random() < 0.25 and all(rule.per == "step" for rule in options.get("concurrency", ())):
             options["ordered_by"] = KEY
             options.pop("throttle", None)

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.flow.kinds import AdmitGate
-from millstream.core.flow.places import ALL, key_text, parts_of, place_of, rule_id
+from millstream.core.flow.places import NULL, key_text, parts_of, place_of, rule_id
 from millstream.core.flow.verdicts import flow_of, onward, run_of, skipped
 from millstream.core.handles import Handler, Handles
 from millstream.core.tables import Tables
@@ -82,7 +82,7 @@ class CountingGate:
         if bound is None:
             return ()
         value = key_text(bound.key, event)
-        if value == ALL and not self.counts_null:
+        if value == NULL and not self.counts_null:
             return ()
         return (place_of(self.name, rule_id(bound.key), function.slug, value),)
 
@@ -93,7 +93,7 @@ class CountingGate:
             return [onward(tables, start)]
         run, row = run_of(tables, start), tables.starts.get(place) or StartsRow(place, start.function)
         room = _room(row, bound, now_ms)
-        if _is_known(row, run, room.forgotten):
+        if start.request and _is_known(row, run, room.forgotten):  # Only requests are repeated.
             return [onward(tables, start)]
         if room.at_ms > now_ms:
             return skipped(tables, start, self.reason(bound, row, room.at_ms))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -17,10 +18,13 @@ from millstream.core.triggers.equality import OWN, value_text
 from millstream.core.triggers.expressions import compile_expression
 from millstream.model import limits
 
+RULES_KEPT_MAX: Final = 4_096
 KEY_CHARS_SHOWN: Final = 120
 """A longer value is known by its hash."""
 ALL: Final = ""
 """The value where there is no key."""
+NULL: Final = value_text(None)
+"""The value of a key that gives nothing."""
 SHOWN: Final = {"order": "ordered_by", "runs": "concurrency", "steps": "concurrency"}
 """The option that declares a gate, where its name is another."""
 
@@ -59,6 +63,7 @@ def place_of(gate: str, rule: str, whose: str, value: str) -> str:
     return f"{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=2).hexdigest()}/{text}"
 
 
+@lru_cache(maxsize=RULES_KEPT_MAX)
 def rule_id(*parts: object) -> str:
     """What tells the rules of one gate apart: a rule whose key or scope is another is another rule."""
     return blake2b("\x00".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()

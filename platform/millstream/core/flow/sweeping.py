@@ -50,6 +50,8 @@ def refuse(tables: Tables, command: FireTimer, reason: str, now_ms: int) -> list
 
 def sweep_armed(tables: Tables, f: SweepArmed, at_ms: int) -> Sequence[Effect]:
     """It goes on at once."""
+    if tables.timers.get((at_ms, timers.SWEEP, f.after, "")) is not None:
+        return ()  # Two deploys within a millisecond: one sweep is enough.
     return (timers.arm(tables, at_ms, timers.SWEEP, f.after, ""),)
 
 
