@@ -38,9 +38,11 @@ from tests.core.harness import Harness
 from tests.core.moves import play
 from tests.core.test_mutants import sequence
 from tests.core.values import (
+    HOUR_MS,
     LANES,
     MINUTE_MS,
     PLACE,
+    START_MS,
     accept,
     app,
     body_errored,
@@ -53,7 +55,7 @@ from tests.core.values import (
     see,
 )
 
-SEQUENCES: Final = 400
+SEQUENCES: Final = 800
 RUN: Final = "01H"
 TOO_LARGE: Final = b"1" * (limits.STEP_OUTPUT_BYTES_MAX + 1)
 
@@ -74,6 +76,8 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
         a_late_result_while_the_next_attempt_waits,
         a_late_result_that_is_too_large_while_the_step_queues,
         what_is_held_and_resumed_queues_again,
+        a_run_that_is_due_queues,
+        a_step_whose_code_has_come_queues,
         an_event_and_then_a_refusal_while_a_wait_closes,
     ):
         hands = story().hands
@@ -128,8 +132,8 @@ def a_late_result_while_the_next_attempt_waits() -> Harness:
     return harness
 
 
-def a_late_result_that_is_too_large_while_the_step_queues(on_exhausted: str = FAIL) -> Harness:
-    """One step at a time may execute; the other queues, and the result of a hand-out that was thought lost comes."""
+def one_at_a_time(on_exhausted: str = FAIL) -> Harness:
+    """A harness with a function of which one body or step may execute; the gate's home is its lane."""
     one = FlowSpec(concurrency=(ConcurrencyRule(1),))
     gated = (
         msgspec.structs.replace(function(f"shop-f{n}", "order/placed"), flow=one, on_exhausted=on_exhausted)
@@ -138,6 +142,37 @@ def a_late_result_that_is_too_large_while_the_step_queues(on_exhausted: str = FA
     spec = next(f for f in gated if home_of_place(PER_STEP.places(f, {})[0], PLACE.lanes) == PLACE.lane)
     harness = Harness()
     harness.do(see(app(spec)))
+    return harness
+
+
+def a_run_that_is_due_queues() -> Harness:
+    """It was to start later, and then has a gate to pass."""
+    harness = one_at_a_time()
+    harness.do(accept(event(at_ms=START_MS + HOUR_MS)))
+    due = harness.armed("due")
+    harness.do(accept(event(2, at_ms=START_MS)))
+    harness.do(FireTimer(due.at_ms, due.kind, due.id, due.step), due.at_ms)
+    assert harness.runs[due.id].body == Hand.QUEUED
+    return harness
+
+
+def a_step_whose_code_has_come_queues() -> Harness:
+    """It gave its slot back while it was parked."""
+    harness = one_at_a_time()
+    harness.do(accept(event()))
+    run = harness.run
+    harness.do(report(run.run, run.body_dispatch, found("a"), found("b")))
+    parked = harness.step("a").dispatch
+    harness.do(ParkDispatch(run.run, "a", parked))
+    assert harness.step("b").hand == Hand.OUT
+    harness.do(Unpark(run.run, "a", parked))
+    assert harness.step("a").hand == Hand.QUEUED
+    return harness
+
+
+def a_late_result_that_is_too_large_while_the_step_queues(on_exhausted: str = FAIL) -> Harness:
+    """One step at a time may execute; the other queues, and the result of a hand-out that was thought lost comes."""
+    harness = one_at_a_time(on_exhausted)
     harness.do(accept(event()))
     run = harness.run
     harness.do(report(run.run, run.body_dispatch, found("a"), found("b")))
