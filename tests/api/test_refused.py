@@ -10,8 +10,9 @@ import pytest
 
 from millstream.core import nouns
 from millstream.model import limits
-from millstream.model.commands import AcceptEvent, BackfillFunction, CancelRun, CancelScan, InvokeFunction
+from millstream.model.commands import AcceptEvent, BackfillFunction, CancelScan, InvokeFunction
 from millstream.model.facts import CommandRefused
+from millstream.model.run_requests import CancelRun
 from tests.api.door import FULFIL, SOON_S, make_shop, open_world
 
 SCAN = "01JQ0000000000000000000000"

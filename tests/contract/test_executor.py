@@ -9,7 +9,6 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from millstream.model.commands import CancelRun
 from millstream.model.effects import Execute
 from millstream.model.facts import (
     DispatchLost,
@@ -22,6 +21,7 @@ from millstream.model.facts import (
     StepAttemptFailed,
     StepCompleted,
 )
+from millstream.model.run_requests import CancelRun
 from tests.contract.executor_stage import Scene, Stage
 
 R = TypeVar("R")

@@ -19,8 +19,9 @@ from millstream.core.waits import homes
 from millstream.core.waits.interests import SEEK
 from millstream.core.waits.kept import BYTES, EVENTS, counter, size
 from millstream.model.awaited import AwaitedPost, home_of_place
+from millstream.model.gate_rows import AskRow
 from millstream.model.ids import lane_of
-from millstream.model.rows import AskRow, Hand, RunRow, StepRow, TimerRow
+from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 from millstream.model.seen import until_ms
 
 ROWS_MAX = 100_000

@@ -11,16 +11,7 @@ from collections.abc import Callable, Iterator
 
 from millstream.core.liveness import liveness
 from millstream.core.settle import settle
-from millstream.model.commands import (
-    AcceptEvent,
-    CancelRun,
-    Command,
-    FireTimer,
-    LaneMessage,
-    Report,
-    SeeCatalogue,
-    TakeMessage,
-)
+from millstream.model.commands import AcceptEvent, Command, FireTimer, LaneMessage, Report, SeeCatalogue, TakeMessage
 from millstream.model.effects import Abandon, Arm, Disarm, Effect, Execute
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, Fact, MessageSent, RunCancelled, RunCompleted, RunFailed, RunStarted
@@ -28,6 +19,7 @@ from millstream.model.function import AppSpec
 from millstream.model.ids import lane_of
 from millstream.model.operations import Operation
 from millstream.model.place import Place
+from millstream.model.run_requests import CancelRun
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core.values import START_MS

@@ -18,12 +18,9 @@ from millstream.model.commands import (
     AcceptRecord,
     AdvanceScan,
     BackfillFunction,
-    CancelRun,
-    CancelRuns,
     CancelScan,
     CleanUp,
     Command,
-    FailRun,
     FireTimer,
     HandOut,
     InvokeFunction,
@@ -35,12 +32,10 @@ from millstream.model.commands import (
     ReadRecord,
     ReleaseLane,
     Report,
-    ResumeRun,
     ScanRange,
     ScanStart,
     SeeTopic,
     StillRunning,
-    StopCancelling,
     TakeMessage,
     Unpark,
 )
@@ -49,6 +44,7 @@ from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
 from millstream.model.function import HOLD, AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
 from millstream.model.operations import BodyDone, Operation, PublishFound, RetryPolicy, SendFound, SleepFound
+from millstream.model.run_requests import CancelRun, CancelRuns, FailRun, ResumeRun, StopCancelling
 from tests.core import gate_moves, wait_moves
 from tests.core.harness import Harness
 from tests.core.values import (

@@ -12,12 +12,13 @@ from millstream.core.steps import callback_post
 from millstream.model import limits
 from millstream.model.awaited import AwaitedPost
 from millstream.model.callback_token import PATH, callback_id, mark_of, opened, token_of
-from millstream.model.commands import CancelRun, FireTimer, ResolveCallback
+from millstream.model.commands import FireTimer, ResolveCallback
 from millstream.model.effects import Answer
 from millstream.model.facts import CallbackOpened, StepCompleted
 from millstream.model.operations import CallbackFound, PostWaitFound, StepDone, failure_of
 from millstream.model.place import Place
 from millstream.model.rows import Hand
+from millstream.model.run_requests import CancelRun
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, LANES, PLACE, START_MS, accept, app, done, event, function, report, see
 

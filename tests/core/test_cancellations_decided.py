@@ -10,7 +10,7 @@ import pytest
 from millstream.core import timers
 from millstream.core.runs import cancellations
 from millstream.model import limits
-from millstream.model.commands import CancelRun, CancelRuns, FireTimer, StopCancelling, TakeMessage
+from millstream.model.commands import FireTimer, TakeMessage
 from millstream.model.facts import (
     CancellationAdvanced,
     CancellationEnded,
@@ -21,6 +21,7 @@ from millstream.model.facts import (
     RunCancelled,
 )
 from millstream.model.ids import home_of, ulid
+from millstream.model.run_requests import CancelRun, CancelRuns, StopCancelling
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, LANES, PLACE, START_MS, accept, app, event, function, see
 

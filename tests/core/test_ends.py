@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from millstream.model.commands import CancelRun
 from millstream.model.effects import Abandon
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from millstream.model.facts import Fact, PublishQueued, RunFailed
 from millstream.model.operations import BodyDone
+from millstream.model.run_requests import CancelRun
 from tests.core.harness import Harness
 from tests.core.values import accept, app, body_errored, done, errored, event, found, function, report, see, sleep
 

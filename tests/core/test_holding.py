@@ -9,7 +9,7 @@ import pytest
 
 from millstream.core.owed import owed
 from millstream.model import limits
-from millstream.model.commands import CancelRun, FailRun, FireTimer, LoseDispatch, Report, ResumeRun
+from millstream.model.commands import FireTimer, LoseDispatch, Report
 from millstream.model.facts import (
     BodyHeld,
     Fact,
@@ -27,6 +27,7 @@ from millstream.model.function import FAIL, HOLD, FunctionSpec
 from millstream.model.ids import ulid
 from millstream.model.operations import BodyDone, BodyErrored, Operation, RetryPolicy
 from millstream.model.rows import Hand
+from millstream.model.run_requests import CancelRun, FailRun, ResumeRun
 from tests.core.harness import Harness, folded
 from tests.core.values import (
     BOOM,

@@ -10,12 +10,13 @@ from millstream.core.nouns import DECIDE, FIRE
 from millstream.core.runs import reports
 from millstream.core.step_kinds import QUICK_TIMERS
 from millstream.core.tables import Tables
-from millstream.model.commands import CancelRun, Command, FireTimer, LoseDispatch, ParkDispatch, Report
+from millstream.model.commands import Command, FireTimer, LoseDispatch, ParkDispatch, Report
 from millstream.model.event import FUNCTION_FAILED
 from millstream.model.facts import CommandRefused, CronDisarmed, Fact, PublishQueued, RunFailed
 from millstream.model.function import CronTrigger
 from millstream.model.operations import StepDone
 from millstream.model.rows import Hand
+from millstream.model.run_requests import CancelRun
 from tests.core.harness import Harness
 from tests.core.values import START_MS, accept, app, done, event, found, function, home_slug, report, see, sleep
 

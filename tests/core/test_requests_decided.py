@@ -12,7 +12,7 @@ from millstream.core.messages import MESSAGES
 from millstream.core.nouns import DECIDE
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.commands import CancelRun, CleanUp, InvokeFunction, NoteDelivered, NotePublished, TakeMessage
+from millstream.model.commands import CleanUp, InvokeFunction, NoteDelivered, NotePublished, TakeMessage
 from millstream.model.effects import Answer, Deliver, Publish
 from millstream.model.facts import (
     CommandRefused,
@@ -28,6 +28,7 @@ from millstream.model.facts import (
 )
 from millstream.model.ids import run_id, ulid
 from millstream.model.operations import PublishFound
+from millstream.model.run_requests import CancelRun
 from tests.core.harness import Harness
 from tests.core.values import LANES, START_MS, accept, app, event, function, report, see
 

@@ -33,7 +33,8 @@ def test_every_run_can_end_and_leaves_nothing_behind(moves: list[Move]) -> None:
     tables = harness.tables
     for name in ("runs", "steps", "events", "parked", "cancellations"):
         assert not getattr(tables, name).scan(limit=1), f"rows are left in {name}"
-    assert all(key[1] == "cron" for key, _ in tables.timers.scan(limit=1_000))
+    beside = ("cron", "gate", "sweep", "rate_limit", "idempotency")  # A throttle's burst comes back; counts grow old.
+    assert all(key[1] in beside for key, _ in tables.timers.scan(limit=1_000))
 
 
 @FEW

@@ -17,21 +17,13 @@ from millstream.core.steps import KINDS, callback
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost, home_of_place, place_of
-from millstream.model.commands import (
-    EventCame,
-    FireTimer,
-    LoseDispatch,
-    NothingCame,
-    ParkDispatch,
-    ResumeRun,
-    TakeMessage,
-    Unpark,
-)
+from millstream.model.commands import EventCame, FireTimer, LoseDispatch, NothingCame, ParkDispatch, TakeMessage, Unpark
 from millstream.model.facts import Fact, StepCompleted
 from millstream.model.flow import ConcurrencyRule, FlowSpec, RunFlow, Slot
 from millstream.model.function import FAIL, HOLD
 from millstream.model.operations import Condition, WaitFound
 from millstream.model.rows import Hand, HeldRow, ParkedRow, RunRow, StepRow, TimerRow
+from millstream.model.run_requests import ResumeRun
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core.harness import Harness
@@ -55,7 +47,7 @@ from tests.core.values import (
     see,
 )
 
-SEQUENCES: Final = 800
+SEQUENCES: Final = 600
 RUN: Final = "01H"
 TOO_LARGE: Final = b"1" * (limits.STEP_OUTPUT_BYTES_MAX + 1)
 
@@ -74,6 +66,7 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
         late_results_that_are_too_large,
         late_results_that_are_too_large_and_held,
         a_late_result_while_the_next_attempt_waits,
+        late_results_of_what_was_given_up,
         a_late_result_that_is_too_large_while_the_step_queues,
         what_is_held_and_resumed_queues_again,
         a_run_that_is_due_queues,
@@ -121,6 +114,23 @@ def late_results_that_are_too_large(on_exhausted: str = FAIL) -> Harness:
     return harness
 
 
+def late_results_of_what_was_given_up() -> Harness:
+    """One step was lost too often and is held, the other is parked; the work of both was done all the same."""
+    harness = started(HOLD)
+    run = harness.run.run
+    harness.do(report(run, 1, found("a"), found("b")))
+    harness.do(ParkDispatch(run, "b", harness.out("b").dispatch))
+    while harness.step("a").hand != Hand.HELD:
+        if harness.step("a").hand == Hand.BACKOFF:
+            arm = harness.armed("retry")
+            harness.do(FireTimer(arm.at_ms, arm.kind, arm.id, arm.step), arm.at_ms)
+        harness.do(LoseDispatch(run, "a", harness.out("a").dispatch))
+    harness.do(report(run, 2, done("a"), step="a"))
+    harness.do(report(run, 3, done("b"), step="b"))
+    assert (harness.step("a").hand, harness.step("b").hand) == (Hand.DONE, Hand.DONE)
+    return harness
+
+
 def a_late_result_while_the_next_attempt_waits() -> Harness:
     """The worker was thought dead, and has done the work."""
     harness = started()
@@ -150,9 +160,8 @@ def a_run_that_is_due_queues() -> Harness:
     harness = one_at_a_time()
     harness.do(accept(event(at_ms=START_MS + HOUR_MS)))
     due = harness.armed("due")
-    harness.do(accept(event(2, at_ms=START_MS)))
     harness.do(FireTimer(due.at_ms, due.kind, due.id, due.step), due.at_ms)
-    assert harness.runs[due.id].body == Hand.QUEUED
+    assert harness.run.body == Hand.OUT, "there was room"
     return harness
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from millstream import App, Context, NonRetriableError, StepError
-from millstream.model.commands import FailRun, ResumeRun
 from millstream.model.facts import BodyHeld, Fact, RunCompleted, RunFailed, StepFailed, StepHeld
+from millstream.model.run_requests import FailRun, ResumeRun
 from tests.execute.harness import World, play
 
 

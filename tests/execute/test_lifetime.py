@@ -15,10 +15,11 @@ from millstream.execute.local.driver import LocalDriver
 from millstream.execute.local.executor import LocalSettings
 from millstream.execute.local.op import Op
 from millstream.execute.local.open_steps import OpenSteps
-from millstream.model.commands import CancelRun, LoseDispatch, Report
+from millstream.model.commands import LoseDispatch, Report
 from millstream.model.effects import Execute
 from millstream.model.facts import RunCompleted, StepAttemptFailed
 from millstream.model.operations import StepDone
+from millstream.model.run_requests import CancelRun
 from tests.execute.harness import World, play
 
 

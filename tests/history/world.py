@@ -16,9 +16,9 @@ from millstream.lane.settings import LaneSettings
 from millstream.log.embedded.log import EmbeddedLog
 from millstream.log.memory.log import MemoryLog
 from millstream.log.port import Log, Produced
-from millstream.model.commands import CancelRun
 from millstream.model.event import Envelope
 from millstream.model.ids import lane_of, ulid
+from millstream.model.run_requests import CancelRun
 from millstream.state.memory import MemoryStore
 from millstream.wire.messages import encode_envelope
 from millstream.worker.os_surroundings import OsSurroundings

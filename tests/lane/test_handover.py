@@ -17,7 +17,7 @@ from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import REFUSED, Verdict
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
-from millstream.model.commands import CancelRun, CleanUp, StillRunning
+from millstream.model.commands import CleanUp, StillRunning
 from millstream.model.event import Envelope
 from millstream.model.facts import (
     DispatchLost,
@@ -31,6 +31,7 @@ from millstream.model.facts import (
 )
 from millstream.model.ids import ulid
 from millstream.model.messages import InboxRecord
+from millstream.model.run_requests import CancelRun
 from millstream.state.memory import MemoryStore
 from millstream.state.store import Store
 from millstream.telemetry import Telemetry

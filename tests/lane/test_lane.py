@@ -15,7 +15,7 @@ from millstream.errors import InternalError
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
 from millstream.log.port import Produced
-from millstream.model.commands import AcceptEvent, CancelRun, ParkDispatch
+from millstream.model.commands import AcceptEvent, ParkDispatch
 from millstream.model.effects import Effect
 from millstream.model.facts import (
     CatalogueSeen,
@@ -33,6 +33,7 @@ from millstream.model.facts import (
 from millstream.model.ids import encode_ulid
 from millstream.model.messages import InboxRecord
 from millstream.model.operations import BodyDone
+from millstream.model.run_requests import CancelRun
 from millstream.state.dump import dump
 from millstream.wire.journal import decode_record
 from millstream.wire.messages import decode_reply, encode_inbox

@@ -11,8 +11,8 @@ from millstream.lane.ownership.restore import restore
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Produced, Record
 from millstream.losses import Losses
-from millstream.model.commands import CancelRun
 from millstream.model.facts import RunStarted
+from millstream.model.run_requests import CancelRun
 from millstream.state.dump import dump
 from millstream.state.keyspace import CHECKPOINT_TOPICS
 from millstream.state.memory import MemoryStore

@@ -14,10 +14,11 @@ from millstream.lane.output import outbox as module
 from millstream.lane.output.outbox import Outbox
 from millstream.log.memory.faults import REFUSED, UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Verdict
 from millstream.log.port import TopicSpec
-from millstream.model.commands import CancelRun, Command, NoteDelivered, NotePublished, RefusePublish
+from millstream.model.commands import Command, NoteDelivered, NotePublished, RefusePublish
 from millstream.model.effects import Answer, Deliver, Publish
 from millstream.model.event import TOMBSTONE
 from millstream.model.facts import CommandRefused, Fact, MessagesDelivered, MessageSent, PublishesSent, PublishQueued
+from millstream.model.run_requests import CancelRun
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from millstream.wire.messages import decode_inbox, decode_reply

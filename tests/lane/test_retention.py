@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from millstream.lane.settings import LaneSettings
 from millstream.log.port import Produced
-from millstream.model.commands import CancelRun
 from millstream.model.event import Envelope
 from millstream.model.ids import ulid
 from millstream.model.limits import DAY_MS, HOUR_MS
 from millstream.model.messages import InboxRecord
 from millstream.model.operations import BodyDone
+from millstream.model.run_requests import CancelRun
 from millstream.state.dump import dump
 from millstream.wire.messages import encode_inbox
 from tests.core.values import app, done, function, report

@@ -11,9 +11,10 @@ from millstream.lane.input.foreign import ForeignReader
 from millstream.lane.input.sources import Intake, Item, PositionedCommand
 from millstream.lane.output.outbox import message_key
 from millstream.log.port import Produced
-from millstream.model.commands import AcceptEvent, CancelRun, RefuseRecord, SeeCatalogue
+from millstream.model.commands import AcceptEvent, RefuseRecord, SeeCatalogue
 from millstream.model.facts import CommandRefused, MessageTaken, RunStarted, SourceGap, SourceOpened
 from millstream.model.messages import InboxRecord
+from millstream.model.run_requests import CancelRun
 from millstream.schema_registry.sources import FileSchemas
 from millstream.wire.messages import encode_app, encode_envelope, encode_inbox
 from millstream.wire.schemas import EventSchemas

@@ -14,10 +14,10 @@ from millstream.lane.ownership.restore import restore
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import NO_ROOM
 from millstream.log.port import Produced
-from millstream.model.commands import CancelRun
 from millstream.model.facts import CommandRefused, RequestAnswered, RunStarted
 from millstream.model.ids import lane_of
 from millstream.model.messages import InboxRecord
+from millstream.model.run_requests import CancelRun
 from millstream.state.keyspace import BY_NAME
 from millstream.state.memory import MemoryDisk, MemoryStore
 from millstream.state.store import Change

@@ -11,9 +11,9 @@ import pytest
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.faults import UNKNOWN_NOT_WRITTEN, UNKNOWN_WRITTEN, Fate, Verdict
 from millstream.log.port import Produced
-from millstream.model.commands import CancelRun
 from millstream.model.facts import RunStarted
 from millstream.model.messages import InboxRecord
+from millstream.model.run_requests import CancelRun
 from millstream.state.checkpoint import Checkpoint
 from millstream.state.checkpointed import Checkpointed
 from millstream.state.dump import dump

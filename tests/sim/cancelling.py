@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from millstream.errors import LogUnavailable
 from millstream.log.port import Produced
 from millstream.model import facts as f
-from millstream.model.commands import CancelRuns, StopCancelling
 from millstream.model.messages import InboxRecord, group_topic
+from millstream.model.run_requests import CancelRuns, StopCancelling
 from millstream.wire.messages import encode_inbox
 
 if TYPE_CHECKING:

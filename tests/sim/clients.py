@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from millstream.errors import LogUnavailable
 from millstream.log.port import Produced
-from millstream.model.commands import BackfillFunction, CancelRun, FailRun, InvokeFunction, ResumeRun
+from millstream.model.commands import BackfillFunction, InvokeFunction
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.ids import lane_of, ulid
 from millstream.model.messages import InboxRecord, group_topic
+from millstream.model.run_requests import CancelRun, FailRun, ResumeRun
 from millstream.wire.messages import encode_envelope, encode_inbox
 from millstream.wire.partition import partition_of
 

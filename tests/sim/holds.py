@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from millstream.errors import LogUnavailable
 from millstream.log.port import Produced
 from millstream.model import facts as f
-from millstream.model.commands import FailRun, ResumeRun
 from millstream.model.ids import lane_of
 from millstream.model.messages import InboxRecord, group_topic
+from millstream.model.run_requests import FailRun, ResumeRun
 from millstream.wire.messages import encode_inbox
 from tests.sim.programs import Boom, Down, Gather, Op, Planned, Program, Sleep, Step
 

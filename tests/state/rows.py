@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from millstream.model.commands import CancelRun, HandOut
+from millstream.model.commands import HandOut
 from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow
 from millstream.model.gate_messages import AdmitStart
+from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.rows import (
     AppRow,
-    AskRow,
-    BatchRow,
     CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
-    DebounceRow,
     EventRow,
-    GateRow,
     HeldRow,
     HolderRow,
     InboxCursorRow,
@@ -28,7 +25,6 @@ from millstream.model.rows import (
     ParkedRow,
     PositionRow,
     PublishRow,
-    QueueRow,
     RequestRow,
     Row,
     RunRow,
@@ -38,14 +34,13 @@ from millstream.model.rows import (
     SeenChunkRow,
     SeenRow,
     SignalRow,
-    SingletonRow,
-    StartsRow,
     StepRow,
     SubscriptionRow,
     TimerRow,
     TopicRow,
     WaiterRow,
 )
+from millstream.model.run_requests import CancelRun
 from millstream.model.seen import until_ms
 
 

@@ -31,10 +31,22 @@ MESSAGES: list[tuple[CompiledCodec[Any], Any, type[Any]]] = [
     (messages._INBOX, load_schema("messages/inbox"), InboxRecord),
     (messages._REPLY, load_schema("messages/reply"), Reply),
 ]
+NAMED_IN_JOURNAL = load_schema("journal/record")["__named_schemas"]
 NAMED = {
-    f"millstream.{folder}.{kind}": load_schema(f"messages/{file}")
-    for folder in ("journal", "messages", "state")
-    for kind, file in (("Envelope", "event"), ("Failure", "failure"))
+    **{
+        f"millstream.{folder}.{kind}": load_schema(f"messages/{file}")
+        for folder in ("journal", "messages", "state")
+        for kind, file in (("Envelope", "event"), ("Failure", "failure"))
+    },
+    **{
+        f"millstream.{folder}.{kind}": load_schema(f"{folder}/{file}")
+        for folder in ("messages", "state")
+        for kind, file in (("Slot", "slot"), ("RunFlow", "run_flow"), ("AdmitStart", "admit_start"))
+    },
+    **{
+        f"millstream.journal.{kind}": NAMED_IN_JOURNAL[f"millstream.journal.{kind}"]
+        for kind in ("RunFlow", "AdmitStart")
+    },
 }
 STEP = StepCompleted("run", "step", "name", "run", 0, 1, b"1", 1_795_323_198_051, True)
 

@@ -24,8 +24,8 @@ from millstream.errors import BadRequest, NotFound
 from millstream.history.cancellations import NEWEST, CancellationSeen
 from millstream.history.queries import PAGE_ROWS_MAX
 from millstream.model import limits
-from millstream.model.commands import CancelRuns, StopCancelling
 from millstream.model.ids import home_of, is_ulid
+from millstream.model.run_requests import CancelRuns, StopCancelling
 from millstream.model.text import is_storable
 from millstream.wire.json_limits import read_json
 

@@ -16,8 +16,8 @@ from millstream.api.door.seeds import seeded_id
 from millstream.api.reading import positions
 from millstream.api.runs import OVER, run_id_of
 from millstream.errors import Busy, Conflict, NotFound
-from millstream.model.commands import FailRun, ResumeRun
 from millstream.model.ids import lane_of
+from millstream.model.run_requests import FailRun, ResumeRun
 
 
 async def post_resume(request: web.Request) -> web.Response:

@@ -24,9 +24,9 @@ from millstream.history.fold import STATUSES, parent_of
 from millstream.history.queries import PAGE_ROWS_MAX, RUNS_OF_EVENT_MAX
 from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import STATES, AttemptSeen, GateSeen, StepSeen
-from millstream.model.commands import CancelRun
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
+from millstream.model.run_requests import CancelRun
 
 RUNS_PER_PAGE: Final = 50
 EVENTS_PER_PAGE: Final = 20

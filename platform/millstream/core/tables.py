@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
-    AskRow,
-    BatchRow,
     CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
-    DebounceRow,
     EventRow,
-    GateRow,
     HeldRow,
     HolderRow,
     InboxCursorRow,
@@ -31,7 +28,6 @@ from millstream.model.rows import (
     ParkedRow,
     PositionRow,
     PublishRow,
-    QueueRow,
     RequestRow,
     RunRow,
     ScanRow,
@@ -40,8 +36,6 @@ from millstream.model.rows import (
     SeenChunkRow,
     SeenRow,
     SignalRow,
-    SingletonRow,
-    StartsRow,
     StepRow,
     SubscriptionRow,
     TimerRow,

@@ -10,13 +10,10 @@ from millstream.model.commands import (
     AwaitEvent,
     AwaitSignal,
     BackfillFunction,
-    CancelRun,
-    CancelRuns,
     CancelScan,
     ChildEnded,
     EventCame,
     EventsSought,
-    FailRun,
     ForgetSignal,
     ForgetWait,
     InvokeFunction,
@@ -25,15 +22,14 @@ from millstream.model.commands import (
     ParkDispatch,
     Report,
     ResolveCallback,
-    ResumeRun,
     SeekEvents,
     SendSignal,
     SignalCame,
     StillRunning,
-    StopCancelling,
     TakeEvent,
 )
 from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
+from millstream.model.run_requests import CancelRun, CancelRuns, FailRun, ResumeRun, StopCancelling
 
 Message = (
     CancelRun

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from millstream.model import rows
+from millstream.model import gate_rows, rows
 from millstream.model.rows import Row
 from millstream.state.keys import Key, encoder, range_of
 
@@ -139,21 +139,21 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("interests", rows.InterestRow, b"\x44", KEYS, ("event", "path", "home"), (str, str, int), versioned=True),
     TableSpec("seeks", rows.SeekRow, b"\x45", KEYS, ("scan",), _S),
     TableSpec("signals", rows.SignalRow, b"\x46", KEYS, ("signal",), _S),
-    TableSpec("gates", rows.GateRow, b"\x50", KEYS, ("place",), _S),
-    TableSpec("asks", rows.AskRow, b"\x51", KEYS, ("place", "run", "step"), (str, str, str), grouped=True),
+    TableSpec("gates", gate_rows.GateRow, b"\x50", KEYS, ("place",), _S),
+    TableSpec("asks", gate_rows.AskRow, b"\x51", KEYS, ("place", "run", "step"), (str, str, str), grouped=True),
     TableSpec(
         "queues",
-        rows.QueueRow,
+        gate_rows.QueueRow,
         b"\x52",
         KEYS,
         ("place", "function", "score_ms", "arrival"),
         (str, str, int, int),
         grouped=True,
     ),
-    TableSpec("starts", rows.StartsRow, b"\x53", KEYS, ("place",), _S),
-    TableSpec("singletons", rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
-    TableSpec("debounced", rows.DebounceRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
-    TableSpec("batches", rows.BatchRow, b"\x56", KEYS, ("place",), _S),
+    TableSpec("starts", gate_rows.StartsRow, b"\x53", KEYS, ("place",), _S),
+    TableSpec("singletons", gate_rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
+    TableSpec("debounced", gate_rows.DebounceRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
+    TableSpec("batches", gate_rows.BatchRow, b"\x56", KEYS, ("place",), _S),
     TableSpec("cancellations", rows.CancellationRow, b"\x4c", KEYS, ("cancellation",), _S),
 )
 

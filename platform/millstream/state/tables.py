@@ -22,19 +22,16 @@ from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from millstream.errors import Corruption
+from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.messages import group_topic
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
-    AskRow,
-    BatchRow,
     CancellationRow,
     CounterRow,
     CoverageRow,
     CronRow,
-    DebounceRow,
     EventRow,
-    GateRow,
     HeldRow,
     HolderRow,
     InboxCursorRow,
@@ -46,7 +43,6 @@ from millstream.model.rows import (
     ParkedRow,
     PositionRow,
     PublishRow,
-    QueueRow,
     RequestRow,
     Row,
     RunRow,
@@ -56,8 +52,6 @@ from millstream.model.rows import (
     SeenChunkRow,
     SeenRow,
     SignalRow,
-    SingletonRow,
-    StartsRow,
     StepRow,
     SubscriptionRow,
     TimerRow,

@@ -18,11 +18,12 @@ from millstream.errors import FunctionError
 from millstream.log.port import Produced
 from millstream.model.awaited import AwaitedPost
 from millstream.model.callback_token import PATH, callback_id, mark_of
-from millstream.model.commands import CancelRun, FailRun, InvokeFunction, ResolveCallback, ResumeRun, SendSignal
+from millstream.model.commands import InvokeFunction, ResolveCallback, SendSignal
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
 from millstream.model.ids import ulid
 from millstream.model.messages import InboxRecord, Message
+from millstream.model.run_requests import CancelRun, FailRun, ResumeRun
 from millstream.model.text import shown
 from millstream.sdk.app import App
 from millstream.sdk.client import Client

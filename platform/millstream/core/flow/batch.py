@@ -34,7 +34,8 @@ from millstream.model.facts import BatchAdded, BatchOver, CommandRefused, Fact, 
 from millstream.model.flow import BatchRule
 from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
-from millstream.model.rows import BatchRow, TimerRow
+from millstream.model.gate_rows import BatchRow
+from millstream.model.rows import TimerRow
 
 NAME: Final = "batch"
 

@@ -34,7 +34,8 @@ from millstream.model.facts import CommandRefused, Fact, StartCounted, StartsFor
 from millstream.model.flow import FlowSpec
 from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
-from millstream.model.rows import StartsRow, TimerRow
+from millstream.model.gate_rows import StartsRow
+from millstream.model.rows import TimerRow
 
 PARTS: Final = 200
 LOOK_AGAIN_MS: Final = 60_000

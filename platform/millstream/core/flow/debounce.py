@@ -23,7 +23,8 @@ from millstream.model.effects import Effect
 from millstream.model.facts import CommandRefused, DebounceKept, DebounceOver, Fact
 from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
-from millstream.model.rows import DebounceRow, TimerRow
+from millstream.model.gate_rows import DebounceRow
+from millstream.model.rows import TimerRow
 
 NAME: Final = "debounce"
 

@@ -11,8 +11,8 @@ from millstream.core.flow.counts import Bound, CountingGate
 from millstream.core.flow.verdicts import time_text
 from millstream.core.handles import Handles
 from millstream.model.flow import FlowSpec
+from millstream.model.gate_rows import StartsRow
 from millstream.model.limits import IDEMPOTENCY_MS
-from millstream.model.rows import StartsRow
 
 NAME: Final = "idempotency"
 

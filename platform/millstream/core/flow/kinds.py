@@ -11,7 +11,7 @@ from millstream.model.facts import Fact
 from millstream.model.flow import FlowSpec
 from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
-from millstream.model.rows import GateRow
+from millstream.model.gate_rows import GateRow
 
 Places = Callable[[FunctionSpec, Mapping[str, object]], tuple[str, ...]]
 """(function, its event as expressions see it) -> the places where the start has to pass; none: it has no such gate."""

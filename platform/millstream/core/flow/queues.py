@@ -29,8 +29,9 @@ from millstream.model.effects import Effect
 from millstream.model.facts import CommandRefused, Fact, GateLeft, GateOpened, GateQueued, GateTimed, Post
 from millstream.model.flow import FlowSpec
 from millstream.model.gate_messages import AskGate, GateOpen, LeaveGate
+from millstream.model.gate_rows import AskRow, GateRow, QueueRow
 from millstream.model.ids import lane_of
-from millstream.model.rows import AskRow, CounterRow, GateRow, QueueRow, TimerRow
+from millstream.model.rows import CounterRow, TimerRow
 
 OPENED_AT_ONCE_MAX: Final = 200
 """So many pass in one decision; the next ones a moment later, so that a lane does other things between."""

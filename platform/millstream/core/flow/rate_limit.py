@@ -9,7 +9,7 @@ from millstream.core.flow.verdicts import time_text
 from millstream.core.handles import Handles
 from millstream.model.durations import duration_text
 from millstream.model.flow import FlowSpec
-from millstream.model.rows import StartsRow
+from millstream.model.gate_rows import StartsRow
 
 NAME: Final = "rate_limit"
 

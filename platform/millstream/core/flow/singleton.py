@@ -24,15 +24,15 @@ from millstream.core.flow.places import key_text, parts_of, place_of, rule_id
 from millstream.core.flow.verdicts import flow_of, kept, onward, run_of, skipped
 from millstream.core.handles import Handles
 from millstream.core.tables import Tables
-from millstream.model.commands import CancelRun
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, GateOpened, Post, SingletonFreed, SingletonHeld, SingletonKept
 from millstream.model.flow import SingletonRule
 from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
+from millstream.model.gate_rows import AskRow, SingletonRow
 from millstream.model.ids import lane_of
-from millstream.model.rows import AskRow, SingletonRow
+from millstream.model.run_requests import CancelRun
 
 NAME: Final = "singleton"
 

@@ -13,7 +13,7 @@ from millstream.core.flow.kinds import QueueGate, Room
 from millstream.core.flow.places import key_text, place_of, rule_id
 from millstream.model.flow import FlowSpec
 from millstream.model.function import FunctionSpec
-from millstream.model.rows import GateRow
+from millstream.model.gate_rows import GateRow
 
 NAME: Final = "throttle"
 

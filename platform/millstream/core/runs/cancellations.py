@@ -26,7 +26,7 @@ from millstream.core.triggers.problems import expression_warnings
 from millstream.core.triggers.readable import readable
 from millstream.errors import BadRequest, FunctionError
 from millstream.model import limits
-from millstream.model.commands import CancelRun, CancelRuns, FireTimer, StopCancelling
+from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import (
@@ -39,6 +39,7 @@ from millstream.model.facts import (
 )
 from millstream.model.ids import home_of
 from millstream.model.rows import CancellationRow, RunRow
+from millstream.model.run_requests import CancelRun, CancelRuns, StopCancelling
 
 LOOKED_AT_ONCE_MAX: Final = 500
 CANCELLED_AT_ONCE_MAX: Final = 100

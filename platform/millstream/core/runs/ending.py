@@ -25,13 +25,14 @@ from millstream.core.waits.awaited_names import awaited
 from millstream.model import limits
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
 from millstream.model.awaited import home_of_place
-from millstream.model.commands import CancelRun, ChildEnded, FireTimer, ForgetWait
+from millstream.model.commands import ChildEnded, FireTimer, ForgetWait
 from millstream.model.effects import Abandon, Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, Fact, Post, RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.operations import Failure
 from millstream.model.rows import RunRow
+from millstream.model.run_requests import CancelRun
 
 CHILD_CANCELLED = "RunCancelled"
 NOT_STARTED = "FunctionNotStarted"

@@ -36,10 +36,10 @@ from millstream.core.runs.hands import (
 )
 from millstream.core.runs.resolving import fail_step
 from millstream.core.tables import Tables
-from millstream.model.commands import FailRun, ResumeRun
 from millstream.model.effects import Effect
 from millstream.model.facts import BodyHeld, Fact, HeldResumed, StepFailed, StepHeld
 from millstream.model.rows import HeldRow, RunRow, StepRow
+from millstream.model.run_requests import FailRun, ResumeRun
 
 RESUMED = "resumed"
 FAILED = "failed"

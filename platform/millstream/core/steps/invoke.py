@@ -25,12 +25,13 @@ from millstream.errors import INVOKE_TIMEOUT
 from millstream.model import limits
 from millstream.model.announcement import RunEnd
 from millstream.model.awaited import AwaitedRun
-from millstream.model.commands import CancelRun, ChildEnded, InvokeFunction
+from millstream.model.commands import ChildEnded, InvokeFunction
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.facts import Fact, Post, RunCancelled, StepCompleted, StepFailed, WaitStarted
 from millstream.model.ids import hash16, home_of, lane_of, ulid
 from millstream.model.operations import InvokeFound
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.run_requests import CancelRun
 
 NAME: Final = "invoke"
 

@@ -19,7 +19,6 @@ from millstream.lane.parts import Source
 from millstream.log.port import Log, Membership, Reader, Record
 from millstream.model.commands import (
     AcceptEvent,
-    CancelRun,
     Command,
     LaneMessage,
     NoteGap,
@@ -32,6 +31,7 @@ from millstream.model.event import Envelope
 from millstream.model.journal import Position
 from millstream.model.messages import group_topic
 from millstream.model.place import Place
+from millstream.model.run_requests import CancelRun
 from millstream.telemetry import say
 from millstream.wire.callback_key import is_groups_own
 from millstream.wire.events_topic import Written, peek_event, read_event
