@@ -206,7 +206,7 @@ def test_each_combination_that_is_refused_has_a_case_here() -> None:
         {"debounce": Debounce(9), "throttle": Throttle(1, 9), "singleton": Singleton("latest"), "priority": "60"},
         {"debounce": Debounce(9, "event.data.doc"), "idempotency": "event.id"},
         {"idempotency": ORDER, "rate_limit": RateLimit(1, 9, ORDER)},
-        {"idempotency": "event.id", "ordered_by": ORDER, "throttle": Throttle(1, 9), "rate_limit": RateLimit(1, 9)},
+        {"ordered_by": ORDER, "throttle": Throttle(1, 9), "rate_limit": RateLimit(1, 9)},
         {"ordered_by": ORDER, "throttle": Throttle(1, 9, key=ORDER), "concurrency": Concurrency(1, ORDER)},
         {"ordered_by": ORDER, "concurrency": Concurrency(5, per="run")},
         {"ordered_by": ORDER, "concurrency": Concurrency(1, ORDER, "env", "run")},

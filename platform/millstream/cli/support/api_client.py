@@ -26,6 +26,7 @@ from millstream.errors import (
     MillstreamError,
     NotAllowed,
     NotFound,
+    NotStarted,
 )
 from millstream.model.address import http_url, sendable_key
 from millstream.sdk.results import seed
@@ -147,11 +148,17 @@ class Server:
         return self._data("POST", f"/api/runs/{quote(id, safe='')}/{how}", head)
 
     def invoke(self, function: str, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a function; ``{"id", "run_id"}``. Raises NotFound. Tried again it is the same request: one run."""
+        """Start a function; ``{"id", "run_id"}``. Raises NotFound; NotStarted where a gate has let none start.
+
+        Tried again it is the same request: one run.
+        """
         path = f"/invoke/{quote(function, safe='')}"
         head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
         status, answer = self._call("POST", path, msgspec.json.encode({"data": data}), head)
-        self._raise_if_refused(status, answer, f"POST {path}")
+        try:
+            self._raise_if_refused(status, answer, f"POST {path}")
+        except Conflict as error:
+            raise NotStarted(str(error)) from None
         return answer
 
     def backfill(self, function: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
