@@ -14,12 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millstream.model.flow import ConcurrencyRule, FlowSpec, ThrottleRule, senseless
+from millstream.model.facts import FunctionSkipped
+from millstream.model.flow import (
+    BatchRule,
+    ConcurrencyRule,
+    DebounceRule,
+    FlowSpec,
+    RateLimitRule,
+    SingletonRule,
+    ThrottleRule,
+    senseless,
+)
 from millstream.model.function import FunctionSpec
 from millstream.model.operations import BodyDone
 from millstream.model.rows import Hand
 from tests.core.lanes import Lanes
-from tests.core.values import MINUTE_MS, app, done, errored, event, found, function, sleep
+from tests.core.values import MINUTE_MS, app, done, errored, event, found, function, internal_id, sleep
 
 KEY: Final = "event.data.k"
 LANES: Final = 3
@@ -43,13 +53,42 @@ THROTTLES = st.builds(
     ThrottleRule, limit=st.integers(1, 3), period_ms=st.just(MINUTE_MS), burst=st.integers(1, 3),
     key=st.sampled_from(("", KEY)),
 )  # fmt: skip
-FLOWS = st.builds(
+ADMITTING = st.one_of(
+    st.builds(
+        dict,
+        debounce=st.builds(DebounceRule, st.just(MINUTE_MS), st.sampled_from(("", KEY)), st.sampled_from((0, 90_000))),
+    ),
+    st.builds(
+        dict,
+        batch=st.builds(
+            BatchRule,
+            st.integers(2, 4),
+            st.just(MINUTE_MS),
+            st.sampled_from(("", KEY)),
+            st.sampled_from(("", "event.data.j == 1")),
+        ),
+    ),
+    st.builds(
+        dict, rate_limit=st.builds(RateLimitRule, st.integers(1, 3), st.just(MINUTE_MS), st.sampled_from(("", KEY)))
+    ),
+    st.builds(
+        dict,
+        singleton=st.builds(SingletonRule, st.sampled_from(("skip", "cancel", "latest")), st.sampled_from(("", KEY))),
+    ),
+    st.just({"idempotency": KEY}),
+    st.just({}),
+)
+"""A gate that says whether an event starts a run, or none."""
+QUEUEING = st.builds(
     FlowSpec,
     concurrency=st.lists(RULES | SHARED, max_size=2).map(tuple),
     throttle=st.none() | THROTTLES,
     priority=st.sampled_from(("", "event.data.j * 60")),
     ordered_by=st.sampled_from(("", "", KEY)),
-).filter(lambda flow: not senseless(flow, has_cancel_on=False))
+)
+FLOWS = st.builds(lambda flow, more: msgspec.structs.replace(flow, **more), QUEUEING, ADMITTING).filter(
+    lambda flow: not senseless(flow, has_cancel_on=False)
+)
 TURNS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 63), st.integers(0, 63)), min_size=15, max_size=60)
 
 
@@ -172,10 +211,25 @@ def test_no_limit_is_exceeded_no_run_is_stuck_and_nothing_is_left(
     lanes.after = Watch(flows)
     sent = play(lanes, turns)
     finish(lanes)
-    started = Counter(one.function for one in lanes.started)
-    assert all(started[spec.slug] == sent for spec in functions(flows)), f"{sent} events started {started}"
+    started = Counter((event, one.function) for one in lanes.started for event in one.events)
+    skipped = {(fact.event, fact.function) for _, fact in lanes.facts if isinstance(fact, FunctionSkipped)}
+    for slug in (spec.slug for spec in functions(flows)):
+        for number in range(1, sent + 1):
+            key = (internal_id(number), slug)
+            assert started[key] == (key not in skipped), f"event {number} started {slug} {started[key]} times"
     for tables in lanes.tables:
-        for name in ("runs", "steps", "events", "asks", "queues", "gates"):
+        for name in (
+            "runs",
+            "steps",
+            "events",
+            "asks",
+            "queues",
+            "gates",
+            "starts",
+            "singletons",
+            "debounced",
+            "batches",
+        ):
             assert not getattr(tables, name).scan(limit=1), f"rows are left in {name}"
 
 
