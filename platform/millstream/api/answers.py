@@ -92,6 +92,11 @@ def with_retry_after(response: web.Response, error: MillstreamError) -> None:
         response.headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Busy) else 1)
 
 
+def key_shown(key: str) -> Any:
+    """The value of a gate's key (``places.gate_and_key``) as JSON; null where there is none."""
+    return raw_json(key.encode()) if key and not key.startswith("#") else key or None
+
+
 def iso(at_ms: int) -> str | None:
     """A time as RFC 3339 with milliseconds; None for 0."""
     if not at_ms:

@@ -144,11 +144,11 @@ def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
         "app": app_id,
         "triggers": [_trigger(trigger) for trigger in spec.triggers],
         "retries": spec.retries,
-        "flow": _flow(spec.flow),
+        "flow": flow_shown(spec.flow),
     }
 
 
-def _flow(flow: FlowSpec | None) -> dict[str, Any]:
+def flow_shown(flow: FlowSpec | None) -> dict[str, Any]:
     """What is declared, as it was declared: an option that was left out is left out; lengths read ``1m30s``."""
     declared = msgspec.to_builtins(flow) if flow is not None else {}
     return {name: _rule(value) for name, value in declared.items() if value}

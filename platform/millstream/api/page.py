@@ -26,11 +26,15 @@ from millstream.api.runs import filter_of, page_of
 from millstream.history.fold import parent_of
 from millstream.history.queries import Queries
 from millstream.history.seen import Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import COUNTED, PARKED, AttemptSeen, Error, StepSeen, wakes_at_ms
+from millstream.history.trail import COUNTED, PARKED, AttemptSeen, Error, GateSeen, StepSeen, wakes_at_ms
+from millstream.model.durations import duration_text
 from millstream.model.waits_for import WaitsFor, in_words
 
 RUNS_SHOWN: Final = 100
 STEPS_SHOWN_MAX: Final = 60
+GATES_SHOWN_MAX: Final = 20
+QUEUED_WORTH_MS: Final = 100
+"""Who passes a gate sooner has not queued there, as far as people see."""
 TEXT_CHARS_MAX: Final = 1_500
 OPEN: Final = ("Queued", "Running")
 
@@ -206,7 +210,7 @@ def _run(full: RunInFull, found: _Found) -> str:
         f'<span class="fn">{escape(run.function)}</span><span class="dim">{_length(run)}</span>'
         f'{_time(run.queued_ms)}</summary><div class="body">'
         f'<p class="dim">run {escape(run.run)}{_parent(run)} · <a href="{only}">only {escape(run.function)}</a></p>'
-        f"{_event(run, found.payloads.get(run.event))}{_steps(full)}{_end(run)}</div></details>"
+        f"{_event(run, found.payloads.get(run.event))}{_gates(full)}{_steps(full)}{_end(run)}</div></details>"
     )
 
 
@@ -220,6 +224,23 @@ def _parent(run: RunSeen) -> str:
 def _event(run: RunSeen, payload: bytes | None) -> str:
     name = f'<p class="dim">event {escape(run.event_name or "–")} {escape(run.event)}</p>'
     return name if payload is None else f"{name}<pre>{_short(payload.decode(errors='replace'))}</pre>"
+
+
+def _gates(full: RunInFull) -> str:
+    """Where it queues, and where it has queued for long enough to be worth a line."""
+    lines = [_gate(gate, full.run.ended_ms) for gate in full.gates]
+    worth = [line for line in lines if line][:GATES_SHOWN_MAX]
+    return f'<p class="dim">{"<br>".join(worth)}</p>' if worth else ""
+
+
+def _gate(gate: GateSeen, ended_ms: int) -> str:
+    where = f"queued at {escape(gate.gate)}{f' {_short(gate.key)}' if gate.key else ''}"
+    where += f", step {escape(gate.step)}," if gate.step else ""
+    until_ms = gate.passed_at_ms or ended_ms
+    if not until_ms:
+        return f"{where} since {_clock(gate.asked_at_ms)}"
+    took_ms = until_ms - gate.asked_at_ms
+    return f"{where} for {duration_text(took_ms)}" if took_ms >= QUEUED_WORTH_MS else ""
 
 
 def _steps(full: RunInFull) -> str:

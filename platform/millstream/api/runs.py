@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from millstream.api.answers import JSON, answer, found, iso, parse_number, raw_json
+from millstream.api.answers import JSON, answer, found, iso, key_shown, parse_number, raw_json
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_act
 from millstream.api.reading import positions
@@ -160,7 +160,7 @@ def run_in_full(full: RunInFull) -> dict[str, Any]:
 def _gate(gate: GateSeen) -> dict[str, Any]:
     return {
         "gate": gate.gate,
-        "key": raw_json(gate.key.encode()) if gate.key and not gate.key.startswith("#") else gate.key or None,
+        "key": key_shown(gate.key),
         "step": gate.step or None,
         "asked_at": iso(gate.asked_at_ms),
         "passed_at": iso(gate.passed_at_ms),

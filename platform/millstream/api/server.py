@@ -35,7 +35,7 @@ from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.door.keys import has_key
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
-from millstream.api.reading import positions
+from millstream.api.reading import positions, queues
 from millstream.errors import MillstreamError
 from millstream.model.callback_token import PATH
 from millstream.model.messages import group_topic
@@ -133,6 +133,7 @@ READS: Final[Routes] = (
     ("GET", "/v1/cancellations", as_asked(cancellations.list_cancellations)),
     ("GET", "/api/folded", runs.get_folded),
     ("GET", "/api/scans", as_asked(scans.list_scans)),
+    ("GET", "/api/functions/{slug}/queues", as_asked(queues.get_queues)),
     ("GET", "/", page.get_page),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,7 @@ APPEARS_S: Final = 2.0
 """A run that was just started may not be in the history yet: this long, not found means not yet."""
 COLUMNS: Final = ("run_id", "state", "function_id", "event_name", "queued_at", "took")
 STEP_COLUMNS: Final = ("step", "kind", "status", "attempts", "started", "took", "result")
+GATE_COLUMNS: Final = ("gate", "key", "step", "asked", "queued")
 ATTEMPTS_COUNTED: Final = ("completed", "failed")
 """How an attempt ends that counts as one: one whose worker died or stopped, or that found no code, does not."""
 NAMES_SHOWN_MAX: Final = 20
@@ -279,6 +280,9 @@ def _show_run(run: dict[str, Any]) -> None:
     elif run.get("output") is not None and not run.get("error"):
         rows.append({"": "output", "value": run["output"]})
     show_table(rows, ("", "value"))
+    if run.get("gates"):
+        print()
+        show_table((_gate_row(gate, run) for gate in run["gates"]), GATE_COLUMNS)
     if run["steps"]:
         print()
         show_table((_step_row(step) for step in run["steps"]), STEP_COLUMNS)
@@ -321,6 +325,15 @@ def numbered(attempts: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str
 def attempt_name(number: int, attempt: dict[str, Any]) -> str:
     """``attempt 2 failed``; one that does not count has no number."""
     return f"attempt {number} {attempt['status']}" if number else str(attempt["status"])
+
+
+def _gate_row(gate: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """A gate, and how long it was stood at; of one at which the run stands still, until now."""
+    until = gate["passed_at"] or run["ended_at"]
+    is_open = until is None
+    until = until or datetime.now(UTC).isoformat()
+    took = _length({"started_at": gate["asked_at"], "ended_at": until})
+    return gate | {"asked": _clock(gate["asked_at"]), "queued": f"for {took} so far" if is_open else took}
 
 
 def _step_row(step: dict[str, Any]) -> dict[str, Any]:

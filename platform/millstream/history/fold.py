@@ -18,6 +18,8 @@ from millstream.core.flow.places import gate_and_key
 from millstream.core.runs.ending import waits_for
 from millstream.core.steps import SHOWS
 from millstream.history.cancellations import CancellationFact
+from millstream.history.queues import FACTS as QUEUE_FACTS
+from millstream.history.queues import QueueChanges, QueueFact
 from millstream.history.scans import ScanFact
 from millstream.model import facts as f
 from millstream.model import trail
@@ -89,8 +91,8 @@ class Changes:
     """The changes of one batch, in no particular order but the entries of a run."""
 
     __slots__ = (
-        "_names", "_written", "announced", "apps", "cancellations", "ended", "events", "listed", "notices", "runs",
-        "scans",
+        "_names", "_written", "announced", "apps", "cancellations", "ended", "events", "listed", "notices", "queues",
+        "runs", "scans",
     )  # fmt: skip
 
     def __init__(self, listed: frozenset[str] = frozenset()) -> None:
@@ -103,6 +105,7 @@ class Changes:
         self.ended: list[int] = [0, 0, 0, 0, 0]
         self.scans: list[tuple[ScanFact, int]] = []
         self.cancellations: list[tuple[CancellationFact, int]] = []
+        self.queues = QueueChanges()
         self._written: set[tuple[str, str]] = set()
         self._names: dict[str, str] = {}
 
@@ -285,6 +288,10 @@ def _cancellation_moved(c: Changes, fact: CancellationFact, at_ms: int) -> None:
     c.cancellations.append((fact, at_ms))
 
 
+def _at_gate(c: Changes, fact: QueueFact, at_ms: int) -> None:
+    c.queues.take(fact, at_ms)
+
+
 _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.EventAccepted: _event_accepted,
     f.RunStarted: _run_started,
@@ -314,4 +321,5 @@ _FOLDS: Final[dict[type[Any], Callable[[Changes, Any, int], None]]] = {
     f.CancellationStarted: _cancellation_moved,
     f.CancellationAdvanced: _cancellation_moved,
     f.CancellationEnded: _cancellation_moved,
+    **dict.fromkeys(QUEUE_FACTS, _at_gate),
 }

@@ -6,6 +6,7 @@
     event     a row an event received; ``id`` only where it is not the internal one
     announced the ends of runs that show as events, though no lane wrote one: the event is made when it is asked for
     scan      a row a partition of a scan (history/scans.py); cancellation: a row a lane (history/cancellations.py)
+    standing  who stands at a gate (history/queues.py)
     notice    why an event started nothing, why a command was refused
     function  slugs by number, with their app
     position  how far each topic partition is folded; moves in the same transaction as the rows
@@ -37,7 +38,7 @@ import msgspec
 
 from millstream.errors import LogUnavailable
 from millstream.files import private_database, private_directory
-from millstream.history import cancellations, scans, trail
+from millstream.history import cancellations, queues, scans, trail
 from millstream.history.damage import HistoryDamaged, condemn, explain, is_condemned
 from millstream.history.fold import (
     ANNOUNCEMENTS,
@@ -55,7 +56,7 @@ from millstream.model.event import FUNCTION_FAILED
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000
@@ -196,6 +197,7 @@ class Index:
             trails = [(c.run, trail.pack(c.entries)) for c in runs if c.entries]
             self._db.executemany("INSERT OR REPLACE INTO recalled VALUES (?,?)", trails)
             self._store_events([c for c in changes.events if not self._has_event(c.event.internal_id)])
+            changes.queues.store(self._db)
             self._db.execute("INSERT OR REPLACE INTO tally VALUES ('counter', ?)", (self._counter,))
 
     def _has_event(self, internal_id: str) -> bool:
@@ -264,6 +266,7 @@ class Index:
                 "notice",
                 "scan",
                 "cancellation",
+                "standing",
                 "position",
                 "tally",
             ):
@@ -354,6 +357,7 @@ class Index:
         notices = [(self._number(x.at_ms), x.kind, x.subject, x.function, x.reason) for x in changes.notices]
         scans.store(self._db, changes.scans)
         cancellations.store(self._db, changes.cancellations)
+        changes.queues.store(self._db)
         self._db.executemany("INSERT INTO notice VALUES (?,?,?,?,?)", notices)
         tally = {
             "started": sum(1 for c in changes.runs.values() if c.new),
@@ -483,7 +487,8 @@ def _set_up(db: sqlite3.Connection, *, new: bool) -> None:
         return
     try:
         db.executescript(
-            f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}{cancellations.SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;"
+            f"BEGIN IMMEDIATE;{_SCHEMA}{scans.SCHEMA}{cancellations.SCHEMA}{queues.SCHEMA}"
+            f"PRAGMA user_version = {FORMAT};COMMIT;"
         )
     except sqlite3.OperationalError:
         if db.in_transaction:

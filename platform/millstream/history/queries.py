@@ -27,6 +27,7 @@ from millstream.history.cancellations import CancellationSeen
 from millstream.history.damage import HistoryDamaged, RowDamaged, condemn, explain
 from millstream.history.fold import STATUSES
 from millstream.history.index import COUNTER_BITS, FORMAT
+from millstream.history.queues import QueuesSeen, queues_of
 from millstream.history.scans import ScanSeen
 from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
 from millstream.history.snapshot import Snapshot, chunks_of
@@ -85,6 +86,11 @@ class Queries:
     def cancellations(self, below: str, limit: int) -> list[CancellationSeen]:
         """So many cancellations whose ids are below this one, the newest first, summed up over their lanes."""
         return [CancellationSeen(*row) for row in self._ask(cancellations.QUESTION, (below, limit))]
+
+    def queues(self, function: str) -> QueuesSeen:
+        """What stands at the gates of a function."""
+        with self._snapshot() as db:
+            return queues_of(db, function)
 
     def tally(self) -> dict[str, int]:
         """Counts since the index was made: started, completed, failed, cancelled, events."""
@@ -181,7 +187,8 @@ class Queries:
             packed = chunks_of(db, run.n, run.run)
         steps = trail.read(packed)
         shown = _with_state(run, steps)
-        return RunInFull(shown, (run.event,), steps, complete=size <= TRAIL_BYTES_SHOWN_MAX)
+        complete, gates = size <= TRAIL_BYTES_SHOWN_MAX, tuple(trail.gates(packed))
+        return RunInFull(shown, (run.event,), steps, complete=complete, gates=gates)
 
     def _with_states(self, runs: list[RunSeen]) -> list[RunSeen]:
         """The runs, those under way with what they do; where a trail is too long, they are Running."""

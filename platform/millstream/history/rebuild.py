@@ -3,7 +3,7 @@
 A history that was away for longer than the journal is kept, or that is new, finds runs in the journal whose start it
 cannot see. What is known of them is in the compacted topics: the rows of every run that was open at record N.
 
-    rows at N (into a scratch store) ──> runs, their events and steps into the index   [in chunks]
+    rows at N (into a scratch store) ──> runs, their events and steps, who stands at gates, into the index   [in chunks]
     then, in one transaction: the position behind C, the oldest checkpoint that the journal still holds,
     and doubts about runs that the index believes open and the rows do not know
     then the journal from C + 1: the rows' steps come once more, with their times
@@ -13,7 +13,8 @@ C and not N, because runs that began and ended between them are in no row. The l
 and whose records count behind it (``state/checkpointed.py``). Dying anywhere in here begins it again: the position
 moves last, and what a checkpoint says of a step only fills in what nothing else has told (``trail.read``).
 
-Rows have no times, and no errors of attempts that were tried again: those show as unknown.
+Rows have no times, and no errors of attempts that were tried again: those show as unknown. So is since when a run
+queues.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 import msgspec
 
 from millstream.core.step_kinds import kind_of
 from millstream.errors import LogUnavailable
+from millstream.history import queues
 from millstream.history.fold import QUEUED, RUNNING, Changes, RunChange
 from millstream.history.index import Folded, Index
+from millstream.history.queues import Standing
 from millstream.log.port import Log
 from millstream.log.read_all import read_rest
 from millstream.model import trail
 from millstream.model.function import decode_app_spec
+from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, SingletonRow
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.operations import failure_of
@@ -43,7 +48,7 @@ from millstream.state.keyspace import BY_NAME, CHECKPOINT_TOPICS
 from millstream.state.marker import Marker
 from millstream.state.restore import Restore
 from millstream.state.store import Store
-from millstream.wire.rows import decode_row
+from millstream.wire.rows import AnyRow, decode_row
 
 TRIES_MAX: Final = 50
 TRY_AGAIN_S: Final = 0.2
@@ -99,7 +104,7 @@ def _oldest_usable(done: tuple[Checkpointed, ...], last: Marker, start: int) -> 
 async def merge(index: Index, base: Base, store: Store, folded: Folded, lanes: int) -> Folded:
     """Put the rows into the index, and stand behind ``base.begin``. ``folded`` names the journal's partition."""
     runs = 0
-    for changes in _chunks(store):
+    for changes in chain(_standing(store, folded.partition, lanes), _chunks(store)):
         index.merge(changes)
         runs += len(changes.runs)
         await asyncio.sleep(0)
@@ -117,11 +122,48 @@ async def merge(index: Index, base: Base, store: Store, folded: Folded, lanes: i
     return reached
 
 
+def _standing(store: Store, lane: int, lanes: int) -> Iterator[Changes]:
+    """Who stands at the gates whose home the lane is; the first chunk drops all that was known of them."""
+    changes = Changes()
+    changes.queues.afresh = (lane, lanes)
+    for count, (place, who, row) in enumerate(_stand(store), 1):
+        changes.queues.put(place, who, row)
+        if count % ROWS_PER_CHUNK == 0:
+            yield changes
+            changes = Changes()
+    yield changes
+
+
+def _stand(store: Store) -> Iterator[tuple[str, tuple[str, str], Standing]]:
+    for ask in _all_rows(store, "asks", AskRow):
+        state = queues.HELD if ask.is_held else queues.QUEUED
+        yield ask.place, (ask.run, ask.step), Standing(ask.function, state, 0)
+    for gate in _all_rows(store, "gates", GateRow):
+        if gate.full_us:
+            yield gate.place, queues.PLACE, Standing(gate.turn, queues.CLOCK, 0, gate.full_us)
+    for one in _all_rows(store, "debounced", DebounceRow):
+        kept = Standing(one.start.function, queues.KEPT, one.first_ms, one.due_ms)
+        yield one.place, (one.start.event.internal_id, ""), kept
+    for batch in _all_rows(store, "batches", BatchRow):
+        for event in batch.events:
+            yield batch.place, (event, ""), Standing(batch.function, queues.KEPT, 0, batch.due_ms)
+    for single in _all_rows(store, "singletons", SingletonRow):
+        if (start := single.kept) is not None:
+            since_ms = start.event.received_at_ms
+            yield single.place, (start.event.internal_id, ""), Standing(start.function, queues.KEPT, since_ms)
+
+
+def _all_rows(store: Store, table: str, row_type: type[AnyRow]) -> Iterator[AnyRow]:
+    spec = BY_NAME[table]
+    at = spec.prefix
+    while page := store.scan(at, spec.end, ROWS_PER_CHUNK):
+        yield from (decode_row(row_type, raw) for _, raw in page)
+        at = page[-1][0] + b"\x00"
+
+
 def _chunks(store: Store) -> Iterator[Changes]:
     changes = Changes()
-    apps = BY_NAME["apps"]
-    for _, raw in store.scan(apps.prefix, apps.end, 1 << 30):
-        app = decode_row(AppRow, raw)
+    for app in _all_rows(store, "apps", AppRow):
         if app.spec:
             changes.apps[app.app] = decode_app_spec(app.spec)
     spec = BY_NAME["runs"]

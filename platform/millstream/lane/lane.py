@@ -31,7 +31,7 @@ from millstream.lane.maintenance.clock import CLOCK_CHECK_MS, clock_off_ms
 from millstream.lane.maintenance.offsets import commit_offsets
 from millstream.lane.maintenance.trouble import APPENDS, FLUSHES, OPENS, READS
 from millstream.lane.maintenance.upkeep import Upkeep
-from millstream.lane.metrics import Refusals, count_record, set_gauges
+from millstream.lane.metrics import Counts, set_gauges
 from millstream.lane.output.effects import Effects
 from millstream.lane.output.outbox import Outbox
 from millstream.lane.output.record_limits import RecordLimits
@@ -91,7 +91,7 @@ class Lane:
         self._queue: deque[Item] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._capacity_freed = asyncio.Event()
-        self._refusals = Refusals(parts.place.lane)
+        self._counts = Counts(parts.telemetry, parts.place.lane)
         self._trouble = parts.trouble
         self._trouble.on_passed = self._signal_capacity
         foreign = ForeignReader(parts.schemas, parts.telemetry, parts.place.lane)
@@ -479,8 +479,7 @@ class Lane:
         return Marker(self.tables.journal, journal.expected - 1, journal.owner, journal.seq)
 
     def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
-        count_record(self.parts.telemetry, facts, size=size, took_s=took_s)
-        self._refusals.take(facts, self._at_ms)
+        self._counts.take(facts, self._at_ms, size=size, took_s=took_s)
         if self.parts.on_facts is not None:
             self.parts.on_facts(facts, self._at_ms)
 

@@ -13,9 +13,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from millstream.core.flow.gates import ADMIT_GATES
 from millstream.model.facts import (
     CommandRefused,
     Fact,
+    FunctionSkipped,
+    GateLeft,
+    GateOpened,
+    GateQueued,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -30,16 +35,44 @@ LOG: Final = logging.getLogger("millstream.lane")
 LOG_EVERY_S: Final = 2.0
 REFUSED_EVERY_MS: Final = 60_000
 REFUSED_SOURCES_MAX: Final = 1_000
+QUEUES_TIMED_MAX: Final = 20_000
 _ENDS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
 
 
-def count_record(telemetry: Telemetry, facts: Sequence[Fact], *, size: int, took_s: float) -> None:
-    """Count one durable record of ``size`` bytes whose append took ``took_s``, with its facts."""
-    telemetry.observe("millstream_journal_append_seconds", took_s)
-    telemetry.observe("millstream_journal_facts_per_record", len(facts))
-    telemetry.count("millstream_journal_records_total")
-    telemetry.count("millstream_journal_bytes_total", size)
-    count_facts(telemetry, facts)
+class Counts:
+    """What is counted of one lane's durable records, and said of what they refuse."""
+
+    def __init__(self, telemetry: Telemetry, lane: int) -> None:
+        self._telemetry = telemetry
+        self._refusals = Refusals(lane)
+        self._queued_ms: dict[tuple[str, str, str], int] = {}  # By place, run and step.
+
+    def take(self, facts: Sequence[Fact], at_ms: int, *, size: int, took_s: float) -> None:
+        """Count one durable record of ``size`` bytes whose append took ``took_s``, with its facts."""
+        telemetry = self._telemetry
+        telemetry.observe("millstream_journal_append_seconds", took_s)
+        telemetry.observe("millstream_journal_facts_per_record", len(facts))
+        telemetry.count("millstream_journal_records_total")
+        telemetry.count("millstream_journal_bytes_total", size)
+        kinds = Counter(map(type, facts))  # In C: what is counted by function is looked at once more.
+        _count_facts(telemetry, facts, kinds)
+        if kinds[GateQueued] or (self._queued_ms and (kinds[GateOpened] or kinds[GateLeft])):
+            self._time_queues(facts, at_ms)
+        self._refusals.take(facts, at_ms)
+
+    def _time_queues(self, facts: Sequence[Fact], at_ms: int) -> None:
+        queued_ms = self._queued_ms
+        for fact in facts:
+            if type(fact) is GateQueued:
+                if len(queued_ms) < QUEUES_TIMED_MAX:
+                    queued_ms[fact.place, fact.run, fact.step] = at_ms
+            elif type(fact) is GateOpened:
+                since_ms = queued_ms.pop((fact.place, fact.run, fact.step), None)
+                if since_ms is not None:
+                    took_s = max(at_ms - since_ms, 0) / 1_000
+                    self._telemetry.observe("millstream_flow_queued_seconds", took_s, fact.function)
+            elif type(fact) is GateLeft:
+                queued_ms.pop((fact.place, fact.run, fact.step), None)
 
 
 GAUGES: Final = (
@@ -57,9 +90,8 @@ def set_gauges(telemetry: Telemetry, lane: int, figures: tuple[float, ...]) -> N
         telemetry.set(name, figure, str(lane))
 
 
-def count_facts(telemetry: Telemetry, facts: Sequence[Fact]) -> None:
+def _count_facts(telemetry: Telemetry, facts: Sequence[Fact], kinds: Counter[type]) -> None:
     """Add the facts of one durable record to the counters."""
-    kinds = Counter(map(type, facts))  # In C: what is counted by function is looked at once more.
     counts: Counter[tuple[str, ...]] = Counter()
     counts["millstream_step_attempts_total", "completed"] = kinds[StepCompleted]
     counts["millstream_step_attempts_total", "failed"] = kinds[StepAttemptFailed] + kinds[StepFailed]
@@ -70,12 +102,21 @@ def count_facts(telemetry: Telemetry, facts: Sequence[Fact]) -> None:
         if kinds[kind]:
             for function, amount in Counter([f.function for f in facts if type(f) is kind]).items():  # type: ignore[union-attr]
                 counts["millstream_runs_finished_total", function, status] = amount
+    if kinds[FunctionSkipped]:
+        for skipped in (fact for fact in facts if type(fact) is FunctionSkipped):
+            counts["millstream_flow_skipped_total", skipped.function, _gate(skipped)] += 1
     if kinds[CommandRefused]:
         for command, amount in Counter([f.command for f in facts if type(f) is CommandRefused]).items():
             counts["millstream_dead_letters_total", command] = amount
     for (name, *labels), amount in counts.items():
         if amount:
             telemetry.count(name, amount, *labels)
+
+
+def _gate(fact: FunctionSkipped) -> str:
+    """The gate that has skipped a start: its reason begins with the name."""
+    name, _, _ = fact.reason.partition(":")
+    return name if name in ADMIT_GATES else "other"
 
 
 class Refusals:

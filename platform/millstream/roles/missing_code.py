@@ -20,6 +20,7 @@ from millstream.core.liveness import PAGE_ROWS
 from millstream.lane.lane import Lane
 from millstream.model.effects import CodeWanted
 from millstream.model.rows import ParkedRow
+from millstream.roles.queue_gauges import QueueGauges
 from millstream.telemetry import Telemetry, say
 from millstream.worker.worker import Worker
 
@@ -41,6 +42,7 @@ async def watch_missing_code(worker: Worker, telemetry: Telemetry) -> None:
     missing = _Said(telemetry, MISSING, "open runs wait for code that is not here")
     changed = _Said(telemetry, CHANGED, "open runs wait since their code has changed")
     held = _Said(telemetry, HELD, "open runs have failed and wait for an operator")
+    queues = QueueGauges(worker, telemetry)
     pause_s = LOOK_FIRST_S
     while True:
         without: Counter[str] = Counter()
@@ -53,6 +55,7 @@ async def watch_missing_code(worker: Worker, telemetry: Telemetry) -> None:
             waiting += await runs_held(lane)
         missing.say(without, {"todo": "start this process with their app, too, or cancel them: millstream runs cancel"})
         changed.say(parked, {"why": next(iter(reasons.values()), ""), "todo": "millstream runs list --status parked"})
+        await queues.look()
         held.say(waiting, {"todo": "millstream runs list --status held; then runs resume, or runs fail"})
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LOOK_EVERY_S)

@@ -231,6 +231,26 @@ def signals_send(settings: Settings, *, name: SignalName, data: SignalData = "nu
     return send(settings, name, data)
 
 
+@functions.command("list")
+@takes(*CLIENT)
+def functions_list(settings: Settings) -> int:
+    """List the functions that are registered, with what they declare."""
+    from millstream.cli.functions import list_functions
+
+    return list_functions(settings)
+
+
+@functions.command("get")
+@takes(*CLIENT)
+def functions_get(
+    settings: Settings, *, function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)]
+) -> int:
+    """Show who runs, queues and is kept at a function's limits, by value of the key: the longest queues first."""
+    from millstream.cli.functions import get
+
+    return get(settings, function)
+
+
 @functions.command("invoke")
 @takes(*CLIENT, "event_key", "timeout")
 def functions_invoke(

@@ -121,6 +121,10 @@ class Server:
         self._raise_if_refused(status, answer, "GET /dev")
         return list(answer["functions"])
 
+    def queues(self, function: str) -> dict[str, Any]:
+        """Who stands at the gates of a function. Raises NotFound."""
+        return self._data("GET", f"/api/functions/{quote(function, safe='')}/queues")
+
     def cancel(self, id: str) -> dict[str, Any]:
         """Cancel a run; ``{"run_id", "status"}``, the status it has now. Raises NotFound."""
         return self._data("DELETE", f"/v1/runs/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})

@@ -2,11 +2,11 @@
 
     01:12:43.120  completed  webhooks-tally  01KB…  github/push  3 steps  12ms
 
-A run gets a line when it ends, one when it begins to wait, and one when its code has changed. An event that starts
-nothing gets one, too (UNHEARD_PER_S of them), and a function that did not start on it for a reason. The lane hands over
-facts on its own loop, thousands a second under load. So the work per fact is a few dictionary lookups, lines are
-limited to LINES_PER_S (one line counts the rest; KEPT_FOR_FAILURES of them are for failures), and a thread of its own
-writes: a terminal that blocks must not stop the engine.
+A run gets a line when it ends, one when it has to queue, one when it begins to wait, and one when its code has changed.
+An event that starts nothing gets one, too (UNHEARD_PER_S of them), and a function that did not start on it for a
+reason. The lane hands over facts on its own loop, thousands a second under load. So the work per fact is a few
+dictionary lookups, lines are limited to LINES_PER_S (one line counts the rest; KEPT_FOR_FAILURES of them are for
+failures), and a thread of its own writes: a terminal that blocks must not stop the engine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.cli.support.output import STATUS_COLOURS, coloured
+from millstream.core.flow.places import gate_and_key
 from millstream.core.steps import SHOWS
 from millstream.model import trail
 from millstream.model.durations import duration_text
@@ -34,6 +35,8 @@ from millstream.model.facts import (
     EventDeduplicated,
     Fact,
     FunctionSkipped,
+    GatePassed,
+    GateQueued,
     RunCancelled,
     RunCompleted,
     RunDue,
@@ -67,6 +70,7 @@ class _Known(msgspec.Struct, gc=False):
     begun_ms: int
     steps: int = 0
     waits: bool = False
+    queued: bool = False
 
 
 class RunPrinter:
@@ -151,6 +155,21 @@ class RunPrinter:
         """A run that was to begin later begins: from now on it takes time."""
         known = self._known.get(fact.run)
         if known is not None:
+            known.begun_ms = at_ms
+
+    def gate_queued(self, fact: GateQueued, at_ms: int) -> None:
+        """A line, the first time that a run has to queue at a gate."""
+        known = self._known.get(fact.run)
+        if known is None or known.queued:
+            return
+        known.queued = True
+        gate, key = gate_and_key(fact.place)
+        self._line("queued", fact.run, known, f"at {gate} {key}".rstrip(), at_ms)
+
+    def gate_passed(self, fact: GatePassed, at_ms: int) -> None:
+        """A run begins behind its gates: from now on it takes time."""
+        known = self._known.get(fact.run)
+        if known is not None and fact.is_start:
             known.begun_ms = at_ms
 
     def step_ended(self, fact: StepCompleted | StepFailed, at_ms: int) -> None:
@@ -283,6 +302,8 @@ _HANDLERS: Final[dict[type, Callable[[RunPrinter, Any, int], None]]] = {
     RunFailed: RunPrinter.run_ended,
     RunCancelled: RunPrinter.run_ended,
     RunDue: RunPrinter.run_due,
+    GateQueued: RunPrinter.gate_queued,
+    GatePassed: RunPrinter.gate_passed,
     FunctionSkipped: RunPrinter.skipped,
     EventDeduplicated: RunPrinter.deduplicated,
 }

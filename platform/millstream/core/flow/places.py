@@ -54,6 +54,12 @@ def gate_and_key(place: str) -> tuple[str, str]:
     return SHOWN.get(gate, gate), "" if value == ALL else json.dumps(value[1:]) if value.startswith("s") else value
 
 
+def whose(place: str) -> str:
+    """Whose the place is: the id of a function, or a scope."""
+    name, _, _ = parts_of(place).rest.partition("/")
+    return name.replace("%2F", "/").replace("%25", "%")
+
+
 def place_of(gate: str, rule: str, whose: str, value: str) -> str:
     """The place of a gate for one value of its key."""
     if len(value) > KEY_CHARS_SHOWN:
