@@ -11,7 +11,7 @@ import contextlib
 import logging
 from typing import Final
 
-from millstream.errors import LogUnavailable, OffsetOutOfRange
+from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, Reader
 from millstream.model.function import AppSpec, FunctionSpec
 from millstream.model.messages import group_topic
@@ -81,8 +81,9 @@ class Catalogue:
         records = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
         for record in records:
             if record.key is not None and is_limits(record.key):
-                limits = decode_limits(record.key, record.value)
-                self.limits[limits.function] = limits
+                with contextlib.suppress(Corruption):  # The lanes say so, and keep what was set before.
+                    limits = decode_limits(record.key, record.value)
+                    self.limits[limits.function] = limits
                 continue
             if is_groups_own(record.key):
                 self.callback_key = self.callback_key or key_in(record.key, record.value) or b""
