@@ -9,6 +9,7 @@ from pathlib import Path
 
 from millstream import (
     App,
+    Concurrency,
     Context,
     Event,
     NonRetriableError,
@@ -41,6 +42,11 @@ async def sequence(ctx: Context) -> dict[str, int]:
     one = await ctx.step.run("one", add, 1, 1)
     two = await ctx.step.run("two", add, one, 1)
     return {"sum": await ctx.step.run("three", add, two, 1)}
+
+
+@app.function(on="cases/narrow", concurrency=Concurrency(1, per="run"))
+async def narrow(ctx: Context) -> None:
+    await ctx.step.sleep("long", "1d")
 
 
 @app.function(on="cases/loop")

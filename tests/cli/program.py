@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 T = TypeVar("T")
 APP = """
-from millstream import App, Context, Linear
+from millstream import App, Context, Linear, Throttle
 
 app = App("shop")
 
@@ -49,6 +49,10 @@ async def flaky(ctx: Context):
         raise ValueError("it stumbled")
     await ctx.step.run("one", lambda: {"is": "there"})
     await ctx.step.run("stumble", stumble)
+
+@app.function(on="shop/narrow", concurrency=1, throttle=Throttle(10, "1m"))
+async def narrow(ctx: Context):
+    pass
 
 @app.function(on="shop/long")
 async def long(ctx: Context):

@@ -134,6 +134,29 @@ def test_runs_of_a_function_that_fit_are_cancelled_and_the_cancellation_is_liste
     assert server.call("runs", "cancel", other, "--where", "true", "--yes").code == 2
 
 
+def test_limits_are_shown_set_without_a_deploy_and_reset(server: Serving) -> None:
+    command = ("functions", "limit", "shop-narrow")
+    assert [row["override"] for row in server.call(*command).rows] == [None, None]
+    set_ = server.call(*command, "concurrency=5", "throttle=20/1m/3", "--by", "ada")
+    assert set_.code == 0, set_.err
+    numbers = [{"limit": 5}, {"limit": 20, "period": "1m", "burst": 3}]
+    assert [row["override"] for row in set_.rows] == numbers and {row["by"] for row in set_.rows} == {"ada"}
+    table = server.call(*command, "-o", "table").out
+    assert "concurrency" in table and "20" in table
+    assert [row["override"] for row in server.call(*command, "throttle=reset").rows] == [numbers[0], None]
+    assert [row["override"] for row in server.call(*command, "reset").rows] == [None, None]
+    for wrong, code, said in (
+        (("concurrency=many",), 2, "expected a whole number from 1, got 'many'"),
+        (("speed=5",), 2, "expected one such as concurrency=5"),
+        (("reset", "concurrency=5"), 2, "it resets all"),
+        (("rate_limit=5/1h",), 1, "declares no rate_limit"),
+        (("throttle=5/30d",), 1, "must be 1s to 7d, got 30d"),
+    ):
+        ended = server.call(*command, *wrong)
+        assert (ended.code, said in ended.err) == (code, True), ended
+    assert server.call("functions", "limit", "lost").code == 4
+
+
 def test_watching_longer_than_the_timeout_is_exit_code_7_and_cancelling_ends_the_run(server: Serving) -> None:
     run = server.start_run("shop/long")
     assert server.call("runs", "watch", run, "--timeout", "300ms").code == 7

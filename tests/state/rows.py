@@ -7,6 +7,7 @@ from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow
 from millstream.model.gate_messages import AdmitStart
 from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.overrides import LimitsRow
 from millstream.model.rows import (
     AppRow,
     CancellationRow,
@@ -63,6 +64,7 @@ ONE_OF_EACH: dict[str, Row] = {
     "timers": TimerRow(1_700_000_000_000, "sleep", "r1", "s1"),
     "crons": CronRow("nightly", "0 3 * * *", 5),
     "apps": AppRow("shop", b"{}", 7),
+    "limits": LimitsRow("shop-f", b"[]", 8),
     "positions": PositionRow("events", 3, 99),
     "seen": SeenRow(b"0123456789abcdef", until_ms(True, 4)),
     "seen_buckets": SeenBucketRow("events-0", True, 4, 0, 1),

@@ -16,6 +16,7 @@ from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_act
 from millstream.api.door.seeds import seeded_id
+from millstream.api.limits import limits_shown
 from millstream.api.reading.positions import named, shown
 from millstream.api.results import NOT_OVER_STATUS, once_over, result_shown, wait_of
 from millstream.errors import BadRequest, NotFound, NotStarted
@@ -82,7 +83,9 @@ async def get_dev(request: web.Request) -> web.Response:
     """The readiness probe of SDKs and tools, with all functions."""
     door = request.app[DOOR]
     functions = [
-        _function(app_id, spec) for app_id, app in sorted(door.catalogue.apps.items()) for spec in app.functions
+        _function(app_id, spec) | _overridden(door, spec)
+        for app_id, app in sorted(door.catalogue.apps.items())
+        for spec in app.functions
     ]
     return answer(
         {
@@ -152,6 +155,15 @@ def flow_shown(flow: FlowSpec | None) -> dict[str, Any]:
     """What is declared, as it was declared: an option that was left out is left out; lengths read ``1m30s``."""
     declared = msgspec.to_builtins(flow) if flow is not None else {}
     return {name: _rule(value) for name, value in declared.items() if value}
+
+
+def _overridden(door: Door, spec: FunctionSpec) -> dict[str, Any]:
+    """What an operator has set instead of what is declared; nothing where nobody has."""
+    held = door.catalogue.limits.get(spec.slug)
+    if held is None or not held.overrides:
+        return {}
+    shown = limits_shown(spec.slug, spec, held)
+    return {"overrides": [*(one for one in shown["limits"] if one["override"]), *shown["moot"]]}
 
 
 def _rule(rule: Any) -> Any:

@@ -24,7 +24,7 @@ from millstream.core.flow import (
     sweeping,
 )
 from millstream.core.handles import Decide, FoldFact, Handler, Handles, Refuse
-from millstream.core.intake import apps, crons, dead_letters, events, scans, seen, topics
+from millstream.core.intake import apps, crons, dead_letters, events, limits, scans, seen, topics
 from millstream.core.runs import (
     awaiting,
     bodies,
@@ -52,7 +52,8 @@ FOLD: Final[dict[type, FoldFact]] = {}
 """Fact → fold."""
 
 _NOUNS: Final = (
-    apps, cleaning, crons, dead_letters, events, handover, messages, publishes, requests, scans, seen, starting, topics,
+    apps, cleaning, crons, dead_letters, events, handover, limits, messages, publishes, requests, scans, seen, starting,
+    topics,
     awaiting, bodies, bounds, cancellations, dispatches, ending, holding, reports, resolving, retry,
     coverage, homes, interests, kept, signals,
     passage, queues, sweeping, debounce, batch, counts, rate_limit, idempotency, singleton,

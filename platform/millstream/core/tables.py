@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.overrides import LimitsRow
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
@@ -128,6 +129,9 @@ class Tables(Protocol):
 
     @property
     def apps(self) -> Table[str, AppRow]: ...
+
+    @property
+    def limits(self) -> Table[str, LimitsRow]: ...
 
     @property
     def positions(self) -> Table[SourceKey, PositionRow]: ...

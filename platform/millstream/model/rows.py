@@ -16,6 +16,7 @@ from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow, Slot
 from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.overrides import LimitsRow
 
 
 class Hand(enum.IntEnum):
@@ -437,4 +438,5 @@ Row = (
     | BatchRow
     | CancellationRow
     | HeldRow
+    | LimitsRow
 )

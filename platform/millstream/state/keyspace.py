@@ -22,6 +22,7 @@ from operator import attrgetter
 from typing import Final
 
 from millstream.model import gate_rows, rows
+from millstream.model.overrides import LimitsRow
 from millstream.model.rows import Row
 from millstream.state.keys import Key, encoder, range_of
 
@@ -154,6 +155,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     TableSpec("singletons", gate_rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
     TableSpec("debounced", gate_rows.DebounceRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
     TableSpec("batches", gate_rows.BatchRow, b"\x56", KEYS, ("place",), _S),
+    TableSpec("limits", LimitsRow, b"\x57", KEYS, ("function",), _S, versioned=True),
     TableSpec("cancellations", rows.CancellationRow, b"\x4c", KEYS, ("cancellation",), _S),
 )
 

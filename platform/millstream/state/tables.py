@@ -24,6 +24,7 @@ from typing import Final
 from millstream.errors import Corruption
 from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.messages import group_topic
+from millstream.model.overrides import LimitsRow
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,
@@ -83,6 +84,7 @@ class LaneTables:
     timers: LayeredTable[tuple[int, str, str, str], TimerRow]
     crons: LayeredTable[tuple[str, str], CronRow]
     apps: LayeredTable[str, AppRow]
+    limits: LayeredTable[str, LimitsRow]
     positions: LayeredTable[tuple[str, int], PositionRow]
     topics: LayeredTable[str, TopicRow]
     subscriptions: LayeredTable[tuple[str, str], SubscriptionRow]
@@ -252,6 +254,7 @@ class DurableTables:
     timers: DurableTable[tuple[int, str, str, str], TimerRow]
     crons: DurableTable[tuple[str, str], CronRow]
     apps: DurableTable[str, AppRow]
+    limits: DurableTable[str, LimitsRow]
     positions: DurableTable[tuple[str, int], PositionRow]
     topics: DurableTable[str, TopicRow]
     subscriptions: DurableTable[tuple[str, str], SubscriptionRow]

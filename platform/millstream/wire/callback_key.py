@@ -18,6 +18,7 @@ from millstream.errors import Corruption
 from millstream.model.callback_token import KEY_BYTES
 from millstream.model.function import AppSpec
 from millstream.model.messages import GROUP_RECORD_KEY
+from millstream.wire.limits_record import is_limits
 from millstream.wire.messages import decode_app, encode_app
 
 RECORD_PREFIX: Final = b"millstream:callback-key:"
@@ -25,7 +26,9 @@ RECORD_PREFIX: Final = b"millstream:callback-key:"
 
 def is_groups_own(record_key: bytes | None) -> bool:
     """Whether a record of the functions topic is about the group, and of no app."""
-    return record_key is not None and (record_key == GROUP_RECORD_KEY or record_key.startswith(RECORD_PREFIX))
+    return record_key is not None and (
+        record_key == GROUP_RECORD_KEY or record_key.startswith(RECORD_PREFIX) or is_limits(record_key)
+    )
 
 
 def key_record(key: bytes, name: str) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from millstream.core import starting
+from millstream.core import origin
 from millstream.core.intake import seen
 from millstream.execute.local.executor import LocalExecutor
 from millstream.lane import lane as lane_lane
@@ -33,13 +33,13 @@ def _remember_no_ids(patch: Patch) -> None:
 
 
 def _random_run_ids(patch: Patch) -> None:
-    real = starting.run_id
+    real = origin.run_id
     numbers = iter(range(1 << 60))
 
     def run_id(event_ms: int, internal_id: str, function: str, cause: str, *, lane: int, lanes: int) -> str:
         return real(event_ms, internal_id + str(next(numbers)), function, cause, lane=lane, lanes=lanes)
 
-    patch.set(starting, "run_id", run_id)
+    patch.set(origin, "run_id", run_id)
 
 
 def _stop_on_poison(patch: Patch) -> None:

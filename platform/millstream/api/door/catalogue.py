@@ -11,11 +11,13 @@ import contextlib
 import logging
 from typing import Final
 
-from millstream.errors import LogUnavailable, OffsetOutOfRange
+from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
 from millstream.log.port import Log, Reader
-from millstream.model.function import AppSpec
+from millstream.model.function import AppSpec, FunctionSpec
 from millstream.model.messages import group_topic
+from millstream.model.overrides import FunctionLimits
 from millstream.wire.callback_key import is_groups_own, key_in
+from millstream.wire.limits_record import decode_limits, is_limits
 from millstream.wire.messages import decode_app
 
 READ_RECORDS_MAX: Final = 100
@@ -34,6 +36,8 @@ class Catalogue:
         self._topic = group_topic(group, "functions")
         self._task: asyncio.Task[None] | None = None
         self.apps: dict[str, AppSpec] = {}
+        self.limits: dict[str, FunctionLimits] = {}
+        """What operators have set of the functions' limits, by the functions' ids."""
         self.end = 0
         self.callback_key = b""
         """The group's key; empty: no worker has made one yet."""
@@ -48,6 +52,10 @@ class Catalogue:
         self.end = reader.position
         self._task = asyncio.create_task(self._follow(reader))
         self._task.add_done_callback(log_failure)
+
+    def function(self, slug: str) -> FunctionSpec | None:
+        """A function as it is declared; None: there is none of this id."""
+        return next((spec for app in self.apps.values() for spec in app.functions if spec.slug == slug), None)
 
     async def close(self) -> None:
         """Stop following."""
@@ -72,6 +80,11 @@ class Catalogue:
     async def _read(self, reader: Reader) -> None:
         records = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
         for record in records:
+            if record.key is not None and is_limits(record.key):
+                with contextlib.suppress(Corruption):  # The lanes say so, and keep what was set before.
+                    limits = decode_limits(record.key, record.value)
+                    self.limits[limits.function] = limits
+                continue
             if is_groups_own(record.key):
                 self.callback_key = self.callback_key or key_in(record.key, record.value) or b""
                 continue

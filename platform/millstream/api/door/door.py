@@ -6,6 +6,7 @@ application under ``DOOR``. Handlers take what they need from there; no module o
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -73,6 +74,8 @@ class Door:
         self.intake = Intake(config.log, config.events_topic, config.event_partitions, config.refuses)
         self.large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")  # What waits is in the budget.
         self.catalogue = Catalogue(config.log, config.group)
+        self.limits_lock = asyncio.Lock()
+        """Held while limits of a function are changed: what is written is made of what was read."""
         self.requests = Requests(config)
         self._reads = Reads(config.index) if config.index is not None else None
         self._started = False

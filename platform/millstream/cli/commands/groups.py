@@ -20,7 +20,9 @@ signals = typer.Typer(help="Send signals to runs that wait for them.", no_args_i
 cancellations = typer.Typer(
     help="Look at cancellations of many runs, and stop them.", no_args_is_help=True, rich_markup_mode=None
 )
-functions = typer.Typer(help="Start functions, by hand or on records.", no_args_is_help=True, rich_markup_mode=None)
+functions = typer.Typer(
+    help="Start functions, by hand or on records; change their limits.", no_args_is_help=True, rich_markup_mode=None
+)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 dead_letters = typer.Typer(
     help="Look at records that could not be taken, and take one again.", no_args_is_help=True, rich_markup_mode=None

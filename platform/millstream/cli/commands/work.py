@@ -287,6 +287,28 @@ def functions_backfill(
     return backfill(settings, function, wanted, yes=yes and not dry_run)
 
 
+@functions.command("limit")
+@takes(*CLIENT, "event_key")
+def functions_limit(
+    settings: Settings,
+    *,
+    function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)],
+    limits: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LIMIT…|reset]",
+            help="concurrency=5 (of two rules 5,20), throttle=10/1m or 10/1m/BURST, rate_limit=100/1h, throttle=reset.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Who asks, for the record. [default: the user's name]")] = "",
+) -> int:
+    """Show the limits of a function, or set other numbers without a deploy, until they are reset."""
+    from millstream.cli.limits import limit
+
+    return limit(settings, function, limits or (), by)
+
+
 @scans.command("list")
 @takes(*CLIENT)
 def scans_list(settings: Settings) -> int:

@@ -170,6 +170,20 @@ class Server:
         path = f"/api/functions/{quote(function, safe='')}/backfill"
         return self._data("POST", path, {"Authorization": f"Bearer {self._key}"}, msgspec.json.encode(wanted))
 
+    def limits(self, function: str) -> dict[str, Any]:
+        """The limits of a function: declared, and set instead. Raises NotFound."""
+        return self._data("GET", _limits_of(function))
+
+    def set_limits(self, function: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Set or reset some of them; all as they are then. Raises NotFound, Conflict, BadRequest."""
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("PUT", _limits_of(function), head, msgspec.json.encode(wanted))
+
+    def reset_limits(self, function: str) -> dict[str, Any]:
+        """All are as declared again. Raises NotFound."""
+        head = {"Authorization": f"Bearer {self._key}", SEED_HEADER: seed()}
+        return self._data("DELETE", _limits_of(function), head)
+
     def scans(self) -> list[dict[str, Any]]:
         """The scans there are, and were, by partition."""
         status, answer = self._call("GET", "/api/scans")
@@ -285,3 +299,7 @@ class Server:
         if status in (401, 403):
             text += ". Name the right key with --event-key or MILLSTREAM_EVENT_KEY."
         raise _STATUS.get(status, BadRequest if status < 500 else LogUnavailable)(text)
+
+
+def _limits_of(function: str) -> str:
+    return f"/api/functions/{quote(function, safe='')}/limits"

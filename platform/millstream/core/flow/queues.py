@@ -113,6 +113,7 @@ def _next(tables: Tables, gate: GateRow, now_ms: int) -> tuple[list[Fact], GateR
             if not room.is_open:
                 del heads[function]  # Its own limit may be lower than that of the next.
                 look_ms = min(look_ms or room.timer_ms, room.timer_ms)
+                gate = replace(gate, full_us=room.full_us or gate.full_us)
                 continue
             if len(facts) >= 2 * OPENED_AT_ONCE_MAX:
                 return [*facts, GateTimed(gate.place, now_ms + 1)], gate
@@ -126,7 +127,7 @@ def _next(tables: Tables, gate: GateRow, now_ms: int) -> tuple[list[Fact], GateR
             else:
                 heads[function] = following
     if look_ms:
-        facts.append(GateTimed(gate.place, look_ms))
+        facts.append(GateTimed(gate.place, look_ms, gate.full_us))  # Cut once: else the queue waits so long each time.
     return facts, gate
 
 
@@ -220,7 +221,7 @@ def gate_timed(tables: Tables, f: GateTimed, at_ms: int) -> Sequence[Effect]:
     """It is looked at again then, or when somebody asks."""
     gate = tables.gates.get(f.place)
     assert gate is not None, f"a look at {f.place}, where nobody is"
-    return _put(tables, replace(gate, full_us=gate.full_us if f.at_ms else 0), f.at_ms)
+    return _put(tables, replace(gate, full_us=f.full_us or gate.full_us if f.at_ms else 0), f.at_ms)
 
 
 def _sooner(gate: GateRow, timer_ms: int) -> int:

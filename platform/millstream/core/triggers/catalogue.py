@@ -1,5 +1,5 @@
-"""What this lane knows of apps and functions, arranged for matching. Derived from the apps table, rebuilt when it
-changes.
+"""What this lane knows of apps and functions, arranged for matching. Derived from the tables of apps and of
+overrides, rebuilt when one changes: what a function has is what it declares, with an operator's numbers.
 
 **Wildcards**: an event ``a/b.c`` matches the patterns ``a/*`` and ``a/b.*``: one at every ``/`` and ``.`` boundary.
 """
@@ -22,8 +22,10 @@ from millstream.model.function import (
     patterns,
 )
 from millstream.model.messages import group_topic
+from millstream.model.overrides import decode_overrides, in_force
 
 APPS_MAX: Final = 10_000
+FUNCTIONS_SET_MAX: Final = 100_000
 NAMES_CACHED_MAX: Final = 10_000
 
 
@@ -83,13 +85,15 @@ class Catalogue:
 
 def catalogue(tables: Tables) -> Catalogue:
     """The catalogue of this lane as it is now."""
-    version = tables.apps.version
+    version = tables.apps.version + tables.limits.version  # Neither ever falls.
     held = tables.memo.get("catalogue")
     if held is not None and held[0] == version:
         assert isinstance(held[1], Catalogue)
         return held[1]
     specs = (decode_app_spec(row.spec) for _, row in tables.apps.scan(limit=APPS_MAX) if row.spec)
-    made = Catalogue(tuple(f for spec in specs for f in spec.functions), tables.place.events_topic)
+    limits = {slug: decode_overrides(row.overrides) for slug, row in tables.limits.scan(limit=FUNCTIONS_SET_MAX)}
+    functions = (in_force(f, limits.get(f.slug, ())) for spec in specs for f in spec.functions)
+    made = Catalogue(tuple(functions), tables.place.events_topic)
     tables.memo["catalogue"] = (version, made)
     return made
 

@@ -30,11 +30,13 @@ from millstream.model.commands import (
 from millstream.model.event import Envelope
 from millstream.model.journal import Position
 from millstream.model.messages import group_topic
+from millstream.model.overrides import SeeLimits
 from millstream.model.place import Place
 from millstream.model.run_requests import CancelRun
 from millstream.telemetry import say
 from millstream.wire.callback_key import is_groups_own
 from millstream.wire.events_topic import Written, peek_event, read_event
+from millstream.wire.limits_record import decode_limits, is_limits
 from millstream.wire.messages import decode_app, decode_inbox
 from millstream.wire.schemas import EventSchemas
 
@@ -188,7 +190,7 @@ class Intake:
             async for page, behind in pages:
                 for record in page:
                     behind_it = Position(self._functions, 0, record.offset + 1)
-                    command = None if is_groups_own(record.key) else self._app(record)
+                    command = self._of_catalogue(record)
                     self._submit(PositionedCommand(command, behind_it))
                 if behind > (page[-1].offset + 1 if page else self.catalogue_offset):
                     # Compaction left nothing in between, and no more will come: a door may have seen that far.
@@ -197,12 +199,20 @@ class Intake:
                 self._catalogue_moved.set()
                 self._catalogue_moved = asyncio.Event()
 
-    def _app(self, record: Record) -> Command:
+    def _of_catalogue(self, record: Record) -> Command | None:
+        """What a record of the functions topic says; None where it is the group's own, and nothing to lanes."""
+        key = record.key or b""
         try:
+            if is_limits(key):
+                limits = decode_limits(key, record.value)
+                return SeeLimits(limits.function, limits.overrides, record.offset)
+            if is_groups_own(key):
+                return None
             app = decode_app(record.value) if record.value is not None else None
         except Corruption as error:
-            return _refused((self._functions, 0), record, f"the record is no app: {error}")
-        return SeeCatalogue((record.key or b"").decode("utf-8", "replace"), app, record.offset)
+            what = "limits" if is_limits(key) else "app"
+            return _refused((self._functions, 0), record, f"the record is no {what}: {error}")
+        return SeeCatalogue(key.decode("utf-8", "replace"), app, record.offset)
 
     async def _wait_for_catalogue(self, offset: int) -> None:
         """Wait until the catalogue is queued up to the offset that a door stamped on an event.

@@ -27,6 +27,7 @@ from millstream.model.facts.events import (
     EventAccepted,
     EventDeduplicated,
     FunctionSkipped,
+    LimitsSeen,
     SeenDropped,
 )
 from millstream.model.facts.flow import (
@@ -172,6 +173,7 @@ __all__ = [
     "KeptDropped",
     "LaneFenced",
     "LaneReleased",
+    "LimitsSeen",
     "MatchingPaused",
     "MessageSent",
     "MessageTaken",
@@ -322,6 +324,7 @@ Recorded = (
     | StepHeld
     | BodyHeld
     | HeldResumed
+    | LimitsSeen
 )
 """What stands in the journal."""
 Fact = Recorded | Post

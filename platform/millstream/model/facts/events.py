@@ -61,6 +61,14 @@ class CatalogueSeen(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
+class LimitsSeen(msgspec.Struct, frozen=True, gc=False):
+    """From here on an operator's numbers count for the gates of a function. ``overrides`` are JSON, all there are."""
+
+    function: str
+    overrides: bytes
+    offset: int
+
+
 class CronArmed(msgspec.Struct, frozen=True, gc=False):
     """The cron of a function fires next at ``at_ms``."""
 

@@ -78,10 +78,12 @@ class GateLeft(msgspec.Struct, frozen=True, gc=False):
 
 
 class GateTimed(msgspec.Struct, frozen=True, gc=False):
-    """At the gate's home: it was looked at; next at ``at_ms``, 0: when somebody asks."""
+    """At the gate's home: it was looked at; next at ``at_ms``, 0: when somebody asks. ``full_us`` of a throttle: when
+    all its places are free, by the rule as it is now; 0: as before."""
 
     place: str
     at_ms: int
+    full_us: int = 0
 
 
 class SweepArmed(msgspec.Struct, frozen=True, gc=False):

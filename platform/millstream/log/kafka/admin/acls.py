@@ -106,15 +106,15 @@ def _worker(group: str, sources: tuple[str, ...], targets: tuple[str, ...]) -> l
 
 
 def _api(group: str, events: str) -> list[Access]:
-    def own(which: str, operation: str, why: str) -> Access:
-        return Access("api", TOPIC, group_topic(group, which), (operation, "DescribeConfigs"), why)
+    def own(which: str, *operations: str, why: str) -> Access:
+        return Access("api", TOPIC, group_topic(group, which), (*operations, "DescribeConfigs"), why)
 
     return [
         Access("api", TOPIC, events, ("Write", "DescribeConfigs"), "events"),
-        own("inbox", "Write", "requests to lanes"),
-        own("replies", "Read", "their answers"),
-        own("functions", "Read", "which functions there are"),
-        own("dead-letters", "Read", "millstream dead-letters"),
+        own("inbox", "Write", why="requests to lanes"),
+        own("replies", "Read", why="their answers"),
+        own("functions", "Read", "Write", why="which functions there are; functions limit"),
+        own("dead-letters", "Read", why="millstream dead-letters"),
     ]
 
 
