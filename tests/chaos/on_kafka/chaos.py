@@ -96,7 +96,7 @@ async def _fire(fleet: Fleet, plan: Plan, total: Total) -> None:
         for api in fleet.apis
     ]
     pourer = Pourer(fleet.broker.bootstrap, fleet.volume, total=plan.volume, rate=plan.volume_rate)
-    pressure = Pressure(tuple(api.url for api in fleet.apis), random.Random(f"{plan.seed}/limits"), f"{plan.seed}")
+    pressure = Pressure(tuple(api.url for api in fleet.apis), random.Random(f"{plan.seed}/limits"), f"{plan.seed}", 1.5)
     storm = Storm(fleet, random.Random(f"{plan.seed}/storm"), plan.pause_s, plan.say, plan.script)
     load = [asyncio.ensure_future(one.run()) for one in (*senders, pressure, pourer)]
     fire = asyncio.ensure_future(storm.run())
