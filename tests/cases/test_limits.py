@@ -19,7 +19,7 @@ from tests.promises import BrokenPromise
 
 TARGET = "tests.cases.limited:app"
 KEYS = ("ann", "bob", "cid")
-A_ROUND = 4
+A_ROUND = 6
 """So many events of each name and key are posted at once."""
 WORKING_S = 0.25
 

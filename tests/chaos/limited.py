@@ -38,7 +38,7 @@ RUNS_LIMIT: Final = 2
 SHARED_LIMIT: Final = 2
 BOTH_LIMITS: Final = {"each": 2, "all": 5}
 THROTTLE_BURST: Final = 3
-THROTTLE_EVERY_S: Final = 0.1
+THROTTLE_EVERY_S: Final = 0.2
 RATE_LIMIT: Final = 4
 RATE_PERIOD_S: Final = 2.0
 BATCH_MAX: Final = 5
@@ -141,7 +141,7 @@ def declare(app: App) -> None:
     async def both(ctx: Context) -> None:
         await _two_steps(ctx, "both")
 
-    @app.function(on="limited/throttled", throttle=Throttle(10, "1s", burst=THROTTLE_BURST, key=KEY))
+    @app.function(on="limited/throttled", throttle=Throttle(5, "1s", burst=THROTTLE_BURST, key=KEY))
     async def throttled(ctx: Context) -> None:
         await _step(ctx, "throttled", LAST)
 
