@@ -14,7 +14,7 @@ MINUTES ?= 20
 PAIRS ?= 10000
 INPUTS ?= 200000
 REQUESTS ?= 1000000
-APPS := examples.contact_form:app examples.approval:app examples.orders:app examples.blog:app examples.webhooks:app
+APPS := examples.contact_form:app examples.approval:app examples.orders:app examples.limits:app examples.blog:app examples.webhooks:app
 FEED := examples/data/github-webhooks.jsonl
 SEED_RANGE = $(if $(SEED),$(SEED)-$(SEED),$(SEEDS))
 

@@ -19,8 +19,9 @@ from millstream.model.place import Place
 from millstream.state.dump import fingerprint
 from millstream.state.memory import MemoryStore
 from millstream.state.rocksdb import RocksBudget, RocksStore
-from tests.chaos import verdict
-from tests.chaos.functions import app
+from tests.chaos import limited, limits, verdict
+from tests.chaos.app import app
+from tests.chaos.pressure import Pressure
 from tests.chaos.sender import Sender
 from tests.chaos.verdict import RunLines
 from tests.chaos.world import Shape, World
@@ -100,7 +101,8 @@ async def _one(world: World, kills: int, plan: Plan, total: Total) -> None:
     """A world from its first start to its comparison."""
     dice = random.Random(f"{plan.seed}/{world.shape.name}/posts")
     sender = Sender(world.url, plan.rate, dice, f"{plan.seed}-{world.shape.name}")
-    sending = asyncio.ensure_future(sender.run())
+    pressure = Pressure((world.url,), random.Random(f"{plan.seed}/{world.shape.name}/limits"), world.shape.name)
+    sending = asyncio.gather(sender.run(), pressure.run())
     try:
         world.start()
         for number in range(kills):
@@ -114,19 +116,21 @@ async def _one(world: World, kills: int, plan: Plan, total: Total) -> None:
             )
         await world.serving()
         sender.stop()
+        pressure.stop()
         await sending
         begun = time.monotonic()
-        runs = await _drained(world, sender, plan.drain_s)
+        runs = await _drained(world, sender, pressure, plan.drain_s)
         total.kills += kills
-        total.events += len(sender.sent)
-        total.acknowledged += sum(event.acknowledged for event in sender.sent)
+        total.events += len(sender.sent) + len(pressure.posted)
+        total.acknowledged += sum(event.acknowledged for event in sender.sent) + len(pressure.posted)
         total.runs += len(runs)
         total.lines += sum(len(run.begins) + len(run.ends) for run in runs.values())
         plan.say(
             f"  drained in {time.monotonic() - begun:.1f} s: {len(runs)} runs; posts {vars(sender.counts)}; "
             f"serving again after {_median(world.served_after_s):.2f} s (median)"
         )
-        total.wrong += sender.wrong
+        total.wrong += sender.wrong + pressure.wrong
+        total.wrong += limits.judge(pressure.posted, limited.read(world.ledger))
         total.wrong += verdict.unfinished(sender.sent, runs)
         total.wrong += verdict.started_twice(sender.sent, runs)
         total.wrong += verdict.answered_wrongly(sender.sent, runs)
@@ -138,13 +142,14 @@ async def _one(world: World, kills: int, plan: Plan, total: Total) -> None:
         sending.cancel()
 
 
-async def _drained(world: World, sender: Sender, within_s: float) -> dict[str, RunLines]:
+async def _drained(world: World, sender: Sender, pressure: Pressure, within_s: float) -> dict[str, RunLines]:
     """The ledger once everything is over; a violation by itself if it never is."""
     deadline = time.monotonic() + within_s
     async with aiohttp.ClientSession() as session:
         while True:
             runs = verdict.by_run(world.read_ledger())
             left = verdict.unfinished(sender.sent, runs)
+            left += limits.unfinished(pressure.posted, limited.read(world.ledger))
             stuck = await world.get(session, "/api/runs", status="Running,Queued", limit=5)
             if not left and not stuck:
                 return runs

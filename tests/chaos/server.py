@@ -16,7 +16,7 @@ from pathlib import Path
 
 from millstream.dev import DevServer, DevSettings
 from millstream.lane.settings import LaneSettings
-from tests.chaos.functions import app
+from tests.chaos.app import app
 
 
 def main() -> None:

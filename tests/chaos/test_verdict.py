@@ -98,6 +98,13 @@ def test_attempts_that_the_history_shows_twice_are_noticed() -> None:
     assert told_differently(told, by_run(_life())["R1"]) != []
 
 
+@pytest.mark.parametrize("status", ["lost", "parked", "stopped"])
+def test_a_hand_out_that_came_to_nothing_is_no_attempt(status: str) -> None:
+    told = _told()
+    told["steps"][0]["attempts"].insert(0, {"status": status})
+    assert told_differently(told, by_run(_life())["R1"]) == []
+
+
 def _waited(function: str, wait: str, token: str, event: Sent, *more: Line) -> list[str]:
     """What is wrong with a run whose wait ended with this token."""
     given = {"before": "t-before"}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from millstream.history.trail import COUNTED
 from tests.chaos.functions import FAILS_ONCE, SHAPES, STARTED_BY, WAITS, Line
 from tests.chaos.halts import Halts
 from tests.chaos.sender import Sent
@@ -195,7 +196,7 @@ def told_differently(run: dict[str, Any], lines: RunLines | None) -> list[str]:
             wrong.append(f"run {name} step {step}: later steps got {given[step]}, the run returned {token}")
         if steps[step]["output"] != token:
             wrong.append(f"run {name} step {step}: history says {steps[step]['output']}, the run returned {token}")
-        attempts = [a["status"] for a in steps[step]["attempts"] if a["status"] not in ("lost", "parked")]
+        attempts = [a["status"] for a in steps[step]["attempts"] if a["status"] in COUNTED]
         expected = ["failed", "completed"] if step == FAILS_ONCE else ["completed"]
         if attempts != expected:
             wrong.append(f"run {name} step {step}: expected attempts {expected}, history has {attempts}")

@@ -23,6 +23,7 @@ import aiohttp
 import msgspec
 
 from tests.chaos.functions import LEDGER_VARIABLE, Line
+from tests.chaos.limited import write_gone
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING_WITHIN_S = 60.0
@@ -98,7 +99,7 @@ class World:
         shape = self.shape
         line = [sys.executable, "-m", "tests.chaos.server", "--history-ms", str(shape.history_ms)]
         if shape.cli:
-            line = [sys.executable, "-m", "millstream", "dev", "--no-reload", "tests.chaos.functions:app"]
+            line = [sys.executable, "-m", "millstream", "dev", "--no-reload", "tests.chaos.app:app"]
         line += ["--data", str(self.data), "--port", str(self.port)]
         line += ["--lanes", str(shape.lanes), "--durability", shape.durability]
         with (self.directory / "server.log").open("ab") as log:
@@ -122,6 +123,7 @@ class World:
         served = not early or await self._answers()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        write_gone(self.ledger, self.process.pid)
         wiped = []
         if dice.random() < 0.2:
             shutil.rmtree(self.data / "state", ignore_errors=True)

@@ -43,7 +43,7 @@ def check(tables: Tables) -> None:
     crons = {(row.at_ms, "cron", row.function, row.cron) for _, row in tables.crons.scan(limit=ROWS_MAX)}
     looking = {(row.timer_ms, "cancel", id, "") for id, row in tables.cancellations.scan(limit=ROWS_MAX)}
     held = {key for key, _ in tables.timers.scan(limit=ROWS_MAX)}
-    of_gates = (timers.GATE, timers.SWEEP, timers.DEBOUNCE, timers.BATCH, rate_limit.NAME, idempotency.NAME)
+    of_gates = (timers.GATE, timers.SWEEP, timers.KEPT, timers.BATCH, rate_limit.NAME, idempotency.NAME)
     of_places = (homes.MATCH, homes.LOOK, *of_gates)
     beside = {key for key in held if key[1] in of_places}
     problems = [problem for key in beside if (problem := timer_problem(tables, TimerRow(*key)))]

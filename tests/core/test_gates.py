@@ -227,7 +227,7 @@ def test_no_limit_is_exceeded_no_run_is_stuck_and_nothing_is_left(
             "gates",
             "starts",
             "singletons",
-            "debounced",
+            "kept_starts",
             "batches",
         ):
             assert not getattr(tables, name).scan(limit=1), f"rows are left in {name}"

@@ -30,11 +30,9 @@ from tests.core.harness import Harness
 from tests.core.moves import play
 from tests.core.test_mutants import sequence
 from tests.core.values import (
-    HOUR_MS,
     LANES,
     MINUTE_MS,
     PLACE,
-    START_MS,
     accept,
     app,
     body_errored,
@@ -69,7 +67,6 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
         late_results_of_what_was_given_up,
         a_late_result_that_is_too_large_while_the_step_queues,
         what_is_held_and_resumed_queues_again,
-        a_run_that_is_due_queues,
         a_step_whose_code_has_come_queues,
         an_event_and_then_a_refusal_while_a_wait_closes,
     ):
@@ -152,16 +149,6 @@ def one_at_a_time(on_exhausted: str = FAIL) -> Harness:
     spec = next(f for f in gated if home_of_place(PER_STEP.places(f, {})[0], PLACE.lanes) == PLACE.lane)
     harness = Harness()
     harness.do(see(app(spec)))
-    return harness
-
-
-def a_run_that_is_due_queues() -> Harness:
-    """It was to start later, and then has a gate to pass."""
-    harness = one_at_a_time()
-    harness.do(accept(event(at_ms=START_MS + HOUR_MS)))
-    due = harness.armed("due")
-    harness.do(FireTimer(due.at_ms, due.kind, due.id, due.step), due.at_ms)
-    assert harness.run.body == Hand.OUT, "there was room"
     return harness
 
 

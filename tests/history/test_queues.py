@@ -45,8 +45,8 @@ LIFE: list[list[Fact]] = [
     [f.GateLeft(RUNS, "r1", ""), opened(RUNS, "r2")],
     [f.GateLeft(RUNS, "r4", "")],
     [opened(SHARED, "r5"), f.GateQueued(SHARED, "shop-other", "r6", "", 0, AT, 0)],
-    [f.DebounceKept(DEBOUNCE, start("e1"), AT, AT + 10)],
-    [f.DebounceKept(DEBOUNCE, start("e2"), AT, AT + 20)],
+    [f.StartKept(DEBOUNCE, start("e1"), AT, AT + 10)],
+    [f.StartKept(DEBOUNCE, start("e2"), AT, AT + 20)],
     [f.BatchAdded(BATCH, FN, "e3", 2, None, AT + 30), f.BatchAdded(BATCH, FN, "e4", 2, None, AT + 30)],
     [f.BatchOver(BATCH), f.BatchAdded(BATCH, FN, "e5", 2, None, AT + 60)],
     [f.SingletonHeld(SINGLE, AT, "e6"), opened(SINGLE, "r7")],
@@ -104,7 +104,7 @@ def test_facts_that_come_again_behind_the_rows_of_a_checkpoint_change_nothing(tm
 
 def test_nothing_is_left_where_all_have_gone(tmp_path: Path) -> None:
     gone: list[Fact] = [
-        f.GateLeft(RUNS, "r2", ""), f.GateLeft(RUNS, "r3", ""), f.GateLeft(SHARED, "r5", ""), f.DebounceOver(DEBOUNCE),
+        f.GateLeft(RUNS, "r2", ""), f.GateLeft(RUNS, "r3", ""), f.GateLeft(SHARED, "r5", ""), f.StartReleased(DEBOUNCE),
         f.BatchOver(BATCH), f.GateLeft(SINGLE, "r7", ""), f.SingletonFreed(SINGLE),
     ]  # fmt: skip
     assert folded(tmp_path / "a.db", [*LIFE, gone], 4) == QueuesSeen()

@@ -170,7 +170,7 @@ def _unsettled(world: World, number: int, lane: Lane) -> list[str]:
     left += [f"parked {row}" for row in durable.parked.scan(limit=2)]
     left += [f"held {row}" for row in durable.held.scan(limit=2)]
     left += [f"event {row}" for row in durable.events.scan(limit=2)]
-    left += [f"debounced {row}" for row in durable.debounced.scan(limit=2)]
+    left += [f"kept start {row}" for row in durable.kept_starts.scan(limit=2)]
     left += [f"batch {row}" for row in durable.batches.scan(limit=2)]
     left += [f"asks at a gate {row}" for row in durable.asks.scan(limit=2)]
     for topic, partition in ((group_topic(GROUP, "inbox"), number), *lane.subscriptions.sources):

@@ -159,6 +159,6 @@ class Gates(Sender):
         """Nobody is at a gate when all runs are over."""
         for lane in self._world.observer.lanes:
             of = lane.tables
-            for table in (of.asks, of.queues, of.debounced, of.batches, of.singletons):
+            for table in (of.asks, of.queues, of.kept_starts, of.batches, of.singletons):
                 for key, row in table.scan(limit=1):
                     self._world.violate("nobody is at a gate when all runs are over", f"{key}: {row}")

@@ -6,7 +6,7 @@ from millstream.model.commands import HandOut
 from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow
 from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.overrides import LimitsRow
 from millstream.model.rows import (
     AppRow,
@@ -89,7 +89,7 @@ ONE_OF_EACH: dict[str, Row] = {
     "queues": QueueRow("00ff/runs/1a2b3c4d/shop-bill/null", "shop-bill", 1_000, 1, "r1", "s1"),
     "starts": StartsRow("00ff/rate_limit/1a2b3c4d/shop-bill/null", "shop-bill", bytes(20), 1, "r1", 1_000),
     "singletons": SingletonRow("00ff/singleton/1a2b3c4d/shop-bill/null", 2_000, "e1", KEPT, True),
-    "debounced": DebounceRow("00ff/debounce/1a2b3c4d/shop-bill/", KEPT, 1_000, 2_000),
+    "kept_starts": KeptStartRow("00ff/debounce/1a2b3c4d/shop-bill/", KEPT, 1_000, 2_000),
     "batches": BatchRow("00ff/batch/1a2b3c4d/shop-bill/", "shop-bill", ("e1", "e2"), 20, RunFlow(("00ff/g",)), 2_000),
     "cancellations": CancellationRow("c1", "shop-bill", 1_000, 2_000, "event.data.n > 3", "tests", 3_000, 3_000),
     "holders": HolderRow("w1-00ff", "w1", (HandOut("r1", "s1", 3),)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from millstream import App, Batch, Concurrency, Context, Debounce, Event, Throttle
+from millstream import App, Batch, Concurrency, Context, Debounce, Event, RateLimit, Throttle
 from millstream.testing import TestApp
 
 
@@ -251,3 +251,35 @@ async def test_batches_queue_at_the_other_gates() -> None:
         assert log == [[0, 1]]
         await t.advance("1h")
         assert log == [[0, 1], [2, 3]]
+
+
+# --- events with a time of their own ----------------------------------------------------------------
+
+
+def later(t: TestApp, n: int, seconds: int) -> Event:
+    due_ms = int(t.now.timestamp() * 1_000) + seconds * 1_000
+    return Event("order/placed", {"id": n, "customer": "a"}, ts=due_ms)
+
+
+async def test_a_limit_counts_an_event_when_its_time_has_come() -> None:
+    log: list[Any] = []
+    async with TestApp(shop(log, rate_limit=RateLimit(1, "1m"))) as t:
+        await t.send(later(t, 1, 90))
+        await t.send(placed(2))
+        assert log == [("begins", 2)], "nothing has started before it"
+        await t.advance("59s")
+        await t.send(placed(3))
+        assert log == [("begins", 2)]
+        await t.advance("40s")
+        assert log == [("begins", 2), ("begins", 1)]
+
+
+async def test_events_that_are_due_together_keep_the_order_in_which_they_were_read() -> None:
+    log: list[Any] = []
+    async with TestApp(shop(log, ordered_by="event.data.customer")) as t:
+        due_ms = int(t.now.timestamp() * 1_000) + 60_000
+        for n in range(6):
+            await t.send(Event("order/placed", {"id": n, "customer": "a"}, ts=due_ms))
+        assert log == []
+        await t.advance("7h")
+        assert [n for what, n in log if what == "begins"] == list(range(6))

@@ -59,6 +59,8 @@ def _show(event: dict[str, Any]) -> None:
     print()
     if event["runs"]:
         show_table(event["runs"], RUN_COLUMNS)
+    elif event["notices"]:
+        print("No function has started on it:")
     else:
         print("No function has started on it: none subscribes to its name, or if_ holds for none.")
     if event["notices"]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from millstream.core import timers
-from millstream.core.flow import batch, counts, debounce, idempotency, queues, rate_limit
+from millstream.core.flow import batch, counts, idempotency, kept_starts, queues, rate_limit
 from millstream.core.runs.bounds import run_timers
 from millstream.core.runs.deciding import is_resolved
 from millstream.core.runs.hands import BODY_TIMERS
@@ -190,8 +190,8 @@ def timer_problem(tables: Tables, timer: TimerRow) -> str:
         return "" if held else f"{what} wakes a cron that does not wait for it"
     if timer.kind == timers.SWEEP:
         return ""  # It is all that there is of a sweep.
-    if timer.kind == timers.DEBOUNCE:
-        return "" if debounce.is_timed(tables, timer) else f"{what} ends a debounce that does not wait for it"
+    if timer.kind == timers.KEPT:
+        return "" if kept_starts.is_timed(tables, timer) else f"{what} lets a start go that is not kept"
     if timer.kind == timers.BATCH:
         return "" if batch.is_timed(tables, timer) else f"{what} begins a batch that does not wait for it"
     if timer.kind == timers.GATE:

@@ -15,8 +15,8 @@ from millstream.core.flow import (
     admission,
     batch,
     counts,
-    debounce,
     idempotency,
+    kept_starts,
     passage,
     queues,
     rate_limit,
@@ -56,7 +56,7 @@ _NOUNS: Final = (
     topics,
     awaiting, bodies, bounds, cancellations, dispatches, ending, holding, reports, resolving, retry,
     coverage, homes, interests, kept, signals,
-    passage, queues, sweeping, debounce, batch, counts, rate_limit, idempotency, singleton,
+    passage, queues, sweeping, kept_starts, batch, counts, rate_limit, idempotency, singleton,
 )  # fmt: skip
 _MESSAGES: Final = (
     ending.CANCEL_RUN, invoking.INVOKE_FUNCTION, scans.BACKFILL_FUNCTION, scans.CANCEL_SCAN, *awaiting.ANSWERS,

@@ -84,9 +84,7 @@ def run_started(
 
 def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     """The time of a scheduled run has come."""
-    run = tables.runs.get(command.id)
-    assert run is not None, "a run's timers end with it"
-    return [RunDue(command.id, run.flow is not None and not may_execute(run.flow))]
+    return [RunDue(command.id)]
 
 
 # --- fold -----------------------------------------------------------------------------------------

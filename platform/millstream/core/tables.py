@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.overrides import LimitsRow
 from millstream.model.place import Place
 from millstream.model.rows import (
@@ -218,7 +218,7 @@ class Tables(Protocol):
     def singletons(self) -> Table[str, SingletonRow]: ...
 
     @property
-    def debounced(self) -> Table[str, DebounceRow]: ...
+    def kept_starts(self) -> Table[str, KeptStartRow]: ...
 
     @property
     def batches(self) -> Table[str, BatchRow]: ...

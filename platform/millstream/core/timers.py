@@ -8,7 +8,7 @@ WAIT   a wait is over;                           id = run, step = the step
 CRON   a cron fires;                             id = function, step = the cron's text
 GATE   a gate is looked at;                      id = its place, step = ""
 SWEEP  gates are looked at, one after another;   id = the place behind which, step = ""
-DEBOUNCE, BATCH  what a gate has kept starts;     id = its place, step = ""
+KEPT, BATCH  what a gate has kept goes on;       id = its place, step = ""
 
 A gate that counts starts has a kind of its own, named as the gate (``core/flow/counts.py``): id = its place.
 CANCEL a cancellation looks on;                  id = cancellation, step = ""
@@ -33,7 +33,7 @@ WAIT: Final = "wait"
 CRON: Final = "cron"
 GATE: Final = "gate"
 SWEEP: Final = "sweep"
-DEBOUNCE: Final = "debounce"
+KEPT: Final = "kept"
 BATCH: Final = "batch"
 CANCEL: Final = "cancel"
 

@@ -168,8 +168,6 @@ def _run_started(c: Changes, fact: f.RunStarted, at_ms: int) -> None:
 
 
 def _run_due(c: Changes, fact: f.RunDue, at_ms: int) -> None:
-    if fact.is_queued:
-        return
     change = c.of_run(fact.run)
     change.status = RUNNING
     change.started_ms = at_ms

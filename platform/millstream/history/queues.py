@@ -5,7 +5,7 @@ stands afterwards and none adds to a number: facts that come once more, behind a
 lead to the same rows.
 
     GateQueued  QUEUED     GateOpened  HELD, or gone where the gate does not count     GateLeft  gone
-    DebounceKept, BatchAdded, SingletonKept  KEPT, under the event's id     over, freed, another one kept  gone
+    StartKept, BatchAdded, SingletonKept  KEPT, under the event's id     over, freed, another one kept  gone
     GateOpened of a throttle also says when its burst is free again: CLOCK, a row of the place itself
 """
 
@@ -42,8 +42,8 @@ QueueFact = (
     | f.GateOpened
     | f.GateLeft
     | f.GateTimed
-    | f.DebounceKept
-    | f.DebounceOver
+    | f.StartKept
+    | f.StartReleased
     | f.BatchAdded
     | f.BatchOver
     | f.SingletonHeld
@@ -51,7 +51,7 @@ QueueFact = (
     | f.SingletonFreed
 )
 FACTS: Final[tuple[type, ...]] = (
-    f.GateQueued, f.GateOpened, f.GateLeft, f.GateTimed, f.DebounceKept, f.DebounceOver, f.BatchAdded, f.BatchOver,
+    f.GateQueued, f.GateOpened, f.GateLeft, f.GateTimed, f.StartKept, f.StartReleased, f.BatchAdded, f.BatchOver,
     f.SingletonHeld, f.SingletonKept, f.SingletonFreed,
 )  # fmt: skip
 
@@ -154,7 +154,7 @@ class QueueChanges:
                     self.put(place, PLACE, None)
             case f.BatchAdded():
                 self.put(place, (fact.event, ""), Standing(fact.function, KEPT, at_ms, fact.due_ms))
-            case f.DebounceKept():
+            case f.StartKept():
                 self._keep_none(place)
                 kept = Standing(fact.start.function, KEPT, fact.first_ms, fact.due_ms)
                 self.put(place, (fact.start.event.internal_id, ""), kept)

@@ -37,7 +37,7 @@ from millstream.log.port import Log
 from millstream.log.read_all import read_rest
 from millstream.model import trail
 from millstream.model.function import decode_app_spec
-from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, SingletonRow
+from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, SingletonRow
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.operations import failure_of
@@ -141,7 +141,7 @@ def _stand(store: Store) -> Iterator[tuple[str, tuple[str, str], Standing]]:
     for gate in _all_rows(store, "gates", GateRow):
         if gate.full_us:
             yield gate.place, queues.PLACE, Standing(gate.turn, queues.CLOCK, 0, gate.full_us)
-    for one in _all_rows(store, "debounced", DebounceRow):
+    for one in _all_rows(store, "kept_starts", KeptStartRow):
         kept = Standing(one.start.function, queues.KEPT, one.first_ms, one.due_ms)
         yield one.place, (one.start.event.internal_id, ""), kept
     for batch in _all_rows(store, "batches", BatchRow):

@@ -79,7 +79,7 @@ class SingletonRow(msgspec.Struct, frozen=True):
     is_cancelling: bool = False
 
 
-class DebounceRow(msgspec.Struct, frozen=True):
+class KeptStartRow(msgspec.Struct, frozen=True):
     """The start that a debounce keeps until ``due_ms``. ``first_ms``: when the first came."""
 
     place: str

@@ -15,7 +15,7 @@ from millstream.model.awaited import Awaited
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.flow import RunFlow, Slot
-from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.overrides import LimitsRow
 
 
@@ -434,7 +434,7 @@ Row = (
     | QueueRow
     | StartsRow
     | SingletonRow
-    | DebounceRow
+    | KeptStartRow
     | BatchRow
     | CancellationRow
     | HeldRow

@@ -153,7 +153,7 @@ KEYSPACE: Final[tuple[TableSpec, ...]] = (
     ),
     TableSpec("starts", gate_rows.StartsRow, b"\x53", KEYS, ("place",), _S),
     TableSpec("singletons", gate_rows.SingletonRow, b"\x54", KEYS, ("place",), _S),
-    TableSpec("debounced", gate_rows.DebounceRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
+    TableSpec("kept_starts", gate_rows.KeptStartRow, b"\x55", KEYS, ("place",), _S, payload="start.event.data"),
     TableSpec("batches", gate_rows.BatchRow, b"\x56", KEYS, ("place",), _S),
     TableSpec("limits", LimitsRow, b"\x57", KEYS, ("function",), _S, versioned=True),
     TableSpec("cancellations", rows.CancellationRow, b"\x4c", KEYS, ("cancellation",), _S),

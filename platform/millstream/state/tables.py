@@ -22,7 +22,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from millstream.errors import Corruption
-from millstream.model.gate_rows import AskRow, BatchRow, DebounceRow, GateRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.messages import group_topic
 from millstream.model.overrides import LimitsRow
 from millstream.model.place import Place
@@ -113,7 +113,7 @@ class LaneTables:
     queues: LayeredTable[tuple[str, str, int, int], QueueRow]
     starts: LayeredTable[str, StartsRow]
     singletons: LayeredTable[str, SingletonRow]
-    debounced: LayeredTable[str, DebounceRow]
+    kept_starts: LayeredTable[str, KeptStartRow]
     batches: LayeredTable[str, BatchRow]
     cancellations: LayeredTable[str, CancellationRow]
 
@@ -283,7 +283,7 @@ class DurableTables:
     queues: DurableTable[tuple[str, str, int, int], QueueRow]
     starts: DurableTable[str, StartsRow]
     singletons: DurableTable[str, SingletonRow]
-    debounced: DurableTable[str, DebounceRow]
+    kept_starts: DurableTable[str, KeptStartRow]
     batches: DurableTable[str, BatchRow]
     cancellations: DurableTable[str, CancellationRow]
 

@@ -1,8 +1,8 @@
-"""The functions of the fleet: those of ``tests.chaos.functions``, the many small runs of ``volume``, and ``pairs``."""
+"""The functions of the fleet: those of ``tests.chaos.app``, the many small runs of ``volume``, and ``pairs``."""
 
 from __future__ import annotations
 
-from tests.chaos.functions import app
+from tests.chaos.app import app
 from tests.chaos.on_kafka import volume
 from tests.chaos.on_kafka.pairs import asking
 

@@ -20,11 +20,12 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from tests.chaos import verdict
+from tests.chaos import limited, limits, verdict
 from tests.chaos.functions import Line
 from tests.chaos.on_kafka.fleet import Fleet
 from tests.chaos.on_kafka.storm import Storm
 from tests.chaos.on_kafka.volume import Pourer, judge
+from tests.chaos.pressure import Pressure
 from tests.chaos.sender import Sender
 from tests.chaos.verdict import RunLines
 from tests.kafka.broker import own_broker
@@ -95,8 +96,9 @@ async def _fire(fleet: Fleet, plan: Plan, total: Total) -> None:
         for api in fleet.apis
     ]
     pourer = Pourer(fleet.broker.bootstrap, fleet.volume, total=plan.volume, rate=plan.volume_rate)
+    pressure = Pressure(tuple(api.url for api in fleet.apis), random.Random(f"{plan.seed}/limits"), f"{plan.seed}", 1.5)
     storm = Storm(fleet, random.Random(f"{plan.seed}/storm"), plan.pause_s, plan.say, plan.script)
-    load = [asyncio.ensure_future(one.run()) for one in (*senders, pourer)]
+    load = [asyncio.ensure_future(one.run()) for one in (*senders, pressure, pourer)]
     fire = asyncio.ensure_future(storm.run())
     telling = asyncio.ensure_future(_tell(plan, pourer, begun))
     try:
@@ -106,7 +108,7 @@ async def _fire(fleet: Fleet, plan: Plan, total: Total) -> None:
             await asyncio.wait([*load, fire], timeout=plan.seconds, return_when="FIRST_EXCEPTION")
         storm.stop()
         await fire  # What it took away comes back first: acknowledgements need the brokers.
-        for one in (*senders, pourer):
+        for one in (*senders, pressure, pourer):
             one.stop()
         await asyncio.gather(*load)
     finally:
@@ -115,7 +117,7 @@ async def _fire(fleet: Fleet, plan: Plan, total: Total) -> None:
     total.acts, total.wrong = storm.did, [*total.wrong, *storm.wrong]
     storm.restore()
     plan.say(f"  fire over after {time.monotonic() - begun:.0f} s; waiting for the end of everything acknowledged")
-    await _judge(fleet, plan, total, senders, pourer, storm)
+    await _judge(fleet, plan, total, (senders, pressure, pourer), storm)
     total.seconds = time.monotonic() - begun
 
 
@@ -129,14 +131,18 @@ async def _tell(plan: Plan, pourer: Pourer, begun: float) -> None:
         )
 
 
-async def _judge(fleet: Fleet, plan: Plan, total: Total, senders: list[Sender], pourer: Pourer, storm: Storm) -> None:
+async def _judge(
+    fleet: Fleet, plan: Plan, total: Total, load: tuple[list[Sender], Pressure, Pourer], storm: Storm
+) -> None:
     begun = time.monotonic()
+    senders, pressure, pourer = load
     sent = [event for sender in senders for event in sender.sent]
-    runs = await _drained(fleet, plan, total, sent, pourer)
+    runs = await _drained(fleet, plan, total, (sent, pressure, pourer))
     plan.say(f"  drained in {time.monotonic() - begun:.1f} s")
     with fleet.volume.open("rb") as lines:
         seen = await asyncio.to_thread(judge, lines, storm.halts)
     total.acknowledged = sum(event.acknowledged for event in sent) + len(pourer.poured.acknowledged)
+    total.acknowledged += len(pressure.posted)
     total.runs, total.again = len(runs) + seen.runs, seen.again
     missing = pourer.poured.acknowledged - seen.finished
     if missing:
@@ -144,6 +150,8 @@ async def _judge(fleet: Fleet, plan: Plan, total: Total, senders: list[Sender], 
     total.wrong += seen.wrong[:50]
     for sender in senders:
         total.wrong += sender.wrong
+    total.wrong += pressure.wrong
+    total.wrong += limits.judge(pressure.posted, limits.without(limited.read(fleet.ledger), storm.halts))
     total.wrong += verdict.unfinished(sent, runs)
     total.wrong += verdict.started_twice(sent, runs)
     total.wrong += verdict.answered_wrongly(sent, runs)
@@ -153,9 +161,10 @@ async def _judge(fleet: Fleet, plan: Plan, total: Total, senders: list[Sender], 
 
 
 async def _drained(
-    fleet: Fleet, plan: Plan, total: Total, sent: list[verdict.Sent], pourer: Pourer
+    fleet: Fleet, plan: Plan, total: Total, load: tuple[list[verdict.Sent], Pressure, Pourer]
 ) -> dict[str, RunLines]:
     """The ledger once everything is over; a violation if it never is."""
+    sent, pressure, pourer = load
     deadline = time.monotonic() + plan.drain_s
     decode = msgspec.json.Decoder(Line).decode
     async with aiohttp.ClientSession() as session:
@@ -163,6 +172,7 @@ async def _drained(
             lines = fleet.ledger.read_bytes().splitlines() if fleet.ledger.exists() else []
             runs = verdict.by_run([decode(line) for line in lines])
             left = verdict.unfinished(sent, runs)
+            left += limits.unfinished(pressure.posted, limited.read(fleet.ledger))
             stuck = [] if left else await fleet.read(session, "/api/runs", status="Running,Queued", limit=5)
             if not left and not stuck and pourer.through() >= len(pourer.poured.acknowledged) - 1:
                 return runs

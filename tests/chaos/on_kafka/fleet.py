@@ -23,6 +23,7 @@ import aiohttp
 import msgspec
 
 from tests.chaos.functions import LEDGER_VARIABLE
+from tests.chaos.limited import write_gone
 from tests.chaos.on_kafka.volume import VOLUME_VARIABLE
 from tests.kafka.broker import Broker
 
@@ -43,6 +44,7 @@ class Member:
     data: Path
     port: int
     log: Path
+    ledger: Path
     process: subprocess.Popen[bytes] | None = None
     halts: list[tuple[int, int]] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
@@ -71,6 +73,7 @@ class Member:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+            write_gone(self.ledger, self.process.pid)
 
     async def leave(self) -> str:
         """SIGTERM; what was wrong with its end, empty: nothing."""
@@ -180,7 +183,7 @@ class Fleet:
         line = [sys.executable, "-m", "millstream", *arguments, listens, str(port)]
         if arguments[0] != "api":
             line += ["--data", str(data)]
-        return Member(name, line, data, port, self.directory / f"{name}.log")
+        return Member(name, line, data, port, self.directory / f"{name}.log", self.ledger)
 
     def forget_disk(self, member: Member) -> None:
         """The disk of a process that is down is lost: all of it is a cache."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from millstream.core.flow.batch import BATCH
 from millstream.core.flow.concurrency import IN_ORDER, PER_RUN, PER_STEP
 from millstream.core.flow.debounce import DEBOUNCE
+from millstream.core.flow.delay import DELAY
 from millstream.core.flow.idempotency import IDEMPOTENCY
 from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.places import parts_of, score_of
@@ -18,7 +19,7 @@ from millstream.model.awaited import home_of_place
 from millstream.model.flow import RunFlow
 from millstream.model.function import FunctionSpec
 
-_ADMIT: Final[tuple[AdmitGate, ...]] = (RATE_LIMIT, IDEMPOTENCY, DEBOUNCE, BATCH, SINGLETON)
+_ADMIT: Final[tuple[AdmitGate, ...]] = (DELAY, RATE_LIMIT, IDEMPOTENCY, DEBOUNCE, BATCH, SINGLETON)
 _QUEUE: Final = (IN_ORDER, THROTTLE, PER_RUN, PER_STEP)
 _LIVES_THERE: Final = (BATCH.name, IN_ORDER.name)
 ADMIT_GATES: Final = {gate.name: gate for gate in _ADMIT}

@@ -1,8 +1,9 @@
 """``singleton``: one open run of a key, from its start to its end. What becomes of a start that comes meanwhile:
 
     skip      it is skipped
-    latest    the newest is kept, and starts when the open run is over; older ones are skipped
-    cancel    likewise, and the open run is cancelled; a start on an older event than that of the open run is skipped
+    latest    the newest is kept, and starts when the open run is over; what is older than that, or than the event of
+              the open run, is skipped
+    cancel    likewise, and the open run is cancelled
 
     AdmitStart ──free──> SingletonHeld, GateOpened: the run counts here until it is over (``RunFlow.held``)
                └─open──> SingletonKept, CancelRun    LeaveGate ─> GateLeft, and the kept one passes; or SingletonFreed
@@ -71,7 +72,7 @@ def _followed(tables: Tables, start: AdmitStart, rule: SingletonRule, row: Singl
             return []  # Kept already.
         if _age(start.event) < _age(row.kept.event):
             return skipped(tables, start, f"singleton: the newer event {row.kept.event.id} waits for its start{of}")
-    if rule.mode == "cancel" and _age(start.event) < (row.received_at_ms, row.internal_id):
+    if _age(start.event) < (row.received_at_ms, row.internal_id):
         return skipped(tables, start, f"singleton: run {holder} of a newer event is open{of}")
     facts: list[Fact] = []
     if row.kept is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from millstream.core.flow.delay import place_here
 from millstream.core.flow.gates import way_of
 from millstream.core.flow.verdicts import home_of_start
 from millstream.core.origin import Origin, new_run_id
@@ -35,9 +36,10 @@ def through_gates(
         value = {}  # No JSON: its producer went past the door. Every key is null.
     place = tables.place
     way = way_of(function, value, at_ms or event.received_at_ms, lane=place.lane, lanes=place.lanes)
+    run = new_run_id(tables, function.slug, event, cause, lane=way.lane)
+    admits = (place_here(tables, origin, run), *way.admits) if at_ms else way.admits
     message = AdmitStart(
-        function.slug, event, cause, at_ms, way.admits, 0, way.flow, way.lane, origin.topic, origin.partition,
+        function.slug, event, cause, at_ms, admits, 0, way.flow, way.lane, origin.topic, origin.partition,
         origin.offset, request, reply_to,
     )  # fmt: skip
-    run = new_run_id(tables, function.slug, event, cause, lane=way.lane)
     return Post(home_of_start(tables, message), message), run

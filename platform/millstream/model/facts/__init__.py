@@ -33,8 +33,6 @@ from millstream.model.facts.events import (
 from millstream.model.facts.flow import (
     BatchAdded,
     BatchOver,
-    DebounceKept,
-    DebounceOver,
     GateAsked,
     GateLeft,
     GateOpened,
@@ -46,6 +44,8 @@ from millstream.model.facts.flow import (
     SingletonKept,
     SlotReturned,
     StartCounted,
+    StartKept,
+    StartReleased,
     StartsForgotten,
     SweepArmed,
     SweepTaken,
@@ -146,8 +146,6 @@ __all__ = [
     "CronArmed",
     "CronDisarmed",
     "CronTicked",
-    "DebounceKept",
-    "DebounceOver",
     "DiscoveryAnswered",
     "DispatchLost",
     "DispatchParked",
@@ -209,7 +207,9 @@ __all__ = [
     "SourceGap",
     "SourceOpened",
     "StartCounted",
+    "StartKept",
     "StartPassed",
+    "StartReleased",
     "StartsForgotten",
     "StepAttemptFailed",
     "StepCompleted",
@@ -312,8 +312,8 @@ Recorded = (
     | SingletonHeld
     | SingletonKept
     | SingletonFreed
-    | DebounceKept
-    | DebounceOver
+    | StartKept
+    | StartReleased
     | BatchAdded
     | BatchOver
     | CallbackOpened

@@ -153,7 +153,7 @@ class SingletonFreed(msgspec.Struct, frozen=True, gc=False):
     place: str
 
 
-class DebounceKept(msgspec.Struct, frozen=True):
+class StartKept(msgspec.Struct, frozen=True):
     """A start is kept until ``due_ms``; it takes the place of the one before. ``first_ms``: when the first came."""
 
     place: str
@@ -162,7 +162,7 @@ class DebounceKept(msgspec.Struct, frozen=True):
     due_ms: int
 
 
-class DebounceOver(msgspec.Struct, frozen=True, gc=False):
+class StartReleased(msgspec.Struct, frozen=True, gc=False):
     """The start that was kept goes on."""
 
     place: str

@@ -34,10 +34,9 @@ class StartPassed(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunDue(msgspec.Struct, frozen=True, gc=False):
-    """The time a run was to start at has come. ``is_queued``: it has gates to pass before it begins."""
+    """The time a run was to start at has come."""
 
     run: str
-    is_queued: bool = False
 
 
 class RunCompleted(msgspec.Struct, frozen=True, gc=False):

@@ -69,7 +69,11 @@ def reads_committed(topic: str) -> bool:
 
 
 class Shapes:
-    """Topics, through one admin client."""
+    """Topics, through one admin client.
+
+    Another client takes its place when it asks the wrong brokers. Whoever awaits an answer holds the client that was
+    asked: one that is dropped never answers, nor says that it will not.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.admin = AdminClient(settings.admin())
@@ -80,7 +84,7 @@ class Shapes:
         """The topic of an existing partition. Raises ConfigError, or LogUnavailable when no broker answers."""
         shape = self._known.get(topic)
         if shape is None or partition >= shape.spec.partitions:
-            described, configured = self._ask(topic)
+            described, configured = self._ask(topic, self.admin)
             try:
                 shape = self._learn(topic, described.result(LOOK_S), configured.result(LOOK_S))
             except TooLate as late:
@@ -94,7 +98,8 @@ class Shapes:
 
     async def look(self, topic: str) -> Shape | None:
         """The topic as it is now, or None."""
-        described, configured = self._ask(topic)
+        asked = self.admin
+        described, configured = self._ask(topic, asked)
         try:
             return self._learn(topic, await asyncio.wrap_future(described), await asyncio.wrap_future(configured))
         except KafkaException as error:
@@ -115,7 +120,8 @@ class Shapes:
         missing = [spec for spec, shape in zip(specs, shapes, strict=True) if shape is None]
         if not missing:
             return
-        made = self.admin.create_topics([self._new(spec) for spec in missing])
+        admin = self.admin
+        made = admin.create_topics([self._new(spec) for spec in missing])
         for name, future in made.items():
             try:
                 await asyncio.wrap_future(future)
@@ -140,8 +146,8 @@ class Shapes:
         found: dict[PartitionKey, int] = {}
 
         async def ask(within_s: float) -> None:
-            asked = {TopicPartition(*key): where for key in partitions if key not in found}
-            answers = self.admin.list_offsets(asked, isolation_level=level, request_timeout=within_s)
+            admin, asked = self.admin, {TopicPartition(*key): where for key in partitions if key not in found}
+            answers = admin.list_offsets(asked, isolation_level=level, request_timeout=within_s)
             for place, future in answers.items():
                 offset = (await asyncio.wrap_future(future)).offset
                 if offset < NONE_AT_THAT_TIME:  # Seen while leaders change: an answer without an error or an offset.
@@ -167,8 +173,8 @@ class Shapes:
                 await self.delete_before(topic, partition, end)
 
     async def _delete(self, topic: str, partition: int, offset: int, within_s: float) -> None:
-        below = [TopicPartition(topic, partition, offset)]
-        for future in self.admin.delete_records(below, request_timeout=within_s).values():
+        admin, below = self.admin, [TopicPartition(topic, partition, offset)]
+        for future in admin.delete_records(below, request_timeout=within_s).values():
             await asyncio.wrap_future(future)
 
     async def _again(self, ask: Callable[[float], Awaitable[None]], topics: Collection[str]) -> None:
@@ -203,10 +209,10 @@ class Shapes:
             with suppress(KafkaException):
                 await asyncio.to_thread(self.admin.list_topics, topic, LOOK_S)
 
-    def _ask(self, topic: str) -> tuple[Future[Any], Future[Any]]:
+    def _ask(self, topic: str, admin: AdminClient) -> tuple[Future[Any], Future[Any]]:
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        described = self.admin.describe_topics(TopicCollection([topic]))[topic]
-        return described, self.admin.describe_configs([resource])[resource]
+        described = admin.describe_topics(TopicCollection([topic]))[topic]
+        return described, admin.describe_configs([resource])[resource]
 
     def _learn(self, topic: str, described: Any, configured: Any) -> Shape:
         def value(name: str, otherwise: str) -> str:
