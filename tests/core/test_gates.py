@@ -300,3 +300,18 @@ def test_a_small_backlog_is_not_kept_waiting_by_a_huge_one(scope: str) -> None:
         answer(lanes, run, step, 5)
         answered += 1
     assert answered <= 1, "it waits for one run of the other, not for a thousand"
+
+
+def test_a_backlog_under_a_lower_limit_keeps_nobody_from_room_under_a_higher_one() -> None:
+    """Two functions share a limit, and each keeps to its own number."""
+    flows = [FlowSpec(concurrency=(ConcurrencyRule(limit, "'all'", scope="env", per="run"),)) for limit in (1, 2)]
+    specs = functions(flows)
+    low, high = (
+        msgspec.structs.replace(spec, triggers=function("x", name).triggers)
+        for spec, name in zip(specs, ("low", "high"), strict=True)
+    )
+    lanes = Lanes(1, app(low, high))
+    for n in range(3):
+        lanes.send(0, event(n, "low"))
+    lanes.send(0, event(9, "high"))
+    assert sorted(lanes.tables[0].runs.get(run).function for run, _ in lanes.out) == [low.slug, high.slug]  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from millstream.cli.support.arguments import cancellation_of
 from millstream.cli.support.exits import OK, USAGE, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
+from millstream.core.triggers.expressions import compile_expression
 
 COLUMNS: Final = ("id", "function_id", "state", "looked_at", "cancelled", "started_before", "if", "reason")
 STARTED_COLUMNS: Final = ("id", "function_id", "started_after", "started_before", "if", "reason")
@@ -34,6 +35,8 @@ def cancel_many(settings: Settings, wanted: Mapping[str, str], *, yes: bool, dry
 
 
 def _look(settings: Settings, server: Server, asked: Mapping[str, str]) -> int:
+    if asked.get("if"):
+        compile_expression(asked["if"])  # Refused here as the server would.
     before = asked["started_before"]
     query = [("function", asked["function_id"]), ("status", OPEN), ("from", asked.get("started_after", ""))]
     query += [("to", before if before != "now" else "")]

@@ -52,13 +52,16 @@ def _room(tables: Tables, gate: GateRow, function: str, now_ms: int) -> Room:
 
 
 def ask(tables: Tables, command: AskGate, now_ms: int) -> list[Fact]:
-    """Somebody wants to pass: at once, where there is room and nobody waits."""
+    """Somebody wants to pass: at once, where there is room and nobody of its function waits.
+
+    Those of other functions who wait have none: their own limits may be lower, where they share the gate.
+    """
     if tables.asks.get((command.place, command.run, command.step)) is not None:
         return []  # Asked before: what it leads to is under way.
     gate = tables.gates.get(command.place) or GateRow(command.place)
     room = _room(tables, gate, command.function, now_ms)
     who = (command.place, command.function, command.run, command.step, command.number)
-    if room.is_open and not gate.queued:
+    if room.is_open and command.function not in _heads(tables, gate):
         return _opened(tables, who, room)
     score_ms = command.score_ms if gate_of(command.place).by_rank else 0
     return [GateQueued(*who, score_ms, room.timer_ms)]

@@ -100,7 +100,9 @@ def _has_begun(run: RunRow) -> bool:
 
 
 def _begun_late(case: Case) -> list[Fact]:
-    return _cancelled(case, "it had not begun in its time (timeouts.start)")
+    spec = case.spec
+    length = f" of {duration_text(spec.start_ms)}" if spec is not None and spec.start_ms else ""
+    return _cancelled(case, f"it had not begun in its time{length} (timeouts.start)")
 
 
 def in_time(fire: Decide) -> Handler:
