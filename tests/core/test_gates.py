@@ -14,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millstream.core.flow.rate_limit import RATE_LIMIT
+from millstream.core.flow.throttle import THROTTLE
+from millstream.model.awaited import home_of_place
 from millstream.model.facts import FunctionSkipped
 from millstream.model.flow import (
     BatchRule,
@@ -26,7 +29,7 @@ from millstream.model.flow import (
     senseless,
 )
 from millstream.model.function import FunctionSpec
-from millstream.model.operations import BodyDone
+from millstream.model.operations import BodyDone, InvokeFound
 from millstream.model.rows import Hand
 from tests.core.lanes import Lanes
 from tests.core.values import MINUTE_MS, app, done, errored, event, found, function, internal_id, sleep
@@ -315,3 +318,26 @@ def test_a_backlog_under_a_lower_limit_keeps_nobody_from_room_under_a_higher_one
         lanes.send(0, event(n, "low"))
     lanes.send(0, event(9, "high"))
     assert sorted(lanes.tables[0].runs.get(run).function for run, _ in lanes.out) == [low.slug, high.slug]  # type: ignore[union-attr]
+
+
+def test_a_child_whose_start_is_on_its_way_is_cancelled_with_its_parent() -> None:
+    """Its start goes to one home and then to its lane; the word that it is cancelled comes there first."""
+    flow = FlowSpec(rate_limit=RateLimitRule(9, MINUTE_MS), throttle=ThrottleRule(9, MINUTE_MS, 9))
+    parent = function("shop-parent", "order/placed")
+    child = next(
+        spec
+        for n in range(999)
+        for spec in [msgspec.structs.replace(function(f"shop-child{n}"), flow=flow)]
+        if {home_of_place(RATE_LIMIT.places(spec, {})[0], LANES), home_of_place(THROTTLE.places(spec, {})[0], LANES)}
+        == {1, 2}
+    )
+    lanes = Lanes(LANES, app(parent, child))
+    lanes.send(0, event())
+    (run,) = lanes.open
+    lanes.answer(run, "", InvokeFound("call", "call", child.slug, b"{}", MINUTE_MS, False))
+    lanes.cancel(run)
+    for pair in reversed(list(lanes.under_way())):
+        if pair in lanes.way:
+            lanes.deliver(pair)
+    finish(lanes)
+    assert [one.function for one in lanes.started] == [parent.slug]

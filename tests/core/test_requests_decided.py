@@ -71,7 +71,12 @@ def test_a_request_that_comes_again_gets_the_same_answer_where_it_is_asked(harne
 @pytest.mark.parametrize("run", [HERE, "no id at all"])
 def test_cancelling_what_is_not_open_says_so(harness: Harness, run: str) -> None:
     assert answer(harness.do(CancelRun(run, "tests", ASKED, 0))) == {"status": "not_open", "run": run}
-    assert harness.do(CancelRun(run, "nobody asks")) == []
+
+
+def test_a_lane_that_cancels_what_is_not_open_is_remembered_where_its_start_may_still_come(harness: Harness) -> None:
+    (fact,) = harness.do(CancelRun(HERE, "another lane says so"))
+    assert isinstance(fact, RequestAnswered) and fact.request == HERE
+    assert harness.do(CancelRun("no id at all", "nobody asks")) == []
 
 
 def test_a_run_of_another_lane_is_cancelled_there(harness: Harness) -> None:

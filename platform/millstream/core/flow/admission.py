@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from millstream.core.flow.gates import ADMIT_GATES
 from millstream.core.flow.leaving import BODY, ONCE, leaves
 from millstream.core.flow.places import parts_of
-from millstream.core.flow.verdicts import home_of_start, run_of
+from millstream.core.flow.verdicts import home_of_start, run_of, skipped
 from millstream.core.messages import MessageKind
 from millstream.core.origin import Origin, accepted
 from millstream.core.requests import answer, answered
 from millstream.core.runs.bounds import bounded, is_bounded
-from millstream.core.runs.ending import told_not_started
+from millstream.core.runs.ending import is_cancelled_ahead, told_not_started
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.model.facts import CommandRefused, Fact, RunStarted
@@ -37,6 +37,9 @@ def admit(tables: Tables, command: AdmitStart, now_ms: int) -> list[Fact]:
         return again or said  # Asked before, maybe so long ago that the answer is forgotten; the run is still open.
     if again is not None:
         return [*again, *_without_run(tables, command, run)]
+    if is_cancelled_ahead(tables, run):
+        reason = "cancelled: its run was cancelled before it had begun"
+        return [*skipped(tables, command, reason), *_without_run(tables, command, run)]
     start = RunStarted(run, command.function, (event.internal_id,), command.cause, command.at_ms, command.flow)
     facts: list[Fact] = [start]
     if tables.events.get(event.internal_id) is None:

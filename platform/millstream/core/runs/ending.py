@@ -7,6 +7,7 @@ where no other run needs them
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -28,7 +29,7 @@ from millstream.model.awaited import home_of_place
 from millstream.model.commands import ChildEnded, FireTimer, ForgetWait
 from millstream.model.effects import Abandon, Effect
 from millstream.model.event import Envelope
-from millstream.model.facts import CommandRefused, Fact, Post, RunCancelled, RunCompleted, RunFailed
+from millstream.model.facts import CommandRefused, Fact, Post, RequestAnswered, RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.operations import Failure
 from millstream.model.rows import RunRow
@@ -149,12 +150,27 @@ def cancel(tables: Tables, command: CancelRun, now_ms: int) -> list[Fact]:
     """End a run from outside."""
     run = tables.runs.get(command.run) if is_ulid(command.run) else None
     if run is None:
-        return answer(command, {"status": "not_open", "run": command.run})
+        return answer(command, {"status": "not_open", "run": command.run}) or _cancelled_ahead(command)
     fact = RunCancelled(run.run, run.function, command.reason)
     facts, _ = end(Case(tables, run, 0, now_ms), Draft.of(run), fact)
     return [*facts, *answer(command, {"status": "cancelled", "run": command.run})]
 
 
+def _cancelled_ahead(command: CancelRun) -> list[Fact]:
+    """A lane cancels a run that is not there: it is over, or its start is still on its way and will find this."""
+    if not is_ulid(command.run):
+        return []
+    return [RequestAnswered(command.run, NOBODY, CANCELLED)]
+
+
+def is_cancelled_ahead(tables: Tables, run: str) -> bool:
+    """Whether a run was cancelled before its start has come. It is known for a day, among the requests."""
+    return tables.requests.get(run) is not None
+
+
+NOBODY: Final = -1
+"""Whom an answer is for that nobody waits for."""
+CANCELLED: Final = b'{"status":"cancelled"}'
 CANCEL_RUN = MessageKind(message=CancelRun, decide=cancel, home=_home)
 
 
