@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from millstream import App, Context, StepError
+from millstream.errors import StoreUnavailable
 from millstream.execute.local.body import Body
 from millstream.execute.local.driver import LocalDriver
 from millstream.execute.local.executor import LocalSettings
@@ -19,6 +20,7 @@ from millstream.model.commands import LoseDispatch, Report
 from millstream.model.effects import Execute
 from millstream.model.facts import RunCompleted, StepAttemptFailed
 from millstream.model.operations import StepDone
+from millstream.model.rows import StepRow
 from millstream.model.run_requests import CancelRun
 from tests.execute.harness import World, play
 
@@ -382,6 +384,39 @@ def test_a_step_whose_late_answer_was_taken_while_it_ran_gets_that_answer_with_t
         return end.result
 
     assert play(scenario) == b'["late","b"]'
+
+
+def test_a_body_whose_rows_cannot_be_read_for_a_while_answers_when_they_can() -> None:
+    """Seed 390: the check at the end of a turn raised, and nobody looked at that body again."""
+    app = App("a")
+
+    async def work(length_s: float) -> float:
+        await asyncio.sleep(length_s)
+        return length_s
+
+    @app.function(on="go")
+    async def fn(ctx: Context) -> list[float]:
+        return list(await asyncio.gather(*(ctx.step.run(f"s{n}", work, n) for n in (1, 2, 3))))
+
+    class Troubled(World):
+        refusals = 3
+
+        def step(self, run: str, step: str) -> StepRow | None:
+            if self.refusals:
+                self.refusals -= 1
+                raise StoreUnavailable("no more files may be opened")
+            return super().step(run, step)
+
+    async def scenario() -> object:
+        world = Troubled(app)
+        run = await world.send()
+        async with asyncio.timeout(20):
+            end = await world.end(run)
+        assert world.refusals == 0, "nobody has asked for a row"
+        assert isinstance(end, RunCompleted), end
+        return end.result
+
+    assert play(scenario) == b"[1,2,3]"
 
 
 def test_a_body_whose_attempt_is_given_up_while_it_is_out_begins_afresh() -> None:

@@ -22,6 +22,7 @@ from tests.sim.world import simulate
         pytest.param(77086, id="a lane that an append kept from reading took its former owner for silent"),
         pytest.param(1505, id="a turn whose positions could not be read was not undone"),
         pytest.param(2511, id="a wait ended in vain beside an event whose meeting with others was held up"),
+        pytest.param(943, id="a process that fenced its lane again went on with a run that was over"),
         pytest.param(82993, id="a lane that went and came back unnoticed laid an old checkpoint over a newer one"),
     ],
 )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from millstream.errors import FunctionError
+from millstream.errors import FunctionError, StoreFailed
 from millstream.execute.changed import ChangedDispatches
 from millstream.execute.local.body import Body
 from millstream.execute.local.host import WATCH_EVERY_S, HostedBody
@@ -40,6 +40,8 @@ from millstream.sdk.payloads import Reader
 
 log = logging.getLogger(__name__)
 
+STORE_RETRY_S: Final = 0.5
+"""How long to wait where a lane's store cannot be read."""
 PARKED_AT_ONCE_MAX: Final = 256
 _PAGE_BYTES: Final = 4_096
 _STATM: Final = Path("/proc/self/statm")
@@ -280,7 +282,13 @@ class LocalExecutor:
         to_check, self._to_check = self._to_check, []
         for body in to_check:
             body.check_due = False
-            if body.answer_if_quiescent() and not body.check_due:
+            try:
+                is_to_check_again = body.answer_if_quiescent()
+            except StoreFailed:  # Its rows cannot be read now; the lane says so, and mends it.
+                body.check_due = True
+                self.loop.call_later(STORE_RETRY_S, self.check_soon, body)
+                continue
+            if is_to_check_again and not body.check_due:
                 body.check_due = True
                 self.check_soon(body)
             elif self.handler_threads.crowded and body.threaded and body.idle:

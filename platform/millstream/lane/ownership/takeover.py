@@ -63,10 +63,20 @@ class OwedWork:
         if self._task is not None:
             self._task.cancel()
 
+    def _abandon_what_is_over(self) -> None:
+        """Stop what this process still runs of runs that are over: the effect that said so may have been lost.
+
+        An executor outlives a take-over where the same process fences its lane again.
+        """
+        for run in {out.run for out in self._executor.dispatches()}:
+            if self._durable.runs.get(run) is None:
+                self._executor.abandon(run)
+
     async def _release_all(
         self, release: Callable[[Effect], None], runs_per_turn: int, end_overdue: Callable[[], Awaitable[None]]
     ) -> None:
         await end_overdue()
+        self._abandon_what_is_over()
         for n, message in enumerate(owed_messages(self._durable)):
             release(message)
             if n % PAGE_ROWS == PAGE_ROWS - 1:
