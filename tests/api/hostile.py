@@ -179,7 +179,7 @@ HEADERS = (
     (b"Range", b"bytes=9-1"),
     (b"If-Modified-Since", b"\xff"),
 )
-GZIPPED = gzip.compress(EVENT)
+GZIPPED = gzip.compress(EVENT, mtime=0)
 ENCODED = (EVENT, GZIPPED, GZIPPED[:-6], GZIPPED[:12], GZIPPED + b"zz", b"", zlib.compress(EVENT), GZIPPED * 2)
 ENCODINGS = (b"gzip", b"GZIP", b"deflate", b"br", b"zstd", b"x", b"identity", b"gzip, gzip", b"\xff")
 CHUNKED = (
