@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from millstream.cli.support.api_client import Server
-from millstream.cli.support.arguments import run_of
+from millstream.cli.support.arguments import run_of, time_of
 from millstream.cli.support.exits import FAILED, NOT_FOUND, OK, USAGE, complain, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings
@@ -17,9 +17,14 @@ DONE: Final = {"resume": "resumed", "fail": "failed"}
 
 
 def decide_held(
-    settings: Settings, how: str, runs: Sequence[str], query: Sequence[tuple[str, str]], *, yes: bool, dry_run: bool
+    settings: Settings, how: str, runs: Sequence[str], which: tuple[str, str, str, str], *, yes: bool, dry_run: bool
 ) -> int:
-    """Resume runs, or let them fail; 0 when each was held, 1 when one was not, 4 when one is not there."""
+    """Resume runs, or let them fail; 0 when each was held, 1 when one was not, 4 when one is not there.
+
+    ``which``: of which function and app, queued from and to when; empty where that is not asked.
+    """
+    function, app, since, until = which
+    query = (("function", function), ("app", app), ("from", time_of(since, "--from")), ("to", time_of(until, "--to")))
     asked = [(name, value) for name, value in query if value]
     if bool(runs) == bool(asked):
         note(f"error: nothing was {DONE[how]}: name the runs, or say which: --function, --app, --from, --to")

@@ -185,15 +185,8 @@ def runs_resume(
 ) -> int:
     """Try held runs again, with a fresh set of attempts."""
     from millstream.cli.held import decide_held
-    from millstream.cli.support.arguments import time_of
 
-    query = (
-        ("function", function),
-        ("app", app_id),
-        ("from", time_of(since, "--from")),
-        ("to", time_of(until, "--to")),
-    )
-    return decide_held(settings, "resume", run or (), query, yes=yes, dry_run=dry_run)
+    return decide_held(settings, "resume", run or (), (function, app_id, since, until), yes=yes, dry_run=dry_run)
 
 
 @runs.command("fail")
@@ -211,15 +204,8 @@ def runs_fail(
 ) -> int:
     """Let held runs fail, as they would have: a held step raises StepError in its function, which may catch it."""
     from millstream.cli.held import decide_held
-    from millstream.cli.support.arguments import time_of
 
-    query = (
-        ("function", function),
-        ("app", app_id),
-        ("from", time_of(since, "--from")),
-        ("to", time_of(until, "--to")),
-    )
-    return decide_held(settings, "fail", run or (), query, yes=yes, dry_run=dry_run)
+    return decide_held(settings, "fail", run or (), (function, app_id, since, until), yes=yes, dry_run=dry_run)
 
 
 @signals.command("send")

@@ -9,14 +9,14 @@ a start that somebody asked for (invoke, rerun, backfill), has a run of its own 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.flow.kinds import AdmitGate
-from millstream.core.flow.places import key_text, place_of, rule_id, value_of
+from millstream.core.flow.places import by_key, value_of
 from millstream.core.flow.verdicts import flow_of, onward
 from millstream.core.handles import Handler, Handles
 from millstream.core.origin import Origin, accepted, new_run_id
@@ -32,20 +32,11 @@ from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import BatchAdded, BatchOver, CommandRefused, Fact, RunStarted
 from millstream.model.flow import BatchRule
-from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
 from millstream.model.gate_rows import BatchRow
 from millstream.model.rows import TimerRow
 
 NAME: Final = "batch"
-
-
-def places(function: FunctionSpec, event: Mapping[str, object]) -> tuple[str, ...]:
-    """The place of its key."""
-    if function.flow is None or function.flow.batch is None:
-        return ()
-    key = function.flow.batch.key
-    return (place_of(NAME, rule_id(key), function.slug, key_text(key, event)),)
 
 
 def add(tables: Tables, start: AdmitStart, place: str, now_ms: int) -> list[Fact]:
@@ -139,7 +130,7 @@ def batch_over(tables: Tables, f: BatchOver, at_ms: int) -> Sequence[Effect]:
     return (timers.disarm(tables, batch.due_ms, timers.BATCH, f.place, ""),)
 
 
-BATCH: Final = AdmitGate(name=NAME, places=places, decide=add)
+BATCH: Final = AdmitGate(name=NAME, places=by_key(NAME, lambda flow: flow.batch), decide=add)
 HANDLES: Final = Handles(
     timers={timers.BATCH: Handler(fire, refuse)}, facts={BatchAdded: batch_added, BatchOver: batch_over}
 )

@@ -8,27 +8,17 @@ A start that somebody asked for (invoke, rerun, backfill) goes on at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from millstream.core.flow.kinds import AdmitGate
-from millstream.core.flow.places import key_text, place_of, rule_id
+from millstream.core.flow.places import by_key
 from millstream.core.flow.verdicts import flow_of, onward, skipped
 from millstream.core.tables import Tables
 from millstream.model.durations import duration_text
 from millstream.model.facts import Fact, StartKept
-from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
 
 NAME: Final = "debounce"
-
-
-def places(function: FunctionSpec, event: Mapping[str, object]) -> tuple[str, ...]:
-    """The place of its key."""
-    if function.flow is None or function.flow.debounce is None:
-        return ()
-    key = function.flow.debounce.key
-    return (place_of(NAME, rule_id(key), function.slug, key_text(key, event)),)
 
 
 def keep(tables: Tables, start: AdmitStart, place: str, now_ms: int) -> list[Fact]:
@@ -51,4 +41,4 @@ def keep(tables: Tables, start: AdmitStart, place: str, now_ms: int) -> list[Fac
     return [*facts, StartKept(place, start, first_ms, due_ms)]
 
 
-DEBOUNCE: Final = AdmitGate(name=NAME, places=places, decide=keep)
+DEBOUNCE: Final = AdmitGate(name=NAME, places=by_key(NAME, lambda flow: flow.debounce), decide=keep)

@@ -9,14 +9,16 @@ like any other: all events without a value share one place.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from millstream.core.triggers.equality import OWN, value_text
 from millstream.core.triggers.expressions import compile_expression
 from millstream.model import limits
+from millstream.model.flow import FlowSpec
+from millstream.model.function import FunctionSpec
 
 RULES_KEPT_MAX: Final = 4_096
 KEY_CHARS_SHOWN: Final = 120
@@ -73,6 +75,27 @@ def place_of(gate: str, rule: str, whose: str, value: str) -> str:
 def rule_id(*parts: object) -> str:
     """What tells the rules of one gate apart: a rule whose key or scope is another is another rule."""
     return blake2b("\x00".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+
+
+class Keyed(Protocol):
+    """A rule with a key."""
+
+    @property
+    def key(self) -> str: ...
+
+
+def by_key(
+    gate: str, rule_of: Callable[[FlowSpec], Keyed | None]
+) -> Callable[[FunctionSpec, Mapping[str, object]], tuple[str, ...]]:
+    """``places`` of a gate with one rule: the place of its key; none where a function has no such rule."""
+
+    def places(function: FunctionSpec, event: Mapping[str, object]) -> tuple[str, ...]:
+        rule = rule_of(function.flow) if function.flow is not None else None
+        if rule is None:
+            return ()
+        return (place_of(gate, rule_id(rule.key), function.slug, key_text(rule.key, event)),)
+
+    return places
 
 
 def value_of(expression: str, event: Mapping[str, object]) -> object:

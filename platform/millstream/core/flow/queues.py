@@ -19,15 +19,14 @@ from millstream.core import timers
 from millstream.core.flow.gates import ADMIT_GATES, QUEUE_GATES
 from millstream.core.flow.kinds import QueueGate, Room
 from millstream.core.flow.places import parts_of
+from millstream.core.flow.verdicts import flow_of
 from millstream.core.handles import Handler, Handles
 from millstream.core.messages import MessageKind
 from millstream.core.tables import QueueKey, Tables
-from millstream.core.triggers.catalogue import catalogue
 from millstream.model.awaited import home_of_place
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import CommandRefused, Fact, GateLeft, GateOpened, GateQueued, GateTimed, Post
-from millstream.model.flow import FlowSpec
 from millstream.model.gate_messages import AskGate, GateOpen, LeaveGate
 from millstream.model.gate_rows import AskRow, GateRow, QueueRow
 from millstream.model.ids import lane_of
@@ -45,10 +44,8 @@ def gate_of(place: str) -> QueueGate:
 
 
 def _room(tables: Tables, gate: GateRow, function: str, now_ms: int) -> Room:
-    spec = catalogue(tables).functions.get(function)
-    flow = spec.flow if spec is not None else None
     parts = parts_of(gate.place)
-    return QUEUE_GATES[parts.gate].room(flow or FlowSpec(), parts.rule, gate, now_ms)
+    return QUEUE_GATES[parts.gate].room(flow_of(tables, function), parts.rule, gate, now_ms)
 
 
 def ask(tables: Tables, command: AskGate, now_ms: int) -> list[Fact]:

@@ -14,14 +14,14 @@ start that comes again, its request repeated, finds its own run and passes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.leaving import BODY, ONCE
-from millstream.core.flow.places import key_text, parts_of, place_of, rule_id
+from millstream.core.flow.places import by_key, parts_of, rule_id
 from millstream.core.flow.verdicts import flow_of, kept, onward, run_of, skipped
 from millstream.core.handles import Handles
 from millstream.core.tables import Tables
@@ -29,21 +29,12 @@ from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, GateOpened, Post, SingletonFreed, SingletonHeld, SingletonKept
 from millstream.model.flow import SingletonRule
-from millstream.model.function import FunctionSpec
 from millstream.model.gate_messages import AdmitStart
 from millstream.model.gate_rows import AskRow, SingletonRow
 from millstream.model.ids import lane_of
 from millstream.model.run_requests import CancelRun
 
 NAME: Final = "singleton"
-
-
-def places(function: FunctionSpec, event: Mapping[str, object]) -> tuple[str, ...]:
-    """The place of its key."""
-    if function.flow is None or function.flow.singleton is None:
-        return ()
-    key = function.flow.singleton.key
-    return (place_of(NAME, rule_id(key), function.slug, key_text(key, event)),)
 
 
 def decide(tables: Tables, start: AdmitStart, place: str, now_ms: int) -> list[Fact]:
@@ -147,5 +138,5 @@ def singleton_freed(tables: Tables, f: SingletonFreed, at_ms: int) -> Sequence[E
     return ()
 
 
-SINGLETON: Final = AdmitGate(name=NAME, places=places, decide=decide, left=left)
+SINGLETON: Final = AdmitGate(name=NAME, places=by_key(NAME, lambda flow: flow.singleton), decide=decide, left=left)
 HANDLES = Handles(facts={SingletonHeld: singleton_held, SingletonKept: singleton_kept, SingletonFreed: singleton_freed})

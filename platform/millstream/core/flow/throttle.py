@@ -6,24 +6,14 @@ The generic cell rate algorithm: each start takes one of ``burst`` places, and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from millstream.core.flow.kinds import QueueGate, Room
-from millstream.core.flow.places import key_text, place_of, rule_id
+from millstream.core.flow.places import by_key, rule_id
 from millstream.model.flow import FlowSpec
-from millstream.model.function import FunctionSpec
 from millstream.model.gate_rows import GateRow
 
 NAME: Final = "throttle"
-
-
-def places(function: FunctionSpec, event: Mapping[str, object]) -> tuple[str, ...]:
-    """The place of its key."""
-    if function.flow is None or function.flow.throttle is None:
-        return ()
-    key = function.flow.throttle.key
-    return (place_of(NAME, rule_id(key), function.slug, key_text(key, event)),)
 
 
 def room(flow: FlowSpec, rule: str, gate: GateRow, now_ms: int) -> Room:
@@ -42,4 +32,4 @@ def room(flow: FlowSpec, rule: str, gate: GateRow, now_ms: int) -> Room:
     return Room(True, full_us, -(-full_us // 1_000))
 
 
-THROTTLE: Final = QueueGate(name=NAME, places=places, room=room, holds=False)
+THROTTLE: Final = QueueGate(name=NAME, places=by_key(NAME, lambda flow: flow.throttle), room=room, holds=False)
