@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millstream.core.decide import refuse
 from millstream.core.flow import batch, kept_starts
+from millstream.core.fold import fold
 from millstream.core.nouns import FOLD
 from millstream.core.tables import Tables
-from millstream.model.facts import BatchAdded, Fact, RunStarted, StartKept
+from millstream.model.commands import FireTimer
+from millstream.model.facts import BatchAdded, Fact, FunctionSkipped, RunStarted, StartKept
 from millstream.model.flow import BatchRule, DebounceRule, FlowSpec
 from tests.core.lanes import Lanes
 from tests.core.values import MINUTE_MS, START_MS, app, event, function, internal_id
@@ -26,6 +29,7 @@ from tests.core.values import MINUTE_MS, START_MS, app, event, function, interna
 PERIOD_MS: Final = MINUTE_MS
 TIMEOUT_MS: Final = 150_000
 SIZE: Final = 3
+BATCHED: Final = FlowSpec(batch=BatchRule(SIZE, PERIOD_MS, "event.data.k"))
 Arrivals = list[tuple[int, int]]
 """(how long after the one before, ms; the value of its key) of each event."""
 ARRIVALS = st.lists(st.tuples(st.integers(0, 90_000), st.integers(0, 1)), min_size=1, max_size=25)
@@ -84,7 +88,7 @@ def debounces(arrivals: Arrivals) -> None:
 
 def batches(arrivals: Arrivals) -> None:
     """What must hold of a batch."""
-    runs, came = started(FlowSpec(batch=BatchRule(SIZE, PERIOD_MS, "event.data.k")), arrivals)
+    runs, came = started(BATCHED, arrivals)
     of_key: defaultdict[int, list[int]] = defaultdict(list)
     for at_ms, numbers in runs:
         keys = {arrivals[number][1] for number in numbers}
@@ -191,3 +195,17 @@ def play_at_random(holds: Callable[[Arrivals], None]) -> None:
 @pytest.mark.parametrize("holds", [debounces, batches])
 def test_nothing_is_noticed_where_there_is_no_fault(holds: Callable[[Arrivals], None]) -> None:
     play_at_random(holds)
+
+
+def test_a_batch_that_cannot_begin_leaves_a_line_for_each_of_its_events() -> None:
+    lanes = Lanes(1, app(msgspec.structs.replace(function("shop-keep", "order/placed"), flow=BATCHED)))
+    for number in range(2):
+        lanes.send(0, event(number))
+    (arm,) = (one for one in lanes.timers[0] if one.kind == "batch")
+    command = FireTimer(arm.at_ms, arm.kind, arm.id, arm.step)
+    remains = refuse(lanes.tables[0], command, ValueError("boom"), arm.at_ms)
+    assert [one.event for one in remains if isinstance(one, FunctionSkipped)] == [internal_id(n) for n in range(2)]
+    for fact in remains:
+        fold(lanes.tables[0], fact, arm.at_ms)
+    lanes.tables[0].promote()
+    assert not lanes.tables[0].batches.scan(limit=1) and not lanes.tables[0].events.scan(limit=1)

@@ -30,7 +30,7 @@ from millstream.model import limits
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
-from millstream.model.facts import BatchAdded, BatchOver, CommandRefused, Fact, RunStarted
+from millstream.model.facts import BatchAdded, BatchOver, CommandRefused, Fact, FunctionSkipped, RunStarted
 from millstream.model.flow import BatchRule
 from millstream.model.gate_messages import AdmitStart
 from millstream.model.gate_rows import BatchRow
@@ -94,8 +94,12 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
 
 
 def refuse(tables: Tables, command: FireTimer, reason: str, now_ms: int) -> list[Fact]:
-    """What remains of one that raised."""
-    return [CommandRefused("FireTimer", command.id, reason), BatchOver(command.id)]
+    """What remains of one that raised: none of its events starts the function, and each says so."""
+    held = tables.batches.get(command.id)
+    if held is None:
+        return [CommandRefused("FireTimer", command.id, reason)]
+    skipped = [FunctionSkipped(event, held.function, f"batch: {reason}") for event in held.events]
+    return [CommandRefused("FireTimer", command.id, reason), *skipped, BatchOver(command.id)]
 
 
 def is_timed(tables: Tables, timer: TimerRow) -> bool:
