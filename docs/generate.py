@@ -1,12 +1,12 @@
-"""Writes what is made from the code: the pages of docs/reference, and the drawings in ARCHITECTURE.md.
+"""Writes what is made from the code: the pages of docs/reference, the drawings in ARCHITECTURE.md, the chart's README.
 
 Each is a function from what the code says to Markdown, so that a test can compare it with the file. Run it after
-changing a limit, a metric, a setting, a command or a transition:
+changing a limit, a metric, a setting, a command, a transition or a value of the Helm chart:
 
     python docs/generate.py
 
-Add a page: a function, and a line in ``PAGES``. Add a drawing: a function, a line in ``DRAWINGS``, and its two markers
-in ARCHITECTURE.md.
+Add a page: a function, and a line in ``PAGES``. Add a drawing or a table: a function, a line in ``PLACES``, and its two
+markers in the file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from millstream.model import limits
 
 FOLDER: Final = Path(__file__).resolve().parent / "reference"
 MADE: Final = "<!-- Made by docs/generate.py: change the code, then run it. -->\n\n"
+VALUE: Final = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: (?P<default>.+))?")
 SECTION: Final = re.compile(r"#\s*-{3,}\s*(.+?)\s*-{3,}")
 
 
@@ -165,6 +166,35 @@ def _drawing(moves: tuple[Move, ...]) -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"]) + "\n"
 
 
+def values_table() -> str:
+    """Every value of the chart with its default and what ``values.yaml`` says of it.
+
+    What is said once is said of the same value of every role. A heading of that file (``# --- …``) begins a new table.
+    """
+    lines: list[str] = []
+    said: dict[str, str] = {}
+    path: list[str] = []
+    comments: list[str] = []
+    for line in (CHART / "values.yaml").read_text(encoding="utf-8").splitlines():
+        if heading := re.fullmatch(r"# --- (.+)", line):
+            lines += [f"\n### {heading[1]}\n", "| value | default | |", "|---|---|---|"]
+        elif not line:
+            comments = []
+        elif comment := re.fullmatch(r" *# ?(.*)", line):
+            comments.append(comment[1])
+        elif value := VALUE.fullmatch(line):
+            path[len(value["indent"]) // 2 :] = [value["name"]]
+            if value["default"]:
+                words = " ".join(it for it in comments if not it.startswith("  "))
+                in_role = ".".join(path[1:])
+                if words and in_role:
+                    said.setdefault(in_role, words)
+                words = words or said.get(in_role, "")
+                lines.append(f"| `{'.'.join(path)}` | `{value['default']}` | {words.replace('|', '&#124;')} |")
+            comments = []
+    return "\n".join(lines) + "\n"
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "limits.md": limits_page,
     "metrics.md": metrics_page,
@@ -173,17 +203,23 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-DRAWINGS: Final[dict[str, Callable[[], str]]] = {"bodies": bodies_drawing, "steps": steps_drawing}
-ARCHITECTURE: Final = FOLDER.parent / "ARCHITECTURE.md"
+ROOT: Final = FOLDER.parent.parent
+CHART: Final = ROOT / "helm" / "millstream"
+PLACES: Final[dict[Path, dict[str, Callable[[], str]]]] = {
+    FOLDER.parent / "ARCHITECTURE.md": {"bodies": bodies_drawing, "steps": steps_drawing},
+    CHART / "README.md": {"values": values_table},
+}
+"""Files that hold what is made here among other text."""
 
 
-def drawn(text: str) -> str:
-    """ARCHITECTURE.md with its drawings as the code of today makes them."""
-    for name, draw in DRAWINGS.items():
+def filled(file: Path) -> str:
+    """A file of PLACES with its drawings and tables as the code of today makes them."""
+    text = file.read_text(encoding="utf-8")
+    for name, make in PLACES[file].items():
         begin, end = f"<!-- {name}: made by docs/generate.py -->\n", f"<!-- end of {name} -->"
         before, found, rest = text.partition(begin)
-        assert found and end in rest, f"ARCHITECTURE.md has no place for the drawing {name!r}: {begin.strip()} … {end}"
-        text = before + begin + draw() + end + rest.partition(end)[2]
+        assert found and end in rest, f"{file.name} has no place for {name!r}: {begin.strip()} … {end}"
+        text = before + begin + make() + end + rest.partition(end)[2]
     return text
 
 
@@ -199,8 +235,9 @@ def main() -> int:
     for name in PAGES:
         (FOLDER / name).write_text(page(name), encoding="utf-8")
         print(f"written docs/reference/{name}")
-    ARCHITECTURE.write_text(drawn(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
-    print("drawn docs/ARCHITECTURE.md")
+    for file in PLACES:
+        file.write_text(filled(file), encoding="utf-8")
+        print(f"filled {file.relative_to(ROOT)}")
     return 0
 
 

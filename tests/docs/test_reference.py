@@ -37,9 +37,10 @@ def test_a_generated_page_is_current(name: str) -> None:
     )
 
 
-def test_the_drawings_of_the_architecture_are_current() -> None:
-    there = GENERATOR.ARCHITECTURE.read_text(encoding="utf-8")
-    assert there == GENERATOR.drawn(there), "the drawings are not what the code says: run python docs/generate.py"
+@pytest.mark.parametrize("file", GENERATOR.PLACES, ids=lambda file: file.name)
+def test_drawings_and_tables_among_other_text_are_current(file: Path) -> None:
+    there = file.read_text(encoding="utf-8")
+    assert there == GENERATOR.filled(file), f"{file.name} is not what the code says: run python docs/generate.py"
 
 
 def test_every_route_is_on_the_page_of_the_http_api_and_none_besides() -> None:

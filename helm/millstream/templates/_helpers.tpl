@@ -1,39 +1,90 @@
-{{/* The name of everything. 52: a StatefulSet puts a hash behind it into a label, which holds 63. */}}
+{{/*
+Names, labels and small things. A template of a role calls these with (dict "root" $ "role" "worker"): Helm's templates have
+one argument. "role" is the name of a section of values.yaml and of the label app.kubernetes.io/component.
+*/}}
+
+{{/* The name of everything. 44: a StatefulSet puts -history and a hash behind it into a label, which holds 63. */}}
 {{- define "millstream.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
 {{- else if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 44 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 44 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
+{{/* The name of a role's resources. The server of single mode is the release itself. */}}
+{{- define "millstream.name" -}}
+{{- if eq .role "server" -}}
+{{- include "millstream.fullname" .root -}}
+{{- else -}}
+{{- printf "%s-%s" (include "millstream.fullname" .root) .role -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The role that takes events and requests. */}}
+{{- define "millstream.door" -}}
+{{- eq .Values.mode "single" | ternary "server" "api" -}}
+{{- end -}}
+
 {{/* What never changes while a release lives: selectors and volume claims may carry nothing else. */}}
-{{- define "millstream.selector" -}}
+{{- define "millstream.release" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "millstream.labels" -}}
-{{ include "millstream.selector" . }}
+{{- define "millstream.selector" -}}
+{{ include "millstream.release" .root }}
+app.kubernetes.io/component: {{ .role }}
+{{- end -}}
+
+{{- define "millstream.common" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Refuse what must not be guessed. The schema says what a value may look like, this says which must be there. */}}
-{{- define "millstream.refuse" -}}
-{{- if not (and .Values.image.repository .Values.image.tag) -}}
-{{- fail "image.repository and image.tag are not both set: expected an image with millstream and your functions, for example --set image.repository=registry.example/shop,image.tag=v1. deploy/README.md shows how to build one." -}}
+{{- define "millstream.labels" -}}
+{{ include "millstream.selector" . }}
+{{ include "millstream.common" .root }}
 {{- end -}}
-{{- if not .Values.apps -}}
-{{- fail "apps is empty: expected at least one module:app of your image, for example --set 'apps={shop:app}'." -}}
+
+{{/* Labels of what belongs to no role. */}}
+{{- define "millstream.releaseLabels" -}}
+{{ include "millstream.release" . }}
+{{ include "millstream.common" . }}
 {{- end -}}
-{{- if and .Values.eventKeys.existingSecret .Values.insecureNoEventKey -}}
-{{- fail "eventKeys.existingSecret and insecureNoEventKey are both set: expected one of them. Remove insecureNoEventKey to ask for the Secret's keys." -}}
+
+{{- define "millstream.image" -}}
+{{- with .Values.image -}}
+{{- .repository -}}
+{{- if .tag -}}:{{ .tag }}{{- end -}}
+{{- if .digest -}}@{{ .digest }}{{- end -}}
 {{- end -}}
-{{- if not (or .Values.eventKeys.existingSecret .Values.insecureNoEventKey) -}}
-{{- fail "eventKeys.existingSecret is not set: without event keys whoever reaches the port may send events. Name a Secret whose entry event-keys holds them, or accept that with --set insecureNoEventKey=true." -}}
 {{- end -}}
+
+{{/* The functions that are mounted at /app: the ConfigMap's name, or "". */}}
+{{- define "millstream.functions" -}}
+{{- if .Values.functions.files -}}
+{{- include "millstream.fullname" . }}-functions
+{{- else -}}
+{{- .Values.functions.configMap -}}
+{{- end -}}
+{{- end -}}
+
+{{/* How to reach Kafka as this role: kafka, with what the role's own kafka replaces. As JSON. */}}
+{{- define "millstream.kafka" -}}
+{{- $own := (index .root.Values .role).kafka | default dict -}}
+{{- mergeOverwrite (deepCopy .root.Values.kafka) (deepCopy $own) | toJson -}}
+{{- end -}}
+
+{{/* The port that a role listens on: its probes and metrics are there, and but for a worker the HTTP API. */}}
+{{- define "millstream.port" -}}
+{{- get (dict "worker" "9464" "api" "8288" "history" "8290" "server" "8288") .role -}}
+{{- end -}}
+
+{{/* How that port is called. */}}
+{{- define "millstream.portName" -}}
+{{- eq .role "worker" | ternary "probes" "http" -}}
 {{- end -}}
