@@ -75,8 +75,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* How to reach Kafka as this role: kafka, with what the role's own kafka replaces. As JSON. */}}
 {{- define "millstream.kafka" -}}
-{{- $own := (index .root.Values .role).kafka | default dict -}}
-{{- mergeOverwrite (deepCopy .root.Values.kafka) (deepCopy $own) | toJson -}}
+{{- $kafka := deepCopy .root.Values.kafka -}}
+{{- /* Not Helm's merge, which takes "", 0 and false for nothing. */ -}}
+{{- range $name, $value := (index .root.Values .role).kafka -}}
+{{- if kindIs "map" $value -}}
+{{- range $key, $text := $value -}}
+{{- $_ := set (get $kafka $name) $key $text -}}
+{{- end -}}
+{{- else -}}
+{{- $_ := set $kafka $name $value -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $kafka -}}
 {{- end -}}
 
 {{/* The port that a role listens on: its probes and metrics are there, and but for a worker the HTTP API. */}}

@@ -17,8 +17,10 @@ server: [lanes, group, executors, durability, schemas, retry_interval, allowed_h
 
 {{/* The settings of a role as variables: the shared ones that it takes, and its own before them. */}}
 {{- define "millstream.settings" -}}
-{{- $own := (index .root.Values .role).settings | default dict -}}
-{{- $all := merge (dict) $own .root.Values.settings -}}
+{{- $all := deepCopy .root.Values.settings -}}
+{{- range $name, $value := (index .root.Values .role).settings -}}
+{{- $_ := set $all $name $value -}}
+{{- end -}}
 {{- if and (eq .role "topics") (not (hasKey $all "apis")) -}}
 {{- /* Each api and history reads a partition of the replies; partitions are only ever added. */ -}}
 {{- $api := .root.Values.api -}}

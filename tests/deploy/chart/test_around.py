@@ -90,6 +90,15 @@ def test_brokers_may_be_at_other_ports_and_in_one_place() -> None:
         assert rule["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
 
 
+def test_a_port_that_is_said_twice_is_let_out_to_once() -> None:
+    (rule,) = [
+        rule
+        for rule in policies(over(FENCED, {"networkPolicy": {"kafkaPorts": [9092]}}))["api"]["egress"]
+        if {"port": 9092} in rule["ports"]
+    ]
+    assert rule["ports"] == [{"port": 9092}]
+
+
 def test_a_registry_without_a_port_is_at_the_port_of_its_scheme() -> None:
     for url, port in (("https://registry.example.com", 443), ("http://registry.example.com/x", 80)):
         assert port in ports_out(policies(over(FENCED, {"registry": {"url": url}}))["api"])

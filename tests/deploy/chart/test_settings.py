@@ -153,6 +153,25 @@ def test_a_setting_arrives_with_its_value_and_a_role_s_own_goes_before(values: V
         assert setting.parse(given[setting.variable], name) == setting.parse(str(wanted[name]), name)
 
 
+def test_a_role_s_own_setting_goes_before_also_where_it_is_nothing() -> None:
+    shared = {"settings": {"events_per_s": 100, "accept_loss": True, "executors": 2}}
+    own = {"api": {"settings": {"events_per_s": 0}}, "worker": {"settings": {"accept_loss": False, "executors": 0}}}
+    values = over(GROUP, shared | own)
+    assert variables(values, "api")["MILLSTREAM_EVENTS_PER_S"] == "0"
+    assert variables(values, "history")["MILLSTREAM_EVENTS_PER_S"] == "100"
+    assert variables(values, "worker")["MILLSTREAM_ACCEPT_LOSS"] == "false"
+    assert variables(values, "worker")["MILLSTREAM_EXECUTORS"] == "0"
+    assert variables(values, "topics")["MILLSTREAM_ACCEPT_LOSS"] == "true"
+
+
+def test_a_role_may_reach_kafka_without_the_login_of_the_others() -> None:
+    nobody = {"mechanism": "", "username": "", "existingSecret": ""}
+    values = over(LOGIN, {"api": {"kafka": {"securityProtocol": "ssl", "sasl": nobody}}})
+    assert variables(values, "api")["MILLSTREAM_SECURITY_PROTOCOL"] == "ssl"
+    assert "MILLSTREAM_SASL_USERNAME" not in variables(values, "api")
+    assert variables(values, "worker")["MILLSTREAM_SASL_USERNAME"] == "shop"
+
+
 def test_there_are_partitions_of_replies_for_every_api_and_history() -> None:
     assert variables(GROUP, "topics")["MILLSTREAM_APIS"] == "3"
     scaled = over(GROUP, {"api": {"autoscaling": {"enabled": True, "maxReplicas": 9}}, "history": {"replicas": 2}})
