@@ -1,14 +1,14 @@
 """A container from an image's files: what an orchestrator gives a process, as far as Linux alone can give it.
 
-    with Container(rootfs, config, data=tmp_path / "data") as container:
+    with Container(rootfs, config, tmp_path, network="none") as container:
         container.start(MILLSTREAM_EVENT_KEYS="…")
         container.execute("millstream", "runs", "list").stdout      as `docker exec`
         container.stop()                                            SIGTERM; the exit code
 
-The process is number 1 of its own process, network, host name and mount namespaces: nobody else's ports, and a loopback
-of its own. Its root is mounted read-only, `/tmp` is a tmpfs, `/data` a folder; it is the image's user without any
-capability or a way to get one. Not checked, for only a real runtime has them: cgroups, seccomp and AppArmor profiles,
-user namespaces, and a network to other containers.
+The process is number 1 of its own process, host name, mount and (unless it needs a broker) network namespaces: nobody
+else's ports, and a loopback of its own. Its root is mounted read-only, `/tmp` is a tmpfs, `/data` a folder; it is the
+image's user without any capability or a way to get one. Not checked, for only a real runtime has them: cgroups, seccomp
+and AppArmor profiles, user namespaces, and a network to other containers.
 
 Run as a script this file is what prepares the namespaces from inside, before it becomes the image's process.
 """
@@ -24,18 +24,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--uts")
+NAMESPACES = ("--mount", "--pid", "--ipc", "--uts")
 WAIT_S = 60.0
 SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
 
 class Container:
-    """See the module. ``config`` is the image's: User, Env, Entrypoint, Cmd, WorkingDir."""
+    """See the module. ``config`` is the image's: User, Env, Entrypoint, Cmd, WorkingDir.
 
-    def __init__(self, rootfs: Path, config: dict[str, Any], data: Path, log: Path) -> None:
-        self.rootfs, self.config, self.data, self.log = rootfs, config, data, log
+    ``network`` "host": this machine's, as `docker run --network host`; "none": its own, with nobody else in it.
+    """
+
+    def __init__(self, rootfs: Path, config: dict[str, Any], folder: Path, network: Literal["none", "host"]) -> None:
+        self.rootfs, self.config = rootfs, config
+        self.data, self.log = folder / "data", folder / "log"
+        self._namespaces = NAMESPACES if network == "host" else (*NAMESPACES, "--net")
         self._unshare: subprocess.Popen[bytes] | None = None
         self._environment: list[str] = []
 
@@ -58,7 +63,7 @@ class Container:
         prepare = [sys.executable, __file__, str(self.rootfs), str(self.data), self.config["WorkingDir"]]
         with self.log.open("ab") as log:
             self._unshare = subprocess.Popen(
-                ["unshare", *NAMESPACES, "--fork", "--kill-child", *prepare, *self._as_user(line)],
+                ["unshare", *self._namespaces, "--fork", "--kill-child", *prepare, *self._as_user(line)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -81,14 +86,18 @@ class Container:
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as the image's user and in the working directory of its process."""
-        enter = ["nsenter", "--target", str(self.pid), *NAMESPACES, "--root", "--wd"]
+        enter = ["nsenter", "--target", str(self.pid), *self._namespaces, "--root", "--wd"]
         return subprocess.run([*enter, *self._as_user(command)], capture_output=True, text=True, check=False)
+
+    def ended(self) -> int:
+        """Wait for its end; the exit code."""
+        assert self._unshare is not None
+        return self._unshare.wait(WAIT_S)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
-        assert self._unshare is not None
         os.kill(self.pid, signal.SIGTERM)
-        return self._unshare.wait(WAIT_S)
+        return self.ended()
 
     def said(self) -> str:
         """The end of its output."""
@@ -101,7 +110,7 @@ class Container:
 
 
 def become(rootfs: str, data: str, directory: str, command: list[str]) -> None:
-    """Mount, take the loopback up, change the root, and be the command."""
+    """Mount, take the loopback up (this machine's is), change the root, and be the command."""
 
     def mount(*arguments: str) -> None:
         subprocess.run(["mount", *arguments], check=True)

@@ -24,7 +24,8 @@ from deploy.image.store import Missing, Store
 from millstream import __version__
 from tests.deploy.containers import Container
 from tests.docs.blocks import ROOT, blocks_of
-from tests.kafka.fleet import until
+from tests.kafka.broker import Broker, fresh
+from tests.kafka.fleet import free_port, until
 
 TAG = f"millstream:{__version__}"
 PAGE = ROOT / "deploy" / "README.md"
@@ -160,7 +161,7 @@ def test_it_is_small(image: Image) -> None:
 
 def test_the_pages_image_serves_with_a_read_only_root_and_ends_in_order(shop: Image, tmp_path: Path) -> None:
     """As number 1, without rights: it takes an event, runs the function, and knows the run after a restart."""
-    with Container(shop.rootfs, shop.config, tmp_path / "data", tmp_path / "log") as container:
+    with Container(shop.rootfs, shop.config, tmp_path, "none") as container:
         container.start(MILLSTREAM_EVENT_KEYS=KEY)
         _until_healthy(container)
         assert container.execute("touch", "/app/x").returncode == 1, "the root is not read-only"
@@ -181,8 +182,28 @@ def test_the_pages_image_serves_with_a_read_only_root_and_ends_in_order(shop: Im
         assert container.stop() == 0, container.said()
 
 
+def test_the_pages_image_is_a_worker_of_a_group_on_kafka_too(shop: Image, kafka: Broker, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {
+        "MILLSTREAM_BROKERS": kafka.bootstrap,
+        "MILLSTREAM_GROUP": fresh("image"),
+        "MILLSTREAM_LANES": "2",
+        "MILLSTREAM_REPLICATION_FACTOR": "1",
+        "MILLSTREAM_MIN_INSYNC": "1",
+        "MILLSTREAM_DATA": "/data/millstream",
+        "MILLSTREAM_PROBES_PORT": str(port),
+    }
+    with Container(shop.rootfs, shop.config, tmp_path, "host") as topics:
+        topics.start("topics", "apply", "--yes", **settings)
+        assert topics.ended() == 0, topics.said()
+    with Container(shop.rootfs, shop.config, tmp_path, "host") as worker:
+        worker.start("worker", "shop:app", **settings)
+        _until_healthy(worker, f"http://127.0.0.1:{port}/readyz")
+        assert worker.stop() == 0, worker.said()
+
+
 def test_the_healthcheck_says_what_is_wrong(shop: Image, tmp_path: Path) -> None:
-    with Container(shop.rootfs, shop.config, tmp_path / "data", tmp_path / "log") as container:
+    with Container(shop.rootfs, shop.config, tmp_path, "none") as container:
         container.start(MILLSTREAM_EVENT_KEYS=KEY)
         _until_healthy(container)
         nobody = container.execute("healthcheck", "http://127.0.0.1:9464/livez")
@@ -195,19 +216,19 @@ def test_the_healthcheck_says_what_is_wrong(shop: Image, tmp_path: Path) -> None
 
 
 def test_without_an_event_key_it_says_what_to_do_and_does_not_start(shop: Image, tmp_path: Path) -> None:
-    with Container(shop.rootfs, shop.config, tmp_path / "data", tmp_path / "log") as container:
+    with Container(shop.rootfs, shop.config, tmp_path, "none") as container:
         container.start()
-        until("its end", lambda: not container.running())
+        assert container.ended() != 0
         assert "MILLSTREAM_EVENT_KEYS" in container.said()
 
 
 _GET = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8288/{path}').read().decode())"
 
 
-def _until_healthy(container: Container) -> None:
+def _until_healthy(container: Container, url: str = "http://127.0.0.1:8288/livez") -> None:
     def look() -> bool:
         assert container.running(), container.said()
-        return container.execute("healthcheck", "http://127.0.0.1:8288/livez").returncode == 0
+        return container.execute("healthcheck", url).returncode == 0
 
     until("it lives", look)
 
