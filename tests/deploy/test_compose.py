@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 
 from millstream import __version__
 from millstream.config import BY_VARIABLE
+from tests.deploy.services import interpolated, seconds
 from tests.docs.blocks import ROOT
 
 yaml = pytest.importorskip("yaml", reason="pip install '.[chart]'")
 FILE = ROOT / "docker-compose.yml"
-DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+TEXT = FILE.read_text(encoding="utf-8")
+DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = DOCUMENT["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 
@@ -60,3 +63,46 @@ def test_ours_run_without_rights_they_do_not_need() -> None:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_each_that_stays_says_how_it_is_asked_for_its_health_and_how_long_it_may_take_to_stop() -> None:
+    """Cheaply: a Python or a Java that is started every few seconds costs more than what it asks."""
+    for name, service in SERVICES.items():
+        assert "stop_grace_period" in service, name
+        check = service["healthcheck"]
+        if check.get("disable"):
+            assert name == "topics"
+        elif name in OURS:
+            assert check["test"][:2] == ["CMD", "healthcheck"] and check["test"][2].endswith("/livez"), name
+        else:
+            assert check["test"][:2] == ["CMD", "bash"], name
+
+
+def test_every_variable_is_explained_in_the_example_of_an_env_file() -> None:
+    asked = set(re.findall(r"\$\{(\w+)", "\n".join(line.partition(" #")[0] for line in TEXT.splitlines())))
+    explained = re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.M)
+    assert asked == set(explained)
+
+
+def test_every_named_volume_is_declared_and_used() -> None:
+    mounted = [volume.split(":") for service in SERVICES.values() for volume in service.get("volumes", [])]
+    assert {source for source, *rest in mounted if rest and not source.startswith((".", "/"))} == set(
+        DOCUMENT["volumes"]
+    )
+
+
+def test_variables_are_replaced_as_compose_replaces_them() -> None:
+    """Of the harness that runs this file (`services.py`), by the rules of the Compose Specification."""
+    variables = {"SET": "a", "EMPTY": ""}
+    cases = {
+        "${SET}": "a",
+        "x-${UNSET}": "x-",
+        "${SET:-b}-${EMPTY:-b}-${UNSET:-b}": "a-b-b",
+        "${EMPTY-b}${UNSET-b}": "b",
+        "${SET:+b}${EMPTY:+c}${EMPTY+d}": "bd",
+        "$$SET $${SET}": "$SET ${SET}",
+    }
+    assert {text: interpolated(text, variables) for text in cases} == cases
+    with pytest.raises(AssertionError, match="UNSET: give one"):
+        interpolated(["${UNSET:?give one}"], variables)
+    assert [seconds(text) for text in ("90s", "1m30s", "2m")] == [90, 90, 120]
