@@ -177,6 +177,12 @@ METRICS: Final = (
     ),
     Metric("millstream_overlay_bytes", "gauge", "Memory of rows that are not in the lane's store yet.", ("lane",)),
     Metric(
+        "millstream_restore_rows",
+        "gauge",
+        "Rows of its checkpoint that a lane being restored has taken in.",
+        ("lane",),
+    ),
+    Metric(
         "millstream_restore_records_left",
         "gauge",
         "Records of its journal that a lane being restored has yet to fold.",
@@ -234,7 +240,12 @@ METRICS: Final = (
     ),
     Metric("millstream_fences_total", "counter", "Fences appended: lanes taken over."),
     Metric("millstream_restore_seconds", "histogram", "Rebuilding a lane's tables at take-over.", (), _LONG_S),
-    Metric("millstream_checkpoint_age_seconds", "gauge", "Since the lane's last checkpoint.", ("lane",)),
+    Metric(
+        "millstream_checkpoint_age_seconds",
+        "gauge",
+        "Since the lane's last checkpoint; 0: nothing was recorded behind it.",
+        ("lane",),
+    ),
     Metric(
         "millstream_dead_letters_total",
         "counter",

@@ -106,7 +106,7 @@ class Fleet:
         **environ: str,
     ) -> Process:
         """Start a worker, and wait until its lanes are live."""
-        port = _free_port()
+        port = free_port()
         line = [*_millstream("worker", *targets), "--name", name, "--probes-port", str(port)]
         line += ["--data", str(self.folder / (data or name)), *flags]
         started = self._start(name, line, {"FLEET_WORKER": name, **environ}, port)
@@ -116,14 +116,14 @@ class Fleet:
 
     def door(self, *flags: str) -> Process:
         """Start the api."""
-        port = _free_port()
+        port = free_port()
         self.api = self._start("api", [*_millstream("api"), "--port", str(port), *flags], {}, port)
         until("the api", self.api.ready)
         return self.api
 
     def history(self, name: str = "history", *flags: str) -> Process:
         """Start a history on an index of its name."""
-        port = _free_port()
+        port = free_port()
         line = [*_millstream("history"), "--port", str(port), "--data", str(self.folder / name), *flags]
         started = self._start(name, line, {}, port)
         until(name, started.ready)
@@ -259,7 +259,8 @@ def _millstream(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "millstream", *arguments]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -416,6 +416,7 @@ class Lane:
         while True:
             await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
             rounds += 1
+            self._gauge()  # First: what is submitted here is no backlog.
             if rounds % 4 == 0 and self._queue_has_capacity():
                 self.submit(CleanUp())
             if self.pending_positions.offsets and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
@@ -426,8 +427,6 @@ class Lane:
             if abs(now_ms - checked_ms) >= CLOCK_CHECK_MS:  # Also where the clock was set back meanwhile.
                 checked_ms = now_ms
                 await self._check_clock()
-            if rounds % 4 == 0:
-                self._gauge()
 
     async def _tend_neighbours(self) -> None:
         self.outbox.check()

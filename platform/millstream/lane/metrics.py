@@ -231,6 +231,7 @@ class Progress:
         if now_s - self._logged_s < LOG_EVERY_S:
             return
         self._logged_s = now_s
+        self._telemetry.set("millstream_restore_rows", self._rows, str(self._lane))
         self._telemetry.set("millstream_restore_records_left", max(left, 0), str(self._lane))
         what = {"rows": done} if left < 0 else {"facts": done, "records_left": left}
         say(LOG, "lane restoring", lane=self._lane, **what, per_s=round(done / (now_s - self._began_s)))
@@ -238,6 +239,7 @@ class Progress:
     def done(self, facts: int) -> None:
         """The tables are as the journal says."""
         took_s = time.monotonic() - self._began_s
+        self._telemetry.set("millstream_restore_rows", 0, str(self._lane))
         self._telemetry.set("millstream_restore_records_left", 0, str(self._lane))
         self._telemetry.observe("millstream_restore_seconds", took_s)
         rows = {"rows": self._rows, "rows_per_s": round(self._rows / max(self._rows_s, 0.001))} if self._rows else {}
