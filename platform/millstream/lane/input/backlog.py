@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 from millstream.core.tables import Tables
-from millstream.errors import OperatorError
+from millstream.errors import Corruption, OperatorError, StoreDamaged, StoreUnavailable
 from millstream.lane.input.positions import position_of
 from millstream.lane.parts import LaneParts, Source
 from millstream.log.port import Record
@@ -61,7 +61,10 @@ class Backlog:
         records, oldest_ms, taken_in, now_ms = 0, 0, 0, self._surroundings.now_ms()
         sources = self._sources()
         for source in sources:
-            position = position_of(self._durable, *source)
+            try:
+                position = position_of(self._durable, *source)
+            except StoreUnavailable:
+                continue  # Who needs the store says so.
             taken_in += max(position - self._positions.get(source, position), 0)
             self._positions[source] = position
             pages = self._pages.get(source)
@@ -84,6 +87,8 @@ class Backlog:
                     self._ends[source] = await self._log.end_offset(*source)
                     if self._ends[source] > position_of(self._durable, *source) and not self._pages.get(source):
                         await self._look_at_oldest(source)
+                except (Corruption, StoreDamaged):
+                    raise
                 except OperatorError:
                     continue  # Who reads the source says so; the figures stay as they are.
             await self._surroundings.sleep(LOOK_EVERY_S)
