@@ -114,6 +114,7 @@ class DevServer:
         """Return when events are taken and every lane is live. Raises OperatorError with what to do about it."""
         settings = self.settings
         listening = self._listens()
+        self._watches = Watches(self.telemetry, settings.data)
         await settings.boundary.look_first()
         private_directory(settings.data)
         losses = Losses(settings.data, accepted=settings.accept_loss)
@@ -146,6 +147,7 @@ class DevServer:
                 losses=losses,
             )
         )
+        self._watches.lanes_of(worker)
         await self.log.keep(topics_of(worker.parts.shape))  # --history may be another than last time.
         await self.worker.start()
         losses.say_if_needless()
@@ -170,7 +172,6 @@ class DevServer:
         )
         self.served = await serve(build_app(config), host=settings.host, port=settings.port, listening=listening)
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
-        self._watches = Watches(self.telemetry)
 
     async def wait(self) -> None:
         """Return when stopped; raise what stopped a lane."""

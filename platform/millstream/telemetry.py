@@ -5,7 +5,10 @@ status), never ids. A label's child is looked up once and kept: a cached ``inc``
 µs; callers count per batch, not per fact. Only the shell imports this module (the core, the model and the wire know
 no metrics).
 
-Add a metric: one line in ``METRICS``.
+What has the label ``lane`` is this process's only while it owns the lane: ``forget_lane`` takes it all back, or alerts
+would fire for ever on the last figures of an owner that was.
+
+Add a metric: one line in ``METRICS``; a panel in ``deploy/prometheus/dashboards``.
 
 Log lines are facts, lower case and past tense, with fields: ``say(log, "lane restored", lane=3, facts=18220,
 took_ms=941)``. On a terminal they are one readable line; elsewhere one JSON object a line.
@@ -32,25 +35,35 @@ CHILDREN_PER_METRIC_MAX: Final = 10_000
 OTHER: Final = "(other)"
 
 _SYNC_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_WAIT_S: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LONG_S: Final = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _COUNT: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One line of the table. ``kind`` is counter, gauge or histogram; ``buckets`` are a histogram's upper bounds."""
+    """One line of the table. ``kind`` is counter, gauge or histogram; ``buckets`` are a histogram's upper bounds.
+
+    ``from_start``: values of its one label that are shown as 0 before anything is counted. ``rate`` and ``increase``
+    do not see the first of a series that begins with it.
+    """
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    from_start: tuple[str, ...] = ()
 
 
 METRICS: Final = (
     Metric("millstream_events_received_total", "counter", "Events acknowledged by the door."),
     Metric(
-        "millstream_events_refused_total", "counter", "Requests of the event API refused, by HTTP status.", ("status",)
+        "millstream_events_refused_total",
+        "counter",
+        "Requests of the event API refused, by HTTP status.",
+        ("status",),
+        from_start=("400", "401", "413", "429", "503"),
     ),
     Metric("millstream_ingest_seconds", "histogram", "From a post's headers to its durable answer.", (), _SYNC_S),
     Metric("millstream_ingest_bytes_under_way", "gauge", "Bytes of posts received and not yet answered."),
@@ -61,9 +74,34 @@ METRICS: Final = (
         "HTTP connections that were ended to keep within the limits, by why: no_place, place_wanted, header_size, "
         "headers_size, header_time, answer_time, answers_size.",
         ("reason",),
+        from_start=(
+            "no_place",
+            "place_wanted",
+            "header_size",
+            "headers_size",
+            "header_time",
+            "answer_time",
+            "answers_size",
+        ),
     ),
     Metric("millstream_runs_started_total", "counter", "Runs started.", ("function",)),
     Metric("millstream_runs_finished_total", "counter", "Runs that ended, by how.", ("function", "status")),
+    Metric(
+        "millstream_event_start_seconds",
+        "histogram",
+        "From an event's receipt to the durable record that says what starts on it "
+        "(measured for 5 events of a record; those of scans are not).",
+        (),
+        _WAIT_S,
+    ),
+    Metric(
+        "millstream_run_seconds",
+        "histogram",
+        "From a run's start to its end, with all its waits (measured for 5 ends of a record, of runs that began with "
+        "this owner of their lane, 20,000 of a lane at once).",
+        ("function",),
+        _LONG_S,
+    ),
     Metric(
         "millstream_flow_skipped_total",
         "counter",
@@ -89,12 +127,61 @@ METRICS: Final = (
         ("function",),
         _LONG_S,
     ),
-    Metric("millstream_step_attempts_total", "counter", "Attempts of steps that ended, by how.", ("status",)),
+    Metric(
+        "millstream_step_attempts_total",
+        "counter",
+        "Attempts of steps that ended, by how.",
+        ("status",),
+        from_start=("completed", "failed"),
+    ),
+    Metric(
+        "millstream_step_seconds",
+        "histogram",
+        "From an attempt's start to its durable result, of step.run where it succeeds (measured for 5 of a record).",
+        (),
+        _WAIT_S,
+    ),
     Metric("millstream_journal_append_seconds", "histogram", "From an append to its acknowledgement.", (), _SYNC_S),
     Metric("millstream_journal_records_total", "counter", "Journal records appended."),
     Metric("millstream_journal_bytes_total", "counter", "Bytes of journal records appended."),
     Metric("millstream_journal_facts_per_record", "histogram", "Facts in one journal record.", (), _COUNT),
-    Metric("millstream_lane_lag", "gauge", "Records of its sources that a lane has yet to read.", ("lane",)),
+    Metric("millstream_lanes_assigned", "gauge", "Lanes that the group has given to this worker.", ("group",)),
+    Metric("millstream_lanes_live", "gauge", "Lanes of this worker that are restored and take commands.", ("group",)),
+    Metric("millstream_group_lanes", "gauge", "Lanes of the group, wherever they are.", ("group",)),
+    Metric("millstream_ready", "gauge", "1 once the process can do its work: what /readyz answers."),
+    Metric("millstream_lane_queue", "gauge", "Commands that wait in a lane's queue.", ("lane",)),
+    Metric(
+        "millstream_lane_lag",
+        "gauge",
+        "Records of its sources that a lane has yet to take in durably (looked at every 5 seconds).",
+        ("lane",),
+    ),
+    Metric(
+        "millstream_lane_records_total",
+        "counter",
+        "Records of its sources that a lane has taken in durably.",
+        ("lane",),
+    ),
+    Metric(
+        "millstream_oldest_event_age_seconds",
+        "gauge",
+        "Since the log took the oldest record of its sources that a lane has yet to take in durably; 0: there is none. "
+        "Up to a page of records too old.",
+        ("lane",),
+    ),
+    Metric(
+        "millstream_executing",
+        "gauge",
+        "Steps that run at this moment; with --executors bodies between them, too.",
+        ("lane",),
+    ),
+    Metric("millstream_overlay_bytes", "gauge", "Memory of rows that are not in the lane's store yet.", ("lane",)),
+    Metric(
+        "millstream_restore_rows",
+        "gauge",
+        "Rows of its checkpoint that a lane being restored has taken in.",
+        ("lane",),
+    ),
     Metric(
         "millstream_restore_records_left",
         "gauge",
@@ -134,7 +221,13 @@ METRICS: Final = (
         "gauge",
         "Until the clock, which was set back, shows again what it has shown before: timers wait as long.",
     ),
-    Metric("millstream_clock_jumps_total", "counter", "Jumps of the machine's clock by a second or more.", ("way",)),
+    Metric(
+        "millstream_clock_jumps_total",
+        "counter",
+        "Jumps of the machine's clock by a second or more.",
+        ("way",),
+        from_start=("ahead", "back"),
+    ),
     Metric("millstream_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),
     Metric("millstream_executors", "gauge", "Executor processes that take steps (--executors)."),
     Metric("millstream_executor_deaths_total", "counter", "Executor processes that died and were started again."),
@@ -147,13 +240,28 @@ METRICS: Final = (
     ),
     Metric("millstream_fences_total", "counter", "Fences appended: lanes taken over."),
     Metric("millstream_restore_seconds", "histogram", "Rebuilding a lane's tables at take-over.", (), _LONG_S),
-    Metric("millstream_checkpoint_age_seconds", "gauge", "Since the lane's last checkpoint.", ("lane",)),
-    Metric("millstream_dead_letters_total", "counter", "Records and commands set aside, by why.", ("reason",)),
+    Metric(
+        "millstream_checkpoint_age_seconds",
+        "gauge",
+        "Since the lane's last checkpoint; 0: nothing was recorded behind it.",
+        ("lane",),
+    ),
+    Metric(
+        "millstream_dead_letters_total",
+        "counter",
+        "Records and commands set aside, by the command that could not be decided.",
+        ("reason",),
+        from_start=("AcceptRecord", "AdvanceScan", "FireTimer", "RefuseRecord", "TakeMessage"),
+    ),
+    Metric("millstream_data_free_bytes", "gauge", "Room on the disk of the data directory."),
+    Metric("millstream_data_disk_bytes", "gauge", "Size of the disk of the data directory."),
     Metric("millstream_history_deaths_total", "counter", "History processes that ended and were started again."),
     Metric("millstream_history_lag", "gauge", "Journal records that the history has yet to fold.", ("lane",)),
     Metric("millstream_build_info", "gauge", "Always 1; the labels say what runs.", ("version", "python")),
 )
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}
+OUTLIVE_LANES: Final = frozenset({"millstream_storage_refused", "millstream_history_lag"})
+"""Have the label ``lane`` and are not the lane's: a trouble outlives the lane that it ends, and a history owns none."""
 
 
 class Telemetry:
@@ -170,6 +278,9 @@ class Telemetry:
         self._sizes: dict[str, int] = dict.fromkeys(_BY_NAME, 0)
         python = ".".join(map(str, sys.version_info[:3]))
         self.set("millstream_build_info", 1, version, python)
+        for metric in METRICS:
+            for value in metric.from_start:
+                self.count(metric.name, 0, value)
 
     def count(self, name: str, amount: float = 1, *labels: str) -> None:
         """Add to a counter."""
@@ -188,6 +299,18 @@ class Telemetry:
         child = self._children.get((name, *labels)) or self._child(name, labels)
         assert isinstance(child, Histogram), f"{name} is no histogram"
         child.observe(value)
+
+    def forget(self, name: str, *labels: str) -> None:
+        """Show one combination of labels no more, until it is set again."""
+        if self._children.pop((name, *labels), None) is not None:
+            self._sizes[name] -= 1
+            self._parents[name].remove(*labels)
+
+    def forget_lane(self, lane: int) -> None:
+        """Show nothing more of a lane: this process owns it no more, or is about to restore it."""
+        for metric in METRICS:
+            if metric.labels == ("lane",) and metric.name not in OUTLIVE_LANES:
+                self.forget(metric.name, str(lane))
 
     def exposition(self) -> tuple[bytes, str]:
         """What ``GET /metrics`` answers: the body and its content type."""

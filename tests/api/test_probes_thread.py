@@ -81,6 +81,16 @@ async def test_readyz_says_what_the_loop_waits_for_and_that_it_is_blocked(
     assert status == 503 and "event loop" in answer["waits_for"]
 
 
+async def test_the_metrics_say_whether_it_is_ready(probes: ProbesThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "millstream_ready 1.0" in (await asyncio.to_thread(ask, probes, "/metrics"))[1]
+    monkeypatch.setattr(probes_thread, "ASKED_S", 0.3)
+    (_, text), _ = asked_while_blocked(probes, 3, 2, "/metrics")
+    assert "millstream_ready 0.0" in text
+    monkeypatch.setattr(f"{__name__}.waits_for", "the group")
+    probes._show_life()
+    assert "millstream_ready 0.0" in (await asyncio.to_thread(ask, probes, "/metrics"))[1]
+
+
 async def test_a_port_that_is_taken_is_said(probes: ProbesThread) -> None:
     second = ProbesThread(Telemetry(), lambda: "")
     with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{probes.port}"):

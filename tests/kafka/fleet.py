@@ -260,7 +260,7 @@ def _millstream(*arguments: str) -> list[str]:
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """A port of this machine that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

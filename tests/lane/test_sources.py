@@ -46,6 +46,7 @@ class Gate:
             wait_to_accept_work=self._wait_to_accept_work,
             wait_for_queue_capacity=self.queue_has_capacity.wait,  # type: ignore[arg-type]
             on_still_running=lambda message: None,
+            on_page=lambda topic, partition, page: None,
         )
         self.tasks: list[asyncio.Task[None]] = []
 

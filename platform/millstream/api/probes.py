@@ -39,5 +39,11 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
-    body, content_type = request.app[MEASURED].exposition()
+    request.app[MEASURED].set("millstream_ready", not request.app[WAITS_FOR]())
+    return exposed(request.app[MEASURED])
+
+
+def exposed(telemetry: Telemetry) -> web.Response:
+    """All metrics as they are."""
+    body, content_type = telemetry.exposition()
     return web.Response(body=body, headers={"Content-Type": content_type})

@@ -21,8 +21,9 @@ from typing import Final
 from millstream.core.runs.bounds import BOUNDS
 from millstream.core.waits.awaited_names import awaited
 from millstream.errors import StoreFailed, StoreUnavailable
+from millstream.lane.input.backlog import Backlog
 from millstream.lane.input.foreign import Foreign, ForeignReader
-from millstream.lane.input.positions import PendingPositions, queued_bytes
+from millstream.lane.input.positions import PendingPositions, position_of, queued_bytes
 from millstream.lane.input.scan_reader import ScanReader
 from millstream.lane.input.sources import Intake, Item, PositionedCommand
 from millstream.lane.input.subscriptions import Subscriptions
@@ -54,7 +55,7 @@ from millstream.model.commands import (
     ReleaseLane,
     Report,
 )
-from millstream.model.facts import CatalogueSeen, Fact, SourceOpened, TopicSeen
+from millstream.model.facts import CatalogueSeen, SourceOpened, TopicSeen
 from millstream.model.messages import group_topic
 from millstream.state.marker import Marker
 from millstream.state.tables import LaneTables
@@ -122,6 +123,7 @@ class Lane:
             inbox_end=partial(parts.log.end_offset, group_topic(self.place.group, "inbox"), self.place.lane),
             inbox_read=lambda: self._intake.inbox_read,
         )
+        self._backlog = Backlog(parts, tables.durable, lambda: self.subscriptions.sources)
         self._intake = Intake(
             parts.log,
             parts.membership,
@@ -134,6 +136,7 @@ class Lane:
             wait_to_accept_work=self._wait_to_accept_work,
             wait_for_queue_capacity=self._wait_for_queue_capacity,
             on_still_running=self.previous_owners.on_still_running,
+            on_page=self._backlog.note,
         )
         self.subscriptions = Subscriptions(parts, tables.durable, self.submit, self._intake.run_source)
         self.scan_reader = ScanReader(parts, tables.durable, self.submit, self._wait_to_accept_work)
@@ -242,6 +245,7 @@ class Lane:
                 self._tasks.create_task(self._trouble.tend(self.parts, FLUSHES, self.upkeep.tend))
                 self._tasks.create_task(self._trouble.tend(self.parts, READS, self._tend_neighbours))
                 self._tasks.create_task(commit_offsets(self.parts, self.tables.durable, self._intake.reading))
+                self._tasks.create_task(self._backlog.look())
                 self._start_intake(self._tasks)
                 self._live.set()
                 self._trouble.passed(OPENS)
@@ -296,17 +300,13 @@ class Lane:
         self.pending_positions.queued_bytes += turn.queued_bytes
 
     def _start_intake(self, tasks: asyncio.TaskGroup) -> None:
-        group = self.place.group
+        group, durable = self.place.group, self.tables.durable
         coroutines = (
-            self._intake.run_catalogue(self._position(group_topic(group, "functions"), 0)),
-            self._intake.run_inbox(self._position(group_topic(group, "inbox"), self.place.lane)),
+            self._intake.run_catalogue(position_of(durable, group_topic(group, "functions"), 0)),
+            self._intake.run_inbox(position_of(durable, group_topic(group, "inbox"), self.place.lane)),
             self.subscriptions.run(tasks),
         )
         self._intake_tasks = [tasks.create_task(coroutine) for coroutine in coroutines]
-
-    def _position(self, topic: str, partition: int) -> int:
-        row = self.tables.durable.positions.get((topic, partition))
-        return row.offset if row is not None else 0
 
     # --- turns --------------------------------------------------------------------------------
 
@@ -403,7 +403,9 @@ class Lane:
         self._effects.release(turn.effects)
         self._signal_capacity()
         self.upkeep.facts_since_checkpoint += len(facts)
-        self._count(facts, size, clock() - began_s)
+        self._counts.take(facts, self._at_ms, size=size, took_s=clock() - began_s)
+        if self.parts.on_facts is not None:
+            self.parts.on_facts(facts, self._at_ms)
 
     # --- beside the turns ---------------------------------------------------------------------
 
@@ -414,6 +416,7 @@ class Lane:
         while True:
             await self.parts.surroundings.sleep(self._settings.housekeeping_ms / 1000)
             rounds += 1
+            self._gauge()  # First: what is submitted here is no backlog.
             if rounds % 4 == 0 and self._queue_has_capacity():
                 self.submit(CleanUp())
             if self.pending_positions.offsets and rounds * self._settings.housekeeping_ms >= POSITIONS_AFTER_S * 1000:
@@ -424,7 +427,6 @@ class Lane:
             if abs(now_ms - checked_ms) >= CLOCK_CHECK_MS:  # Also where the clock was set back meanwhile.
                 checked_ms = now_ms
                 await self._check_clock()
-            self._gauge()
 
     async def _tend_neighbours(self) -> None:
         self.outbox.check()
@@ -478,15 +480,11 @@ class Lane:
             return None  # The tables may be ahead of what the journal object knows.
         return Marker(self.tables.journal, journal.expected - 1, journal.owner, journal.seq)
 
-    def _count(self, facts: tuple[Fact, ...], size: int, took_s: float) -> None:
-        self._counts.take(facts, self._at_ms, size=size, took_s=took_s)
-        if self.parts.on_facts is not None:
-            self.parts.on_facts(facts, self._at_ms)
-
     def _gauge(self) -> None:
         reader, age_s = self.scan_reader, self.upkeep.checkpoint_age_ms / 1000
-        figures = (len(self._queue), reader.open_scans, reader.records_left, self.timers.pending, age_s)
-        set_gauges(self.parts.telemetry, self.place.lane, figures)
+        work = (len(self._queue), self.executor.executing, self.tables.overlay_bytes)
+        figures = (*work, reader.open_scans, reader.records_left, self.timers.pending, age_s)
+        set_gauges(self.parts.telemetry, self.place.lane, self._backlog.waiting(), figures)
 
     async def _close(self) -> None:
         self._owed_work.close()

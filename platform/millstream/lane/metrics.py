@@ -11,11 +11,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from millstream.core.flow.gates import ADMIT_GATES
+from millstream.core.steps.run import NAME as CALLS
+from millstream.lane.input.backlog import Waiting
 from millstream.model.facts import (
     CommandRefused,
+    EventAccepted,
     Fact,
     FunctionSkipped,
     GateLeft,
@@ -25,6 +29,7 @@ from millstream.model.facts import (
     RunCompleted,
     RunFailed,
     RunStarted,
+    ScanAdvanced,
     StepAttemptFailed,
     StepCompleted,
     StepFailed,
@@ -36,6 +41,10 @@ LOG_EVERY_S: Final = 2.0
 REFUSED_EVERY_MS: Final = 60_000
 REFUSED_SOURCES_MAX: Final = 1_000
 QUEUES_TIMED_MAX: Final = 20_000
+RUNS_TIMED_MAX: Final = 20_000
+FUNCTIONS_SHOWN_MAX: Final = 1_000
+TIMED_PER_RECORD_MAX: Final = 5
+"""Observations of one histogram for one record: each costs a microsecond, and a record under load has hundreds."""
 _ENDS: Final[dict[type, str]] = {RunCompleted: "completed", RunFailed: "failed", RunCancelled: "cancelled"}
 
 
@@ -46,6 +55,8 @@ class Counts:
         self._telemetry = telemetry
         self._refusals = Refusals(lane)
         self._queued_ms: dict[tuple[str, str, str], int] = {}  # By place, run and step.
+        self._started_ms: dict[str, int] = {}  # By run.
+        self._functions: set[str] = set()
 
     def take(self, facts: Sequence[Fact], at_ms: int, *, size: int, took_s: float) -> None:
         """Count one durable record of ``size`` bytes whose append took ``took_s``, with its facts."""
@@ -56,9 +67,47 @@ class Counts:
         telemetry.count("millstream_journal_bytes_total", size)
         kinds = Counter(map(type, facts))  # In C: what is counted by function is looked at once more.
         _count_facts(telemetry, facts, kinds)
+        self._time_work(facts, kinds, at_ms)
         if kinds[GateQueued] or (self._queued_ms and (kinds[GateOpened] or kinds[GateLeft])):
             self._time_queues(facts, at_ms)
         self._refusals.take(facts, at_ms)
+
+    def _time_work(self, facts: Sequence[Fact], kinds: Counter[type], at_ms: int) -> None:
+        """Observe how long events waited, steps took and runs lived."""
+        observe = self._telemetry.observe
+        if kinds[RunStarted]:
+            self._begin_runs(facts, at_ms)
+        if kinds[EventAccepted] and not kinds[ScanAdvanced]:
+            received_ms = (fact.received_at_ms for fact in facts if type(fact) is EventAccepted and fact.topic)
+            for since_ms in islice(received_ms, TIMED_PER_RECORD_MAX):
+                observe("millstream_event_start_seconds", max(at_ms - since_ms, 0) / 1_000)
+        if kinds[StepCompleted]:
+            began_ms = (fact.started_at_ms for fact in facts if type(fact) is StepCompleted and fact.kind == CALLS)
+            for since_ms in islice(began_ms, TIMED_PER_RECORD_MAX):
+                observe("millstream_step_seconds", max(at_ms - since_ms, 0) / 1_000)
+        if self._started_ms and (kinds[RunCompleted] or kinds[RunFailed] or kinds[RunCancelled]):
+            self._end_runs(facts, at_ms)
+
+    def _end_runs(self, facts: Sequence[Fact], at_ms: int) -> None:
+        started_ms, left = self._started_ms, TIMED_PER_RECORD_MAX
+        for fact in facts:
+            if type(fact) is RunCompleted or type(fact) is RunFailed or type(fact) is RunCancelled:
+                since_ms = started_ms.pop(fact.run, None)
+                if since_ms is not None and left:
+                    left -= 1
+                    self._telemetry.observe("millstream_run_seconds", max(at_ms - since_ms, 0) / 1_000, fact.function)
+
+    def _begin_runs(self, facts: Sequence[Fact], at_ms: int) -> None:
+        """Runs begin. Of a function seen for the first time each way to end is shown as 0: no first end is missed."""
+        started_ms, known = self._started_ms, self._functions
+        for fact in facts:
+            if type(fact) is RunStarted:
+                if len(started_ms) < RUNS_TIMED_MAX:
+                    started_ms[fact.run] = at_ms
+                if fact.function not in known and len(known) < FUNCTIONS_SHOWN_MAX:
+                    known.add(fact.function)
+                    for status in _ENDS.values():
+                        self._telemetry.count("millstream_runs_finished_total", 0, fact.function, status)
 
     def _time_queues(self, facts: Sequence[Fact], at_ms: int) -> None:
         queued_ms = self._queued_ms
@@ -76,7 +125,9 @@ class Counts:
 
 
 GAUGES: Final = (
-    "millstream_lane_lag",
+    "millstream_lane_queue",
+    "millstream_executing",
+    "millstream_overlay_bytes",
     "millstream_scans_open",
     "millstream_scan_records_left",
     "millstream_timers_pending",
@@ -84,10 +135,14 @@ GAUGES: Final = (
 )
 
 
-def set_gauges(telemetry: Telemetry, lane: int, figures: tuple[float, ...]) -> None:
-    """Set the gauges of a lane: one figure for each of GAUGES, in their order."""
+def set_gauges(telemetry: Telemetry, lane: int, waiting: Waiting, figures: tuple[float, ...]) -> None:
+    """Set the gauges of a lane: what waits for it, and one figure for each of GAUGES, in their order."""
+    label = str(lane)
+    telemetry.set("millstream_lane_lag", waiting.records, label)
+    telemetry.set("millstream_oldest_event_age_seconds", waiting.oldest_s, label)
+    telemetry.count("millstream_lane_records_total", waiting.taken_in, label)
     for name, figure in zip(GAUGES, figures, strict=True):
-        telemetry.set(name, figure, str(lane))
+        telemetry.set(name, figure, label)
 
 
 def _count_facts(telemetry: Telemetry, facts: Sequence[Fact], kinds: Counter[type]) -> None:
@@ -176,6 +231,7 @@ class Progress:
         if now_s - self._logged_s < LOG_EVERY_S:
             return
         self._logged_s = now_s
+        self._telemetry.set("millstream_restore_rows", self._rows, str(self._lane))
         self._telemetry.set("millstream_restore_records_left", max(left, 0), str(self._lane))
         what = {"rows": done} if left < 0 else {"facts": done, "records_left": left}
         say(LOG, "lane restoring", lane=self._lane, **what, per_s=round(done / (now_s - self._began_s)))
@@ -183,6 +239,7 @@ class Progress:
     def done(self, facts: int) -> None:
         """The tables are as the journal says."""
         took_s = time.monotonic() - self._began_s
+        self._telemetry.set("millstream_restore_rows", 0, str(self._lane))
         self._telemetry.set("millstream_restore_records_left", 0, str(self._lane))
         self._telemetry.observe("millstream_restore_seconds", took_s)
         rows = {"rows": self._rows, "rows_per_s": round(self._rows / max(self._rows_s, 0.001))} if self._rows else {}

@@ -63,6 +63,7 @@ class ApiRole:
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self.log = await settings.group.open("api")
         shape = await settings.group.shape(self.log)
+        self.telemetry.set("millstream_group_lanes", shape.lanes, shape.group)
         refuse_other(await read_record(self.log, shape.group), shape)
         events = await self.log.topic(shape.events_topic)
         if events is None:

@@ -77,11 +77,12 @@ class HistoryRole:
         Raises OperatorError with what to do about it.
         """
         settings = self.settings
-        self._watches = Watches(self.telemetry)
+        self._watches = Watches(self.telemetry, settings.data)
         private_directory(settings.data)
         self._lock = lock(settings.data, "the index of a history")
         self.log = await settings.group.open("history")
         shape = await settings.group.shape(self.log)
+        self.telemetry.set("millstream_group_lanes", shape.lanes, shape.group)
         events = await self.log.topic(shape.events_topic)
         assert events is not None, "the shape was just looked at"
         index = settings.data / "history.db"

@@ -1,4 +1,4 @@
-"""What every server process does with itself, whatever its role: tune the interpreter, watch its event loop."""
+"""What every server process does with itself, whatever its role: tune the interpreter, watch itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 import gc
 import resource
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from millstream.execute.local.blocking import LoopWatch
 from millstream.files import keep_files_private
 from millstream.roles.clock import ClockWatch, watch_clock
+from millstream.roles.lane_gauges import watch_disk, watch_lanes
 from millstream.telemetry import Telemetry, watch_loop
+from millstream.worker.worker import Worker
 
 SWITCH_INTERVAL_S: Final = 0.0005
 YOUNG_OBJECTS: Final = 10_000
@@ -47,16 +51,30 @@ def tune_process() -> None:
 
 
 class Watches:
-    """Measures how late the loop turns, names the code that blocks it, and notices a clock that jumps."""
+    """Measures how late the loop turns, names the code that blocks it, and notices a clock that jumps.
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._lateness = asyncio.get_running_loop().create_task(watch_loop(telemetry))
-        self._clock = asyncio.get_running_loop().create_task(watch_clock(ClockWatch(telemetry)))
+    ``data`` is the role's directory, whose disk is measured, too.
+    """
+
+    def __init__(self, telemetry: Telemetry, data: Path | None = None) -> None:
+        self._telemetry = telemetry
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watch(watch_loop(telemetry))
+        self._watch(watch_clock(ClockWatch(telemetry)))
+        if data is not None:
+            self._watch(watch_disk(data, telemetry))
         self._blocking = LoopWatch()
         self._blocking.start()
+
+    def lanes_of(self, worker: Worker) -> None:
+        """Count the lanes of this worker from now on."""
+        self._watch(watch_lanes(worker, self._telemetry))
 
     def stop(self) -> None:
         """Measure nothing more."""
         self._blocking.stop()
-        self._lateness.cancel()
-        self._clock.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    def _watch(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))

@@ -110,7 +110,7 @@ class WorkerRole:
         Raises OperatorError with what to do about it.
         """
         settings = self.settings
-        self._watches = Watches(self.telemetry)
+        self._watches = Watches(self.telemetry, settings.data)
         self.probes = ProbesThread(self.telemetry, self._waits_for)
         await self.probes.start(settings.host, settings.port)
         private_directory(settings.data)
@@ -128,6 +128,7 @@ class WorkerRole:
             self.pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
             await self.pool.start()
         self.worker = Worker(self._parts(self.log, shape))
+        self._watches.lanes_of(self.worker)
         await self.worker.start()
         self.losses.say_if_needless()
         self._missing_code = asyncio.get_running_loop().create_task(watch_missing_code(self.worker, self.telemetry))

@@ -99,7 +99,9 @@ class Worker:
         return next((trouble.why for trouble in self._troubles.values() if trouble.why), "")
 
     def _trouble(self, number: int) -> Trouble:
-        return self._troubles.setdefault(number, Trouble(number, self.parts.telemetry))
+        if number not in self._troubles:
+            self._troubles[number] = Trouble(number, self.parts.telemetry)
+        return self._troubles[number]
 
     @property
     def _lanes_ready(self) -> bool:
@@ -263,6 +265,7 @@ class Worker:
             await lane.run()
         finally:
             self.lanes.pop(number, None)
+            self.parts.telemetry.forget_lane(number)
             executor = self._executors.pop(number, None)
             try:
                 if executor is not None:

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from millstream.api.answers import answer
-from millstream.api.probes import MEASURED, WAITS_FOR, WaitsFor, get_metrics
+from millstream.api.probes import WaitsFor, exposed
 from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
 from millstream.telemetry import Telemetry
@@ -73,6 +73,7 @@ class ProbesThread:
 
     def _show_life(self) -> None:
         self._alive_at_s = time.monotonic()
+        self._telemetry.set("millstream_ready", not self._waits_for())
         self._timer = self._loop.call_later(SIGN_EVERY_S, self._show_life)
 
     # --- in the thread ------------------------------------------------------------------------------
@@ -80,10 +81,9 @@ class ProbesThread:
     async def _serve(self, host: str, port: int, listening: asyncio.Future[int]) -> None:
         self._theirs, self._closing = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
-        app[WAITS_FOR], app[MEASURED] = self._waits_for, self._telemetry
         app.router.add_get("/livez", self._get_livez)
         app.router.add_get("/readyz", self._get_readyz)
-        app.router.add_get("/metrics", get_metrics)
+        app.router.add_get("/metrics", self._get_metrics)
         try:
             served: Served = await serve(app, host=host, port=port, most=CONNECTIONS_MAX)
         except ConfigError as error:
@@ -114,6 +114,11 @@ class ProbesThread:
         if waits_for:
             return answer({"status": "not ready", "waits_for": waits_for}, 503)
         return answer({"status": "ok"})
+
+    async def _get_metrics(self, request: web.Request) -> web.Response:
+        if self._still_s >= ASKED_S:  # ``/readyz`` would say so.
+            self._telemetry.set("millstream_ready", 0)
+        return exposed(self._telemetry)
 
     def _say_what_it_waits_for(self, said: asyncio.Future[str]) -> None:
         """On the process's loop."""

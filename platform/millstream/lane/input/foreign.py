@@ -50,6 +50,7 @@ class ForeignReader:
         self._telemetry = telemetry
         self._lane = lane
         self._held: set[tuple[str, int]] = set()
+        self._count_held()
 
     def command(self, tables: Tables, item: Foreign) -> AcceptRecord | None:
         """The record read in each format that its functions ask for; None where that makes no event."""

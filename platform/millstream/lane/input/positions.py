@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Catalogue, catalogue
 from millstream.lane.input.foreign import Foreign, ForeignReader
 from millstream.lane.input.sources import Item, PositionedCommand
@@ -77,8 +78,13 @@ class PendingPositions:
 
     def current_catalogue(self, queued: int) -> Catalogue | None:
         """The catalogue, or None while a record of the functions topic below ``queued`` waits to be decided."""
-        row = self._tables.positions.get(self._functions)
-        return catalogue(self._tables) if queued <= (row.offset if row is not None else 0) else None
+        return catalogue(self._tables) if queued <= position_of(self._tables, *self._functions) else None
+
+
+def position_of(tables: Tables, topic: str, partition: int) -> int:
+    """The offset up to which a lane has taken a partition in; 0 before it was opened."""
+    row = tables.positions.get((topic, partition))
+    return row.offset if row is not None else 0
 
 
 def queued_bytes(item: Item) -> int:

@@ -66,7 +66,7 @@ class Intake:
 
     Inbox and sources are read as the group's member, and ``reading`` names those that are; the catalogue has no owner.
     ``wait_to_accept_work`` waits until the lane can accept new work, ``wait_for_queue_capacity`` only for the queue:
-    a run must be cancellable while as many run as can.
+    a run must be cancellable while as many run as can. ``on_page`` is told what was read of a source.
     """
 
     def __init__(
@@ -83,7 +83,9 @@ class Intake:
         wait_to_accept_work: Callable[[], Awaitable[None]],
         wait_for_queue_capacity: Callable[[], Awaitable[None]],
         on_still_running: Callable[[StillRunning], None],
+        on_page: Callable[[str, int, Sequence[Record]], None],
     ) -> None:
+        self._on_page = on_page
         self._on_still_running = on_still_running
         self._log = log
         self._membership = membership
@@ -111,6 +113,7 @@ class Intake:
             return
         async with aclosing(self._member_pages(topic, partition, offset, self._wait_to_accept_work)) as pages:
             async for page, _ in pages:
+                self._on_page(topic, partition, page)
                 for record in page:
                     item = Foreign(topic, partition, record)
                     await self._learn(item)
@@ -135,6 +138,7 @@ class Intake:
         topic, submit = self._events_topic, self._submit
         async with aclosing(self._member_pages(topic, partition, offset, self._wait_to_accept_work)) as pages:
             async for page, _ in pages:
+                self._on_page(topic, partition, page)
                 catalogue = self._current_catalogue()
                 skipped = 0
                 for record in page:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import Catalogue, catalogue
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, StoreDamaged
 from millstream.lane.parts import LaneParts, Source
 from millstream.log.port import Log
 from millstream.model.commands import Opening, ScanStart, SeeTopic
@@ -96,6 +96,8 @@ class Subscriptions:
                 continue
             try:
                 complete = await self._look_at(topic, known, tasks) and complete
+            except StoreDamaged:
+                raise  # No fault of the topic: the lane is opened again on an empty store.
             except MillstreamError as error:
                 complete = False
                 self._alarm(topic, str(error), AGAIN)

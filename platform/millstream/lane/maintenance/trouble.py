@@ -27,6 +27,7 @@ APPENDS: Final = "append"
 FLUSHES: Final = "flush"
 READS: Final = "read"
 OPENS: Final = "open"
+ALL: Final = (APPENDS, FLUSHES, READS, OPENS)
 
 
 class Lived(Protocol):
@@ -50,6 +51,8 @@ class Trouble:
         self._telemetry = telemetry
         self._now: dict[str, str] = {}
         self.on_passed: Callable[[], None] = lambda: None
+        for what in ALL:
+            telemetry.set("millstream_storage_refused", 0, str(lane), what)
 
     @property
     def why(self) -> str:
@@ -72,8 +75,8 @@ class Trouble:
 
     def forget(self) -> None:
         """The lane is another's now, and so are its troubles."""
-        for what in self._now:
-            self._telemetry.set("millstream_storage_refused", 0, str(self._lane), what)
+        for what in ALL:
+            self._telemetry.forget("millstream_storage_refused", str(self._lane), what)
         self._now.clear()
 
     async def wait(self, lived: Lived, what: str, error: Exception) -> None:

@@ -64,8 +64,10 @@ class Upkeep:
 
     @property
     def checkpoint_age_ms(self) -> int:
-        """How long ago the last checkpoint was begun; 0 while that is not known."""
-        return 0 if self._checkpointed_at_ms is None else self._now_ms() - self._checkpointed_at_ms
+        """How long ago the last checkpoint was begun; 0 while that is not known, or nothing was recorded since."""
+        if self._checkpointed_at_ms is None or self._marker() == self._last:
+            return 0
+        return self._now_ms() - self._checkpointed_at_ms
 
     @property
     def checkpointed_at(self) -> int:
