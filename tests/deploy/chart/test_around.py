@@ -196,7 +196,7 @@ def test_the_operator_scrapes_every_pod_once_under_the_name_that_alerts_ask_for(
 def test_the_alert_rules_are_those_that_are_tested() -> None:
     (rule,) = of_kind(WATCHED, "PrometheusRule").values()
     assert rule["spec"] == yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))
-    assert "{{ $labels.instance }}" in json.dumps(rule["spec"])
+    assert "{{ $labels.lane }}" in json.dumps(rule["spec"])
     assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 
