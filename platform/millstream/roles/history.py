@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from millstream.api.door.door import DoorConfig
+from millstream.api.door.door import DOOR, Door, DoorConfig
+from millstream.api.door.leaving import leave
 from millstream.api.server import build_app
 from millstream.api.sockets.serving import Served, serve
 from millstream.files import private_directory
@@ -45,6 +46,7 @@ class HistorySettings:
 
     ``data``          where the index is kept.     ``retention_ms``  how long ended runs and events can be read.
     ``event_keys``    who may cancel and invoke here; empty: anybody.
+    ``shutdown_delay_ms``  how long it answers on when it was told to stop (``api/door/leaving.py``).
     """
 
     group: Group
@@ -55,6 +57,7 @@ class HistorySettings:
     event_keys: frozenset[str] = frozenset()
     events_per_s: int = 0
     allowed_hosts: frozenset[str] = frozenset()
+    shutdown_delay_ms: int = 0
     schemas: EventSchemas = field(default_factory=EventSchemas)
     version: str = "dev"
 
@@ -68,6 +71,7 @@ class HistoryRole:
         self.telemetry = Telemetry(version=settings.version)
         self.log: KafkaLog | None = None
         self.served: Served | None = None
+        self._door: Door | None = None
         self.child: Child | None = None
         self._watches: Watches | None = None
 
@@ -107,7 +111,9 @@ class HistoryRole:
             version=settings.version,
             banner=shape.group,
         )
-        self.served = await serve(build_app(config), host=settings.host, port=settings.port)
+        app = build_app(config)
+        self._door = app[DOOR]
+        self.served = await serve(app, host=settings.host, port=settings.port)
 
     async def wait(self) -> None:
         """Serve for ever; a child that has ended is started again."""
@@ -117,7 +123,9 @@ class HistoryRole:
             await asyncio.sleep(LOOK_S)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more requests, answer those under way, fold no more."""
+        """Answer on for the delay, take no more requests, answer those under way, fold no more."""
+        if self.served is not None and self._door is not None:
+            await leave(self._door, self.settings.shutdown_delay_ms / 1000)
         if self._watches is not None:
             self._watches.stop()
         if self.served is not None:

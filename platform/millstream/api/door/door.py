@@ -78,6 +78,8 @@ class Door:
         """Held while limits of a function are changed: what is written is made of what was read."""
         self.requests = Requests(config)
         self._reads = Reads(config.index) if config.index is not None else None
+        self.leaving = False
+        """Told to stop: it answers on for a while (``leaving.py``)."""
         self._started = False
         self.forward = Forward(config.history_url)
         self._results: Results | None = None
@@ -91,7 +93,9 @@ class Door:
         self._started = True
 
     def waits_for(self) -> str:
-        """What it waits for before it can answer; "" once it can."""
+        """What it waits for before it can answer; "" once it can. Whoever leads clients here asks for it."""
+        if self.leaving:
+            return "its end: it was told to stop"
         return "" if self._started else "the catalogue"
 
     async def close(self) -> None:
