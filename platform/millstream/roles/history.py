@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.door.leaving import leave
 from millstream.api.server import build_app
 from millstream.api.sockets.serving import Served, serve
+from millstream.errors import Busy, LogUnavailable
 from millstream.files import private_directory
 from millstream.history.child import Child
 from millstream.history.index import prepare
@@ -30,6 +32,7 @@ from millstream.history.process import Options
 from millstream.history.service import Follows
 from millstream.log.kafka.log import KafkaLog
 from millstream.model.limits import DAY_MS
+from millstream.model.messages import group_topic
 from millstream.process_handles import lock, unlock
 from millstream.roles.group import Group
 from millstream.roles.process import Watches
@@ -38,6 +41,8 @@ from millstream.wire.schemas import EventSchemas
 
 KEPT_MS: Final = 7 * DAY_MS
 LOOK_S: Final = 1.0
+CATCHING_UP_LOOK_S: Final = 0.1
+LANES_SHOWN_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +78,16 @@ class HistoryRole:
         self.served: Served | None = None
         self._door: Door | None = None
         self.child: Child | None = None
+        self._to_come: dict[int, int] = {}
+        """Where the journals of these lanes ended at the start; those that the index has come to are left out."""
+        self._behind = ""
         self._watches: Watches | None = None
 
     async def start(self) -> None:
         """Return when reads are answered, from what has been folded by then.
 
-        Raises OperatorError with what to do about it.
+        It is ready (``/readyz``) once its index has come to where the journals ended now: until then who asks it may be
+        told of less than another history has shown. Raises OperatorError with what to do about it.
         """
         settings = self.settings
         self._watches = Watches(self.telemetry)
@@ -90,6 +99,9 @@ class HistoryRole:
         assert events is not None, "the shape was just looked at"
         index = settings.data / "history.db"
         prepare(index)
+        journal = group_topic(shape.group, "journal")
+        self._to_come = {lane: await self.log.end_offset(journal, lane) for lane in range(shape.lanes)}
+        self._behind = "its index"
         follows = Follows(
             group=shape.group, lanes=shape.lanes, events=(shape.events_topic,), retention_ms=settings.retention_ms
         )
@@ -110,6 +122,7 @@ class HistoryRole:
             telemetry=self.telemetry,
             version=settings.version,
             banner=shape.group,
+            behind=lambda: self._behind,
         )
         app = build_app(config)
         self._door = app[DOOR]
@@ -120,7 +133,20 @@ class HistoryRole:
         assert self.child is not None
         while True:
             self.child.tend()
-            await asyncio.sleep(LOOK_S)
+            if self._behind:
+                await self._look_how_far()
+            await asyncio.sleep(CATCHING_UP_LOOK_S if self._behind else LOOK_S)
+
+    async def _look_how_far(self) -> None:
+        assert self._door is not None
+        with suppress(Busy, LogUnavailable):  # Reads go before, or there is no index yet.
+            folded = await self._door.reads.ask(lambda queries: queries.positions())
+            journal = group_topic(self._door.config.group, "journal")
+            self._to_come = {lane: end for lane, end in self._to_come.items() if folded.get((journal, lane), 0) < end}
+            self._behind = "; ".join(
+                f"its index: lane {lane} is at record {folded.get((journal, lane), 0)} of {end}"
+                for lane, end in list(self._to_come.items())[:LANES_SHOWN_MAX]
+            )
 
     async def stop(self, grace_s: float) -> None:
         """Answer on for the delay, take no more requests, answer those under way, fold no more."""
