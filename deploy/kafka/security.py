@@ -30,7 +30,7 @@ PROTOCOLS = {
     "sasl-plain": "SASL_SSL",
     "sasl-scram": "SASL_SSL",
 }
-USERS = ("admin", "worker", "api", "history", "producer", "nobody")
+USERS = ("admin", "operator", "worker", "api", "history", "producer", "nobody")
 """`admin` may do everything; with ``--authorizer`` the others may do what you allow them to."""
 
 SCRAM = "SCRAM-SHA-512"

@@ -282,6 +282,15 @@ SETTINGS: Final = (
         doc="How long steps under way may go on after a worker was told to stop.",
     ),
     Setting(
+        name="shutdown_delay",
+        kind=DURATION,
+        default="0s",
+        flag="--shutdown-delay",
+        metavar="DURATION",
+        doc="How long an api or history that was told to stop answers on, not ready any more, while load balancers "
+        "lead clients elsewhere.",
+    ),
+    Setting(
         name="probes_port",
         kind=NUMBER,
         default="9464",

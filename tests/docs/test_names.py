@@ -28,7 +28,7 @@ NOT_OURS = {
     "shop.py", "test_shop.py", "schemas/order/placed.avsc", "order/placed.avsc", "log/", "state/", "events.jsonl",
     "placed.avro", ".millstream/", "FILE.jsonl", "losses.jsonl", "log/mark", "log/lost-<time>/",
     # Other things with a stroke in their names.
-    "text/plain", "statefulset/millstream",
+    "text/plain", "kubernetes.io/tls", "statefulset/millstream",
 }  # fmt: skip
 PROSE = {f"millstream {verb}" for verb in ("again", "could", "for", "itself", "runs", "writes", "wrote")}
 """Where a text speaks of millstream and of no command (but for those below ``millstream runs``)."""

@@ -169,25 +169,31 @@ class Fleet:
         return [fact for record in asyncio.run(journals(self.brokers, self.group, self.lanes)) for fact in record.facts]
 
     def check_promises(self) -> list[Fact]:
-        """Whatever happened: one run an event and function, one end a run, one result a step.
+        """Whatever happened: ``promises_kept``."""
+        return promises_kept(self.journal)
 
-        What a function notes it notes before its end is recorded: every run that has begun is waited for.
-        """
-        until_s = time.monotonic() + WAIT_S
-        while open_runs(facts := self.journal()):
-            if time.monotonic() > until_s:
-                raise BrokenPromise(f"left open: {open_runs(facts)}")
-            time.sleep(0.2)
-        starts = Counter((f.function, f.events) for f in facts if isinstance(f, RunStarted))
-        ends = Counter(f.run for f in facts if isinstance(f, RunCompleted | RunFailed | RunCancelled))
-        results = Counter((f.run, f.step) for f in facts if isinstance(f, StepCompleted))
-        for what in (starts, ends, results):
-            if max(what.values(), default=1) > 1:
-                raise BrokenPromise(f"done twice: {what.most_common(3)}")
-        unknown = ends.keys() - {f.run for f in facts if isinstance(f, RunStarted)}
-        if unknown:
-            raise BrokenPromise(f"ended without a start: {unknown}")
-        return facts
+
+def promises_kept(journal: Callable[[], list[Fact]]) -> list[Fact]:
+    """The facts of a group that has come to rest: one run an event and function, one end a run, one result a step.
+
+    What a function notes it notes before its end is recorded: every run that has begun is waited for. Raises
+    BrokenPromise.
+    """
+    until_s = time.monotonic() + WAIT_S
+    while open_runs(facts := journal()):
+        if time.monotonic() > until_s:
+            raise BrokenPromise(f"left open: {open_runs(facts)}")
+        time.sleep(0.2)
+    starts = Counter((f.function, f.events) for f in facts if isinstance(f, RunStarted))
+    ends = Counter(f.run for f in facts if isinstance(f, RunCompleted | RunFailed | RunCancelled))
+    results = Counter((f.run, f.step) for f in facts if isinstance(f, StepCompleted))
+    for what in (starts, ends, results):
+        if max(what.values(), default=1) > 1:
+            raise BrokenPromise(f"done twice: {what.most_common(3)}")
+    unknown = ends.keys() - {f.run for f in facts if isinstance(f, RunStarted)}
+    if unknown:
+        raise BrokenPromise(f"ended without a start: {unknown}")
+    return facts
 
 
 def open_runs(facts: list[Fact]) -> set[str]:

@@ -48,6 +48,10 @@ async def read(log: KafkaLog, access: Access, shape: GroupShape) -> None:
         await reader.close()
 
 
+async def describe(log: KafkaLog, access: Access, shape: GroupShape) -> None:
+    assert await log.topic(access.name) is not None
+
+
 async def trim(log: KafkaLog, access: Access, shape: GroupShape) -> None:
     await log.trim(access.name, 0, await log.end_offset(access.name, 0))
 
@@ -75,7 +79,7 @@ def doings(access: Access) -> dict[str, Doing]:
         return {"Read": be_a_member}
     if access.kind == TRANSACTIONS:
         return {"Write": checkpoint}
-    known: dict[str, Doing] = {"Write": write, "Read": read, "Delete": trim}
+    known: dict[str, Doing] = {"Write": write, "Read": read, "Delete": trim, "Describe": describe}
     return {operation: known[operation] for operation in access.operations if operation in known}
 
 

@@ -105,13 +105,6 @@ affinity:
       containerPort: {{ include "millstream.port" . }}
   {{- include "millstream.probes" . | nindent 2 }}
   {{- end }}
-  {{- with $role.drainSeconds }}
-  # While this waits, the pod's address is taken out of the Service; the process is told to stop after that.
-  lifecycle:
-    preStop:
-      exec:
-        command: [python, -c, {{ printf "import time; time.sleep(%d)" (int64 .) | quote }}]
-  {{- end }}
   {{- with $role.resources }}
   resources:
     {{- toYaml . | nindent 4 }}

@@ -105,6 +105,11 @@ server: [lanes, group, executors, durability, schemas, retry_interval, allowed_h
 - name: MILLSTREAM_URL
   value: {{ printf "http://%s-api:%d" (include "millstream.fullname" .root) (int64 $values.api.service.port) | quote }}
 {{- end }}
+{{- if has $role (list "api" "history") }}
+# While its address is taken out of the Service it answers on, and ends each connection with its next answer.
+- name: MILLSTREAM_SHUTDOWN_DELAY
+  value: {{ printf "%ds" (int64 (index $values $role).shutdownDelaySeconds) | quote }}
+{{- end }}
 {{- if ne $role "server" }}
 {{ include "millstream.kafkaEnv" . }}
 {{- end }}

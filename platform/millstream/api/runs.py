@@ -88,6 +88,9 @@ async def get_run(request: web.Request) -> web.Response:
     run, reads = run_id_of(request), request.app[DOOR].reads
     full = await reads.ask(lambda queries: queries.run(run))
     if full is None:
+        await positions.up_to_now(request.app[DOOR], run)
+        full = await reads.ask(lambda queries: queries.run(run))
+    if full is None:
         raise NotFound(f"Run not found: {run}")
     notices = await reads.ask(lambda queries: queries.notices(run))
     return found(run_in_full(full) | {"notices": _notices(notices)})
@@ -96,7 +99,11 @@ async def get_run(request: web.Request) -> web.Response:
 async def get_output(request: web.Request) -> web.Response:
     """``GET /v1/runs/{id}/output?step=``: the whole output of a run, or of one of its steps, and nothing else."""
     run, step = run_id_of(request), request.query.get("step", "")
-    output = await request.app[DOOR].reads.ask(lambda queries: queries.output(run, step))
+    reads = request.app[DOOR].reads
+    output = await reads.ask(lambda queries: queries.output(run, step))
+    if not output:
+        await positions.up_to_now(request.app[DOOR], run)
+        output = await reads.ask(lambda queries: queries.output(run, step))
     if not output:
         which = f"step {step[:64]!r} of run" if step else "run"
         raise NotFound(f"No output of {which} {run}: it is not there, or has not ended.")

@@ -35,6 +35,7 @@ from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.door.keys import has_key
+from millstream.api.door.leaving import end_connections
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.reading import positions, queues
 from millstream.errors import MillstreamError
@@ -154,6 +155,7 @@ def build_app(config: DoorConfig) -> web.Application:
     app[WAITS_FOR], app[MEASURED] = door.waits_for, config.telemetry
     app.cleanup_ctx.append(_running_door)
     app.on_shutdown.append(_end_waits)
+    app.on_response_prepare.append(end_connections)
     for method, path, handler in ABOUT + WRITES + (READS if door.has_history else ()):
         app.router.add_route(method, path, handler)
         if method == "GET":

@@ -35,6 +35,7 @@ def api(settings: Settings) -> int:
             allowed_hosts=frozenset(settings.texts("allowed_hosts")),
             history_url=settings.text("history_url"),
             boundary=Boundary.of(settings),
+            shutdown_delay_ms=settings.number("shutdown_delay", 0),
             version=__version__,
         )
     )

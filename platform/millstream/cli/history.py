@@ -38,6 +38,7 @@ def history(settings: Settings) -> int:
             events_per_s=settings.number("events_per_s", 0),
             allowed_hosts=frozenset(settings.texts("allowed_hosts")),
             schemas=EventSchemas.from_directories([Path(folder) for folder in settings.texts("schemas")]),
+            shutdown_delay_ms=settings.number("shutdown_delay", 0),
             version=__version__,
         )
     )

@@ -13,7 +13,8 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
-from millstream.api.door.door import DoorConfig
+from millstream.api.door.door import DOOR, Door, DoorConfig
+from millstream.api.door.leaving import leave
 from millstream.api.server import build_app
 from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
@@ -31,6 +32,7 @@ class ApiSettings:
 
     ``event_keys``   empty: any key is taken.     ``events_per_s``  that each key (or client) may send; 0: any.
     ``history_url``  where reads are handed on to; "": they are answered 503.
+    ``shutdown_delay_ms``  how long it answers on when it was told to stop (``api/door/leaving.py``).
     """
 
     group: Group
@@ -40,6 +42,7 @@ class ApiSettings:
     events_per_s: int = 0
     allowed_hosts: frozenset[str] = frozenset()
     history_url: str = ""
+    shutdown_delay_ms: int = 0
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     version: str = "dev"
 
@@ -52,6 +55,7 @@ class ApiRole:
         self.telemetry = Telemetry(version=settings.version)
         self.log: KafkaLog | None = None
         self.served: Served | None = None
+        self._door: Door | None = None
         self._watches: Watches | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -83,10 +87,14 @@ class ApiRole:
             telemetry=self.telemetry,
             version=settings.version,
         )
-        self.served = await serve(build_app(config), host=settings.host, port=settings.port)
+        app = build_app(config)
+        self._door = app[DOOR]
+        self.served = await serve(app, host=settings.host, port=settings.port)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more requests, answer those under way."""
+        """Answer on for the delay, take no more requests, answer those under way."""
+        if self.served is not None and self._door is not None:
+            await leave(self._door, self.settings.shutdown_delay_ms / 1000)
         if self._watches is not None:
             self._watches.stop()
         if self._looking is not None:

@@ -40,6 +40,7 @@ DECIDED = {
     "brokers", "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "sasl_password_file",
     "ca_file", "cert_file", "key_file", "registry", "registry_user", "registry_password_file", "registry_ca", "name",
     "data", "host", "port", "probes_port", "grace", "event_keys", "insecure_no_event_key", "history_url",
+    "shutdown_delay",
 }  # fmt: skip
 """Settings that have values of their own, or that the chart decides."""
 ASKED_ONCE = {"output", "dry_run", "yes", "help"}

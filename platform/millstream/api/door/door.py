@@ -41,6 +41,7 @@ class DoorConfig:
     ``events_per_s``      that each event key may send, or each client where there are no keys; 0: any number.
     ``allowed_hosts``     names of ours beside those that nobody can own (``browsers.py``).
     ``banner``            what the page shows beside the name; "": nothing.
+    ``behind``            what its history has yet to read before this door is ready; "": nothing.
     ``refuses``           why no event is to be taken in now: the lanes behind this door cannot; "": they can.
     """
 
@@ -59,6 +60,7 @@ class DoorConfig:
     telemetry: Telemetry = field(default_factory=Telemetry)
     version: str = "dev"
     banner: str = "DEV"
+    behind: Callable[[], str] = field(default=lambda: "")
     refuses: Callable[[], str] = field(default=lambda: "")
     now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     random: Callable[[int], bytes] = os.urandom
@@ -78,6 +80,8 @@ class Door:
         """Held while limits of a function are changed: what is written is made of what was read."""
         self.requests = Requests(config)
         self._reads = Reads(config.index) if config.index is not None else None
+        self.leaving = False
+        """Told to stop: it answers on for a while (``leaving.py``)."""
         self._started = False
         self.forward = Forward(config.history_url)
         self._results: Results | None = None
@@ -91,8 +95,10 @@ class Door:
         self._started = True
 
     def waits_for(self) -> str:
-        """What it waits for before it can answer; "" once it can."""
-        return "" if self._started else "the catalogue"
+        """What it waits for before it can answer; "" once it can. Whoever leads clients here asks for it."""
+        if self.leaving:
+            return "its end: it was told to stop"
+        return self.config.behind() if self._started else "the catalogue"
 
     async def close(self) -> None:
         """End what ``start`` began; posts under way have been answered before."""

@@ -52,6 +52,7 @@ class Forward:
         self._session: ClientSession | None = None
         self._waiting: ClientSession | None = None
         self._waiters = 0
+        self._is_ending = False
 
     async def hand_on(self, request: web.Request) -> web.StreamResponse:
         """Ask the same of the history, and stream its answer."""
@@ -89,24 +90,34 @@ class Forward:
             raise self._unreachable(error) from error
 
     async def result(self, run: str, wait_s: float) -> ResultSeen | None:
-        """As ``Results.result``, asked of the history role."""
-        check_waits(self._waiters)
-        self._waiters += 1
+        """As ``Results.result``, asked of the history role. A wait that ``end`` cuts off says how the run is now."""
+        if wait_s > 0 and not self._is_ending:
+            check_waits(self._waiters)
+            self._waiters += 1
+            try:
+                return await self._result(self._opened_to_wait(), run, wait_s)
+            except LogUnavailable:
+                if not self._is_ending:
+                    raise
+            finally:
+                self._waiters -= 1
+        return await self._result(self._opened(), run, 0.0)
+
+    async def _result(self, session: ClientSession, run: str, wait_s: float) -> ResultSeen | None:
         try:
             where, timeout = f"{self._url}/v1/runs/{run}/result", ClientTimeout(total=wait_s + ANSWER_S)
             query = {"wait": f"{round(wait_s * 1000)}ms"}
-            async with self._opened_to_wait().get(where, params=query, timeout=timeout) as answer:
+            async with session.get(where, params=query, timeout=timeout) as answer:
                 if answer.status == 404:
                     return None
                 seen = _answer.decode(await answer.read()).data
                 return ResultSeen(seen.run_id, seen.function_id, seen.status, bytes(seen.output), bytes(seen.error))
         except (ClientError, TimeoutError, msgspec.MsgspecError) as error:
             raise self._unreachable(error) from error
-        finally:
-            self._waiters -= 1
 
     async def end(self) -> None:
-        """Nobody waits for a run's end any longer."""
+        """Nobody waits for a run's end any longer: everybody is answered with what is known."""
+        self._is_ending = True
         if self._waiting is not None:
             await self._waiting.close()
 

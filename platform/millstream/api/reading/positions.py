@@ -14,6 +14,7 @@ from aiohttp import web
 
 from millstream.api.door.door import DOOR, Door
 from millstream.errors import BadRequest, Busy
+from millstream.model.ids import lane_of
 from millstream.model.messages import Reply, group_topic
 
 POSITION_HEADER: Final = "X-Millstream-Position"
@@ -31,6 +32,21 @@ def named(response: web.Response, reply: Reply) -> web.Response:
     """The response, with the position from which reads show what it tells of."""
     response.headers[POSITION_HEADER] = f"{reply.lane}:{reply.offset}"
     return response
+
+
+async def up_to_now(door: Door, run: str) -> None:
+    """Wait until the history shows all that the run's lane has recorded by now: a run it does not show is not there.
+
+    Raises Busy when it is not in time.
+    """
+    journal, lane = group_topic(door.config.group, "journal"), lane_of(run, door.config.lanes)
+    end = await door.config.log.end_offset(journal, lane)
+    if end and not await door.reads.wait_folded(journal, lane, end - 1):
+        raise Busy(
+            f"the history does not show run {run} yet, if there is one. Ask again, or see how far it is behind: "
+            "millstream_history_lag in /metrics.",
+            retry_after_s=1,
+        )
 
 
 async def as_asked(request: web.Request) -> None:

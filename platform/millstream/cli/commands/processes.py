@@ -30,11 +30,11 @@ WORKER: Final = (
 )  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",
-    "insecure_no_event_key", "allowed_hosts", "events_per_s", "schemas", "log_level",
+    "insecure_no_event_key", "allowed_hosts", "events_per_s", "schemas", "shutdown_delay", "log_level",
 )  # fmt: skip
 API: Final = (
     *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "insecure_no_event_key",
-    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "log_level",
+    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "log_level",
 )  # fmt: skip
 
 

@@ -111,6 +111,7 @@ def _api(group: str, events: str) -> list[Access]:
 
     return [
         Access("api", TOPIC, events, ("Write", "DescribeConfigs"), "events"),
+        own("journal", "Describe", why="how many lanes there are"),
         own("inbox", "Write", why="requests to lanes"),
         own("replies", "Read", why="their answers"),
         own("functions", "Read", "Write", why="which functions there are; functions limit"),
@@ -119,18 +120,19 @@ def _api(group: str, events: str) -> list[Access]:
 
 
 def _history(group: str, events: str) -> list[Access]:
-    def read(topic: str, why: str) -> Access:
-        return Access("history", TOPIC, topic, ("Read", "DescribeConfigs"), why)
+    """It reads everything, and its page and API act on runs as an api's do."""
 
-    rows = (
-        read(group_topic(group, which), "to begin where the journal was trimmed")
-        for which in ("steps", "timers", "keys")
-    )
+    def own(which: str, *operations: str, why: str) -> Access:
+        return Access("history", TOPIC, group_topic(group, which), (*operations, "DescribeConfigs"), why)
+
     return [
-        read(group_topic(group, "journal"), "what happened"),
-        *rows,
-        read(group_topic(group, "functions"), "which functions there are"),
-        read(events, "events that started nothing"),
+        own("journal", "Read", why="what happened"),
+        *(own(which, "Read", why="to begin where the journal was trimmed") for which in ("steps", "timers", "keys")),
+        Access("history", TOPIC, events, ("Read", "Write", "DescribeConfigs"), "events, also those sent to it"),
+        own("inbox", "Write", why="requests to lanes"),
+        own("replies", "Read", why="their answers"),
+        own("functions", "Read", "Write", why="which functions there are; functions limit"),
+        own("dead-letters", "Read", why="millstream dead-letters"),
     ]
 
 
