@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+from millstream.model.error_object import error_object, why_ended
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from millstream.model.facts import RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import hash16, ulid
@@ -79,26 +80,34 @@ def _data(end: RunEnd, events: Sequence[Envelope]) -> bytes:
 
 
 def _announced(end: RunEnd, events: list[dict[str, object]]) -> bytes:
-    data: dict[str, object] = {
-        "function_id": end.function,
-        "run_id": end.run,
-        "event": events[0] if events else {},
-        "events": events,
-    }
+    """The members in the order in which the SDKs' users see them. The first event has a user, if an empty one."""
+    result: dict[str, object] = {}
+    error: dict[str, object] = {}
     if isinstance(end, RunCompleted):
-        data["result"] = json.loads(end.result)
+        result = {"result": json.loads(end.result)}
         status = "Completed"
     elif isinstance(end, RunFailed):
-        data["error"] = {
-            "error": "invalid status code: 500",
-            "message": end.error_message,
-            "name": end.error_name,
-            "stack": end.error_stack,
+        error = {
+            "error": {
+                "error": why_ended(end.no_retry),
+                "message": end.error_message,
+                "name": end.error_name,
+                "stack": end.error_stack,
+            }
         }
+        result = {"result": error_object(end.error_name, end.error_message, end.error_stack, end.error_more)}
         status = "Failed"
     else:
         status = "Cancelled"
-    data["_inngest"] = {"status": status}
+    data = {
+        "_inngest": {"status": status},
+        **error,
+        "event": {**events[0], "user": events[0].get("user", {})} if events else {},
+        "events": events,
+        "function_id": end.function,
+        **result,
+        "run_id": end.run,
+    }
     return json.dumps(data, separators=(",", ":")).encode()  # ASCII: a lone surrogate has no UTF-8.
 
 

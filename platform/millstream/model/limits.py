@@ -94,6 +94,7 @@ DISPATCHES_LOST_MAX: Final = 5  # ours: handed out again so often after its work
 ERROR_NAME_CHARS_MAX: Final = 256  # ours
 ERROR_MESSAGE_CHARS_MAX: Final = 4_000  # ours
 ERROR_STACK_CHARS_MAX: Final = 16_000  # ours
+ERROR_MORE_BYTES_MAX: Final = 64 * 1024  # ours: what an error has beside name, message and stack; more is left out
 REQUEST_IDS_KEPT_MS: Final = DAY_MS  # ours: how long an api may repeat a request
 RESULT_WAIT_MS_MAX: Final = MINUTE_MS  # ours: how long one HTTP request waits for a run's end; then it is asked again
 RESULTS_AWAITED_MAX: Final = (

@@ -16,12 +16,16 @@ import msgspec
 from millstream.model.event import Envelope
 
 
-class Failure(msgspec.Struct, frozen=True, gc=False):
-    """An exception as data: class name, message and stack as text."""
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An exception as data: class name, message and stack as text.
+
+    ``more``  its other members, as UTF-8 JSON of an object (``error_object.more_of``); empty: it has none.
+    """
 
     name: str
     message: str
     stack: str = ""
+    more: bytes = b""
 
 
 class StepDone(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -192,9 +196,9 @@ Operation = (
 )
 
 
-def failure_json(name: str, message: str, stack: str) -> bytes:
+def failure_json(name: str, message: str, stack: str, more: bytes = b"") -> bytes:
     """A Failure as it rests in a FAILED step's row."""
-    return msgspec.json.encode(Failure(name, message, stack))
+    return msgspec.json.encode(Failure(name, message, stack, more))
 
 
 _FAILURE = msgspec.json.Decoder(Failure)

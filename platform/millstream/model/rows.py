@@ -268,6 +268,7 @@ class HeldRow(msgspec.Struct, frozen=True, gc=False):
     error_name: str
     error_message: str
     error_stack: str
+    error_more: builtins.bytes = b""
 
 
 class HolderRow(msgspec.Struct, frozen=True, gc=False):

@@ -127,7 +127,7 @@ def _too_many_steps(case: Case, draft: Draft, step: str) -> Decided:
         f"the run was ended at step {step!r}: a run may have {limits.STEPS_PER_RUN_MAX} steps and this is one "
         "more. Move part of the work to another function, started with an event."
     )
-    return fail(case, draft, "InngestErrFunctionOverflowed", message)
+    return fail(case, draft, Failure("InngestErrFunctionOverflowed", message))
 
 
 def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:

@@ -19,7 +19,7 @@ from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect, Execute
 from millstream.model.facts import Fact, StepCompleted, StepFailed, StepHeld, with_discovery
-from millstream.model.operations import failure_json
+from millstream.model.operations import Failure, failure_json
 from millstream.model.rows import Hand, RunRow, StepRow
 
 
@@ -43,7 +43,7 @@ def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
             f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
             f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
         )
-        return fail(case, draft, "InngestErrStateOverflowed", message)
+        return fail(case, draft, Failure("InngestErrStateOverflowed", message))
     return (fact,), replace(draft, resolved=True, bytes=held)
 
 
@@ -65,7 +65,7 @@ def give_up(case: Case, draft: Draft, fact: StepFailed, *, is_final: bool = Fals
         return (), draft  # A late success whose result is too large: it is held already.
     held = StepHeld(
         fact.run, fact.step, fact.name, fact.kind, fact.attempt, fact.dispatch, fact.error_name, fact.error_message,
-        fact.error_stack, fact.started_at_ms,
+        fact.error_stack, fact.started_at_ms, fact.error_more,
     )  # fmt: skip
     return (held,), draft
 
@@ -96,7 +96,8 @@ def step_completed(tables: Tables, f: StepCompleted, at_ms: int) -> Sequence[Eff
 def step_failed(tables: Tables, f: StepFailed, at_ms: int) -> Sequence[Effect]:
     """A step failed for good."""
     run = open_run(tables, f.run)
-    return _reported(tables, run, f, hand=FAILED, data=failure_json(f.error_name, f.error_message, f.error_stack))
+    data = failure_json(f.error_name, f.error_message, f.error_stack, f.error_more)
+    return _reported(tables, run, f, hand=FAILED, data=data)
 
 
 def _reported(

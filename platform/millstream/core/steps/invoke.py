@@ -26,6 +26,7 @@ from millstream.model import limits
 from millstream.model.announcement import RunEnd
 from millstream.model.awaited import AwaitedRun
 from millstream.model.commands import ChildEnded, InvokeFunction
+from millstream.model.error_object import more_of
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.facts import Fact, Post, RunCancelled, StepCompleted, StepFailed, WaitStarted
 from millstream.model.ids import hash16, home_of, lane_of, ulid
@@ -34,6 +35,8 @@ from millstream.model.rows import Hand, RunRow, StepRow
 from millstream.model.run_requests import CancelRun
 
 NAME: Final = "invoke"
+TIMED_OUT: Final = "Timed out waiting for invoked function to complete"
+"""The message of the step's error, as every SDK of the protocol knows it; the trail of the step names the run."""
 
 
 def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
@@ -63,19 +66,18 @@ def ended(case: Case, row: StepRow, message: ChildEnded) -> list[Fact]:
         fact = StepCompleted(run, row.step, row.name, NAME, 0, 0, message.result, case.now_ms, False)
         return close_step(case, *complete(case, Draft.of(case.run), fact))
     failed = StepFailed(
-        run, row.step, row.name, NAME, 0, 0, failure.name, failure.message, failure.stack, case.now_ms, False
-    )
+        run, row.step, row.name, NAME, 0, 0, failure.name, failure.message, failure.stack, case.now_ms, False,
+        failure.more,
+    )  # fmt: skip
     return close_step(case, *fail_step(Draft.of(case.run), failed))
 
 
 def times_out(case: Case, row: StepRow) -> list[Fact]:
     """The time is over: the step has failed, whatever becomes of the other run."""
-    awaits = _awaits(row)
-    message = (
-        f"run {awaits.run} of {awaits.function} was not over in time. It goes on; give the step a longer timeout, or "
-        "cancel that run."
+    more = more_of({"error": f"{INVOKE_TIMEOUT}: {TIMED_OUT}"})
+    failed = StepFailed(
+        case.run.run, row.step, row.name, NAME, 0, 0, INVOKE_TIMEOUT, TIMED_OUT, "", case.now_ms, False, more
     )
-    failed = StepFailed(case.run.run, row.step, row.name, NAME, 0, 0, INVOKE_TIMEOUT, message, "", case.now_ms, False)
     return close_step(case, *fail_step(Draft.of(case.run), failed))
 
 

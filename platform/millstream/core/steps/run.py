@@ -61,12 +61,12 @@ def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> D
     if retry_at_ms < 0:
         failed = StepFailed(
             case.run.run, op.step, op.name, NAME, attempt, case.dispatch, failure.name, failure.message,
-            failure.stack, op.started_at_ms, False,
+            failure.stack, op.started_at_ms, False, failure.more,
         )  # fmt: skip
         return give_up(case, draft, failed, is_final=op.is_final)
     again = StepAttemptFailed(
         case.run.run, op.step, op.name, attempt, case.dispatch, failure.name, failure.message, failure.stack,
-        op.started_at_ms, retry_at_ms,
+        op.started_at_ms, retry_at_ms, failure.more,
     )  # fmt: skip
     return (again,), draft
 

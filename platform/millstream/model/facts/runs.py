@@ -49,7 +49,7 @@ class RunCompleted(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunFailed(msgspec.Struct, frozen=True, gc=False):
-    """The run is over and failed."""
+    """The run is over and failed. ``no_retry``: its code said that another attempt has no use."""
 
     run: str
     function: str
@@ -57,6 +57,8 @@ class RunFailed(msgspec.Struct, frozen=True, gc=False):
     error_name: str
     error_message: str
     error_stack: str
+    error_more: bytes = b""
+    no_retry: bool = False
 
 
 class RunCancelled(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +87,7 @@ class BodyAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     error_message: str
     error_stack: str
     retry_at_ms: int
+    error_more: bytes = b""
 
 
 class BodyHeld(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +99,7 @@ class BodyHeld(msgspec.Struct, frozen=True, gc=False):
     error_name: str
     error_message: str
     error_stack: str
+    error_more: bytes = b""
 
 
 class HeldResumed(msgspec.Struct, frozen=True, gc=False):
