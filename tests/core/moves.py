@@ -169,7 +169,8 @@ def _answer(harness: Harness, move: Move, number: int) -> Command | None:
         failed = errored(effect.step, retriable=move.y % 8 != 7, retry=own)
         operation = failed if move.y % 4 == 3 else done(effect.step)
         return Report(effect.run, effect.step, effect.attempt, effect.dispatch, (operation,))
-    return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move))
+    joint = (None, None, True, False)[move.x // 2 % 4]
+    return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move), joint)
 
 
 def _body_operations(move: Move) -> tuple[Operation, ...]:

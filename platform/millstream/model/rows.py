@@ -56,6 +56,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     ``bytes``     of all step results together.
     ``cancels``   the places of the events that cancel it.
     ``flow``      its gates; None: it has none.
+    ``joint``     its body goes on only once no step is pending; else after each that is resolved.
     ``taken``     the events that its waits have taken: pairs of marks, condition and event (``model/awaited.py``).
     """
 
@@ -80,6 +81,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     start_by_ms: int = 0
     finish_by_ms: int = 0
     flow: RunFlow | None = None
+    joint: bool = False
 
 
 class StepRow(msgspec.Struct, frozen=True, gc=False):

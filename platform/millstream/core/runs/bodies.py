@@ -15,7 +15,7 @@ from millstream.core.runs.retry import next_attempt_at_ms
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect
-from millstream.model.facts import BodyAttemptFailed, BodyHeld, DiscoveryAnswered, RunCompleted
+from millstream.model.facts import BodyAttemptFailed, BodyHeld, DiscoveryAnswered, JointFound, RunCompleted
 from millstream.model.operations import BodyDone, BodyErrored, Failure
 
 NOTHING_REPORTED = "NothingReported"
@@ -82,8 +82,20 @@ def discovery_answered(tables: Tables, f: DiscoveryAnswered, at_ms: int) -> Sequ
     run = open_run(tables, f.run)
     if f.discover:
         return hand_out_body(tables, run, attempt=0, lost=0)
-    put_run(tables, run, body=IDLE, attempt=0, lost=0)
+    put_run(tables, run, body=IDLE, attempt=0, lost=0, again=False)
     return ()
 
 
-HANDLES = Handles(facts={BodyAttemptFailed: body_attempt_failed, DiscoveryAnswered: discovery_answered})
+def joint_found(tables: Tables, f: JointFound, at_ms: int) -> Sequence[Effect]:
+    """The body goes on with all steps, or with each, from here on."""
+    put_run(tables, open_run(tables, f.run), joint=f.is_joint)
+    return ()
+
+
+HANDLES = Handles(
+    facts={
+        BodyAttemptFailed: body_attempt_failed,
+        DiscoveryAnswered: discovery_answered,
+        JointFound: joint_found,
+    }
+)

@@ -132,6 +132,7 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
     body, attempt, lost = run.body, run.attempt, run.lost
     if body == OUT and row.dispatch == run.body_dispatch:
         body, attempt, lost = IDLE, 0, 0
+    again = not discover and not (run.joint and body == IDLE)  # A joint body that is idle waits for the others.
     body_dispatch, dispatch = run.body_dispatch, run.dispatch
     if discover and run.flow is not None and not may_execute(run.flow):
         body = QUEUED
@@ -140,7 +141,7 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
         effects.append(Execute(run.run, run.function, "", attempt, dispatch))
     changed = replace(
         run, body=body, body_dispatch=body_dispatch, dispatch=dispatch, attempt=attempt, lost=lost,
-        again=not discover, pending=pending, resolved=row.order, steps=steps, bytes=run.bytes + len(row.data),
+        again=again, pending=pending, resolved=row.order, steps=steps, bytes=run.bytes + len(row.data),
     )  # fmt: skip
     tables.runs.put(run.run, changed)
     return effects

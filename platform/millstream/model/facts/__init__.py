@@ -71,6 +71,7 @@ from millstream.model.facts.runs import (
     DispatchParked,
     DispatchUnparked,
     HeldResumed,
+    JointFound,
     RetryDue,
     RunBounded,
     RunCancelled,
@@ -168,6 +169,7 @@ __all__ = [
     "HolderGone",
     "InterestDropped",
     "InterestSeen",
+    "JointFound",
     "KeptDropped",
     "LaneFenced",
     "LaneReleased",
@@ -325,6 +327,7 @@ Recorded = (
     | BodyHeld
     | HeldResumed
     | LimitsSeen
+    | JointFound
 )
 """What stands in the journal."""
 Fact = Recorded | Post

@@ -77,6 +77,13 @@ class DiscoveryAnswered(msgspec.Struct, frozen=True, gc=False):
     discover: bool
 
 
+class JointFound(msgspec.Struct, frozen=True, gc=False):
+    """From here on the body goes on only once every step that it has found is resolved; or, not so, after each."""
+
+    run: str
+    is_joint: bool
+
+
 class BodyAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     """The handler raised outside a step; it is handed out again at ``retry_at_ms``."""
 
