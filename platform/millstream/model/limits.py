@@ -74,6 +74,7 @@ IDEMPOTENCY_MS: Final = DAY_MS  # how long a value of idempotency is known
 STEPS_PER_RUN_MAX: Final = 1_000
 STEP_ID_CHARS_MAX: Final = 512  # ours
 STEP_OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
+GATEWAY_REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024  # ours: what a step asks a gateway to send
 PUBLISH_BYTES_MAX: Final = 4 * 1024 * 1024  # ours: a record that a step publishes
 PUBLISH_HEADERS_MAX: Final = 100  # ours
 RUN_STATE_BYTES_MAX: Final = 32 * 1024 * 1024

@@ -161,6 +161,19 @@ class PostWaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     callback: str
 
 
+class GatewayFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants an HTTP request made for it: by the executor, which has nothing of the app's to run meanwhile.
+
+    ``request``  what to send, UTF-8 JSON of an object: the SDK's own words (``opts``), which the executor reads.
+    ``kind``     gateway, or ai_gateway: a request to a model's provider.
+    """
+
+    step: str
+    name: str
+    request: bytes
+    kind: str = "gateway"
+
+
 class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler returned ``result`` (UTF-8 JSON)."""
 
@@ -193,6 +206,7 @@ Operation = (
     | InvokeFound
     | CallbackFound
     | PostWaitFound
+    | GatewayFound
 )
 
 

@@ -87,6 +87,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
 class StepRow(msgspec.Struct, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED).
 
+    Of a gateway's step ``data`` is the request (``GatewayFound``) until it is either; of any other step it is empty.
+
     ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds.
     ``slot``    where it is on its way through the gates of its run; None: it asks for none, and holds none.
     """

@@ -39,12 +39,17 @@ def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
         )  # fmt: skip
     held = draft.bytes + size
     if held > limits.RUN_STATE_BYTES_MAX:
-        message = (
-            f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
-            f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
-        )
-        return fail(case, draft, Failure("InngestErrStateOverflowed", message))
+        return too_much_state(case, draft, fact.step, held)
     return (fact,), replace(draft, resolved=True, bytes=held)
+
+
+def too_much_state(case: Case, draft: Draft, step: str, held: int) -> Decided:
+    """The run ends: with this step it would hold more than any may."""
+    message = (
+        f"the run was ended at step {step!r}: the results of a run's steps may have "
+        f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
+    )
+    return fail(case, draft, Failure("InngestErrStateOverflowed", message))
 
 
 def is_completed(decided: Decided) -> bool:
@@ -119,13 +124,14 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
     """
     key = (row.run, row.step)
     effects: list[Effect] = []
-    steps, pending = run.steps, run.pending
+    steps, pending, bytes = run.steps, run.pending, run.bytes + len(row.data)
     if held is None:
         steps = (*steps, row.step)
         tables.steps.add(key, row)
     else:
         assert held.hand != DONE and held.hand != FAILED, f"step {row.step} of run {row.run} was resolved twice"
         pending -= 1
+        bytes -= len(held.data)
         if held.hand != OUT:
             effects = leave_hand(tables, run, held)
         tables.steps.put(key, row)
@@ -141,7 +147,7 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
         effects.append(Execute(run.run, run.function, "", attempt, dispatch))
     changed = replace(
         run, body=body, body_dispatch=body_dispatch, dispatch=dispatch, attempt=attempt, lost=lost,
-        again=again, pending=pending, resolved=row.order, steps=steps, bytes=run.bytes + len(row.data),
+        again=again, pending=pending, resolved=row.order, steps=steps, bytes=bytes,
     )  # fmt: skip
     tables.runs.put(run.run, changed)
     return effects

@@ -92,6 +92,7 @@ from millstream.model.facts.sources import (
     TopicSeen,
 )
 from millstream.model.facts.steps import (
+    GatewayPlanned,
     SleepEnded,
     SleepStarted,
     StepAttemptFailed,
@@ -165,6 +166,7 @@ __all__ = [
     "GatePassed",
     "GateQueued",
     "GateTimed",
+    "GatewayPlanned",
     "HeldResumed",
     "HolderGone",
     "InterestDropped",
@@ -328,6 +330,7 @@ Recorded = (
     | HeldResumed
     | LimitsSeen
     | JointFound
+    | GatewayPlanned
 )
 """What stands in the journal."""
 Fact = Recorded | Post

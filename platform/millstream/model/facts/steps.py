@@ -31,6 +31,17 @@ class StepPlanned(msgspec.Struct, frozen=True, gc=False):
     dispatch: int
 
 
+class GatewayPlanned(msgspec.Struct, frozen=True, gc=False):
+    """A step was found whose HTTP request the executor makes; it is handed out on its own."""
+
+    run: str
+    step: str
+    name: str
+    kind: str
+    dispatch: int
+    request: bytes
+
+
 class SleepStarted(msgspec.Struct, frozen=True, gc=False):
     """The run sleeps (at this step) until ``wake_at_ms``."""
 
