@@ -89,7 +89,8 @@ class StepRow(msgspec.Struct, frozen=True, gc=False):
 
     Of a gateway's step ``data`` is the request (``GatewayFound``) until it is either; of any other step it is empty.
 
-    ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds.
+    ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds; of a wait
+                for a signal that came, its name (DONE).
     ``slot``    where it is on its way through the gates of its run; None: it asks for none, and holds none.
     """
 

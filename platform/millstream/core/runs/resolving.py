@@ -17,6 +17,7 @@ from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, QUEUED, leave_ha
 from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.model import limits
+from millstream.model.awaited import AwaitedSignal
 from millstream.model.effects import Effect, Execute
 from millstream.model.facts import Fact, StepCompleted, StepFailed, StepHeld, with_discovery
 from millstream.model.operations import Failure, failure_json
@@ -109,10 +110,13 @@ def _reported(
     tables: Tables, run: RunRow, f: StepCompleted | StepFailed, *, hand: int, data: bytes
 ) -> Sequence[Effect]:
     held = tables.steps.get((f.run, f.step)) if f.step in run.steps else None
+    awaits = held.awaits if held is not None else None
+    if awaits is not None and not (isinstance(awaits, AwaitedSignal) and awaits.came):
+        awaits = None
     row = replace(
         held or StepRow(f.run, f.step, f.name, f.kind, hand),
         name=f.name, kind=f.kind, hand=hand, attempt=f.attempt, dispatch=f.dispatch, lost=0, order=run.resolved + 1,
-        data=data, wake_at_ms=0, awaits=None,
+        data=data, wake_at_ms=0, awaits=awaits,
     )  # fmt: skip
     return resolve(tables, run, held, row, discover=f.discover)
 

@@ -119,6 +119,7 @@ from millstream.model.facts.waits import (
     SeekStarted,
     SignalAwaited,
     SignalGone,
+    SignalTaken,
     WaitClosing,
     WaiterAdded,
     WaiterGone,
@@ -202,6 +203,7 @@ __all__ = [
     "SeenDropped",
     "SignalAwaited",
     "SignalGone",
+    "SignalTaken",
     "SingletonFreed",
     "SingletonHeld",
     "SingletonKept",
@@ -331,6 +333,7 @@ Recorded = (
     | LimitsSeen
     | JointFound
     | GatewayPlanned
+    | SignalTaken
 )
 """What stands in the journal."""
 Fact = Recorded | Post
