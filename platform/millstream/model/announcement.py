@@ -14,6 +14,7 @@ from millstream.model.error_object import error_object, why_ended
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from millstream.model.facts import RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import hash16, ulid
+from millstream.model.invocation import correlation_of
 
 RunEnd = RunCompleted | RunFailed | RunCancelled
 FAILURE_SUFFIX: Final = "-failure"
@@ -72,14 +73,15 @@ def event_json(event: Envelope) -> dict[str, object]:
 
 
 def _data(end: RunEnd, events: Sequence[Envelope]) -> bytes:
+    waiting = next(filter(None, map(correlation_of, events)), "")
     try:
-        return _announced(end, [event_json(event) for event in events])
+        return _announced(end, [event_json(event) for event in events], waiting)
     except (ValueError, RecursionError):
         # No JSON: its producer went past the door. The run must be able to end all the same.
-        return _announced(end, [_event_as_text(event) for event in events])
+        return _announced(end, [_event_as_text(event) for event in events], waiting)
 
 
-def _announced(end: RunEnd, events: list[dict[str, object]]) -> bytes:
+def _announced(end: RunEnd, events: list[dict[str, object]], waiting: str) -> bytes:
     """The members in the order in which the SDKs' users see them. The first event has a user, if an empty one."""
     result: dict[str, object] = {}
     error: dict[str, object] = {}
@@ -101,6 +103,7 @@ def _announced(end: RunEnd, events: list[dict[str, object]]) -> bytes:
         status = "Cancelled"
     data = {
         "_inngest": {"status": status},
+        **({"correlation_id": waiting} if waiting else {}),
         **error,
         "event": {**events[0], "user": events[0].get("user", {})} if events else {},
         "events": events,
