@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from millstream import App, Batch, Concurrency, Context, Debounce, Throttle
 from millstream.model.facts import RunStarted
@@ -165,6 +166,29 @@ async def test_an_invoked_function_answers_with_its_run_and_an_unknown_one_with_
         assert (status, FULFIL in refused["error"]) == (404, True)
         assert (await world.call("POST", f"/invoke/{FULFIL}", json={"data": 5}))[0] == 400
         assert sum(isinstance(fact, RunStarted) for fact in world.facts) == 1
+
+
+async def test_ids_of_apps_and_functions_may_hold_spaces(tmp_path: Path) -> None:
+    spaced = App("wire py")
+
+    @spaced.function(on="wire/three", id="my three+3")
+    async def three(ctx: Context) -> int:
+        """One step."""
+        return await ctx.step.run("one", lambda: 3)
+
+    async with open_world(tmp_path, apps=[spaced]) as world:
+        slug = "wire py-my three+3"
+        path = quote(slug, safe="")
+        status, answer, _ = await world.call("POST", f"/invoke/{path}?wait=10s", json={})
+        assert (status, answer["data"]["output"]) == (200, 3)
+        (listed,) = (await world.call("GET", "/dev"))[1]["functions"]
+        assert (listed["slug"], listed["app"]) == (slug, "wire py")
+        run = await world.shown(answer["run_id"], "Completed")
+        assert run["function_id"] == slug
+        for name in ("queues", "limits"):
+            assert (await world.call("GET", f"/api/functions/{path}/{name}"))[0] == 200
+        status, page, _ = await world.call("GET", f"/?function={path}")
+        assert status == 200 and answer["run_id"] in page
 
 
 async def test_the_functions_that_a_worker_registered_are_listed(tmp_path: Path) -> None:

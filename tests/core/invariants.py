@@ -69,7 +69,7 @@ def _check_run(run: RunRow, rows: list[StepRow]) -> None:
     resolved = [row for row in rows if is_resolved(row)]
     assert sorted(row.order for row in resolved) == list(range(1, len(resolved) + 1)), f"{run} has no order of steps"
     kept = sum(len(row.awaits.data) for row in resolved if isinstance(row.awaits, AwaitedPost))
-    assert run.bytes == kept + sum(len(row.data) for row in resolved), f"{run} has another number of bytes"
+    assert run.bytes == kept + sum(len(row.data) for row in rows), f"{run} has another number of bytes"
     numbers = [row.dispatch for row in pending if row.hand == Hand.OUT]
     numbers += [run.body_dispatch] if run.body == Hand.OUT else []
     assert len(set(numbers)) == len(numbers), f"two hand-outs of {run} have one number: {numbers}"

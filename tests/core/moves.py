@@ -43,7 +43,15 @@ from millstream.model.effects import Arm, CodeWanted, Deliver, Execute, Publish
 from millstream.model.event import FUNCTION_FAILED, FUNCTION_FINISHED
 from millstream.model.function import HOLD, AppSpec, CancelTrigger, CronTrigger, EventTrigger, Reading, TopicTrigger
 from millstream.model.ids import lane_of_source, run_id, ulid, ulid_time_ms
-from millstream.model.operations import BodyDone, Operation, PublishFound, RetryPolicy, SendFound, SleepFound
+from millstream.model.operations import (
+    BodyDone,
+    GatewayFound,
+    Operation,
+    PublishFound,
+    RetryPolicy,
+    SendFound,
+    SleepFound,
+)
 from millstream.model.run_requests import CancelRun, CancelRuns, FailRun, ResumeRun, StopCancelling
 from tests.core import gate_moves, wait_moves
 from tests.core.harness import Harness
@@ -169,7 +177,8 @@ def _answer(harness: Harness, move: Move, number: int) -> Command | None:
         failed = errored(effect.step, retriable=move.y % 8 != 7, retry=own)
         operation = failed if move.y % 4 == 3 else done(effect.step)
         return Report(effect.run, effect.step, effect.attempt, effect.dispatch, (operation,))
-    return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move))
+    joint = (None, None, True, False)[move.x // 2 % 4]
+    return Report(effect.run, "", effect.attempt, effect.dispatch, _body_operations(move), joint)
 
 
 def _body_operations(move: Move) -> tuple[Operation, ...]:
@@ -190,6 +199,8 @@ def _body_operations(move: Move) -> tuple[Operation, ...]:
         wait_moves.found(first, move.x),
         (*wait_moves.found(first, move.x), *wait_moves.found(second, move.z)),
         (done(first), *wait_moves.found(second, move.z)),
+        (GatewayFound(first, first, b'{"url":"x"}'), GatewayFound(second, second, b"{}", "ai_gateway")),
+        (done(first), GatewayFound(second, second, b'{"url":"y"}')),
     )
     return plans[move.y % len(plans)]
 

@@ -36,6 +36,8 @@ class Story:
         self.attempts: dict[tuple[str, str], int] = {}
         self.unseen: set[str] = set()
         """Runs of which something was resolved since their body last went out."""
+        self.joint: set[str] = set()
+        """Runs whose bodies go on only once nothing of them is under way."""
         self.dispatches: set[tuple[str, int]] = set()
         self.holders: set[str] = set()
         """Former owners that still run something."""
@@ -57,11 +59,21 @@ class Story:
                 self.open.remove(fact.run)
                 self.ended.add(fact.run)
                 self.unseen.discard(fact.run)
+            case f.JointFound():
+                self.joint = (self.joint | {fact.run}) if fact.is_joint else (self.joint - {fact.run})
+            case f.DiscoveryAnswered() if fact.discover:
+                self._goes_on(fact.run, tables, "")
             case f.SleepEnded():
+                if fact.discover:
+                    self._goes_on(fact.run, tables, fact.step)
                 self._result(fact.run, fact.step, b"null")
             case f.StepCompleted():
+                if fact.discover:
+                    self._goes_on(fact.run, tables, fact.step)
                 self._result(fact.run, fact.step, fact.data)
             case f.StepFailed():
+                if fact.discover:
+                    self._goes_on(fact.run, tables, fact.step)
                 self._attempt(fact, tables, last=True)
                 self._result(fact.run, fact.step, b"failed")
             case f.StepHeld() | f.BodyHeld():
@@ -102,6 +114,13 @@ class Story:
                 self.published = number
             case _:
                 pass
+
+    def _goes_on(self, id: str, tables: Tables, step: str) -> None:
+        """The body goes out with this step; "": with what was resolved before. A joint one: with the last of all."""
+        run = tables.runs.get(id)
+        assert run is not None
+        left = run.pending - (step in run.steps)
+        assert id not in self.joint or not left, f"a joint body goes on beside {left} steps under way: {run}, {step}"
 
     def _result(self, run: str, step: str, data: bytes) -> None:
         assert (run, step) not in self.results, f"step {step} of run {run} has a result already"
@@ -146,7 +165,9 @@ class Story:
         assert held == self.holders, f"former owners {held}, expected {self.holders}"
         for id in self.unseen:
             run = tables.runs.get(id)
-            assert run is not None and run.body != Hand.IDLE, f"the body was not told what was resolved: {run}"
+            assert run is not None
+            waits = id in self.joint and run.pending
+            assert run.body != Hand.IDLE or waits, f"the body was not told what was resolved: {run}"
 
     def _lose(self, fact: f.DispatchLost, tables: Tables) -> None:
         row = tables.steps.get((fact.run, fact.step)) if fact.step else tables.runs.get(fact.run)

@@ -248,3 +248,23 @@ def test_an_exception_under_a_number_that_was_answered_counts_for_nothing(harnes
     harness.do(answer)
     assert harness.do(report(answer.run, answer.dispatch, body_errored())) == []
     assert harness.do(report(answer.run, answer.dispatch, BodyDone(b"1"))) == []
+
+
+def test_a_step_that_the_body_ran_at_once_is_tried_again_on_its_own(harness: Harness) -> None:
+    (failed,) = harness.do(tell(harness, errored("a")))
+    assert isinstance(failed, StepAttemptFailed) and harness.run.body == Hand.IDLE
+    fire(harness)
+    again = harness.out("a")
+    assert (again.step, again.attempt) == ("a", 1)
+    (completed,) = harness.do(tell(harness, done("a"), step="a"))
+    assert isinstance(completed, StepCompleted) and completed.attempt == 1
+    assert harness.out().attempt == 0, "the body goes on, in its first attempt"
+
+
+def test_a_step_that_the_body_ran_at_once_and_that_failed_for_good_lets_the_body_go_on(harness: Harness) -> None:
+    (failed,) = harness.do(tell(harness, errored("a", retriable=False)))
+    assert isinstance(failed, StepFailed) and failed.discover
+    assert harness.step("a").hand == Hand.FAILED
+    harness.do(tell(harness, done("compensate")))
+    harness.do(tell(harness, BodyDone(b"1")))
+    assert not harness.runs

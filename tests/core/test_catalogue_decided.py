@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import pytest
 
+from millstream.core.intake.crons import delay_of
+from millstream.core.triggers.catalogue import catalogue
+from millstream.errors import FunctionError
 from millstream.model.commands import FireTimer
 from millstream.model.event import SCHEDULED_TIMER
 from millstream.model.facts import (
@@ -18,9 +22,19 @@ from millstream.model.facts import (
     FunctionSkipped,
     RunStarted,
 )
-from millstream.model.function import CronTrigger
+from millstream.model.flow import ConcurrencyRule, DebounceRule, FlowSpec, RateLimitRule, ThrottleRule
+from millstream.model.function import (
+    AppSpec,
+    CancelTrigger,
+    CronTrigger,
+    EventTrigger,
+    FunctionSpec,
+    decode_app_spec,
+    encode_app_spec,
+)
+from millstream.model.operations import BodyDone
 from tests.core.harness import Harness
-from tests.core.values import HOUR_MS, MINUTE_MS, START_MS, accept, app, event, function, home_slug, see
+from tests.core.values import HOUR_MS, MINUTE_MS, START_MS, accept, app, event, function, home_slug, report, see
 
 HOURLY = "0 * * * *"
 HERE = home_slug("shop-tick")
@@ -133,3 +147,77 @@ def test_a_cron_that_cannot_be_read_is_skipped_and_said_so() -> None:
     facts = harness.do(see(app(function(HERE, CronTrigger("every day"))), offset=0))
     assert isinstance(facts[1], FunctionSkipped) and "every day" in facts[1].reason
     assert not harness.outstanding
+
+
+def jittering(jitter_ms: int) -> Harness:
+    harness = Harness()
+    harness.do(see(app(function(HERE, CronTrigger(HOURLY, jitter_ms)))))
+    return harness
+
+
+def test_a_run_of_a_cron_with_jitter_begins_within_it_and_says_when() -> None:
+    delays = set()
+    harness = jittering(5 * MINUTE_MS)
+    for hour in range(4):
+        tick_ms = NEXT_HOUR_MS + hour * HOUR_MS
+        facts = fire(harness, tick_ms)
+        (started,) = (fact for fact in facts if isinstance(fact, RunStarted))
+        (tick,) = (fact for fact in facts if isinstance(fact, EventAccepted))
+        data = json.loads(tick.data)
+        begins_ms = started.start_at_ms or tick_ms
+        assert 0 <= begins_ms - tick_ms <= 5 * MINUTE_MS and tick.ts_ms == tick_ms
+        assert datetime.fromisoformat(data["scheduledAt"]).timestamp() * 1_000 == tick_ms
+        assert datetime.fromisoformat(data["fireAt"]).timestamp() * 1_000 == begins_ms // 1_000 * 1_000
+        delays.add(begins_ms - tick_ms)
+        due = harness.armed("due")
+        harness.do(FireTimer(due.at_ms, due.kind, due.id, due.step), due.at_ms)
+        harness.do(report(harness.run.run, 1, BodyDone(b"null")))
+    assert len(delays) == 4, "each tick has its own"
+
+
+def test_the_delay_of_a_tick_is_the_same_whoever_computes_it() -> None:
+    assert [delay_of("f", HOURLY, NEXT_HOUR_MS, 60_000) for _ in range(3)] == [
+        delay_of("f", HOURLY, NEXT_HOUR_MS, 60_000)
+    ] * 3
+    assert delay_of("f", HOURLY, NEXT_HOUR_MS, 0) == 0
+
+
+def test_a_tick_that_is_looked_at_long_after_its_delay_starts_at_once() -> None:
+    harness = jittering(MINUTE_MS)
+    (started,) = (fact for fact in fire(harness, NEXT_HOUR_MS + 30 * MINUTE_MS) if isinstance(fact, RunStarted))
+    assert started.start_at_ms == 0
+
+
+@pytest.mark.parametrize("jitter_ms", [-1, 999, 300_001])
+def test_jitter_has_bounds(jitter_ms: int) -> None:
+    with pytest.raises(FunctionError, match="jitter must be 1s to 5m"):
+        CronTrigger(HOURLY, jitter_ms)
+
+
+def test_a_cron_without_jitter_is_registered_as_it_was() -> None:
+    assert b'{"cron":"0 * * * *","type":"cron"}' in encode_app_spec(app(function(HERE, CronTrigger(HOURLY))))
+    spec = app(function(HERE, CronTrigger(HOURLY, 1_000)))
+    assert decode_app_spec(encode_app_spec(spec)) == spec
+
+
+def test_what_the_sdks_may_register_is_taken() -> None:
+    long = "wire py-" + "n" * 247
+    everything = FlowSpec(
+        concurrency=(ConcurrencyRule(2, "event.data.u"), ConcurrencyRule(9, "'k'", "env")),
+        throttle=ThrottleRule(10, 60_000, 2, "event.data.u"),
+        rate_limit=RateLimitRule(5, 3_600_000, "event.data.u"),
+        debounce=DebounceRule(10_000, "event.data.u", 270_000),
+        priority="event.data.vip ? 60 : 0",
+        idempotency="event.data.id",
+    )
+    stop = CancelTrigger("wire/stop", "", "event.data.id == async.data.id", HOUR_MS)
+    configured = FunctionSpec(
+        "wire py-configured", "configured", (EventTrigger("wire/conf", "event.data.x > 1"), CronTrigger(HOURLY)),
+        retries=3, cancel_on=(stop,), start_ms=30_000, finish_ms=2 * HOUR_MS, flow=everything,
+    )  # fmt: skip
+    nothing = FunctionSpec(long, "n" * 255)
+    spec = AppSpec("wire py", (configured, nothing), "http://127.0.0.1:3000/api/inngest?x=a b")
+    assert decode_app_spec(encode_app_spec(spec)) == spec
+    harness = Harness()
+    assert harness.do(see(spec, id="wire py"))
+    assert {"wire py-configured", long} <= catalogue(harness.tables).functions.keys()

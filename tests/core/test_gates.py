@@ -71,6 +71,12 @@ ADMITTING = st.one_of(
             st.sampled_from(("", "event.data.j == 1")),
         ),
     ),
+    st.builds(  # Unwise, and taken from other SDKs.
+        dict,
+        debounce=st.builds(DebounceRule, st.just(MINUTE_MS), st.sampled_from(("", KEY))),
+        rate_limit=st.builds(RateLimitRule, st.integers(1, 3), st.just(MINUTE_MS), st.sampled_from(("", KEY))),
+        idempotency=st.sampled_from(("", KEY)),
+    ),
     st.builds(
         dict, rate_limit=st.builds(RateLimitRule, st.integers(1, 3), st.just(MINUTE_MS), st.sampled_from(("", KEY)))
     ),

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from millstream.core import messages, publishes, starting
 from millstream.core.intake import seen
 from millstream.core.nouns import DECIDE, FOLD
-from millstream.core.runs import bodies, dispatches, ending, hands, reports, retry
+from millstream.core.runs import bodies, closing, dispatches, ending, hands, reports, retry
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
 from millstream.core.step_kinds import ANSWERS
 from millstream.core.steps import run as run_step
@@ -291,6 +291,17 @@ def forget_who_is_held(patch: Patch) -> None:
     patch.setitem(FOLD, HeldResumed, fold)
 
 
+def go_on_with_each(patch: Patch) -> None:
+    """A joint body does not wait for the others."""
+    patch.setattr(closing, "_goes_on", lambda case, facts: True)
+
+
+def wait_for_one_too_many(patch: Patch) -> None:
+    """A joint body waits for its last step, also when that has come."""
+    real = closing._pending
+    patch.setattr(closing, "_pending", lambda case, facts: max(real(case, facts), min(case.run.pending, 1)))
+
+
 FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
     accept_late_failures,
     forget_again,
@@ -313,6 +324,8 @@ FAULTS: Final[tuple[Callable[[Patch], None], ...]] = (
     retry_as_the_function_says,
     resume_where_it_ended,
     forget_who_is_held,
+    go_on_with_each,
+    wait_for_one_too_many,
 )
 
 

@@ -13,15 +13,25 @@ from millstream.core.nouns import FOLD
 from millstream.core.runs.hands import BODY_TIMERS
 from millstream.core.runs.moves import Move
 from millstream.core.runs.transitions import transitions
-from millstream.core.steps import KINDS, callback
+from millstream.core.steps import KINDS, callback, wait_for_signal
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost, home_of_place, place_of
-from millstream.model.commands import EventCame, FireTimer, LoseDispatch, NothingCame, ParkDispatch, TakeMessage, Unpark
+from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost, AwaitedSignal, home_of_place, place_of
+from millstream.model.commands import (
+    EventCame,
+    FireTimer,
+    LoseDispatch,
+    NothingCame,
+    ParkDispatch,
+    SignalCame,
+    TakeMessage,
+    Unpark,
+)
 from millstream.model.facts import Fact, StepCompleted
 from millstream.model.flow import ConcurrencyRule, FlowSpec, RunFlow, Slot
 from millstream.model.function import FAIL, HOLD
-from millstream.model.operations import Condition, WaitFound
+from millstream.model.ids import home_of
+from millstream.model.operations import Condition, SignalWaitFound, WaitFound
 from millstream.model.rows import Hand, HeldRow, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.model.run_requests import ResumeRun
 from millstream.state.memory import MemoryStore
@@ -69,6 +79,7 @@ def seen_moves() -> tuple[set[Move], set[Move]]:
         what_is_held_and_resumed_queues_again,
         a_step_whose_code_has_come_queues,
         an_event_and_then_a_refusal_while_a_wait_closes,
+        a_signal_that_comes_while_its_wait_closes,
     ):
         hands = story().hands
         body |= hands.body
@@ -214,6 +225,20 @@ def an_event_and_then_a_refusal_while_a_wait_closes() -> Harness:
     return harness
 
 
+def a_signal_that_comes_while_its_wait_closes() -> Harness:
+    """The time is over, and its home has sent it before it is asked."""
+    signal = next(name for n in range(99) if home_of(name := f"approve/{n}", LANES) == 1)
+    harness = started()
+    run = harness.run.run
+    harness.do(report(run, 1, SignalWaitFound("s", "s", signal, MINUTE_MS)))
+    arm = harness.armed("wait")
+    harness.do(FireTimer(arm.at_ms, arm.kind, arm.id, arm.step), arm.at_ms)
+    assert harness.step("s").hand == Hand.CLOSING
+    harness.do(TakeMessage(1, 1, SignalCame(run, "s", b"1")))
+    assert harness.step("s").awaits == AwaitedSignal(signal, True)
+    return harness
+
+
 def test_every_move_of_the_table_happens() -> None:
     body, step = seen_moves()
     table = transitions()
@@ -293,7 +318,8 @@ def step_before(fact: type[Fact], hand: Hand) -> StepRow:
     """A step in this hand, of the kind whose fact it is, or of any that may be in this hand."""
     owners = (each.name for each in KINDS.values() if fact in each.facts)
     name = next(owners, "") or next((each.name for each in KINDS.values() if hand in each.hands), "run")
-    holds = {"awaits": AwaitedPost(7, b"kept")} if name == callback.NAME else {}
+    awaits = {callback.NAME: AwaitedPost(7, b"kept"), wait_for_signal.NAME: AwaitedSignal("kept")}
+    holds = {"awaits": awaits[name]} if name in awaits else {}
     row: StepRow = distinct(StepRow, run=RUN, step="s", kind=name, hand=hand, dispatch=5, **holds)
     return row
 

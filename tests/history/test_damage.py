@@ -36,10 +36,10 @@ def whole(tmp_path: Path) -> Path:
     with sqlite3.connect(path) as db:
         db.execute("INSERT INTO function VALUES (1, 'shop-fulfil', 'shop', 'Fulfil')")
         rows = [
-            (n, f"run{n:04d}", 1, n % 5, 5, 0, f"e{n}", "n", "", b"", rng.randbytes(90), msgspec.msgpack.encode([]))
+            (n, f"run{n:04d}", 1, n % 5, 5, 0, f"e{n}", "n", "", b"", rng.randbytes(90), msgspec.msgpack.encode([]), 0)
             for n in range(1, RUNS)
         ]
-        db.executemany("INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+        db.executemany("INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
         db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -103,7 +104,28 @@ def test_the_same_records_in_any_grouping_give_the_same_run(tmp_path: Path, batc
         ("nap", "sleep", "completed", b"", []),
         ("two", "run", "failed", b"", [(0, "failed")]),
     ]
-    assert end == ("Failed", b'{"name":"KeyError","message":"k","stack":"stack"}', _event(1).internal_id)
+    assert end == ("Failed", b'{"message":"k","name":"KeyError","stack":"stack"}', _event(1).internal_id)
+
+
+def test_a_failed_run_shows_the_whole_error_of_its_function(tmp_path: Path) -> None:
+    index = Index(tmp_path / "i.db")
+    changes, run = Changes(), _run(1)
+    started, failed = _life(1)[0], f.RunFailed(run, "app-fn", 0, "E", "m", "", b'{"code":"c","data":[1]}', True)
+    for record in _records([started, [failed]]):
+        changes.fold(record)
+    index.apply(changes, [])
+    index.close()
+    _, (status, error, _) = _shown(tmp_path / "i.db", run)
+    assert (status, json.loads(error)) == (
+        "Failed",
+        {"code": "c", "data": [1], "message": "m", "name": "E", "stack": None},
+    )
+    queries = Queries(tmp_path / "i.db")
+    page, _ = queries.events(name="inngest/function.failed", page=Page(10, 0))
+    data = json.loads(page[0].data)
+    assert data["error"] == {"error": "NonRetriableError", "message": "m", "name": "E", "stack": ""}
+    assert data["result"] == json.loads(error)
+    queries.close()
 
 
 async def test_a_restart_folds_nothing_twice_and_misses_nothing(tmp_path: Path) -> None:

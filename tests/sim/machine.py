@@ -13,6 +13,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from millstream.errors import OperatorError
 from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import RunSource
@@ -77,7 +79,8 @@ class SimSurroundings:
 class BadLine:
     """How an executor speaks to its lane, or to who reports for it once that is gone: late, twice, or both.
 
-    A ``RunSource``.
+    A ``RunSource``. It asks for joint bodies of some runs, and of a few others once it may have asked otherwise: as
+    executors of endpoints do, whose functions wait for all or race.
     """
 
     def __init__(self, world: World, lane: RunSource) -> None:
@@ -87,6 +90,8 @@ class BadLine:
         self.view, self.step, self.now_ms = lane.view, lane.step, lane.now_ms
 
     def report(self, report: Report) -> None:
+        if not report.step:
+            report = replace(report, joint=_joint(report))
         for delay_s in self._world.faults.report_fate():
             if delay_s:
                 self.delayed += 1
@@ -106,6 +111,16 @@ class BadLine:
 
     def unpark(self, unpark: Unpark) -> None:
         self._lane.unpark(unpark)
+
+
+def _joint(report: Report) -> bool | None:
+    match ord(report.run[-1]) % 4:
+        case 0:
+            return True
+        case 1:
+            return report.dispatch % 5 < 2
+        case _:
+            return None
 
 
 class Machine:

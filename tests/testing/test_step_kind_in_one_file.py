@@ -30,7 +30,7 @@ from millstream.core.handles import Handler
 from millstream.core.liveness import liveness
 from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.ending import refuse_run_timer
-from millstream.core.runs.hands import SLEEPING, add_step, answered, open_run, open_step, put_step
+from millstream.core.runs.hands import SLEEPING, add_step, answered, open_run, open_step, put_run, put_step
 from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
@@ -124,16 +124,18 @@ def fold_started(tables: Tables, f: CountdownStarted, at_ms: int) -> Sequence[Ef
     run = answered(open_run(tables, f.run), f.dispatch)
     left = json.dumps([f.ticks, f.every_ms]).encode()
     row = StepRow(f.run, f.step, f.name, NAME, SLEEPING, dispatch=f.dispatch, data=left, wake_at_ms=f.wake_at_ms)
-    add_step(tables, run, row)
+    add_step(tables, run, row, bytes=run.bytes + len(left))  # What its row holds counts for what the run holds.
     return (timers.arm(tables, f.wake_at_ms, TIMER, f.run, f.step),)
 
 
 def fold_ticked(tables: Tables, f: CountdownTicked, at_ms: int) -> Sequence[Effect]:
     """The old timer goes, the next is armed."""
-    row = open_step(tables, f.run, f.step)
+    run, row = open_run(tables, f.run), open_step(tables, f.run, f.step)
     ticks, every_ms = json.loads(row.data)
+    left = json.dumps([ticks - 1, every_ms]).encode()
+    put_run(tables, run, bytes=run.bytes + len(left) - len(row.data))
     gone = timers.disarm(tables, row.wake_at_ms, TIMER, f.run, f.step)
-    put_step(tables, row, data=json.dumps([ticks - 1, every_ms]).encode(), wake_at_ms=f.wake_at_ms)
+    put_step(tables, row, data=left, wake_at_ms=f.wake_at_ms)
     return gone, timers.arm(tables, f.wake_at_ms, TIMER, f.run, f.step)
 
 
@@ -150,7 +152,7 @@ KIND: Final = StepKind(
             Move(Hand.SLEEPING, CountdownTicked, Hand.SLEEPING),
             Move(Hand.SLEEPING, StepCompleted, Hand.DONE),
         ),
-        run_fields={CountdownStarted: ANSWERED | FOUND},
+        run_fields={CountdownStarted: ANSWERED | FOUND | {"bytes"}, CountdownTicked: frozenset({"bytes"})},
         step_fields={CountdownTicked: frozenset({"data", "wake_at_ms"})},
     ),
     shows={

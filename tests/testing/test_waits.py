@@ -371,7 +371,7 @@ async def test_a_child_that_fails_fails_the_step_with_its_error() -> None:
         run = await t.send(Event("go", {"n": -1}))
         child = run.steps["work"].child
         assert child is not None and child.status == "Failed"
-        assert run.result == ["StepError", "Stop", f"run {child.id} of a-child failed: below nothing"]
+        assert run.result == ["StepError", "Stop", "below nothing"]
         assert run.steps["work"].error is not None
         assert "raise Stop" in run.steps["work"].error.stack
 
@@ -383,7 +383,7 @@ async def test_a_child_that_is_not_over_in_time_goes_on_without_its_parent() -> 
         child = run.steps["work"].child
         assert child is not None and child.status == "Running"
         assert run.result[:2] == [InvokeTimeout.__name__, "InngestInvokeTimeoutError"]
-        assert child.id in run.result[2]
+        assert run.result[2] == "Timed out waiting for invoked function to complete"
         await t.advance("1m")
         assert child.status == "Completed"
 

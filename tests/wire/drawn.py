@@ -60,6 +60,8 @@ def _defined(kind: type[Any]) -> Any:
 def _branch(choice: Any, avro: list[Any]) -> st.SearchStrategy[Any]:
     if choice is types.NoneType:
         return st.none()
+    if choice is bool:
+        return st.booleans()
     names = {(branch if isinstance(branch, str) else branch["name"]).rpartition(".")[2]: branch for branch in avro}
     found = names[choice.__name__]
     return structs(choice, _defined(choice) if isinstance(found, str) else found)

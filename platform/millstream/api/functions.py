@@ -27,6 +27,7 @@ from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.flow import FlowSpec
 from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of
+from millstream.model.invocation import MEMBER, of_request
 from millstream.wire.json_limits import read_json
 
 
@@ -126,17 +127,12 @@ def _event(door: Door, slug: str, wanted: Invoke, internal: str) -> Envelope:
         id=internal,
         id_is_clients=False,
         name=FUNCTION_INVOKED,
-        data=msgspec.json.encode({**(wanted.data or {}), "_inngest": _invoked(slug)}),
+        data=msgspec.json.encode({**(wanted.data or {}), MEMBER: of_request(slug)}),
         ts_ms=now_ms,
         received_at_ms=now_ms,
         user=msgspec.json.encode(wanted.user) if wanted.user else b"",
         catalogue=door.catalogue.end,
     )
-
-
-def _invoked(slug: str) -> dict[str, Any]:
-    names = ("gid", "name", "source_app_id", "source_fn_id")
-    return {"expire": 0, "fn_id": slug, **dict.fromkeys(names, ""), "source_fn_v": 0}
 
 
 def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
@@ -181,6 +177,7 @@ def _rule(rule: Any) -> Any:
 
 def _trigger(trigger: Trigger) -> dict[str, str]:
     if isinstance(trigger, CronTrigger):
-        return {"cron": trigger.cron}
+        jitter = {"jitter": duration_text(trigger.jitter_ms)} if trigger.jitter_ms else {}
+        return {"cron": trigger.cron, **jitter}
     name = {"topic": trigger.topic} if isinstance(trigger, TopicTrigger) else {"event": trigger.event}
     return {**name, "expression": trigger.expression} if trigger.expression else name

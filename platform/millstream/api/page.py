@@ -18,7 +18,6 @@ from html import escape
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
-import msgspec
 from aiohttp import web
 
 from millstream.api.door.door import DOOR, Door
@@ -26,7 +25,7 @@ from millstream.api.runs import filter_of, page_of
 from millstream.history.fold import parent_of
 from millstream.history.queries import Queries
 from millstream.history.seen import Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import COUNTED, PARKED, AttemptSeen, Error, GateSeen, StepSeen, wakes_at_ms
+from millstream.history.trail import COUNTED, PARKED, AttemptSeen, Error, GateSeen, StepSeen, error_of, wakes_at_ms
 from millstream.model.durations import duration_text
 from millstream.model.waits_for import WaitsFor, in_words
 
@@ -311,7 +310,7 @@ def _whole(run: RunSeen) -> str:
 
 
 def _error_text(error: bytes) -> str:
-    read = msgspec.json.decode(error, type=Error)
+    read = error_of(error)
     return f"{read.name}: {read.message}" + (f"\n{read.stack}" if read.stack else "")
 
 

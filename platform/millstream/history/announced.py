@@ -7,26 +7,25 @@ the events that started it. Events that are gone, or whose topic is not followed
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
 from millstream.history.fold import ANNOUNCEMENTS, CANCELLED, FAILED
 from millstream.history.index import COUNTER_BITS
-from millstream.history.trail import Error
+from millstream.history.trail import error_of
 from millstream.model.announcement import RunEnd, announcement, announcement_id
+from millstream.model.error_object import more_of
 from millstream.model.event import FUNCTION_FINISHED, Envelope
 from millstream.model.facts import RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import is_ulid, ulid_time_ms
 
 Numbered = tuple[int, Envelope]
 _ROW: Final = (
-    "SELECT a.n, a.kind, a.run, f.slug, r.status, r.result, r.error, r.event, r.n FROM announced a"
+    "SELECT a.n, a.kind, a.run, f.slug, r.status, r.result, r.error, r.no_retry, r.event, r.n FROM announced a"
     " JOIN run r ON r.run = a.run JOIN function f ON f.id = r.function"
 )
-_error: Final = msgspec.json.Decoder(Error)
 
 
 def newest(db: sqlite3.Connection, name: str, bounds: tuple[int, int], limit: int) -> Iterator[Numbered]:
@@ -71,19 +70,18 @@ def _one(db: sqlite3.Connection, n: int) -> Numbered | None:
 
 
 def _made(db: sqlite3.Connection, row: tuple[Any, ...]) -> Envelope:
-    n, kind, run, function, status, result, error, event, run_n = row
+    n, kind, run, function, status, result, error, no_retry, event, run_n = row
     further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (run_n,))]
     events = [found for id in (event, *further) if (found := _event(db, id)) is not None]
-    return announcement(ANNOUNCEMENTS[kind], _end(run, function, status, result, error), events, n >> COUNTER_BITS)
-
-
-def _end(run: str, function: str, status: int, result: bytes, error: bytes) -> RunEnd:
+    end: RunEnd
     if status == FAILED:
-        failure = _error.decode(error)
-        return RunFailed(run, function, 0, failure.name, failure.message, failure.stack)
-    if status == CANCELLED:
-        return RunCancelled(run, function, _error.decode(error).message)
-    return RunCompleted(run, function, 0, result or b"null")
+        failure, more = error_of(error), more_of(json.loads(error))
+        end = RunFailed(run, function, 0, failure.name, failure.message, failure.stack, more, bool(no_retry))
+    elif status == CANCELLED:
+        end = RunCancelled(run, function, error_of(error).message)
+    else:
+        end = RunCompleted(run, function, 0, result or b"null")
+    return announcement(ANNOUNCEMENTS[kind], end, events, n >> COUNTER_BITS)
 
 
 def _event(db: sqlite3.Connection, internal_id: str) -> Envelope | None:

@@ -9,6 +9,7 @@ and its line in ``_FOLDS``, or ``shows`` of its step kind where only one kind ma
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from millstream.history.queues import QueueChanges, QueueFact
 from millstream.history.scans import ScanFact
 from millstream.model import facts as f
 from millstream.model import trail
+from millstream.model.error_object import error_object
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from millstream.model.function import AppSpec
 from millstream.model.journal import JournalRecord
@@ -56,6 +58,7 @@ class RunChange(msgspec.Struct):
     ended_ms: int = 0
     result: bytes = b""
     error: bytes = b""
+    no_retry: bool = False
     entries: list[trail.Entry] = msgspec.field(default_factory=list)
 
 
@@ -143,9 +146,9 @@ def parent_of(cause: str) -> tuple[str, str] | None:
     return waits_for(cause)
 
 
-def error_json(name: str, message: str, stack: str) -> bytes:
-    """An error as the API shows it."""
-    return msgspec.json.encode({"name": name, "message": message, "stack": stack})
+def error_json(name: str, message: str, stack: str, more: bytes = b"") -> bytes:
+    """An error as the API shows it: the object that its function made of it, where that was one of another SDK."""
+    return json.dumps(error_object(name, message, stack, more), separators=(",", ":")).encode()
 
 
 def _event_accepted(c: Changes, fact: f.EventAccepted, at_ms: int) -> None:
@@ -194,7 +197,8 @@ def _run_completed(c: Changes, fact: f.RunCompleted, at_ms: int) -> None:
 def _run_failed(c: Changes, fact: f.RunFailed, at_ms: int) -> None:
     change = _ended(c, fact.run, FAILED, at_ms)
     c.announced += [Announced(at_ms, fact.run, fact.function, kind) for kind in (1, 0)]
-    change.error = error_json(fact.error_name, fact.error_message, fact.error_stack)
+    change.error = error_json(fact.error_name, fact.error_message, fact.error_stack, fact.error_more)
+    change.no_retry = fact.no_retry
 
 
 def _run_cancelled(c: Changes, fact: f.RunCancelled, at_ms: int) -> None:

@@ -56,7 +56,7 @@ from millstream.model.event import FUNCTION_FAILED
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 7
+FORMAT: Final = 8
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000
@@ -70,7 +70,8 @@ _SCHEMA: Final = """
 CREATE TABLE run (
     n INTEGER PRIMARY KEY, run TEXT NOT NULL, function INTEGER NOT NULL, status INTEGER NOT NULL,
     started_ms INTEGER NOT NULL, ended_ms INTEGER NOT NULL, event TEXT NOT NULL, event_name TEXT NOT NULL,
-    cause TEXT NOT NULL, error BLOB NOT NULL, result BLOB NOT NULL, trail BLOB NOT NULL
+    cause TEXT NOT NULL, error BLOB NOT NULL, result BLOB NOT NULL, trail BLOB NOT NULL,
+    no_retry INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX run_by_id ON run (run);
 CREATE INDEX run_by_status ON run (status);
@@ -109,13 +110,14 @@ CREATE TABLE tally (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID
 
 
 _STORE_RUN: Final = (
-    "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
     # Known from a checkpoint already; what that knows of its steps lies in ``recalled``.
     " ON CONFLICT (run) DO UPDATE SET status = excluded.status, started_ms = excluded.started_ms,"
-    " ended_ms = excluded.ended_ms, error = excluded.error, result = excluded.result, trail = excluded.trail"
+    " ended_ms = excluded.ended_ms, error = excluded.error, result = excluded.result, trail = excluded.trail,"
+    " no_retry = excluded.no_retry"
 )
 _MERGE_RUN: Final = (
-    "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
     f" ON CONFLICT (run) DO UPDATE SET status = excluded.status WHERE run.status < {COMPLETED}"
 )
 _AS_FAILED: Final = ANNOUNCEMENTS.index(FUNCTION_FAILED)
@@ -187,7 +189,7 @@ class Index:
             rows = [
                 (
                     *(self._number(c.queued_ms), c.run, self._functions[c.function], c.status, c.started_ms, 0),
-                    *(c.events[0] if c.events else "", c.event_name, c.cause, b"", b"", b""),
+                    *(c.events[0] if c.events else "", c.event_name, c.cause, b"", b"", b"", 0),
                 )
                 for c in runs
             ]
@@ -319,19 +321,19 @@ class Index:
                 packed = trail.pack(c.entries) if c.entries else b""
                 first = c.events[0] if c.events else ""
                 row = (n, c.run, self._functions[c.function], c.status, c.started_ms, c.ended_ms, first)
-                rows.append((*row, c.event_name, c.cause, c.error, c.result, packed))
+                rows.append((*row, c.event_name, c.cause, c.error, c.result, packed, c.no_retry))
                 if len(c.events) > 1:
                     further += [(event, c.run) for event in c.events[1:]]
                 continue
             if c.status >= 0:
-                known.append((c.status, c.started_ms, c.ended_ms, c.error, c.result, c.run))
+                known.append((c.status, c.started_ms, c.ended_ms, c.error, c.result, c.no_retry, c.run))
             if c.entries:
                 trails.append((c.run, trail.pack(c.entries)))
         self._db.executemany(_STORE_RUN, rows)
         self._db.executemany("INSERT OR IGNORE INTO run_event SELECT ?, n FROM run WHERE run = ?", further)
         self._db.executemany(
-            "UPDATE run SET status = ?, started_ms = max(started_ms, ?), ended_ms = ?, error = ?, result = ?"
-            " WHERE run = ?",
+            "UPDATE run SET status = ?, started_ms = max(started_ms, ?), ended_ms = ?, error = ?, result = ?,"
+            " no_retry = ? WHERE run = ?",
             known,
         )
         self._db.executemany("INSERT INTO trail (run, entries) VALUES (?,?)", trails)

@@ -38,6 +38,18 @@ class Error(msgspec.Struct, frozen=True):
     stack: str = ""
 
 
+class _ErrorObject(msgspec.Struct, frozen=True):
+    name: str
+    message: str
+    stack: str | None = None
+
+
+def error_of(error: bytes) -> Error:
+    """The three members that every error has, of an error as the API shows it."""
+    read = msgspec.json.decode(error, type=_ErrorObject)
+    return Error(read.name, read.message, read.stack or "")
+
+
 class AttemptSeen(msgspec.Struct, frozen=True):
     """One try. ``status``: completed, failed, lost, stopped or parked; ``retry_at_ms`` 0 where none follows.
 

@@ -10,9 +10,11 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+from millstream.model.error_object import error_object, why_ended
 from millstream.model.event import FUNCTION_CANCELLED, FUNCTION_FAILED, FUNCTION_FINISHED, Envelope
 from millstream.model.facts import RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import hash16, ulid
+from millstream.model.invocation import correlation_of
 
 RunEnd = RunCompleted | RunFailed | RunCancelled
 FAILURE_SUFFIX: Final = "-failure"
@@ -71,34 +73,44 @@ def event_json(event: Envelope) -> dict[str, object]:
 
 
 def _data(end: RunEnd, events: Sequence[Envelope]) -> bytes:
+    waiting = next(filter(None, map(correlation_of, events)), "")
     try:
-        return _announced(end, [event_json(event) for event in events])
+        return _announced(end, [event_json(event) for event in events], waiting)
     except (ValueError, RecursionError):
         # No JSON: its producer went past the door. The run must be able to end all the same.
-        return _announced(end, [_event_as_text(event) for event in events])
+        return _announced(end, [_event_as_text(event) for event in events], waiting)
 
 
-def _announced(end: RunEnd, events: list[dict[str, object]]) -> bytes:
-    data: dict[str, object] = {
-        "function_id": end.function,
-        "run_id": end.run,
-        "event": events[0] if events else {},
-        "events": events,
-    }
+def _announced(end: RunEnd, events: list[dict[str, object]], waiting: str) -> bytes:
+    """The members in the order in which the SDKs' users see them. The first event has a user, if an empty one."""
+    result: dict[str, object] = {}
+    error: dict[str, object] = {}
     if isinstance(end, RunCompleted):
-        data["result"] = json.loads(end.result)
+        result = {"result": json.loads(end.result)}
         status = "Completed"
     elif isinstance(end, RunFailed):
-        data["error"] = {
-            "error": "invalid status code: 500",
-            "message": end.error_message,
-            "name": end.error_name,
-            "stack": end.error_stack,
+        error = {
+            "error": {
+                "error": why_ended(end.no_retry),
+                "message": end.error_message,
+                "name": end.error_name,
+                "stack": end.error_stack,
+            }
         }
+        result = {"result": error_object(end.error_name, end.error_message, end.error_stack, end.error_more)}
         status = "Failed"
     else:
         status = "Cancelled"
-    data["_inngest"] = {"status": status}
+    data = {
+        "_inngest": {"status": status},
+        **({"correlation_id": waiting} if waiting else {}),
+        **error,
+        "event": {**events[0], "user": events[0].get("user", {})} if events else {},
+        "events": events,
+        "function_id": end.function,
+        **result,
+        "run_id": end.run,
+    }
     return json.dumps(data, separators=(",", ":")).encode()  # ASCII: a lone surrogate has no UTF-8.
 
 

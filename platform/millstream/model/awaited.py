@@ -50,9 +50,10 @@ class AwaitedEvents(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class AwaitedSignal(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A wait for a signal by its name."""
+    """A wait for a signal by its name. ``came``: it was sent, and is the step's result; this stays beside that then."""
 
     signal: str
+    came: bool = False
 
 
 class AwaitedRun(msgspec.Struct, frozen=True, gc=False, tag=True):

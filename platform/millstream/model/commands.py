@@ -62,6 +62,9 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     """An executor reports the outcome of a dispatch. ``step`` is empty for the body.
 
     An empty ``operations`` says: the body found nothing new to do.
+
+    ``joint``  of a body's answer: whether the body goes on only once every step that it has found is resolved (True),
+               or after each (False); None: as before. A run begins with False.
     """
 
     run: str
@@ -69,6 +72,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     dispatch: int
     operations: tuple[Operation, ...]
+    joint: bool | None = None
 
 
 class FireTimer(msgspec.Struct, frozen=True, gc=False):

@@ -159,18 +159,27 @@ class FlowSpec(msgspec.Struct, frozen=True):
 class Together(NamedTuple):
     """Two options that a function cannot have together: their names, and why, with what to do.
 
-    ``holds``  whether a function has them so; it is given True when events cancel its runs.
+    ``holds``      whether a function has them so; it is given True when events cancel its runs.
+    ``is_unwise``  it works, though never as it was meant: refused where a function is declared in Python, and taken
+                   from an app of another SDK, which runs so elsewhere.
     """
 
     one: str
     other: str
     holds: Callable[[FlowSpec, bool], bool]
     why: str
+    is_unwise: bool = False
 
 
 def senseless(flow: FlowSpec, *, has_cancel_on: bool) -> str:
-    """Why a function cannot have what it declares together: the first of ``TOGETHER`` that holds; empty: none does."""
-    return next((together.why for together in TOGETHER if together.holds(flow, has_cancel_on)), "")
+    """Why no function can have what it declares together: the first of ``TOGETHER`` that holds; empty: none does."""
+    held = (together for together in TOGETHER if not together.is_unwise and together.holds(flow, has_cancel_on))
+    return next((together.why for together in held), "")
+
+
+def unwise(flow: FlowSpec) -> str:
+    """Why nobody should declare this, though it can be had; empty: there is no reason."""
+    return next((together.why for together in TOGETHER if together.is_unwise and together.holds(flow, False)), "")
 
 
 def _is_same_rule_twice(flow: FlowSpec, _: bool) -> bool:
@@ -257,11 +266,13 @@ TOGETHER: Final[tuple[Together, ...]] = (
         "debounce", "rate_limit", lambda flow, _: flow.debounce is not None and flow.rate_limit is not None,
         "debounce and rate_limit cannot be had together: rate_limit would drop the last event, which debounce is to "
         "keep. debounce already starts one run a period at most; for all keys together use throttle: the runs queue.",
+        is_unwise=True,
     ),
     Together(
         "debounce", "idempotency", _is_same_key_debounced,
         "debounce and idempotency cannot have the same key: idempotency drops all events of a value but the first, so "
         "debounce never sees a second one. Leave out idempotency.",
+        is_unwise=True,
     ),
     Together(
         "singleton", "ordered_by", lambda flow, _: flow.singleton is not None and bool(flow.ordered_by),

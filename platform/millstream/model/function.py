@@ -10,6 +10,7 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
+from millstream.model.durations import duration_text
 from millstream.model.flow import FlowSpec, senseless
 from millstream.model.text import shown
 
@@ -28,10 +29,21 @@ class EventTrigger(msgspec.Struct, frozen=True, gc=False, tag="event"):
             )
 
 
-class CronTrigger(msgspec.Struct, frozen=True, gc=False, tag="cron"):
-    """Start at times: five fields, optionally after ``TZ=Europe/Paris ``."""
+class CronTrigger(msgspec.Struct, frozen=True, gc=False, tag="cron", omit_defaults=True):
+    """Start at times: five fields, optionally after ``TZ=Europe/Paris ``.
+
+    ``jitter_ms``  each run begins up to so much later than its tick, by chance; 0: at the tick.
+    """
 
     cron: str
+    jitter_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.jitter_ms and not limits.CRON_JITTER_MS_MIN <= self.jitter_ms <= limits.CRON_JITTER_MS_MAX:
+            raise FunctionError(
+                f"cron trigger {self.cron!r:.80} refused: jitter must be {duration_text(limits.CRON_JITTER_MS_MIN)} to "
+                f"{duration_text(limits.CRON_JITTER_MS_MAX)}, got {self.jitter_ms} ms."
+            )
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

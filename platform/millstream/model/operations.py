@@ -16,12 +16,16 @@ import msgspec
 from millstream.model.event import Envelope
 
 
-class Failure(msgspec.Struct, frozen=True, gc=False):
-    """An exception as data: class name, message and stack as text."""
+class Failure(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """An exception as data: class name, message and stack as text.
+
+    ``more``  its other members, as UTF-8 JSON of an object (``error_object.more_of``); empty: it has none.
+    """
 
     name: str
     message: str
     stack: str = ""
+    more: bytes = b""
 
 
 class StepDone(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -157,6 +161,19 @@ class PostWaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     callback: str
 
 
+class GatewayFound(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The body wants an HTTP request made for it: by the executor, which has nothing of the app's to run meanwhile.
+
+    ``request``  what to send, UTF-8 JSON of an object: the SDK's own words (``opts``), which the executor reads.
+    ``kind``     gateway, or ai_gateway: a request to a model's provider.
+    """
+
+    step: str
+    name: str
+    request: bytes
+    kind: str = "gateway"
+
+
 class BodyDone(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The handler returned ``result`` (UTF-8 JSON)."""
 
@@ -189,12 +206,13 @@ Operation = (
     | InvokeFound
     | CallbackFound
     | PostWaitFound
+    | GatewayFound
 )
 
 
-def failure_json(name: str, message: str, stack: str) -> bytes:
+def failure_json(name: str, message: str, stack: str, more: bytes = b"") -> bytes:
     """A Failure as it rests in a FAILED step's row."""
-    return msgspec.json.encode(Failure(name, message, stack))
+    return msgspec.json.encode(Failure(name, message, stack, more))
 
 
 _FAILURE = msgspec.json.Decoder(Failure)

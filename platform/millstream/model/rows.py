@@ -56,6 +56,7 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     ``bytes``     of all step results together.
     ``cancels``   the places of the events that cancel it.
     ``flow``      its gates; None: it has none.
+    ``joint``     its body goes on only once no step is pending; else after each that is resolved.
     ``taken``     the events that its waits have taken: pairs of marks, condition and event (``model/awaited.py``).
     """
 
@@ -80,12 +81,16 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     start_by_ms: int = 0
     finish_by_ms: int = 0
     flow: RunFlow | None = None
+    joint: bool = False
 
 
 class StepRow(msgspec.Struct, frozen=True, gc=False):
     """A step of an open run. ``data`` is the JSON result (DONE) or the JSON of the Failure (FAILED).
 
-    ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds.
+    Of a gateway's step ``data`` is the request (``GatewayFound``) until it is either; of any other step it is empty.
+
+    ``awaits``  what it waits for (WAITING, CLOSING); of a callback, which is DONE at once, what it holds; of a wait
+                for a signal that came, its name (DONE).
     ``slot``    where it is on its way through the gates of its run; None: it asks for none, and holds none.
     """
 
@@ -268,6 +273,7 @@ class HeldRow(msgspec.Struct, frozen=True, gc=False):
     error_name: str
     error_message: str
     error_stack: str
+    error_more: builtins.bytes = b""
 
 
 class HolderRow(msgspec.Struct, frozen=True, gc=False):

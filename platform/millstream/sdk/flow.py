@@ -25,6 +25,7 @@ from millstream.model.flow import (
     RateLimitRule,
     SingletonRule,
     ThrottleRule,
+    unwise,
 )
 from millstream.model.text import shown, type_name
 
@@ -130,6 +131,8 @@ def flow_spec(slug: str, given: FlowOptions) -> FlowSpec | None:
             idempotency=_text("idempotency", given.idempotency),
             ordered_by=_text("ordered_by", given.ordered_by),
         )
+        if why := unwise(spec):
+            raise FunctionError(why)
     except FunctionError as error:
         raise FunctionError(f"function {slug!r} refused: {error}") from None
     return None if spec == FlowSpec() else spec

@@ -22,6 +22,7 @@ from millstream.model.commands import InvokeFunction, ResolveCallback, SendSigna
 from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
 from millstream.model.ids import ulid
+from millstream.model.invocation import MEMBER, of_request
 from millstream.model.messages import InboxRecord, Message
 from millstream.model.run_requests import CancelRun, FailRun, ResumeRun
 from millstream.model.text import shown
@@ -123,7 +124,7 @@ class TestApp:
     async def invoke(self, function: Which, data: Mapping[str, Any] | None = None) -> Sent:
         """Start a function directly, whatever its triggers, on an event ``inngest/function.invoked`` with this data."""
         slug, now_ms, id = self._slug(function), self._clock.now_ms(), self._new_id()
-        body = msgspec.json.encode({**(data or {}), "_inngest": {"fn_id": slug}})
+        body = msgspec.json.encode({**(data or {}), MEMBER: of_request(slug)})
         event = Envelope(id, id, False, FUNCTION_INVOKED, body, now_ms, now_ms)
         await self._ask(InvokeFunction(slug, event, id))
         return Sent(self._rig.record, (id,))

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES, parent_of
-from millstream.history.trail import ENDED, StepSeen, attempts_counted, wakes_at_ms
+from millstream.history.trail import ENDED, StepSeen, attempts_counted, error_of, wakes_at_ms
 from millstream.model.waits_for import in_words
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
@@ -153,7 +153,8 @@ class Run:
         """What the run failed with; while it runs, what the last attempt of its body failed with; else None."""
         change = self._record.runs[self.id]
         if change.error:
-            return msgspec.json.decode(change.error, type=Failed)
+            error = error_of(change.error)
+            return Failed(error.name, error.message, error.stack)
         if change.status == COMPLETED:
             return None
         body = [seen for seen in self._record.steps(self.id) if not seen.step]

@@ -106,12 +106,20 @@ def _null_writer(branch: bytes) -> Callable[[None], bytes]:
     return lambda _value: branch
 
 
+def _truth_writer(branch: bytes) -> Callable[[bool], bytes]:
+    return lambda value: branch + (b"\1" if value else b"\0")
+
+
 def _wide_reader(seconds: Mapping[int, Reader]) -> Reader:
     return lambda data, at: seconds[data[at]](data, at + 1)
 
 
 def _nothing(_data: bytes, at: int) -> tuple[None, int]:
     return None, at
+
+
+def _truth(data: bytes, at: int) -> tuple[bool, int]:
+    return data[at] != 0, at + 1
 
 
 # --- generated code ---
@@ -244,8 +252,11 @@ class _Source:
         wide: dict[int, dict[int, Reader]] = {}  # Of a branch whose number has two bytes, by its first.
         for n, branch in enumerate(branches):
             prefix = numbers[n]
+            reader: Reader
             if branch == "null":
                 writers[type(None)], reader = _null_writer(prefix), _nothing
+            elif branch == "boolean":
+                writers[bool], reader = _truth_writer(prefix), _truth
             else:
                 name = self.record(branch, prefix)
                 writers[self._classes[name]] = self.functions[f"write_{name}_{prefix.hex()}"]

@@ -15,6 +15,7 @@ from tests.sim.mutants import (
     gates,
     holding,
     intake,
+    joining,
     messages,
     ownership,
     parts,
@@ -40,4 +41,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *cancelling.MUTANTS,
     *bounding.MUTANTS,
     *holding.MUTANTS,
+    *joining.MUTANTS,
 )

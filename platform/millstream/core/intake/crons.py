@@ -12,7 +12,7 @@ from millstream.core.handles import Handler, Handles
 from millstream.core.origin import OWN_EVENT
 from millstream.core.starting import start
 from millstream.core.tables import Tables
-from millstream.core.triggers.catalogue import catalogue, crons_of
+from millstream.core.triggers.catalogue import catalogue, crons_of, jitter_ms_of
 from millstream.core.triggers.cron import Cron, parse_cron
 from millstream.errors import FunctionError
 from millstream.model.commands import FireTimer
@@ -62,18 +62,30 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     cron = parse_cron(text)
     at_ms, missed = _last_passed(cron, command.at_ms, now_ms)
     facts: list[Fact] = [CronTicked(function, text, at_ms, missed, cron.next_after(max(now_ms, at_ms)))]
-    if function in catalogue(tables).functions:
-        event = tick_event(function, text, at_ms, now_ms)
-        facts += start(tables, event, (function,), OWN_EVENT)
+    spec = catalogue(tables).functions.get(function)
+    if spec is not None:
+        delay_ms = delay_of(function, text, at_ms, jitter_ms_of(spec, text))
+        event = tick_event(function, text, at_ms, now_ms, delay_ms)
+        start_at_ms = at_ms + delay_ms
+        facts += start(tables, event, (function,), OWN_EVENT, at_ms=start_at_ms if start_at_ms > now_ms else 0)
     return facts
 
 
-def tick_event(function: str, cron: str, at_ms: int, now_ms: int) -> Envelope:
-    """The event a cron's run starts on; the same tick always makes the same one."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    data = json.dumps({"cron": cron, "fireAt": at, "scheduledAt": at}, separators=(",", ":")).encode()
+def delay_of(function: str, cron: str, at_ms: int, jitter_ms: int) -> int:
+    """How much later than its tick a run begins: anything up to the jitter, and always the same for one tick."""
+    if not jitter_ms:
+        return 0
+    return int.from_bytes(hash16(function, cron, str(at_ms), "jitter")[:6], "big") % (jitter_ms + 1)
+
+
+def tick_event(function: str, cron: str, at_ms: int, now_ms: int, delay_ms: int = 0) -> Envelope:
+    """The event a cron's run starts on; the same tick always makes the same one. The run begins so much later."""
+    at, fire_at = (
+        datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for ms in (at_ms, at_ms + delay_ms)
+    )
+    data = json.dumps({"cron": cron, "fireAt": fire_at, "scheduledAt": at}, separators=(",", ":")).encode()
     internal_id = ulid(at_ms, hash16(function, cron, str(at_ms))[:10])
-    return Envelope(internal_id, str(at_ms), False, SCHEDULED_TIMER, data, at_ms, now_ms)
+    return Envelope(internal_id, at, False, SCHEDULED_TIMER, data, at_ms, now_ms)
 
 
 def _last_passed(cron: Cron, first_ms: int, now_ms: int) -> tuple[int, int]:

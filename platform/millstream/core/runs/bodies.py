@@ -15,7 +15,7 @@ from millstream.core.runs.retry import next_attempt_at_ms
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.effects import Effect
-from millstream.model.facts import BodyAttemptFailed, BodyHeld, DiscoveryAnswered, RunCompleted
+from millstream.model.facts import BodyAttemptFailed, BodyHeld, DiscoveryAnswered, JointFound, RunCompleted
 from millstream.model.operations import BodyDone, BodyErrored, Failure
 
 NOTHING_REPORTED = "NothingReported"
@@ -37,21 +37,24 @@ def errored(case: Case, draft: Draft, op: BodyErrored) -> Decided:
     attempt, failure = case.run.attempt, op.failure
     retry_at_ms = next_attempt_at_ms(case, "", attempt, op.retry_after_ms) if op.retriable else -1
     if retry_at_ms < 0:
-        return give_up_body(case, draft, failure, attempt=attempt, is_final=op.is_final)
+        return give_up_body(case, draft, failure, attempt=attempt, is_final=op.is_final, no_retry=not op.retriable)
     fact = BodyAttemptFailed(
-        case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack, retry_at_ms
+        case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack, retry_at_ms, failure.more
     )
     return (fact,), replace(draft, fate=Fate.RESTARTED)
 
 
-def give_up_body(case: Case, draft: Draft, failure: Failure, *, attempt: int, is_final: bool = False) -> Decided:
+def give_up_body(
+    case: Case, draft: Draft, failure: Failure, *, attempt: int, is_final: bool = False, no_retry: bool = False
+) -> Decided:
     """No attempt of the body is left: the run has failed; or, where its function says so, it is held for an operator.
 
     ``is_final``  it would end the same whoever tries it again.
+    ``no_retry``  its code said that another attempt has no use.
     """
     if is_final or not case.holds:
-        return fail(case, draft, failure.name, failure.message, stack=failure.stack, attempt=attempt)
-    held = BodyHeld(case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack)
+        return fail(case, draft, failure, attempt=attempt, no_retry=no_retry)
+    held = BodyHeld(case.run.run, attempt, case.dispatch, failure.name, failure.message, failure.stack, failure.more)
     return (held,), replace(draft, fate=Fate.RESTARTED)
 
 
@@ -79,8 +82,20 @@ def discovery_answered(tables: Tables, f: DiscoveryAnswered, at_ms: int) -> Sequ
     run = open_run(tables, f.run)
     if f.discover:
         return hand_out_body(tables, run, attempt=0, lost=0)
-    put_run(tables, run, body=IDLE, attempt=0, lost=0)
+    put_run(tables, run, body=IDLE, attempt=0, lost=0, again=False)
     return ()
 
 
-HANDLES = Handles(facts={BodyAttemptFailed: body_attempt_failed, DiscoveryAnswered: discovery_answered})
+def joint_found(tables: Tables, f: JointFound, at_ms: int) -> Sequence[Effect]:
+    """The body goes on with all steps, or with each, from here on."""
+    put_run(tables, open_run(tables, f.run), joint=f.is_joint)
+    return ()
+
+
+HANDLES = Handles(
+    facts={
+        BodyAttemptFailed: body_attempt_failed,
+        DiscoveryAnswered: discovery_answered,
+        JointFound: joint_found,
+    }
+)

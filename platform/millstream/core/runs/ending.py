@@ -23,11 +23,11 @@ from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.core.waits.awaited_names import awaited
-from millstream.model import limits
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
 from millstream.model.awaited import home_of_place
 from millstream.model.commands import ChildEnded, FireTimer, ForgetWait
 from millstream.model.effects import Abandon, Effect
+from millstream.model.error_object import members, more_of, why_ended
 from millstream.model.event import Envelope
 from millstream.model.facts import CommandRefused, Fact, Post, RequestAnswered, RunCancelled, RunCompleted, RunFailed
 from millstream.model.ids import is_ulid, lane_of
@@ -88,8 +88,8 @@ def _told(case: Case, fact: RunEnd) -> Post:
     if isinstance(fact, RunCompleted):
         result = fact.result
     elif isinstance(fact, RunFailed):
-        message = f"run {fact.run} of {fact.function} failed: {fact.error_message}"
-        failure = Failure(fact.error_name, message[: limits.ERROR_MESSAGE_CHARS_MAX], fact.error_stack)
+        more = more_of({**members(fact.error_more), "error": why_ended(fact.no_retry)})
+        failure = Failure(fact.error_name, fact.error_message, fact.error_stack, more)
     else:
         failure = Failure(CHILD_CANCELLED, f"run {fact.run} of {fact.function} was cancelled: {fact.reason}")
     return Post(lane_of(run, case.tables.place.lanes), ChildEnded(run, step, fact.run, result, failure))
@@ -105,9 +105,13 @@ def told_not_started(tables: Tables, function: str, cause: str, reason: str) -> 
     return [Post(lane_of(run, tables.place.lanes), ChildEnded(run, step, "", b"", failure))]
 
 
-def fail(case: Case, draft: Draft, name: str, message: str, *, stack: str = "", attempt: int = 0) -> Decided:
-    """End the run as failed."""
-    return end(case, draft, RunFailed(case.run.run, case.run.function, attempt, name, message, stack))
+def fail(case: Case, draft: Draft, failure: Failure, *, attempt: int = 0, no_retry: bool = False) -> Decided:
+    """End the run as failed. ``no_retry``: its code said that another attempt has no use."""
+    run = case.run
+    failed = RunFailed(
+        run.run, run.function, attempt, failure.name, failure.message, failure.stack, failure.more, no_retry
+    )
+    return end(case, draft, failed)
 
 
 def _announcements(case: Case, fact: RunEnd) -> Iterator[Envelope]:
@@ -128,7 +132,7 @@ def refuse_about_run(tables: Tables, id: str, command: str, reason: str, now_ms:
     if run is None:
         return refused
     message = f"millstream could not decide about this run: {reason}. Please report this."
-    facts, _ = fail(Case(tables, run, 0, now_ms), Draft.of(run), "InternalError", message)
+    facts, _ = fail(Case(tables, run, 0, now_ms), Draft.of(run), Failure("InternalError", message))
     return [*refused, *facts]
 
 

@@ -80,6 +80,16 @@ def hand_out_step(tables: Tables, run: RunRow, step: StepRow) -> Sequence[Effect
     return (Execute(run.run, run.function, step.step, step.attempt, number),)
 
 
+def hand_out_new_step(tables: Tables, run: RunRow, step: StepRow, **changes: object) -> Sequence[Effect]:
+    """A step that the run did not know, given as QUEUED, goes out; where it has a gate to pass it stays there."""
+    if run.flow is not None and not has_slot(run.flow, None):
+        add_step(tables, run, step, **changes)
+        return ()
+    number = run.dispatch + 1
+    add_step(tables, run, replace(step, hand=OUT, dispatch=number), dispatch=number, **changes)
+    return (Execute(run.run, run.function, step.step, 0, number),)
+
+
 def may_execute(flow: RunFlow) -> bool:
     """Whether the body has no gate to pass before it is handed out: it has passed those of the run, and has a slot."""
     return flow.passed == len(flow.gates) and has_slot(flow, flow.slot)

@@ -38,6 +38,7 @@ from millstream.core.runs.resolving import fail_step
 from millstream.core.tables import Tables
 from millstream.model.effects import Effect
 from millstream.model.facts import BodyHeld, Fact, HeldResumed, StepFailed, StepHeld
+from millstream.model.operations import Failure
 from millstream.model.rows import HeldRow, RunRow, StepRow
 from millstream.model.run_requests import FailRun, ResumeRun
 
@@ -71,16 +72,15 @@ def let_fail(tables: Tables, command: FailRun, now_ms: int) -> list[Fact]:
     facts: list[Fact] = []
     if "" in held:
         error = _row(tables, run, "")
-        ended, _ = fail(
-            case, draft, error.error_name, error.error_message, stack=error.error_stack, attempt=run.attempt
-        )
+        failure = Failure(error.error_name, error.error_message, error.error_stack, error.error_more)
+        ended, _ = fail(case, draft, failure, attempt=run.attempt)
         facts += ended
     else:
         for id in held:
             error, step = _row(tables, run, id), open_step(tables, run.run, id)
             failed = StepFailed(
                 run.run, id, step.name, step.kind, step.attempt, step.dispatch, error.error_name, error.error_message,
-                error.error_stack, error.held_at_ms, False,
+                error.error_stack, error.held_at_ms, False, error.error_more,
             )  # fmt: skip
             more, draft = fail_step(draft, failed)
             facts += more
@@ -139,7 +139,7 @@ def body_held(tables: Tables, f: BodyHeld, at_ms: int) -> Sequence[Effect]:
 
 
 def _hold(tables: Tables, run: RunRow, step: str, f: StepHeld | BodyHeld, at_ms: int) -> None:
-    row = HeldRow(run.function, run.run, step, at_ms, f.error_name, f.error_message, f.error_stack)
+    row = HeldRow(run.function, run.run, step, at_ms, f.error_name, f.error_message, f.error_stack, f.error_more)
     tables.held.put((run.function, run.run, step), row)
 
 

@@ -80,6 +80,8 @@ def _report(tables: Tables, command: Report, now_ms: int) -> Done | None:
         return None
     if run.body != OUT or run.body_dispatch != command.dispatch:
         return None
+    if command.joint is not None and command.joint != run.joint:
+        return None
     (operation,) = command.operations
     if type(operation) is StepDone:
         return _step_done(tables, run, operation)
@@ -97,7 +99,7 @@ def _step_done(tables: Tables, run: RunRow, op: StepDone) -> Done | None:
         return None
     if size > limits.STEP_OUTPUT_BYTES_MAX or held > limits.RUN_STATE_BYTES_MAX:
         return None
-    if step in steps or len(steps) >= limits.STEPS_PER_RUN_MAX:
+    if step in steps or len(steps) >= limits.STEPS_PER_RUN_MAX or (run.joint and run.pending):
         return None
     id, name, kind, dispatch, order = run.run, op.name, op.kind, run.body_dispatch, run.resolved + 1
     number = run.dispatch + 1

@@ -21,7 +21,7 @@ from millstream.core.step_kinds import ANSWERS, COUNTS_LATE, FINDS
 from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import AwaitEvent, AwaitSignal, InvokeFunction, Report
-from millstream.model.facts import Fact, Post
+from millstream.model.facts import Fact, JointFound, Post
 from millstream.model.gate_messages import AdmitStart
 from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import Hand, StepRow
@@ -48,13 +48,18 @@ def report(tables: Tables, command: Report, now_ms: int) -> list[Fact]:
         return _of_step(case, command)
     if run.body != Hand.OUT or run.body_dispatch != command.dispatch:
         return _late_body(case, command)
+    joint: Sequence[Fact] = ()
+    if command.joint is not None and command.joint != run.joint:
+        joint = (JointFound(run.run, command.joint),)
+        case = replace(case, run=replace(run, joint=command.joint))
     facts: Sequence[Fact]
     facts, draft = _walk(case, command.operations)
     if not facts and not draft.look_again and not run.pending:
         facts, draft = bodies.nothing_reported(case, draft)
     if draft.fate is Fate.ENDED:
         facts = [fact for fact in facts if not (type(fact) is Post and isinstance(fact.message, BEGINNINGS))]
-    return close_body(case, facts, draft)
+        return close_body(case, facts, draft)
+    return [*joint, *close_body(case, facts, draft)]
 
 
 def _of_step(case: Case, command: Report) -> list[Fact]:
@@ -127,7 +132,7 @@ def _too_many_steps(case: Case, draft: Draft, step: str) -> Decided:
         f"the run was ended at step {step!r}: a run may have {limits.STEPS_PER_RUN_MAX} steps and this is one "
         "more. Move part of the work to another function, started with an event."
     )
-    return fail(case, draft, "InngestErrFunctionOverflowed", message)
+    return fail(case, draft, Failure("InngestErrFunctionOverflowed", message))
 
 
 def _unspoken(command: Report, row: StepRow, now_ms: int) -> StepErrored:

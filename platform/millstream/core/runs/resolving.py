@@ -17,9 +17,10 @@ from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, QUEUED, leave_ha
 from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.model import limits
+from millstream.model.awaited import AwaitedSignal
 from millstream.model.effects import Effect, Execute
 from millstream.model.facts import Fact, StepCompleted, StepFailed, StepHeld, with_discovery
-from millstream.model.operations import failure_json
+from millstream.model.operations import Failure, failure_json
 from millstream.model.rows import Hand, RunRow, StepRow
 
 
@@ -39,12 +40,17 @@ def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
         )  # fmt: skip
     held = draft.bytes + size
     if held > limits.RUN_STATE_BYTES_MAX:
-        message = (
-            f"the run was ended at step {fact.step!r}: the results of a run's steps may have "
-            f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
-        )
-        return fail(case, draft, "InngestErrStateOverflowed", message)
+        return too_much_state(case, draft, fact.step, held)
     return (fact,), replace(draft, resolved=True, bytes=held)
+
+
+def too_much_state(case: Case, draft: Draft, step: str, held: int) -> Decided:
+    """The run ends: with this step it would hold more than any may."""
+    message = (
+        f"the run was ended at step {step!r}: the results of a run's steps may have "
+        f"{limits.RUN_STATE_BYTES_MAX} bytes together, got {held}. Return references instead of payloads."
+    )
+    return fail(case, draft, Failure("InngestErrStateOverflowed", message))
 
 
 def is_completed(decided: Decided) -> bool:
@@ -65,7 +71,7 @@ def give_up(case: Case, draft: Draft, fact: StepFailed, *, is_final: bool = Fals
         return (), draft  # A late success whose result is too large: it is held already.
     held = StepHeld(
         fact.run, fact.step, fact.name, fact.kind, fact.attempt, fact.dispatch, fact.error_name, fact.error_message,
-        fact.error_stack, fact.started_at_ms,
+        fact.error_stack, fact.started_at_ms, fact.error_more,
     )  # fmt: skip
     return (held,), draft
 
@@ -96,17 +102,21 @@ def step_completed(tables: Tables, f: StepCompleted, at_ms: int) -> Sequence[Eff
 def step_failed(tables: Tables, f: StepFailed, at_ms: int) -> Sequence[Effect]:
     """A step failed for good."""
     run = open_run(tables, f.run)
-    return _reported(tables, run, f, hand=FAILED, data=failure_json(f.error_name, f.error_message, f.error_stack))
+    data = failure_json(f.error_name, f.error_message, f.error_stack, f.error_more)
+    return _reported(tables, run, f, hand=FAILED, data=data)
 
 
 def _reported(
     tables: Tables, run: RunRow, f: StepCompleted | StepFailed, *, hand: int, data: bytes
 ) -> Sequence[Effect]:
     held = tables.steps.get((f.run, f.step)) if f.step in run.steps else None
+    awaits = held.awaits if held is not None else None
+    if awaits is not None and not (isinstance(awaits, AwaitedSignal) and awaits.came):
+        awaits = None
     row = replace(
         held or StepRow(f.run, f.step, f.name, f.kind, hand),
         name=f.name, kind=f.kind, hand=hand, attempt=f.attempt, dispatch=f.dispatch, lost=0, order=run.resolved + 1,
-        data=data, wake_at_ms=0, awaits=None,
+        data=data, wake_at_ms=0, awaits=awaits,
     )  # fmt: skip
     return resolve(tables, run, held, row, discover=f.discover)
 
@@ -118,19 +128,21 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
     """
     key = (row.run, row.step)
     effects: list[Effect] = []
-    steps, pending = run.steps, run.pending
+    steps, pending, bytes = run.steps, run.pending, run.bytes + len(row.data)
     if held is None:
         steps = (*steps, row.step)
         tables.steps.add(key, row)
     else:
         assert held.hand != DONE and held.hand != FAILED, f"step {row.step} of run {row.run} was resolved twice"
         pending -= 1
+        bytes -= len(held.data)
         if held.hand != OUT:
             effects = leave_hand(tables, run, held)
         tables.steps.put(key, row)
     body, attempt, lost = run.body, run.attempt, run.lost
     if body == OUT and row.dispatch == run.body_dispatch:
         body, attempt, lost = IDLE, 0, 0
+    again = not discover and not (run.joint and body == IDLE)  # A joint body that is idle waits for the others.
     body_dispatch, dispatch = run.body_dispatch, run.dispatch
     if discover and run.flow is not None and not may_execute(run.flow):
         body = QUEUED
@@ -139,7 +151,7 @@ def resolve(tables: Tables, run: RunRow, held: StepRow | None, row: StepRow, *, 
         effects.append(Execute(run.run, run.function, "", attempt, dispatch))
     changed = replace(
         run, body=body, body_dispatch=body_dispatch, dispatch=dispatch, attempt=attempt, lost=lost,
-        again=not discover, pending=pending, resolved=row.order, steps=steps, bytes=run.bytes + len(row.data),
+        again=again, pending=pending, resolved=row.order, steps=steps, bytes=bytes,
     )  # fmt: skip
     tables.runs.put(run.run, changed)
     return effects

@@ -112,6 +112,7 @@ _COMMON: Final = Moves(
         f.StepCompleted: HANDED_OUT | ANSWERED | RESOLVED,
         f.StepFailed: HANDED_OUT | ANSWERED | RESOLVED,
         f.DiscoveryAnswered: HANDED_OUT | ANSWERED,
+        f.JointFound: frozenset({"joint"}),
         f.BodyAttemptFailed: ANSWERED | {"wake_at_ms"},
         f.RetryDue: HANDED_OUT | {"wake_at_ms"},
         f.StepHeld: ANSWERED | FOUND,

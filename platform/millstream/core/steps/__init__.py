@@ -13,6 +13,7 @@ from millstream.core import step_kinds
 from millstream.core.steps import (
     callback,
     callback_post,
+    gateway,
     invoke,
     publish,
     run,
@@ -24,7 +25,7 @@ from millstream.core.steps import (
 
 for _kind in (
     run.KIND, sleep.KIND, send_event.KIND, publish.KIND, wait_for_event.KIND, wait_for_signal.KIND, invoke.KIND,
-    callback.KIND, callback_post.KIND,
+    callback.KIND, callback_post.KIND, gateway.KIND, gateway.AI_KIND,
 ):  # fmt: skip
     step_kinds.add(_kind)
 

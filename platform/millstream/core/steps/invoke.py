@@ -26,14 +26,18 @@ from millstream.model import limits
 from millstream.model.announcement import RunEnd
 from millstream.model.awaited import AwaitedRun
 from millstream.model.commands import ChildEnded, InvokeFunction
+from millstream.model.error_object import more_of
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.facts import Fact, Post, RunCancelled, StepCompleted, StepFailed, WaitStarted
 from millstream.model.ids import hash16, home_of, lane_of, ulid
+from millstream.model.invocation import of_step, with_invocation
 from millstream.model.operations import InvokeFound
 from millstream.model.rows import Hand, RunRow, StepRow
 from millstream.model.run_requests import CancelRun
 
 NAME: Final = "invoke"
+TIMED_OUT: Final = "Timed out waiting for invoked function to complete"
+"""The message of the step's error, as every SDK of the protocol knows it; the trail of the step names the run."""
 
 
 def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
@@ -42,7 +46,10 @@ def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
         return fail_step(draft, too_long(case, op, NAME))
     run, lanes, now_ms = case.run.run, case.tables.place.lanes, case.now_ms
     id = ulid(now_ms, hash16(run, op.step)[:10])
-    event = Envelope(id, id, False, FUNCTION_INVOKED, op.data, now_ms, now_ms, catalogue=seen_upto(case.tables))
+    until_ms = now_ms + max(op.timeout_ms, 0)
+    about = of_step(op.function, run, op.step, name=op.name, source=case.run.function, until_ms=until_ms)
+    data = with_invocation(op.data, about)
+    event = Envelope(id, id, False, FUNCTION_INVOKED, data, now_ms, now_ms, catalogue=seen_upto(case.tables))
     cause = cause_of(run, op.step)
     spec = catalogue(case.tables).functions.get(op.function)
     if spec is not None and spec.flow is not None:
@@ -52,7 +59,6 @@ def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
         post = Post(lane, InvokeFunction(op.function, event, cause=cause))
         child = new_run_id(case.tables, op.function, event, cause, lane=lane)
     awaits = AwaitedRun(op.function, child, op.is_detached)
-    until_ms = now_ms + max(op.timeout_ms, 0)
     return (WaitStarted(run, op.step, op.name, NAME, case.dispatch, until_ms, awaits), post), draft
 
 
@@ -63,19 +69,18 @@ def ended(case: Case, row: StepRow, message: ChildEnded) -> list[Fact]:
         fact = StepCompleted(run, row.step, row.name, NAME, 0, 0, message.result, case.now_ms, False)
         return close_step(case, *complete(case, Draft.of(case.run), fact))
     failed = StepFailed(
-        run, row.step, row.name, NAME, 0, 0, failure.name, failure.message, failure.stack, case.now_ms, False
-    )
+        run, row.step, row.name, NAME, 0, 0, failure.name, failure.message, failure.stack, case.now_ms, False,
+        failure.more,
+    )  # fmt: skip
     return close_step(case, *fail_step(Draft.of(case.run), failed))
 
 
 def times_out(case: Case, row: StepRow) -> list[Fact]:
     """The time is over: the step has failed, whatever becomes of the other run."""
-    awaits = _awaits(row)
-    message = (
-        f"run {awaits.run} of {awaits.function} was not over in time. It goes on; give the step a longer timeout, or "
-        "cancel that run."
+    more = more_of({"error": f"{INVOKE_TIMEOUT}: {TIMED_OUT}"})
+    failed = StepFailed(
+        case.run.run, row.step, row.name, NAME, 0, 0, INVOKE_TIMEOUT, TIMED_OUT, "", case.now_ms, False, more
     )
-    failed = StepFailed(case.run.run, row.step, row.name, NAME, 0, 0, INVOKE_TIMEOUT, message, "", case.now_ms, False)
     return close_step(case, *fail_step(Draft.of(case.run), failed))
 
 

@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.runs.deciding import Case, Decided, Draft, is_resolved
-from millstream.core.runs.hands import BACKOFF, OUT, QUEUED, add_step, answered, has_slot, open_run, put_step
+from millstream.core.runs.hands import BACKOFF, QUEUED, add_step, answered, hand_out_new_step, open_run, put_step
 from millstream.core.runs.moves import ANSWERED, FOUND, Move, Moves
 from millstream.core.runs.resolving import complete, give_up
 from millstream.core.runs.retry import next_attempt_at_ms
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
 from millstream.model import trail
-from millstream.model.effects import Effect, Execute
+from millstream.model.effects import Effect
 from millstream.model.facts import StepAttemptFailed, StepCompleted, StepFailed, StepPlanned
 from millstream.model.operations import StepDone, StepErrored, StepFound
 from millstream.model.rows import Hand, StepRow
@@ -37,11 +37,9 @@ def done(case: Case, draft: Draft, op: StepDone, row: StepRow | None) -> Decided
             return (), replace(draft, look_again=True)  # Its result is recorded and never changes.
         if op.step in draft.spoken:
             return (), draft
-        draft = replace(draft, spoken=(*draft.spoken, op.step))
-    attempt = row.attempt if row is not None else 0
-    fact = StepCompleted(
-        case.run.run, op.step, op.name, op.kind, attempt, case.dispatch, op.data, op.started_at_ms, False
-    )
+        draft = replace(draft, spoken=(*draft.spoken, op.step), bytes=draft.bytes - len(row.data))
+    attempt, kind = (row.attempt, row.kind) if row is not None else (0, op.kind)
+    fact = StepCompleted(case.run.run, op.step, op.name, kind, attempt, case.dispatch, op.data, op.started_at_ms, False)
     return complete(case, draft, fact)
 
 
@@ -55,18 +53,18 @@ def errored(case: Case, draft: Draft, op: StepErrored, row: StepRow | None) -> D
         if op.step in draft.spoken:
             return (), draft
         draft = replace(draft, spoken=(*draft.spoken, op.step))
-    attempt = row.attempt if row is not None else 0
+    attempt, kind = (row.attempt, row.kind) if row is not None else (0, NAME)
     retry_at_ms = next_attempt_at_ms(case, op.step, attempt, op.retry_after_ms, op.retry) if op.retriable else -1
     failure = op.failure
     if retry_at_ms < 0:
         failed = StepFailed(
-            case.run.run, op.step, op.name, NAME, attempt, case.dispatch, failure.name, failure.message,
-            failure.stack, op.started_at_ms, False,
+            case.run.run, op.step, op.name, kind, attempt, case.dispatch, failure.name, failure.message,
+            failure.stack, op.started_at_ms, False, failure.more,
         )  # fmt: skip
         return give_up(case, draft, failed, is_final=op.is_final)
     again = StepAttemptFailed(
         case.run.run, op.step, op.name, attempt, case.dispatch, failure.name, failure.message, failure.stack,
-        op.started_at_ms, retry_at_ms,
+        op.started_at_ms, retry_at_ms, failure.more,
     )  # fmt: skip
     return (again,), draft
 
@@ -82,12 +80,7 @@ def found(case: Case, draft: Draft, op: StepFound) -> Decided:
 def step_planned(tables: Tables, f: StepPlanned, at_ms: int) -> Sequence[Effect]:
     """A step was found beside others: it goes out on its own."""
     run = answered(open_run(tables, f.run), f.dispatch)
-    if run.flow is not None and not has_slot(run.flow, None):
-        add_step(tables, run, StepRow(f.run, f.step, f.name, NAME, QUEUED))
-        return ()
-    number = run.dispatch + 1
-    add_step(tables, run, StepRow(f.run, f.step, f.name, NAME, OUT, 0, number), dispatch=number)
-    return (Execute(f.run, run.function, f.step, 0, number),)
+    return hand_out_new_step(tables, run, StepRow(f.run, f.step, f.name, NAME, QUEUED))
 
 
 def step_attempt_failed(tables: Tables, f: StepAttemptFailed, at_ms: int) -> Sequence[Effect]:

@@ -59,7 +59,8 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     """The time to wake has come."""
     run = tables.runs.get(command.id)
     assert run is not None, "a run's timers end with it"
-    return [SleepEnded(command.id, command.step, run.body == Hand.IDLE)]
+    goes_on = run.body == Hand.IDLE and (not run.joint or run.pending == 1)  # This sleep is the last of its steps.
+    return [SleepEnded(command.id, command.step, goes_on)]
 
 
 def quick_fire(
@@ -68,7 +69,7 @@ def quick_fire(
     """The same where the body waits, folded at once."""
     if run.flow is not None or run.body != IDLE or step.hand != SLEEPING or step.wake_at_ms != command.at_ms:
         return None  # A step that sleeps until then has its timer's row: that is not looked up, and most are on disk.
-    if is_over(run, now_ms):
+    if is_over(run, now_ms) or (run.joint and run.pending != 1):
         return None
     number, order = run.dispatch + 1, run.resolved + 1
     gone = timers.disarm(tables, command.at_ms, TIMER, run.run, command.step)

@@ -114,7 +114,10 @@ def came(case: Case, row: StepRow, message: EventCame) -> list[Fact]:
 
 
 def _event(event: Envelope) -> bytes:
-    """The event as the body sees it."""
+    """The event as the body sees it: name, data, id, ts; of user, v, key and meta what it has.
+
+    Executors of endpoints send it without the key, and with a user, if an empty one: as their SDKs read an event.
+    """
     value = event_json(event)
     if event.key:
         value["key"] = event.key

@@ -1,19 +1,26 @@
 """``step.wait_for_signal``: the run goes on when somebody sends the signal by its name, or time is over.
 
 SignalWaitFound ─> WaitStarted; AwaitSignal to the signal's home (core/waits/signals.py)
-SignalCame      ─> StepCompleted with what was sent, or StepFailed where another run waits for it
+SignalCame      ─> SignalTaken, StepCompleted with what was sent; or StepFailed where another run waits for it
 timer           ─> WaitClosing; the home is asked ─> NothingCame ─> StepCompleted with null
+
+What was sent may be null, too. The row of a step whose signal came keeps its name (``AwaitedSignal.came``); that of one
+whose time was over has nothing beside its result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+from msgspec.structs import replace
 
 from millstream.core import timers
 from millstream.core.runs.awaiting import too_long
 from millstream.core.runs.closing import close_step
 from millstream.core.runs.deciding import Case, Decided, Draft
-from millstream.core.runs.hands import CLOSING
+from millstream.core.runs.hands import CLOSING, open_step, put_step
+from millstream.core.runs.moves import Move, Moves
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
@@ -21,7 +28,8 @@ from millstream.model import limits
 from millstream.model.announcement import RunEnd
 from millstream.model.awaited import AwaitedSignal
 from millstream.model.commands import AwaitSignal, ForgetSignal, NothingCame, SignalCame
-from millstream.model.facts import Fact, Post, StepCompleted, StepFailed, WaitClosing, WaitStarted
+from millstream.model.effects import Effect
+from millstream.model.facts import Fact, Post, SignalTaken, StepCompleted, StepFailed, WaitClosing, WaitStarted
 from millstream.model.ids import home_of
 from millstream.model.operations import SignalWaitFound
 from millstream.model.rows import Hand, RunRow, StepRow
@@ -51,7 +59,7 @@ def came(case: Case, row: StepRow, message: SignalCame) -> list[Fact]:
     if message.reason:
         failed = StepFailed(run, row.step, row.name, NAME, 0, 0, CONFLICT, message.reason, "", case.now_ms, False)
         return close_step(case, *fail_step(Draft.of(case.run), failed))
-    return _completed(case, row, message.data)
+    return [SignalTaken(run, row.step), *_completed(case, row, message.data)]
 
 
 def nothing(case: Case, row: StepRow, message: NothingCame) -> list[Fact]:
@@ -80,9 +88,25 @@ def _forgotten(tables: Tables, row: StepRow, *, is_answered: bool) -> Post:
     return Post(home_of(signal, tables.place.lanes), ForgetSignal(row.run, row.step, signal, is_answered))
 
 
+# --- fold -----------------------------------------------------------------------------------------
+
+
+def signal_taken(tables: Tables, f: SignalTaken, at_ms: int) -> Sequence[Effect]:
+    """It was sent."""
+    row = open_step(tables, f.run, f.step)
+    assert isinstance(row.awaits, AwaitedSignal), f"step {f.step} of run {f.run} does not wait for a signal"
+    put_step(tables, row, awaits=replace(row.awaits, came=True))
+    return ()
+
+
 KIND = StepKind(
     name=NAME,
     finds={SignalWaitFound: found},
+    facts={SignalTaken: signal_taken},
+    moves=Moves(
+        step=(Move(Hand.WAITING, SignalTaken, Hand.WAITING), Move(Hand.CLOSING, SignalTaken, Hand.CLOSING)),
+        step_fields={SignalTaken: frozenset({"awaits"})},
+    ),
     hears={SignalCame: came, NothingCame: nothing},
     times_out=times_out,
     withdraws=withdraw,

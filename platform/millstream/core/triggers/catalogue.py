@@ -112,6 +112,11 @@ def crons_of(function: FunctionSpec) -> tuple[str, ...]:
     return tuple(t.cron for t in function.triggers if isinstance(t, CronTrigger))
 
 
+def jitter_ms_of(function: FunctionSpec, cron: str) -> int:
+    """How much later than a tick of this cron its run may begin."""
+    return next((t.jitter_ms for t in function.triggers if isinstance(t, CronTrigger) and t.cron == cron), 0)
+
+
 def _readers(subscribers: Sequence[tuple[FunctionSpec, TopicTrigger]]) -> tuple[Reader, ...]:
     by_reading: dict[Reading, list[Subscription]] = {}
     for function, trigger in subscribers:

@@ -71,6 +71,7 @@ from millstream.model.facts.runs import (
     DispatchParked,
     DispatchUnparked,
     HeldResumed,
+    JointFound,
     RetryDue,
     RunBounded,
     RunCancelled,
@@ -91,6 +92,7 @@ from millstream.model.facts.sources import (
     TopicSeen,
 )
 from millstream.model.facts.steps import (
+    GatewayPlanned,
     SleepEnded,
     SleepStarted,
     StepAttemptFailed,
@@ -117,6 +119,7 @@ from millstream.model.facts.waits import (
     SeekStarted,
     SignalAwaited,
     SignalGone,
+    SignalTaken,
     WaitClosing,
     WaiterAdded,
     WaiterGone,
@@ -164,10 +167,12 @@ __all__ = [
     "GatePassed",
     "GateQueued",
     "GateTimed",
+    "GatewayPlanned",
     "HeldResumed",
     "HolderGone",
     "InterestDropped",
     "InterestSeen",
+    "JointFound",
     "KeptDropped",
     "LaneFenced",
     "LaneReleased",
@@ -198,6 +203,7 @@ __all__ = [
     "SeenDropped",
     "SignalAwaited",
     "SignalGone",
+    "SignalTaken",
     "SingletonFreed",
     "SingletonHeld",
     "SingletonKept",
@@ -325,6 +331,9 @@ Recorded = (
     | BodyHeld
     | HeldResumed
     | LimitsSeen
+    | JointFound
+    | GatewayPlanned
+    | SignalTaken
 )
 """What stands in the journal."""
 Fact = Recorded | Post

@@ -49,7 +49,7 @@ class RunCompleted(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunFailed(msgspec.Struct, frozen=True, gc=False):
-    """The run is over and failed."""
+    """The run is over and failed. ``no_retry``: its code said that another attempt has no use."""
 
     run: str
     function: str
@@ -57,6 +57,8 @@ class RunFailed(msgspec.Struct, frozen=True, gc=False):
     error_name: str
     error_message: str
     error_stack: str
+    error_more: bytes = b""
+    no_retry: bool = False
 
 
 class RunCancelled(msgspec.Struct, frozen=True, gc=False):
@@ -75,6 +77,13 @@ class DiscoveryAnswered(msgspec.Struct, frozen=True, gc=False):
     discover: bool
 
 
+class JointFound(msgspec.Struct, frozen=True, gc=False):
+    """From here on the body goes on only once every step that it has found is resolved; or, not so, after each."""
+
+    run: str
+    is_joint: bool
+
+
 class BodyAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     """The handler raised outside a step; it is handed out again at ``retry_at_ms``."""
 
@@ -85,6 +94,7 @@ class BodyAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     error_message: str
     error_stack: str
     retry_at_ms: int
+    error_more: bytes = b""
 
 
 class BodyHeld(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +106,7 @@ class BodyHeld(msgspec.Struct, frozen=True, gc=False):
     error_name: str
     error_message: str
     error_stack: str
+    error_more: bytes = b""
 
 
 class HeldResumed(msgspec.Struct, frozen=True, gc=False):

@@ -1,4 +1,7 @@
-"""What happens to a step: found, tried, asleep, done or failed."""
+"""What happens to a step: found, tried, asleep, done or failed.
+
+``error_more``  what an error has beside name, message and stack (``model/error_object.py``); empty: nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,17 @@ class StepPlanned(msgspec.Struct, frozen=True, gc=False):
     step: str
     name: str
     dispatch: int
+
+
+class GatewayPlanned(msgspec.Struct, frozen=True, gc=False):
+    """A step was found whose HTTP request the executor makes; it is handed out on its own."""
+
+    run: str
+    step: str
+    name: str
+    kind: str
+    dispatch: int
+    request: bytes
 
 
 class SleepStarted(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +73,7 @@ class StepAttemptFailed(msgspec.Struct, frozen=True, gc=False):
     error_stack: str
     started_at_ms: int
     retry_at_ms: int
+    error_more: bytes = b""
 
 
 class StepHeld(msgspec.Struct, frozen=True, gc=False):
@@ -74,6 +89,7 @@ class StepHeld(msgspec.Struct, frozen=True, gc=False):
     error_message: str
     error_stack: str
     started_at_ms: int
+    error_more: bytes = b""
 
 
 class StepFailed(msgspec.Struct, frozen=True, gc=False):
@@ -90,3 +106,4 @@ class StepFailed(msgspec.Struct, frozen=True, gc=False):
     error_stack: str
     started_at_ms: int
     discover: bool
+    error_more: bytes = b""

@@ -35,6 +35,13 @@ class EventTaken(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class SignalTaken(msgspec.Struct, frozen=True, gc=False):
+    """The signal that a step waits for was sent. Its result, which may be null, is in the StepCompleted beside it."""
+
+    run: str
+    step: str
+
+
 class WaitClosing(msgspec.Struct, frozen=True, gc=False):
     """The time of a wait for events is over: the homes of its places are asked whether one has come."""
 
