@@ -26,7 +26,7 @@ from millstream.model.flow import (
     RateLimitRule,
     SingletonRule,
     ThrottleRule,
-    senseless,
+    impossible,
 )
 from millstream.model.function import FunctionSpec
 from millstream.model.operations import BodyDone, InvokeFound
@@ -90,7 +90,7 @@ QUEUEING = st.builds(
     ordered_by=st.sampled_from(("", "", KEY)),
 )
 FLOWS = st.builds(lambda flow, more: msgspec.structs.replace(flow, **more), QUEUEING, ADMITTING).filter(
-    lambda flow: not senseless(flow, has_cancel_on=False)
+    lambda flow: not impossible(flow, has_cancel_on=False)
 )
 TURNS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 63), st.integers(0, 63)), min_size=15, max_size=60)
 

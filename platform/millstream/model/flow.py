@@ -160,17 +160,27 @@ class Together(NamedTuple):
     """Two options that a function cannot have together: their names, and why, with what to do.
 
     ``holds``  whether a function has them so; it is given True when events cancel its runs.
+    ``runs``   they mean nothing together, but can be carried out: refused where a function is declared in Python, and
+               taken from an app over HTTP, which was written for a server that takes them.
     """
 
     one: str
     other: str
     holds: Callable[[FlowSpec, bool], bool]
     why: str
+    runs: bool = False
 
 
 def senseless(flow: FlowSpec, *, has_cancel_on: bool) -> str:
     """Why a function cannot have what it declares together: the first of ``TOGETHER`` that holds; empty: none does."""
     return next((together.why for together in TOGETHER if together.holds(flow, has_cancel_on)), "")
+
+
+def impossible(flow: FlowSpec, *, has_cancel_on: bool) -> str:
+    """Why no lane could carry out what a function declares together; empty: one can."""
+    return next(
+        (together.why for together in TOGETHER if not together.runs and together.holds(flow, has_cancel_on)), ""
+    )
 
 
 def _is_same_rule_twice(flow: FlowSpec, _: bool) -> bool:
@@ -257,11 +267,13 @@ TOGETHER: Final[tuple[Together, ...]] = (
         "debounce", "rate_limit", lambda flow, _: flow.debounce is not None and flow.rate_limit is not None,
         "debounce and rate_limit cannot be had together: rate_limit would drop the last event, which debounce is to "
         "keep. debounce already starts one run a period at most; for all keys together use throttle: the runs queue.",
+        runs=True,
     ),
     Together(
         "debounce", "idempotency", _is_same_key_debounced,
         "debounce and idempotency cannot have the same key: idempotency drops all events of a value but the first, so "
         "debounce never sees a second one. Leave out idempotency.",
+        runs=True,
     ),
     Together(
         "singleton", "ordered_by", lambda flow, _: flow.singleton is not None and bool(flow.ordered_by),
@@ -295,6 +307,7 @@ TOGETHER: Final[tuple[Together, ...]] = (
     Together(
         "concurrency", "singleton", _is_run_limit_above_singleton,
         "concurrency per='run' with singleton never counts: singleton lets one run of a key be open. Leave one out.",
+        runs=True,
     ),
     Together(
         "concurrency", "ordered_by", _is_run_limit_above_order,

@@ -10,7 +10,8 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.flow import FlowSpec, senseless
+from millstream.model.durations import duration_text
+from millstream.model.flow import FlowSpec, impossible
 from millstream.model.text import shown
 
 
@@ -29,9 +30,19 @@ class EventTrigger(msgspec.Struct, frozen=True, gc=False, tag="event"):
 
 
 class CronTrigger(msgspec.Struct, frozen=True, gc=False, tag="cron"):
-    """Start at times: five fields, optionally after ``TZ=Europe/Paris ``."""
+    """Start at times: five fields, optionally after ``TZ=Europe/Paris ``.
+
+    ``jitter_ms``  a run begins up to so much later, another time for each tick; 0: at the tick.
+    """
 
     cron: str
+    jitter_ms: int = 0
+
+    def __post_init__(self) -> None:
+        if self.jitter_ms and not limits.CRON_JITTER_MS_MIN <= self.jitter_ms <= limits.CRON_JITTER_MS_MAX:
+            raise FunctionError(
+                f"cron {self.cron!r:.80} refused: jitter must be 1s to 5m, got {duration_text(max(self.jitter_ms, 0))}."
+            )
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
@@ -205,18 +216,36 @@ class FunctionSpec(msgspec.Struct, frozen=True):
             raise FunctionError(
                 f"function {self.slug!r} refused: retries must be 0 to {limits.RETRIES_MAX}, got {self.retries}."
             )
-        why = senseless(self.flow, has_cancel_on=bool(self.cancel_on)) if self.flow is not None else ""
+        why = impossible(self.flow, has_cancel_on=bool(self.cancel_on)) if self.flow is not None else ""
         if why:
             raise FunctionError(f"function {self.slug!r} refused: {why}")
 
 
+class Remote(msgspec.Struct, frozen=True):
+    """What an app over HTTP has said of itself.
+
+    ``url``        where it is asked to register (PUT), and asked about itself (GET).
+    ``sdk``        its SDK: ``py:v0.5.19``.
+    ``framework``  what serves it: ``fast_api``, ``nextjs``.
+    """
+
+    url: str
+    sdk: str = ""
+    framework: str = ""
+
+
 class AppSpec(msgspec.Struct, frozen=True):
-    """The functions one team deploys together. ``endpoint`` is empty for code that runs in the worker itself."""
+    """The functions one team deploys together.
+
+    ``endpoint``  where its functions are called; empty for code that runs in the worker itself.
+    ``remote``    with an endpoint: what else is known of it.
+    """
 
     id: str
     functions: tuple[FunctionSpec, ...]
     endpoint: str = ""
     version: str = ""
+    remote: Remote | None = None
 
     def __post_init__(self) -> None:
         if len(self.functions) > limits.FUNCTIONS_PER_APP_MAX:

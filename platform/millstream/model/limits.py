@@ -47,11 +47,15 @@ ERRORS_BYTES_SHOWN_MAX: Final = 2 * 1024 * 1024  # ours: of the errors of a run'
 TRIGGERS_PER_FUNCTION_MAX: Final = 10
 TRIGGER_NAME_CHARS_MAX: Final = 255
 CRON_CHARS_MAX: Final = 255
+CRON_JITTER_MS_MIN: Final = 1_000
+CRON_JITTER_MS_MAX: Final = 5 * MINUTE_MS
 EXPRESSION_CHARS_MAX: Final = 4_096  # ours
 CANCEL_ON_MAX: Final = 5
 FUNCTION_ID_CHARS_MAX: Final = 255  # ours
 FUNCTIONS_PER_APP_MAX: Final = 1_000  # ours
+REGISTRATION_BYTES_MAX: Final = 4 * 1024 * 1024  # ours: an app's functions as it registers them
 RETRIES_DEFAULT: Final = 4
+SDK_RETRIES_MAX: Final = 20  # of functions of apps over HTTP
 RETRIES_MAX: Final = 1_000_000  # ours: "unlimited" is written as this many
 
 # --- flow control ---

@@ -16,6 +16,7 @@ from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.durations import Duration, to_ms
 from millstream.model.event import FUNCTION_FAILED
+from millstream.model.flow import senseless
 from millstream.model.function import (
     DEFAULT_BACKOFF,
     FAIL,
@@ -92,6 +93,9 @@ def declare(app: str, handler: Handler, options: Options) -> tuple[Function, ...
         flow=flow_spec(slug, options.flow),
         on_exhausted=options.on_exhausted,
     )
+    why = senseless(spec.flow, has_cancel_on=bool(spec.cancel_on)) if spec.flow is not None else ""
+    if why:
+        raise FunctionError(f"function {slug!r} refused: {why}")
     note_declared(handler, slug)
     if options.on_failure is None:
         return (Function(spec, handler),)

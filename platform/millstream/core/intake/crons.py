@@ -19,7 +19,7 @@ from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.event import SCHEDULED_TIMER, Envelope
 from millstream.model.facts import CommandRefused, CronArmed, CronDisarmed, CronTicked, Fact, FunctionSkipped
-from millstream.model.function import AppSpec
+from millstream.model.function import AppSpec, CronTrigger, FunctionSpec
 from millstream.model.ids import hash16, home_of, ulid
 from millstream.model.rows import CronRow
 
@@ -62,10 +62,18 @@ def fire(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     cron = parse_cron(text)
     at_ms, missed = _last_passed(cron, command.at_ms, now_ms)
     facts: list[Fact] = [CronTicked(function, text, at_ms, missed, cron.next_after(max(now_ms, at_ms)))]
-    if function in catalogue(tables).functions:
+    spec = catalogue(tables).functions.get(function)
+    if spec is not None:
         event = tick_event(function, text, at_ms, now_ms)
-        facts += start(tables, event, (function,), OWN_EVENT)
+        due_ms = at_ms + _jitter_ms(spec, text, at_ms)
+        facts += start(tables, event, (function,), OWN_EVENT, at_ms=due_ms if due_ms > now_ms else 0)
     return facts
+
+
+def _jitter_ms(function: FunctionSpec, text: str, at_ms: int) -> int:
+    """How long after its tick a run begins: the same for the same tick, so that the decision can be made again."""
+    most_ms = max((t.jitter_ms for t in function.triggers if isinstance(t, CronTrigger) and t.cron == text), default=0)
+    return int.from_bytes(hash16("jitter", function.slug, text, str(at_ms))[:8]) % most_ms if most_ms else 0
 
 
 def tick_event(function: str, cron: str, at_ms: int, now_ms: int) -> Envelope:
