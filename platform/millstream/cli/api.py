@@ -10,6 +10,7 @@ from millstream import __version__
 from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.open_door import refuse_open_host
+from millstream.cli.support.remote_apps import environments_of, signing_keys_of, sync_options_of
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.api import ApiRole, ApiSettings
@@ -25,6 +26,7 @@ def api(settings: Settings) -> int:
     refuse_open_host(settings)
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     tune_process()
+    signing = signing_keys_of(settings)
     role = ApiRole(
         ApiSettings(
             group=group_of(settings, ()),
@@ -36,6 +38,9 @@ def api(settings: Settings) -> int:
             history_url=settings.text("history_url"),
             boundary=Boundary.of(settings),
             version=__version__,
+            signing=signing,
+            environments=environments_of(settings, signing),
+            sync=sync_options_of(settings, discover=False),
         )
     )
     group = role.settings.group

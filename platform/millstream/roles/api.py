@@ -13,8 +13,10 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
+from millstream.api.apps.syncing import SyncOptions
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
+from millstream.api.sockets.listening import reached_at
 from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
 from millstream.log.kafka.log import KafkaLog
@@ -23,6 +25,7 @@ from millstream.roles.group_record import read_record, refuse_other
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.telemetry import Telemetry
+from millstream.wire.signing import SigningKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,8 @@ class ApiSettings:
 
     ``event_keys``   empty: any key is taken.     ``events_per_s``  that each key (or client) may send; 0: any.
     ``history_url``  where reads are handed on to; "": they are answered 503.
+    ``signing``      the keys that apps over HTTP and the group share; none: dev mode. ``environments``: names that
+                     requests may say they are for; empty: any. ``sync``: which apps are asked to register, and when.
     """
 
     group: Group
@@ -41,6 +46,9 @@ class ApiSettings:
     allowed_hosts: frozenset[str] = frozenset()
     history_url: str = ""
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
+    signing: SigningKeys = field(default_factory=SigningKeys)
+    environments: frozenset[str] = frozenset()
+    sync: SyncOptions = field(default_factory=SyncOptions)
     version: str = "dev"
 
 
@@ -81,6 +89,10 @@ class ApiRole:
             schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,
+            signing=settings.signing,
+            environments=settings.environments,
+            sync=settings.sync,
+            own_url=reached_at(settings.host, settings.port) if settings.port else "",
         )
         self.served = await serve(build_app(config), host=settings.host, port=settings.port)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote_plus, unquote_plus, urlsplit, urlunsplit
 
 import msgspec
 
@@ -253,5 +253,10 @@ def _url(given: object, what: str) -> str:
 def base_url(url: str) -> str:
     """An app's address without what the protocol adds: function, step, sync, probe."""
     parts = urlsplit(url)
-    kept = [(name, value) for name, value in parse_qsl(parts.query, True) if name not in OWN_QUERY]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(kept), ""))
+    kept = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in OWN_QUERY]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join(kept), ""))
+
+
+def body_url(endpoint: str, function: str) -> str:
+    """Where the body of a function is called."""
+    return f"{endpoint}{'&' if '?' in endpoint else '?'}fnId={quote_plus(function)}&stepId=step"
