@@ -66,6 +66,7 @@ LAYERS = (
     Layer("faults", "does a user's value stop more than its run?", ("faults",), 100, processes=2),
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 220, processes=2, final=True),
     Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs", "deploy"), 140, processes=2),
+    Layer("sdk", "do apps of the SDKs run here?", ("sdk",), 120, processes=2, spread="loadfile"),
     Layer("kafka", "does it hold on a real broker?", ("kafka",), 420, processes=2, spread="loadfile"),
     Layer("chaos", "does kill -9 lose anything?", ("chaos",), 220),
 )

@@ -33,8 +33,6 @@ SIGNED_EVERY_S: Final = 30.0
 FIRST_EVERY_S: Final = 2.0
 """For an address that was named and has not registered yet: servers and apps are started together."""
 AT_ONCE_MAX: Final = 16
-LOOKED_AT_S: Final = 2.0
-"""A look at an app that is so recent need not be made again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +143,10 @@ class Syncer:
         return self.caller.signing.verify(header, reply.body, int(time.time()))
 
     async def look(self, url: str) -> Seen:
-        """Whether an app answers, without having it register; a look of a moment ago counts."""
+        """Whether an app answers now, without having it register."""
         before = self.seen.get(place_of(url))
-        now_ms = time.time_ns() // 1_000_000
-        if before is not None and now_ms - before.at_ms < LOOKED_AT_S * 1_000:
-            return before
         why = explain(self.caller.asked("GET", url), await self.caller.get(url))
-        made = Seen(url, before.app if before is not None else "", why, now_ms)
+        made = Seen(url, before.app if before is not None else "", why, time.time_ns() // 1_000_000)
         self.seen[place_of(url)] = made
         return made
 
