@@ -21,28 +21,31 @@ from millstream.telemetry import setup_logging
 GRACE_S: Final = 5.0
 
 
+def api_settings(settings: Settings) -> ApiSettings:
+    """The api that flags and variables ask for."""
+    signing = signing_keys_of(settings)
+    return ApiSettings(
+        group=group_of(settings, ()),
+        host=settings.text("host"),
+        port=settings.number("port", 0),
+        event_keys=frozenset(settings.texts("event_keys")),
+        events_per_s=settings.number("events_per_s", 0),
+        allowed_hosts=frozenset(settings.texts("allowed_hosts")),
+        history_url=settings.text("history_url"),
+        boundary=Boundary.of(settings),
+        signing=signing,
+        environments=environments_of(settings, signing),
+        sync=sync_options_of(settings, discover=False),
+        version=__version__,
+    )
+
+
 def api(settings: Settings) -> int:
     """Serve until told to stop; 0."""
     refuse_open_host(settings)
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     tune_process()
-    signing = signing_keys_of(settings)
-    role = ApiRole(
-        ApiSettings(
-            group=group_of(settings, ()),
-            host=settings.text("host"),
-            port=settings.number("port", 0),
-            event_keys=frozenset(settings.texts("event_keys")),
-            events_per_s=settings.number("events_per_s", 0),
-            allowed_hosts=frozenset(settings.texts("allowed_hosts")),
-            history_url=settings.text("history_url"),
-            boundary=Boundary.of(settings),
-            version=__version__,
-            signing=signing,
-            environments=environments_of(settings, signing),
-            sync=sync_options_of(settings, discover=False),
-        )
-    )
+    role = ApiRole(api_settings(settings))
     group = role.settings.group
 
     async def run() -> int:

@@ -36,6 +36,7 @@ class ApiSettings:
     ``history_url``  where reads are handed on to; "": they are answered 503.
     ``signing``      the keys that apps over HTTP and the group share; none: dev mode. ``environments``: names that
                      requests may say they are for; empty: any. ``sync``: which apps are asked to register, and when.
+    ``is_alone``     whether no other role of this process watches its loop and its clock.
     """
 
     group: Group
@@ -49,6 +50,7 @@ class ApiSettings:
     signing: SigningKeys = field(default_factory=SigningKeys)
     environments: frozenset[str] = frozenset()
     sync: SyncOptions = field(default_factory=SyncOptions)
+    is_alone: bool = True
     version: str = "dev"
 
 
@@ -66,7 +68,7 @@ class ApiRole:
     async def start(self) -> None:
         """Return when events are taken. Raises OperatorError with what to do about it."""
         settings = self.settings
-        self._watches = Watches(self.telemetry)
+        self._watches = Watches(self.telemetry) if settings.is_alone else None
         await settings.boundary.look_first()
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self.log = await settings.group.open("api")

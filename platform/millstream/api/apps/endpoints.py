@@ -106,6 +106,7 @@ async def get_apps(request: web.Request) -> web.Response:
         await asyncio.gather(*(door.syncer.look(url) for url in urls[:CHECKED_AT_ONCE_MAX]))
     rows = [_shown(door, app) for _, app in sorted(door.catalogue.apps.items())]
     places = {place_of(row["url"]) for row in rows if row["url"]}
+    places |= door.registry.removed
     waiting = [seen for place, seen in sorted(door.syncer.seen.items()) if seen.why and place not in places]
     return found([*rows, *(_unregistered(seen) for seen in waiting)])
 

@@ -86,14 +86,24 @@ class Syncer:
             urls += [url for url in found if place_of(url) not in self.registry.removed]
         for start in range(0, len(urls), AT_ONCE_MAX):
             await asyncio.gather(*(self.sync(url) for url in urls[start : start + AT_ONCE_MAX]))
+        self._forget_all_but({place_of(url) for url in (*urls, *self.options.urls)} | set(self._registered()))
 
     def _urls(self) -> list[str]:
         """The addresses to ask: those that were named until they have registered, and where polling is on, all."""
         named = {place_of(url): url for url in self.options.urls}
         if not self.options.poll:
             return [url for place, url in named.items() if not self._has_registered(place)]
-        known = {place_of(app.remote.url): app.remote.url for app in remote_apps(self.registry) if app.remote}
-        return list((known | named).values())
+        return list((self._registered() | named).values())
+
+    def _registered(self) -> dict[str, str]:
+        """The addresses of apps by place."""
+        return {place_of(app.remote.url): app.remote.url for app in remote_apps(self.registry) if app.remote}
+
+    def _forget_all_but(self, places: set[str]) -> None:
+        """Addresses that apps have left, and apps that were taken out, are looked at no more."""
+        for kept in (self.seen, self._said):
+            for place in kept.keys() - (places - self.registry.removed):
+                del kept[place]
 
     def _has_registered(self, place: str) -> bool:
         seen = self.seen.get(place)

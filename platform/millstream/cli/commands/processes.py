@@ -29,6 +29,11 @@ WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
     "public_url", "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
 )  # fmt: skip
+SERVER: Final = (
+    *KAFKA, "group", "lanes", "events_topic", "name", "data", "host", "port", "probes_port", "grace", "public_url",
+    "history", "trim_lag", "accept_loss", "retry_interval", "event_keys", "insecure_no_event_key", "allowed_hosts",
+    "events_per_s", *REGISTRY[:-1], "history_url", "log_level", *SIGNING, *SYNC,
+)  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",
     "insecure_no_event_key", "allowed_hosts", "events_per_s", "schemas", "log_level",
@@ -76,6 +81,15 @@ def worker(settings: Settings, *, apps: Apps) -> int:
     from millstream.cli.worker import worker as run
 
     return run(settings, apps)
+
+
+@app.command()
+@takes(*SERVER)
+def server(settings: Settings) -> int:
+    """Own lanes of a group on Kafka for apps over HTTP; with --port it takes events and requests, too."""
+    from millstream.cli.server import server as run
+
+    return run(settings)
 
 
 @app.command()
