@@ -99,6 +99,28 @@ async def test_an_app_on_this_machine_is_found_and_another_server_is_left_alone(
         assert set(asked) <= set(discovery.PATHS) and len(await rows(world)) == 1
 
 
+async def test_an_app_that_was_found_may_register_also_where_there_are_event_keys(tmp_path: Path) -> None:
+    async with taken_port() as port:
+        pass
+    sync = SyncOptions(discover=True, poll=True, ports=(port,))
+    async with (
+        open_world(tmp_path, sync=sync, event_keys=frozenset({"E"})) as world,
+        sdk_app(world.served.url, port=port),
+    ):
+        await row_with(world, "sdk", reachable=True)
+
+
+async def test_two_apps_that_are_asked_at_once_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    async with taken_port() as port:
+        pass
+    async with open_world(tmp_path / "other") as other, sdk_app(other.served.url, id="elsewhere") as elsewhere:
+        sync = SyncOptions(urls=(elsewhere.url, f"http://localhost:{port}/api/inngest"), poll=True)
+        async with open_world(tmp_path, sync=sync) as world, sdk_app(world.served.url, port=port):
+            await row_with(world, "sdk", reachable=True)
+            waiting = await row_with(world, None, url=elsewhere.url)
+            assert "with another server" in waiting["why"]
+
+
 async def test_a_server_without_an_sdk_is_asked_less_and_less_often() -> None:
     asked = 0
 
@@ -139,6 +161,17 @@ async def test_an_app_that_registers_with_another_server_is_said_to(tmp_path: Pa
         status, answer = await sync(world, app.url)
         assert status == 400
         assert "has registered, but with another server" in answer["error"]
+        assert await rows(world) == {}
+
+
+async def test_an_app_that_was_named_and_taken_out_stays_out(tmp_path: Path) -> None:
+    async with taken_port() as port:
+        pass
+    sync = SyncOptions(urls=(f"http://localhost:{port}/api/inngest",), poll=True)
+    async with open_world(tmp_path, sync=sync) as world, sdk_app(world.served.url, port=port):
+        await row_with(world, "sdk", reachable=True)
+        await world.call("DELETE", "/api/apps/sdk")
+        await asyncio.sleep(0.5)  # Some rounds, in which nothing may happen.
         assert await rows(world) == {}
 
 

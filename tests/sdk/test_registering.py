@@ -54,6 +54,17 @@ def test_an_app_with_a_base_url_alone_registers_signed(signed: Serving, sdk: str
         assert (row["url"], row["functions"], row["reachable"]) == (app.url, [f"{sdk}-hello"], True)
 
 
+@pytest.mark.parametrize("sdk", ["js-v3", "js-v4"])
+def test_an_app_that_allows_no_in_band_sync_is_synced_by_a_registration(
+    signed: Serving, sdk: str, tmp_path: Path
+) -> None:
+    given = {"INNGEST_DEV": "0", "INNGEST_BASE_URL": signed.url, "INNGEST_SIGNING_KEY": KEY}
+    given |= {"INNGEST_EVENT_KEY": EVENT_KEY, "INNGEST_ALLOW_IN_BAND_SYNC": "0"}
+    with app_process(sdk, tmp_path, id=f"out-{sdk}", **given) as app:
+        synced = signed.call("apps", "sync", app.url, "--event-key", EVENT_KEY)
+        assert synced.rows == [{"app": f"out-{sdk}", "url": app.url, "modified": True}], synced.err
+
+
 @pytest.mark.parametrize("sdk", SDKS)
 def test_an_app_with_another_key_is_refused_and_told_why(signed: Serving, sdk: str, tmp_path: Path) -> None:
     other = KEY.replace("ab", "cd")

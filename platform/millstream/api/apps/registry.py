@@ -25,6 +25,7 @@ import secrets
 import time
 import uuid
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -130,11 +131,14 @@ class Registry:
             await self.catalogue.reached(await remove_app(self.log, self.group, id))
         say(LOG, "app removed", app=id)
 
-    def heard_since(self, moment: float, url: str) -> str:
-        """The app that has registered since then, the one of this address first; "" for none."""
+    def heard_since(self, moment: float, url: str, others: Set[str]) -> str:
+        """The app that has registered since then from this address, or from one that is none of the others; or "".
+
+        Behind a proxy an app names another address than the one where it was asked.
+        """
         since = [(app, place) for at, app, place in self.heard if at >= moment]
         here = [app for app, place in since if place == place_of(url)]
-        return (here or [app for app, _ in since] or [""])[-1]
+        return (here or [app for app, place in since if place not in others] or [""])[-1]
 
     async def _answers_for(self, app: AppSpec) -> bool:
         """Whether the app's known address answers, and for this app."""

@@ -69,7 +69,10 @@ class Syncer:
     options: SyncOptions
     seen: dict[str, Seen] = field(default_factory=dict)
     """By place (``addresses.place_of``)."""
+    found: set[str] = field(default_factory=set)
+    """Places on this machine where an app was found."""
     _said: dict[str, str] = field(default_factory=dict)
+    _looks: dict[str, asyncio.Task[Seen]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Keep all apps in step, for ever."""
@@ -83,6 +86,7 @@ class Syncer:
         if self.options.discover:
             covered = [port for url in (*urls, self.caller.own_url) if (port := _port(url))]
             found = await discovery.look(covered)
+            self.found |= {place_of(url) for url in found}
             urls += [url for url in found if place_of(url) not in self.registry.removed]
         for start in range(0, len(urls), AT_ONCE_MAX):
             await asyncio.gather(*(self.sync(url) for url in urls[start : start + AT_ONCE_MAX]))
@@ -90,7 +94,7 @@ class Syncer:
 
     def _urls(self) -> list[str]:
         """The addresses to ask: those that were named until they have registered, and where polling is on, all."""
-        named = {place_of(url): url for url in self.options.urls}
+        named = {place_of(url): url for url in self.options.urls if place_of(url) not in self.registry.removed}
         if not self.options.poll:
             return [url for place, url in named.items() if not self._has_registered(place)]
         return list((self._registered() | named).values())
@@ -145,7 +149,8 @@ class Syncer:
                 return "", False, unsigned_reply(asked)
             registered = await self.registry.register(app_of(reply.body))
             return registered.app.id, registered.modified, ""
-        app = self.registry.heard_since(started, url)
+        others = {*self._registered(), *map(place_of, self.options.urls), *self.found} - {place_of(url)}
+        app = self.registry.heard_since(started, url, others)
         return (app, False, "") if app else ("", False, registered_elsewhere(asked))
 
     def _is_signed(self, reply: Reply) -> bool:
@@ -153,7 +158,15 @@ class Syncer:
         return self.caller.signing.verify(header, reply.body, int(time.time()))
 
     async def look(self, url: str) -> Seen:
-        """Whether an app answers now, without having it register."""
+        """Whether an app answers now, without having it register; who asks meanwhile shares the look."""
+        place = place_of(url)
+        look = self._looks.get(place)
+        if look is None:
+            look = self._looks[place] = asyncio.create_task(self._look(url))
+            look.add_done_callback(lambda _: self._looks.pop(place))
+        return await asyncio.shield(look)
+
+    async def _look(self, url: str) -> Seen:
         before = self.seen.get(place_of(url))
         why = explain(self.caller.asked("GET", url), await self.caller.get(url))
         made = Seen(url, before.app if before is not None else "", why, time.time_ns() // 1_000_000)

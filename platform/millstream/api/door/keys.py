@@ -6,7 +6,8 @@ taken as well. A door without keys (dev) takes anybody but web pages (``browsers
 there is a signing key:
 
     with a signing key     /fn/, /v0/, /v1/, /dev    the hash of the signing key; also an event key, but for /fn/
-    event keys alone       /fn/register              only from an address that the operator has named (--sdk-url)
+    event keys alone       /fn/register              only from an address that the operator has named (--sdk-url), or
+                                                     where the server itself has found an app (dev)
 """
 
 from __future__ import annotations
@@ -102,11 +103,12 @@ def refuse_other_environment(request: web.Request) -> None:
 
 def may_register(request: web.Request, app: AppSpec) -> None:
     """Raise NotAllowed, or Forbidden, where the request may not say which functions an app has."""
-    config = request.app[DOOR].config
+    door = request.app[DOOR]
+    config = door.config
     if config.signing:
         return  # ``refuse_unsigned`` has let it through.
     refuse_forged(request)
-    named = {place_of(url) for url in config.sync.urls}
+    named = door.syncer.found | {place_of(url) for url in config.sync.urls}
     if config.event_keys and (app.remote is None or place_of(app.remote.url) not in named):
         raise NotAllowed(
             f"app {app.id!r} at {app.endpoint} refused: this server has event keys and no signing key, and so takes "
