@@ -67,6 +67,7 @@ LAYERS = (
     Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 220, processes=2, final=True),
     Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs"), 140, processes=2),
     Layer("deploy", "does what is shipped start and serve?", ("deploy",), 200, processes=2, spread="loadfile"),
+    Layer("sdk", "do apps of the SDKs run here?", ("sdk",), 120, processes=2, spread="loadfile"),
     Layer("kafka", "does it hold on a real broker?", ("kafka",), 420, processes=2, spread="loadfile"),
     Layer("chaos", "does kill -9 lose anything?", ("chaos",), 220),
 )

@@ -5,7 +5,8 @@
 The command line makes its flags from this table (``cli/support/flags.py``), ``millstream config show`` prints it, and a
 ``MILLSTREAM_*`` variable that is not in it is refused: a misspelt setting must not silently do nothing.
 
-Add a setting: one line in ``SETTINGS``, its name in the command that takes it. Nothing else reads the environment
+Add a setting: one line in ``SETTINGS`` (those of Kafka and of apps over HTTP are in ``model/settings/``), its name in
+the command that takes it. Nothing else reads the environment
 (but ``sdk/client.py``, which runs in users' programs).
 """
 
@@ -17,6 +18,8 @@ from typing import Final
 
 from millstream.errors import ConfigError
 from millstream.model.setting import CHOICE, DURATION, NUMBER, PREFIX, SWITCH, TEXT, TEXTS, URL, Setting, Value
+from millstream.model.settings.apps import APPS
+from millstream.model.settings.kafka import KAFKA
 
 SETTINGS: Final = (
     # --- reaching a server
@@ -168,6 +171,7 @@ SETTINGS: Final = (
         secret=True,
         doc="A key events are taken with; may be repeated. Without one, any key is taken.",
     ),
+    *APPS,
     Setting(
         name="insecure_no_event_key",
         kind=SWITCH,
@@ -239,182 +243,8 @@ SETTINGS: Final = (
         metavar="LEVEL",
         doc="Which log lines go to stderr.",
     ),
-    # --- Kafka
-    Setting(
-        name="brokers",
-        kind=TEXT,
-        flag="--brokers",
-        default="127.0.0.1:9092",
-        metavar="HOST:PORT,…",
-        doc="Some of the Kafka brokers.",
-    ),
-    Setting(
-        name="events_topic",
-        kind=TEXT,
-        default="events",
-        flag="--events-topic",
-        metavar="TOPIC",
-        doc="The topic that events are sent to.",
-    ),
-    Setting(
-        name="name",
-        kind=TEXT,
-        flag="--name",
-        metavar="NAME",
-        doc="The worker's name: the same after a restart, another for each; default: one kept in the data directory.",
-    ),
-    Setting(
-        name="register",
-        kind=CHOICE,
-        default="newer",
-        choices=("newer", "always", "never"),
-        flag="--register",
-        metavar="WHEN",
-        doc="Whether a worker's apps become the known ones: newer (not where others have replaced them), always "
-        "(a rollback), never.",
-    ),
-    Setting(
-        name="grace",
-        kind=DURATION,
-        default="30s",
-        flag="--grace",
-        metavar="DURATION",
-        doc="How long steps under way may go on after a worker was told to stop.",
-    ),
-    Setting(
-        name="shutdown_delay",
-        kind=DURATION,
-        default="0s",
-        flag="--shutdown-delay",
-        metavar="DURATION",
-        doc="How long an api or history that was told to stop answers on, not ready any more, while load balancers "
-        "lead clients elsewhere.",
-    ),
-    Setting(
-        name="probes_port",
-        kind=NUMBER,
-        default="9464",
-        maximum=65_535,
-        flag="--probes-port",
-        metavar="PORT",
-        doc="The port of a worker's probes and metrics; 0 takes a free one.",
-    ),
-    Setting(
-        name="history_url",
-        kind=URL,
-        flag="--history-url",
-        metavar="URL",
-        doc="Where an api hands reads on to: the address of millstream history.",
-    ),
-    Setting(
-        name="apis",
-        kind=NUMBER,
-        default="1",
-        minimum=1,
-        maximum=1_000,
-        flag="--apis",
-        metavar="N",
-        doc="How many api processes may run at once: each reads a partition of the replies.",
-    ),
-    Setting(
-        name="security_protocol",
-        kind=CHOICE,
-        default="plaintext",
-        choices=("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
-        flag="--security-protocol",
-        metavar="NAME",
-        doc="How to talk to the brokers: plaintext, ssl, sasl_plaintext or sasl_ssl.",
-    ),
-    Setting(
-        name="sasl_mechanism",
-        kind=CHOICE,
-        choices=("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
-        flag="--sasl-mechanism",
-        metavar="NAME",
-        doc="How to log in to the brokers: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
-    ),
-    Setting(name="sasl_username", kind=TEXT, flag="--sasl-username", metavar="NAME", doc="Who logs in to the brokers."),
-    Setting(
-        name="sasl_password",
-        kind=TEXT,
-        flag="--sasl-password",
-        metavar="TEXT",
-        secret=True,
-        doc="The password for it; others can see a command line, so prefer the variable or the file.",
-    ),
-    Setting(
-        name="sasl_password_file",
-        kind=TEXT,
-        flag="--sasl-password-file",
-        metavar="FILE",
-        doc="A file that holds the password instead.",
-    ),
-    Setting(
-        name="ca_file",
-        kind=TEXT,
-        flag="--ca-file",
-        metavar="FILE",
-        doc="PEM file of the authority that signed the brokers' certificates; without it, the system's.",
-    ),
-    Setting(
-        name="cert_file",
-        kind=TEXT,
-        flag="--cert-file",
-        metavar="FILE",
-        doc="PEM file of our own certificate, where brokers ask for one.",
-    ),
-    Setting(name="key_file", kind=TEXT, flag="--key-file", metavar="FILE", doc="PEM file of its private key."),
-    Setting(
-        name="group_protocol",
-        kind=CHOICE,
-        default="consumer",
-        choices=("consumer", "classic"),
-        flag="--group-protocol",
-        metavar="NAME",
-        doc="How workers share lanes: consumer (brokers 4.0 and later) or classic.",
-    ),
-    Setting(
-        name="session_timeout",
-        kind=DURATION,
-        default="6s",
-        flag="--session-timeout",
-        metavar="DURATION",
-        doc="After how long a silent worker's lanes go to others (classic); under consumer the group's own setting "
-        "counts.",
-    ),
-    Setting(
-        name="client_id",
-        kind=TEXT,
-        default="millstream",
-        flag="--client-id",
-        metavar="NAME",
-        doc="What the brokers call this process in their logs and quotas.",
-    ),
-    Setting(
-        name="replication_factor",
-        kind=NUMBER,
-        default="3",
-        minimum=1,
-        maximum=32,
-        flag="--replication-factor",
-        metavar="N",
-        doc="Copies that new topics have, and the least that is taken for safe.",
-    ),
-    Setting(
-        name="min_insync",
-        kind=NUMBER,
-        default="2",
-        minimum=1,
-        maximum=32,
-        flag="--min-insync",
-        metavar="N",
-        doc="Copies that must have a record before it counts (min.insync.replicas).",
-    ),
-    # Options of another server that scripts pass; they change nothing here, and millstream dev says so.
-    Setting(
-        name="no_discovery", kind=SWITCH, default="false", flag="--no-discovery", doc="Taken and without meaning here."
-    ),
-    Setting(name="no_poll", kind=SWITCH, default="false", flag="--no-poll", doc="Taken and without meaning here."),
+    *KAFKA,
+    # An option of another server that scripts pass; it changes nothing here, and millstream dev says so.
     Setting(name="tick", kind=NUMBER, minimum=0, flag="--tick", metavar="MS", doc="Taken and without meaning here."),
 )
 BY_NAME: Final = {setting.name: setting for setting in SETTINGS}

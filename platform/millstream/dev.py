@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from millstream.api.apps.syncing import SyncOptions
 from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
 from millstream.api.sockets.listening import listen_on, reached_at
@@ -44,6 +45,7 @@ from millstream.sdk.app import App
 from millstream.state.rocksdb import RocksBudget, RocksStore
 from millstream.state.store import Store
 from millstream.telemetry import Telemetry
+from millstream.wire.signing import SigningKeys
 from millstream.worker.parts import WorkerParts
 from millstream.worker.worker import Worker
 
@@ -61,6 +63,9 @@ class DevSettings:
     ``targets``           the apps as ``module:app``, for those.
     ``banner``            what the page warns with; "": nothing.
     ``listening``         a socket that listens, instead of ``host`` and ``port``.
+    ``signing``           the keys that apps over HTTP and this server share; none: dev mode.
+    ``environments``      names that requests may say they are for; empty: any.
+    ``sync``              which apps over HTTP are asked to register, and when.
     ``accept_loss``       go on where something acknowledged is missing (``losses.py``).
     """
 
@@ -82,6 +87,9 @@ class DevSettings:
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
     banner: str = "DEV"
+    signing: SigningKeys = field(default_factory=SigningKeys)
+    environments: frozenset[str] = frozenset()
+    sync: SyncOptions = field(default_factory=SyncOptions)
     accept_loss: bool = False
 
 
@@ -168,6 +176,10 @@ class DevServer:
             telemetry=self.telemetry,
             version=settings.version,
             banner=settings.banner,
+            signing=settings.signing,
+            environments=settings.environments,
+            sync=settings.sync,
+            own_url=self._own_url(listening),
             refuses=lambda: worker.refuses,
         )
         self.served = await serve(build_app(config), host=settings.host, port=settings.port, listening=listening)
@@ -224,11 +236,12 @@ class DevServer:
         return taken
 
     def _public_url(self, listening: socket.socket | None) -> str:
-        settings = self.settings
-        if settings.public_url is not None:
-            return settings.public_url
-        port = listening.getsockname()[1] if listening is not None else settings.port
-        return reached_at(settings.host, port)
+        public_url = self.settings.public_url
+        return public_url if public_url is not None else self._own_url(listening)
+
+    def _own_url(self, listening: socket.socket | None) -> str:
+        port = listening.getsockname()[1] if listening is not None else self.settings.port
+        return reached_at(self.settings.host, port)
 
     async def _made(self, log: EmbeddedLog, losses: Losses) -> Made:
         """The directory's group and lanes. Raises AcknowledgedLost where the log is less than what was made of it."""

@@ -101,6 +101,25 @@ def test_a_cron_starts_a_run_at_its_time_and_is_armed_for_the_next() -> None:
     assert harness.armed("cron").at_ms == NEXT_HOUR_MS + HOUR_MS
 
 
+def test_a_run_of_a_cron_with_jitter_begins_up_to_so_much_later_another_time_for_each_tick() -> None:
+    harness = Harness()
+    harness.do(see(app(function(HERE, CronTrigger(HOURLY, jitter_ms=5 * MINUTE_MS)))))
+    late = []
+    for hour in range(20):
+        tick_ms = NEXT_HOUR_MS + hour * HOUR_MS
+        started = fire(harness, tick_ms)[-1]
+        assert isinstance(started, RunStarted)
+        late.append(started.start_at_ms - tick_ms)
+    assert len(set(late)) > 10 and min(late) > 0 and max(late) < 5 * MINUTE_MS
+
+
+def test_a_tick_whose_jitter_has_passed_starts_its_run_at_once() -> None:
+    harness = Harness()
+    harness.do(see(app(function(HERE, CronTrigger(HOURLY, jitter_ms=MINUTE_MS)))))
+    started = fire(harness, NEXT_HOUR_MS + MINUTE_MS)[-1]
+    assert isinstance(started, RunStarted) and started.start_at_ms == 0
+
+
 def test_a_timer_that_fires_twice_ticks_once() -> None:
     harness = ticking()
     timer = harness.armed("cron")

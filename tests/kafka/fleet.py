@@ -121,6 +121,14 @@ class Fleet:
         until("the api", self.api.ready)
         return self.api
 
+    def server(self, name: str = "server", *flags: str) -> Process:
+        """Start a server for apps over HTTP, with the api in it; it is the one that events are sent to."""
+        port = free_port()
+        line = [*_millstream("server"), "--name", name, "--port", str(port), "--probes-port", "0"]
+        self.api = self._start(name, [*line, "--data", str(self.folder / name), *flags], {}, port)
+        until(name, self.api.ready)
+        return self.api
+
     def history(self, name: str = "history", *flags: str) -> Process:
         """Start a history on an index of its name."""
         port = free_port()

@@ -58,8 +58,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 def answer(content: object, status: int = 200, *, content_type: str = JSON) -> web.Response:
     """A JSON answer."""
-    headers = {"Content-Type": content_type, KIND_HEADER: "dev"}
-    return web.Response(body=_encoder.encode(content), status=status, headers=headers)
+    return web.Response(body=_encoder.encode(content), status=status, headers={"Content-Type": content_type})
 
 
 def found(data: object, **metadata: object) -> web.Response:

@@ -25,10 +25,11 @@ from millstream.model.commands import InvokeFunction
 from millstream.model.durations import duration_text
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.flow import FlowSpec
-from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
+from millstream.model.function import AppSpec, CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of
 from millstream.model.invocation import MEMBER, of_request
 from millstream.wire.json_limits import read_json
+from millstream.wire.registration.app import body_url
 
 
 class Invoke(msgspec.Struct):
@@ -84,15 +85,16 @@ async def get_dev(request: web.Request) -> web.Response:
     """The readiness probe of SDKs and tools, with all functions."""
     door = request.app[DOOR]
     functions = [
-        _function(app_id, spec) | _overridden(door, spec)
+        _function(app_id, spec) | _steps(app, spec) | _overridden(door, spec)
         for app_id, app in sorted(door.catalogue.apps.items())
         for spec in app.functions
     ]
+    sync = door.config.sync
     return answer(
         {
             "version": door.config.version,
-            "authed": False,
-            "startOpts": {},
+            "authed": bool(door.config.signing),
+            "startOpts": {"urls": sync.urls, "autodiscover": sync.discover, "poll": sync.poll, "poll_interval": 5},
             "functions": functions,
             "handlers": None,
             "isSingleNodeService": False,
@@ -145,6 +147,14 @@ def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
         "retries": spec.retries,
         "flow": flow_shown(spec.flow),
     }
+
+
+def _steps(app: AppSpec, spec: FunctionSpec) -> dict[str, Any]:
+    """Where a function of an app over HTTP is called, in the form that tools of the SDKs read."""
+    if not app.endpoint:
+        return {}
+    step = {"id": "step", "name": "step", "uri": body_url(app.endpoint, spec.slug), "retries": spec.retries}
+    return {"fv": 1, "steps": [step]}
 
 
 def flow_shown(flow: FlowSpec | None) -> dict[str, Any]:

@@ -32,9 +32,10 @@ from millstream.api import (
     signals,
 )
 from millstream.api.answers import KIND_HEADER, answer, failed
+from millstream.api.apps import endpoints as apps
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
-from millstream.api.door.keys import has_key
+from millstream.api.door.keys import has_key, refuse_other_environment, refuse_unsigned
 from millstream.api.door.leaving import end_connections
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.reading import positions, queues
@@ -127,6 +128,11 @@ WRITES: Final[Routes] = (
     ("GET", "/api/dead-letters/{id}", dead_letters.get_letter),
     ("POST", "/api/dead-letters/{id}/redrive", dead_letters.post_redrive),
     ("GET", "/dev", functions.get_dev),
+    ("POST", "/fn/register", apps.post_register),
+    ("DELETE", "/fn/remove", apps.delete_remove),
+    ("GET", "/api/apps", apps.get_apps),
+    ("POST", "/api/apps/sync", apps.post_sync),
+    ("DELETE", "/api/apps/{id}", apps.delete_app),
 )
 READS: Final[Routes] = (
     ("GET", "/v1/events", as_asked(runs.list_events)),
@@ -183,6 +189,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         if not has_key(request):
             refuse_strange_host(request, request.app[DOOR].config.allowed_hosts)
+        refuse_unsigned(request)
+        refuse_other_environment(request)
         response = await handler(request)
     except MillstreamError as error:
         response = failed(error)
@@ -200,7 +208,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.content.exception() is not None:
         response.force_close()  # What follows a body that cannot be read is no request: clients must not send another.
     headers = response.headers
-    headers[KIND_HEADER] = "dev"
+    headers[KIND_HEADER] = request.app[DOOR].config.signing.kind
     origin = request.headers.get("Origin")
     if origin and request.path.startswith("/e/"):
         headers["Access-Control-Allow-Origin"] = origin

@@ -10,6 +10,7 @@ from millstream import __version__
 from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.open_door import refuse_open_host
+from millstream.cli.support.remote_apps import environments_of, signing_keys_of, sync_options_of
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.api import ApiRole, ApiSettings
@@ -20,25 +21,32 @@ from millstream.telemetry import setup_logging
 GRACE_S: Final = 5.0
 
 
+def api_settings(settings: Settings) -> ApiSettings:
+    """The api that flags and variables ask for."""
+    signing = signing_keys_of(settings)
+    return ApiSettings(
+        group=group_of(settings, ()),
+        host=settings.text("host"),
+        port=settings.number("port", 0),
+        event_keys=frozenset(settings.texts("event_keys")),
+        events_per_s=settings.number("events_per_s", 0),
+        allowed_hosts=frozenset(settings.texts("allowed_hosts")),
+        history_url=settings.text("history_url"),
+        boundary=Boundary.of(settings),
+        shutdown_delay_ms=settings.number("shutdown_delay", 0),
+        signing=signing,
+        environments=environments_of(settings, signing),
+        sync=sync_options_of(settings, discover=False),
+        version=__version__,
+    )
+
+
 def api(settings: Settings) -> int:
     """Serve until told to stop; 0."""
     refuse_open_host(settings)
     setup_logging(level=logging.getLevelNamesMapping()[settings.text("log_level").upper()])
     tune_process()
-    role = ApiRole(
-        ApiSettings(
-            group=group_of(settings, ()),
-            host=settings.text("host"),
-            port=settings.number("port", 0),
-            event_keys=frozenset(settings.texts("event_keys")),
-            events_per_s=settings.number("events_per_s", 0),
-            allowed_hosts=frozenset(settings.texts("allowed_hosts")),
-            history_url=settings.text("history_url"),
-            boundary=Boundary.of(settings),
-            shutdown_delay_ms=settings.number("shutdown_delay", 0),
-            version=__version__,
-        )
-    )
+    role = ApiRole(api_settings(settings))
     group = role.settings.group
 
     async def run() -> int:

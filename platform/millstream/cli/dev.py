@@ -38,11 +38,7 @@ from millstream.telemetry import setup_logging
 REPLACED_GRACE_S: Final = 2.0
 """How long steps under way may go on when changed code waits for its turn: those that take longer run once more."""
 TICK_S: Final = 0.5
-MEANINGLESS: Final = {
-    "no_discovery": "apps are named on the command line",
-    "no_poll": "apps are never polled",
-    "tick": "nothing here works by ticks",
-}
+MEANINGLESS: Final = {"tick": "nothing here works by ticks"}
 
 
 def dev(settings: Settings, targets: Sequence[str], standby: str = "") -> int:
@@ -161,8 +157,9 @@ class _Dev:
     def _greet(self, server: DevServer) -> None:
         let_functions_send(server)
         note(f"{serving(self.apps, server)}, process {os.getpid()}. Ctrl-C stops.")
-        if not self.apps:
-            note("no app was named, so no function will run: millstream dev MODULE:APP")
+        if not self.apps and not self.settings.sync.urls:
+            looked = "apps over HTTP are looked for" if self.settings.sync.discover else "no app was named"
+            note(f"{looked}; name one with: millstream dev -u URL, or millstream dev MODULE:APP")
 
 
 def _learn(printer: RunPrinter, tables: Tables) -> None:

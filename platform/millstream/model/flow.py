@@ -306,6 +306,7 @@ TOGETHER: Final[tuple[Together, ...]] = (
     Together(
         "concurrency", "singleton", _is_run_limit_above_singleton,
         "concurrency per='run' with singleton never counts: singleton lets one run of a key be open. Leave one out.",
+        is_unwise=True,
     ),
     Together(
         "concurrency", "ordered_by", _is_run_limit_above_order,

@@ -222,13 +222,31 @@ class FunctionSpec(msgspec.Struct, frozen=True):
             raise FunctionError(f"function {self.slug!r} refused: {why}")
 
 
+class Remote(msgspec.Struct, frozen=True):
+    """What an app over HTTP has said of itself.
+
+    ``url``        where it is asked to register (PUT), and asked about itself (GET).
+    ``sdk``        its SDK: ``py:v0.5.19``.
+    ``framework``  what serves it: ``fast_api``, ``nextjs``.
+    """
+
+    url: str
+    sdk: str = ""
+    framework: str = ""
+
+
 class AppSpec(msgspec.Struct, frozen=True):
-    """The functions one team deploys together. ``endpoint`` is empty for code that runs in the worker itself."""
+    """The functions one team deploys together.
+
+    ``endpoint``  where its functions are called; empty for code that runs in the worker itself.
+    ``remote``    with an endpoint: what else is known of it.
+    """
 
     id: str
     functions: tuple[FunctionSpec, ...]
     endpoint: str = ""
     version: str = ""
+    remote: Remote | None = None
 
     def __post_init__(self) -> None:
         if len(self.functions) > limits.FUNCTIONS_PER_APP_MAX:

@@ -52,8 +52,11 @@ CRON_JITTER_MS_MAX: Final = 5 * MINUTE_MS
 EXPRESSION_CHARS_MAX: Final = 4_096  # ours
 CANCEL_ON_MAX: Final = 5
 FUNCTION_ID_CHARS_MAX: Final = 255  # ours
+APPS_MAX: Final = 10_000  # ours: of one group
 FUNCTIONS_PER_APP_MAX: Final = 1_000  # ours
+REGISTRATION_BYTES_MAX: Final = 4 * 1024 * 1024  # ours: an app's functions as it registers them
 RETRIES_DEFAULT: Final = 4
+SDK_RETRIES_MAX: Final = 20  # of functions of apps over HTTP
 RETRIES_MAX: Final = 1_000_000  # ours: "unlimited" is written as this many
 
 # --- flow control ---

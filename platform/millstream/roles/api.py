@@ -13,9 +13,11 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
+from millstream.api.apps.syncing import SyncOptions
 from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.door.leaving import leave
 from millstream.api.server import build_app
+from millstream.api.sockets.listening import reached_at
 from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
 from millstream.log.kafka.log import KafkaLog
@@ -24,6 +26,7 @@ from millstream.roles.group_record import read_record, refuse_other
 from millstream.roles.process import Watches
 from millstream.schema_registry.boundary import Boundary
 from millstream.telemetry import Telemetry
+from millstream.wire.signing import SigningKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,9 @@ class ApiSettings:
     ``event_keys``   empty: any key is taken.     ``events_per_s``  that each key (or client) may send; 0: any.
     ``history_url``  where reads are handed on to; "": they are answered 503.
     ``shutdown_delay_ms``  how long it answers on when it was told to stop (``api/door/leaving.py``).
+    ``signing``      the keys that apps over HTTP and the group share; none: dev mode. ``environments``: names that
+                     requests may say they are for; empty: any. ``sync``: which apps are asked to register, and when.
+    ``is_alone``     whether no other role of this process watches its loop and its clock.
     """
 
     group: Group
@@ -44,6 +50,10 @@ class ApiSettings:
     history_url: str = ""
     shutdown_delay_ms: int = 0
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
+    signing: SigningKeys = field(default_factory=SigningKeys)
+    environments: frozenset[str] = frozenset()
+    sync: SyncOptions = field(default_factory=SyncOptions)
+    is_alone: bool = True
     version: str = "dev"
 
 
@@ -62,7 +72,7 @@ class ApiRole:
     async def start(self) -> None:
         """Return when events are taken. Raises OperatorError with what to do about it."""
         settings = self.settings
-        self._watches = Watches(self.telemetry)
+        self._watches = Watches(self.telemetry) if settings.is_alone else None
         await settings.boundary.look_first()
         self._looking = asyncio.get_running_loop().create_task(settings.boundary.keep_looking())
         self.log = await settings.group.open("api")
@@ -86,6 +96,10 @@ class ApiRole:
             schemas=settings.boundary.events,
             telemetry=self.telemetry,
             version=settings.version,
+            signing=settings.signing,
+            environments=settings.environments,
+            sync=settings.sync,
+            own_url=reached_at(settings.host, settings.port) if settings.port else "",
         )
         app = build_app(config)
         self._door = app[DOOR]

@@ -78,7 +78,7 @@ class Transport:
             if attempt:
                 time.sleep(FIRST_DELAY_S * 2 ** (attempt - 1))
             try:
-                status, answer = self._once(method, path, body, dict(headers or {}))
+                status, answer = self._once(method, path, body, self._with_key(headers or {}))
             except (OSError, HTTPException) as error:
                 failure = self._unreachable(call, error)
                 continue
@@ -89,6 +89,11 @@ class Transport:
                 break
         assert failure is not None  # The loop ends by return, or with the last failure.
         raise failure
+
+    def _with_key(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers with the key, which a server with a signing key asks for, also of reads."""
+        held = {} if self._key == NO_KEY else {"Authorization": f"Bearer {self._key}"}
+        return held | dict(headers)
 
     def _once(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
-from millstream.errors import ConfigError, Corruption
-from millstream.log.port import Log, Produced
+from millstream.apps.functions_topic import put_apps, read_known
+from millstream.errors import ConfigError
+from millstream.log.port import Log
 from millstream.model.function import AppSpec
 from millstream.model.messages import group_topic
 from millstream.telemetry import say
-from millstream.wire.callback_key import is_groups_own
-from millstream.wire.messages import decode_app, encode_app, fingerprint, replaced_by
+from millstream.wire.messages import fingerprint
 
 LOG: Final = logging.getLogger("millstream.worker")
-REPLACED_MAX: Final = 50
-"""How many earlier versions of an app are remembered, so that none of them rolls the catalogue back."""
-CATALOGUE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "always") -> int:
@@ -32,39 +28,27 @@ async def register(log: Log, group: str, specs: Sequence[AppSpec], when: str = "
     if len(set(ids)) != len(ids):
         raise ConfigError(f"two apps have the same id: got {sorted(ids)}. Give each App its own id.")
     _refuse_shared_functions(specs)
-    topic = group_topic(group, "functions")
-    known: dict[str, AppSpec] = {}
-    replaced: dict[str, tuple[str, ...]] = {}
-    end = await log.end_offset(topic, 0)
-    reader = log.reader(topic, 0, await log.start_offset(topic, 0))
-    try:
-        while reader.position < end:
-            page = await reader.read(max_records=1_000, max_bytes=CATALOGUE_BYTES_MAX, wait_s=0.05)
-            for record in page:  # An empty page says nothing; the position says how far it was read.
-                if record.value is not None and not is_groups_own(record.key):
-                    with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
-                        app = decode_app(record.value)
-                        known[app.id] = app
-                        replaced[app.id] = replaced_by(record.value)
-    finally:
-        await reader.close()
-    _say_shared_functions(specs, known)
-    changed = [spec for spec in specs if known.get(spec.id) != spec]
+    known = await read_known(log, group)
+    _say_shared_functions(specs, known.apps)
+    changed = [spec for spec in specs if known.apps.get(spec.id) != spec]
     if when == "newer":
         for spec in changed:
-            if fingerprint(spec) in replaced.get(spec.id, ()):
-                say(LOG, "older code started", level=logging.WARNING, app=spec.id, kept=known[spec.id].version)
-        changed = [spec for spec in changed if fingerprint(spec) not in replaced.get(spec.id, ())]
+            if fingerprint(spec) in known.replaced.get(spec.id, ()):
+                kept = known.apps[spec.id].version if spec.id in known.apps else ""
+                say(LOG, "older code started", level=logging.WARNING, app=spec.id, kept=kept)
+        changed = [spec for spec in changed if fingerprint(spec) not in known.replaced.get(spec.id, ())]
     if changed and when != "never":
-        writer = log.writer(topic, 0)
-        for spec in changed:
-            before = known.get(spec.id)
-            history = (*((fingerprint(before),) if before is not None else ()), *replaced.get(spec.id, ()))
-            earlier = tuple(one for one in history if one != fingerprint(spec))[:REPLACED_MAX]
-            await writer.append([Produced(encode_app(spec, earlier), spec.id.encode())])
-        with suppress(Exception):
-            await writer.close()
-    return await log.end_offset(topic, 0)
+        _say_taken_over(changed, known.apps)
+        return await put_apps(log, group, known, changed)
+    return await log.end_offset(group_topic(group, "functions"), 0)
+
+
+def _say_taken_over(specs: Sequence[AppSpec], known: Mapping[str, AppSpec]) -> None:
+    """Code that is here wins over an app of the same id that has registered over HTTP, which is refused from now on."""
+    for spec in specs:
+        before = known.get(spec.id)
+        if before is not None and before.endpoint:
+            say(LOG, "app over HTTP replaced", level=logging.WARNING, app=spec.id, was_at=before.endpoint)
 
 
 def _refuse_shared_functions(specs: Sequence[AppSpec]) -> None:

@@ -24,6 +24,7 @@ READ_RECORDS_MAX: Final = 100
 READ_BYTES_MAX: Final = 16 << 20
 READ_WAIT_S: Final = 1.0
 TRY_AGAIN_S: Final = 0.5
+REACHED_S_MAX: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ class Catalogue:
         self.apps: dict[str, AppSpec] = {}
         self.limits: dict[str, FunctionLimits] = {}
         """What operators have set of the functions' limits, by the functions' ids."""
+        self.changed_at_ms: dict[str, int] = {}
+        """When each app was last written, by the log's clock."""
         self.end = 0
+        self._moved = asyncio.Event()
         self.callback_key = b""
         """The group's key; empty: no worker has made one yet."""
 
@@ -56,6 +60,19 @@ class Catalogue:
     def function(self, slug: str) -> FunctionSpec | None:
         """A function as it is declared; None: there is none of this id."""
         return next((spec for app in self.apps.values() for spec in app.functions if spec.slug == slug), None)
+
+    async def reached(self, offset: int) -> None:
+        """Return when everything before this offset is known here. Raises LogUnavailable after a while."""
+        try:
+            async with asyncio.timeout(REACHED_S_MAX):
+                while self.end < offset:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            raise LogUnavailable(
+                f"the functions topic was written, and could not be read again in {REACHED_S_MAX:.0f} s. Nothing is "
+                "lost: the same request may be sent again."
+            ) from None
 
     async def close(self) -> None:
         """Stop following."""
@@ -94,10 +111,12 @@ class Catalogue:
             else:
                 app = decode_app(record.value)
                 self.apps[app.id] = app
+                self.changed_at_ms[app.id] = record.at_ms
         self.end = reader.position
+        self._moved.set()
 
 
 def log_failure(follower: asyncio.Task[None]) -> None:
-    """Log at once why a task that follows a topic ended (it should not); ``close`` raises it again."""
+    """Log at once why a task that never ends has ended (it should not); ``close`` raises it again."""
     if not follower.cancelled() and (error := follower.exception()) is not None:
-        _log.critical("the door stopped following a topic: %s", error)
+        _log.critical("the door stopped a task of its own: %s", error)

@@ -17,8 +17,11 @@ from typing import Final
 
 from aiohttp import web
 
+from millstream.api.apps.calls import Caller
+from millstream.api.apps.registry import Registry
+from millstream.api.apps.syncing import Syncer, SyncOptions
 from millstream.api.door.budget import Budget
-from millstream.api.door.catalogue import Catalogue
+from millstream.api.door.catalogue import Catalogue, log_failure
 from millstream.api.door.intake import Intake
 from millstream.api.door.quota import Quota
 from millstream.api.door.requests import Requests
@@ -29,6 +32,7 @@ from millstream.log.port import Log
 from millstream.model import limits
 from millstream.telemetry import Telemetry
 from millstream.wire.schemas import EventSchemas
+from millstream.wire.signing import SigningKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,10 @@ class DoorConfig:
     ``allowed_hosts``     names of ours beside those that nobody can own (``browsers.py``).
     ``banner``            what the page shows beside the name; "": nothing.
     ``behind``            what its history has yet to read before this door is ready; "": nothing.
+    ``signing``           the keys that apps and this server share; none: dev mode.
+    ``environments``      names that requests may say they are for; empty: any.
+    ``sync``              which apps are asked to register, and when.
+    ``own_url``           where apps reach this server, for what they are told; "": unknown.
     ``refuses``           why no event is to be taken in now: the lanes behind this door cannot; "": they can.
     """
 
@@ -61,6 +69,10 @@ class DoorConfig:
     version: str = "dev"
     banner: str = "DEV"
     behind: Callable[[], str] = field(default=lambda: "")
+    signing: SigningKeys = field(default_factory=SigningKeys)
+    environments: frozenset[str] = frozenset()
+    sync: SyncOptions = field(default_factory=SyncOptions)
+    own_url: str = ""
     refuses: Callable[[], str] = field(default=lambda: "")
     now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     random: Callable[[int], bytes] = os.urandom
@@ -76,6 +88,10 @@ class Door:
         self.intake = Intake(config.log, config.events_topic, config.event_partitions, config.refuses)
         self.large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")  # What waits is in the budget.
         self.catalogue = Catalogue(config.log, config.group)
+        self.caller = Caller(config.signing, config.own_url)
+        self.registry = Registry(config.log, config.group, self.catalogue, self.caller)
+        self.syncer = Syncer(self.registry, self.caller, config.sync)
+        self._syncing: asyncio.Task[None] | None = None
         self.limits_lock = asyncio.Lock()
         """Held while limits of a function are changed: what is written is made of what was read."""
         self.requests = Requests(config)
@@ -92,6 +108,10 @@ class Door:
         """Know the catalogue and listen for replies; then requests may come."""
         await self.catalogue.start()
         await self.requests.start()
+        sync = self.config.sync
+        if sync.urls or sync.discover or sync.poll:
+            self._syncing = asyncio.create_task(self.syncer.run())
+            self._syncing.add_done_callback(log_failure)
         self._started = True
 
     def waits_for(self) -> str:
@@ -102,6 +122,10 @@ class Door:
 
     async def close(self) -> None:
         """End what ``start`` began; posts under way have been answered before."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.gather(self._syncing, return_exceptions=True)
+        await self.caller.close()
         await self.requests.close()
         await self.catalogue.close()
         await self.intake.close()

@@ -1,8 +1,13 @@
-"""Who may act: the event keys of a door, compared in constant time.
+"""Who may act: the event keys of a door, and its signing keys, compared in constant time.
 
 Posts of events carry their key in the path, as the SDKs' protocol has it. What acts on functions and runs carries one
-as ``Authorization: Bearer <event key>``, the way the SDKs' other calls carry their key. A door without keys (dev) takes
-anybody but web pages (``browsers.py``). Reading asks for none.
+as ``Authorization: Bearer <event key>``, the way the SDKs' other calls carry the hash of their signing key, which is
+taken as well. A door without keys (dev) takes anybody but web pages (``browsers.py``). Reading asks for none, unless
+there is a signing key:
+
+    with a signing key     /fn/, /v0/, /v1/, /dev    the hash of the signing key; also an event key, but for /fn/
+    event keys alone       /fn/register              only from an address that the operator has named (--sdk-url), or
+                                                     where the server itself has found an app (dev)
 """
 
 from __future__ import annotations
@@ -12,11 +17,19 @@ from typing import Final
 
 from aiohttp import web
 
+from millstream.api.apps.addresses import place_of
 from millstream.api.door.browsers import refuse_forged
 from millstream.api.door.door import DOOR
-from millstream.errors import NotAllowed
+from millstream.errors import BadRequest, NotAllowed
+from millstream.model.callback_token import PATH
+from millstream.model.function import AppSpec
 
 BEARER: Final = "bearer"
+ENVIRONMENT_HEADER: Final = "X-Inngest-Env"
+REGISTRATIONS: Final = "/fn/"
+SIGNED: Final = (REGISTRATIONS, "/v0/", "/v1/", "/dev")
+OPEN: Final = (PATH, "/v0/gql")
+"""A callback's path has a key of its own; the page asks for GraphQL."""
 
 
 def may_send(keys: frozenset[str], key: str) -> None:
@@ -27,6 +40,15 @@ def may_send(keys: frozenset[str], key: str) -> None:
 
 def has_key(request: web.Request) -> bool:
     """Whether it carries a key of the server's."""
+    return _has_signing_key(request) or _has_event_key(request)
+
+
+def _has_signing_key(request: web.Request) -> bool:
+    signing = request.app[DOOR].config.signing
+    return bool(signing) and signing.accepts_bearer(request.headers.get("Authorization", ""))
+
+
+def _has_event_key(request: web.Request) -> bool:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     keys = request.app[DOOR].config.event_keys
     if not keys or scheme.lower() != BEARER:
@@ -41,6 +63,8 @@ def has_key(request: web.Request) -> bool:
 def may_act(request: web.Request) -> None:
     """Raise NotAllowed, or Forbidden, where the request may not start or end runs."""
     keys = request.app[DOOR].config.event_keys
+    if _has_signing_key(request):
+        return
     if not keys:
         refuse_forged(request)
         return
@@ -51,3 +75,43 @@ def may_act(request: web.Request) -> None:
             f"<event key>, got {'another scheme' if scheme else 'none'}. Send one of the server's event keys."
         )
     may_send(keys, key.strip())
+
+
+def refuse_unsigned(request: web.Request) -> None:
+    """Raise NotAllowed in signed mode, where a path of the SDKs' API is asked for without the key."""
+    path = request.path
+    if not request.app[DOOR].config.signing or not path.startswith(SIGNED) or path.startswith(OPEN):
+        return
+    if not (_has_signing_key(request) or (not path.startswith(REGISTRATIONS) and _has_event_key(request))):
+        got = "another" if request.headers.get("Authorization") else "none"
+        raise NotAllowed(
+            "Authentication failed: expected the header Authorization: Bearer <hash of the signing key>, as SDKs send "
+            f"it, got {got}. Give the app this server's key as INNGEST_SIGNING_KEY."
+        )
+
+
+def refuse_other_environment(request: web.Request) -> None:
+    """Raise BadRequest for a request that names an environment which is not this server's."""
+    names = request.app[DOOR].config.environments
+    named = request.headers.get(ENVIRONMENT_HEADER, "")
+    if named and names and named not in names:
+        raise BadRequest(
+            f"environment {named[:100]!r} refused: this server is {' or '.join(map(repr, sorted(names)))}. Set "
+            f"INNGEST_ENV={min(names)} in the app, or start the server with --environment {named[:100]}."
+        )
+
+
+def may_register(request: web.Request, app: AppSpec) -> None:
+    """Raise NotAllowed, or Forbidden, where the request may not say which functions an app has."""
+    door = request.app[DOOR]
+    config = door.config
+    if config.signing:
+        return  # ``refuse_unsigned`` has let it through.
+    refuse_forged(request)
+    named = door.syncer.found | {place_of(url) for url in config.sync.urls}
+    if config.event_keys and (app.remote is None or place_of(app.remote.url) not in named):
+        raise NotAllowed(
+            f"app {app.id!r} at {app.endpoint} refused: this server has event keys and no signing key, and so takes "
+            "apps only from addresses that it was told. Start it with --signing-key, or with --sdk-url "
+            f"{app.remote.url if app.remote is not None else app.endpoint}."
+        )

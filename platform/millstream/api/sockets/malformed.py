@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from millstream.api.answers import KIND_HEADER, answer
+from millstream.api.answers import answer
 from millstream.model.printable import one_line
 
 WORDS_CHARS_MAX: Final = 300
@@ -37,7 +37,6 @@ class AnswersJson(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun: nothing more can be said")
         said = answer({"error": f"the request is no HTTP: {_words(exc)}", "data": None, "status": status}, status)
-        said.headers[KIND_HEADER] = "dev"
         said.force_close()
         return said
 

@@ -2,6 +2,7 @@
 
     groups.py      the command line and its groups of commands
     processes.py   what runs: dev, serve, worker, history, api; and what is asked before: check, doctor, init, config
+    apps.py        apps
     work.py        events, runs, signals, functions, scans, dead letters
     operating.py   topics, lanes, schemas
 
@@ -11,11 +12,11 @@ parameters.
 
 from __future__ import annotations
 
-from millstream.cli.commands import operating, processes, work
+from millstream.cli.commands import apps, operating, processes, work
 from millstream.cli.commands.groups import app
 from millstream.cli.support.usage import parsed
 
-__all__ = ["app", "operating", "processes", "run_command", "work"]
+__all__ = ["app", "apps", "operating", "processes", "run_command", "work"]
 
 
 def run_command() -> int:

@@ -23,6 +23,7 @@ cancellations = typer.Typer(
 functions = typer.Typer(
     help="Start functions, by hand or on records; change their limits.", no_args_is_help=True, rich_markup_mode=None
 )
+apps = typer.Typer(help="Look at apps; have one register, take one out.", no_args_is_help=True, rich_markup_mode=None)
 scans = typer.Typer(help="Look at backfills, and cancel them.", no_args_is_help=True, rich_markup_mode=None)
 dead_letters = typer.Typer(
     help="Look at records that could not be taken, and take one again.", no_args_is_help=True, rich_markup_mode=None
@@ -38,8 +39,8 @@ schemas = typer.Typer(
 topics = typer.Typer(help="The topics of a group on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 config = typer.Typer(help="The settings.", no_args_is_help=True, rich_markup_mode=None)
 GROUPS: Final = {
-    "events": events, "runs": runs, "cancellations": cancellations, "functions": functions, "scans": scans,
-    "dead-letters": dead_letters,
+    "apps": apps, "events": events, "runs": runs, "cancellations": cancellations, "functions": functions,
+    "scans": scans, "dead-letters": dead_letters,
     "signals": signals, "topics": topics, "lanes": lanes, "schemas": schemas, "config": config,
 }  # fmt: skip
 for name, group in GROUPS.items():

@@ -10,6 +10,7 @@ import typer
 from millstream.cli.commands.groups import app, config
 from millstream.cli.support.flags import settings as takes
 from millstream.cli.support.kafka_flags import KAFKA, REGISTRY, SHAPE
+from millstream.cli.support.remote_flags import SIGNING, SYNC
 from millstream.config import SETTINGS, Settings
 
 Apps = Annotated[list[str], typer.Argument(metavar="MODULE:APP…", show_default=False)]
@@ -17,16 +18,21 @@ NoApps = Annotated[list[str] | None, typer.Argument(metavar="[MODULE:APP…]", s
 DEV: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
     "insecure_no_event_key", "allowed_hosts", "public_url", "events_per_s", "history", "trim_lag", "accept_loss",
-    "reload", "feed", "smoke", "log_level", "no_discovery", "no_poll", "tick",
+    "reload", "feed", "smoke", "log_level", *SIGNING, *SYNC, "no_discovery", "tick",
 )  # fmt: skip
 SERVE: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
     "insecure_no_event_key", "allowed_hosts", "public_url", "events_per_s", "history", "trim_lag", "accept_loss",
-    "log_level",
+    "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
     "public_url", "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
+)  # fmt: skip
+SERVER: Final = (
+    *KAFKA, "group", "lanes", "events_topic", "name", "data", "host", "port", "probes_port", "grace", "public_url",
+    "history", "trim_lag", "accept_loss", "retry_interval", "event_keys", "insecure_no_event_key", "allowed_hosts",
+    "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",
@@ -34,7 +40,7 @@ HISTORY: Final = (
 )  # fmt: skip
 API: Final = (
     *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "insecure_no_event_key",
-    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "log_level",
+    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 
 
@@ -61,11 +67,11 @@ def dev(
 
 @app.command()
 @takes(*SERVE)
-def serve(settings: Settings, *, apps: Apps) -> int:
+def serve(settings: Settings, *, apps: NoApps = None) -> int:
     """Serve apps on one machine in production: as dev, with event keys, from the same data directory."""
     from millstream.cli.serve import serve as run
 
-    return run(settings, apps)
+    return run(settings, apps or ())
 
 
 @app.command()
@@ -75,6 +81,15 @@ def worker(settings: Settings, *, apps: Apps) -> int:
     from millstream.cli.worker import worker as run
 
     return run(settings, apps)
+
+
+@app.command()
+@takes(*SERVER)
+def server(settings: Settings) -> int:
+    """Own lanes of a group on Kafka for apps over HTTP; with --port it takes events and requests, too."""
+    from millstream.cli.server import server as run
+
+    return run(settings)
 
 
 @app.command()

@@ -194,6 +194,21 @@ class Server:
         """End a scan. Raises NotFound."""
         return self._data("DELETE", f"/api/scans/{quote(scan, safe='')}", {"Authorization": f"Bearer {self._key}"})
 
+    def apps(self) -> list[dict[str, Any]]:
+        """The apps that are registered, looked at now, and addresses that have none yet."""
+        status, answer = self._call("GET", "/api/apps?check=1")
+        self._raise_if_refused(status, answer, "GET /api/apps")
+        return list(answer["data"])
+
+    def sync_app(self, url: str) -> dict[str, Any]:
+        """Have the app at an address register; ``{"app", "url", "modified"}``. Raises BadRequest with the reason."""
+        head = {"Authorization": f"Bearer {self._key}"}
+        return self._data("POST", "/api/apps/sync", head, msgspec.json.encode({"url": url}))
+
+    def remove_app(self, id: str) -> dict[str, Any]:
+        """Take an app out; what it was. Raises NotFound."""
+        return self._data("DELETE", f"/api/apps/{quote(id, safe='')}", {"Authorization": f"Bearer {self._key}"})
+
     def dead_letters(self, limit: int) -> list[dict[str, Any]]:
         """The newest dead letters, without their values; ``limit`` at most, page by page."""
         letters: list[dict[str, Any]] = []
@@ -268,7 +283,8 @@ class Server:
     def _once(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, dict[str, Any]]:
-        sent = {name: value.encode() for name, value in headers.items()}  # The library would take Latin-1 only.
+        held = {} if self._key == NO_KEY else {"Authorization": f"Bearer {self._key}"}  # Signed mode asks for it.
+        sent = {name: value.encode() for name, value in (held | dict(headers)).items()}  # Else Latin-1 only.
         self._connection.request(method, self._path + path, body, {"Content-Type": "application/json", **sent})
         response = self._connection.getresponse()
         content = response.read()

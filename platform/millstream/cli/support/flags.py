@@ -21,7 +21,7 @@ from millstream.cli.support.exits import guarded
 from millstream.config import BY_NAME, Settings
 from millstream.model.setting import SWITCH, TEXTS, Setting
 
-SHORT: Final = {"output": "-o"}
+SHORT: Final = {"output": "-o", "sdk_urls": "-u"}
 
 
 def settings(*names: str) -> Callable[[Callable[..., int]], Callable[..., None]]:

@@ -11,6 +11,7 @@ from millstream import __version__
 from millstream.api.sockets import listening
 from millstream.api.sockets.listening import is_every_address
 from millstream.cli.support.output import counted
+from millstream.cli.support.remote_apps import environments_of, signing_keys_of, sync_options_of
 from millstream.config import Settings
 from millstream.dev import DevServer, DevSettings
 from millstream.lane.settings import LaneSettings
@@ -24,7 +25,9 @@ SENDERS: Final = ("MILLSTREAM_URL", "MILLSTREAM_EVENT_KEY")
 
 
 def server_settings(settings: Settings, data: Path, targets: Sequence[str], banner: str) -> DevSettings:
-    """The server that flags and variables ask for."""
+    """The server that flags and variables ask for; with a ``banner`` it is a dev server, which looks for apps."""
+    signing = signing_keys_of(settings)
+    discover = bool(banner) and not settings.switch("no_discovery")
     return DevSettings(
         data=data,
         host=settings.text("host"),
@@ -45,6 +48,9 @@ def server_settings(settings: Settings, data: Path, targets: Sequence[str], bann
         ),
         version=__version__,
         banner=banner,
+        signing=signing,
+        environments=environments_of(settings, signing),
+        sync=sync_options_of(settings, discover=discover),
         accept_loss=settings.switch("accept_loss"),
     )
 

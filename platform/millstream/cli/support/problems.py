@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from millstream.cli.support.exits import note
-from millstream.cli.support.flow_problems import flow_problems, flow_warnings
-from millstream.core.triggers.problems import cancel_problems, trigger_problems, trigger_warnings
+from millstream.core.declared import function_problems, function_warnings
 from millstream.errors import FunctionError
 from millstream.sdk.app import App
 
@@ -52,16 +51,9 @@ def problems_of(app: App) -> Iterator[Problem]:
     if not app.functions:
         yield problem(app.id, "", "the app has no functions. Declare one with @app.function(on=…).")
     for function in app.functions.values():
-        for trigger in function.spec.triggers:
-            slug = function.spec.slug
-            yield from (problem(app.id, slug, text) for text in trigger_problems(trigger))
-            yield from (problem(app.id, slug, text, WARNING) for text in trigger_warnings(trigger))
-        for cancel in function.spec.cancel_on:
-            yield from (problem(app.id, function.spec.slug, text) for text in cancel_problems(cancel))
-        flow = function.spec.flow
-        if flow is not None:
-            yield from (problem(app.id, function.spec.slug, text) for text in flow_problems(flow))
-            yield from (problem(app.id, function.spec.slug, text, WARNING) for text in flow_warnings(flow))
+        slug = function.spec.slug
+        yield from (problem(app.id, slug, text) for text in function_problems(function.spec))
+        yield from (problem(app.id, slug, text, WARNING) for text in function_warnings(function.spec))
     try:
         app.spec()
     except FunctionError as error:

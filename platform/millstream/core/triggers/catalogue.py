@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from millstream.core.tables import Tables
 from millstream.core.triggers.expressions import Expression, compile_expression
 from millstream.errors import FunctionError
+from millstream.model import limits
 from millstream.model.function import (
     CronTrigger,
     EventTrigger,
@@ -24,7 +25,6 @@ from millstream.model.function import (
 from millstream.model.messages import group_topic
 from millstream.model.overrides import decode_overrides, in_force
 
-APPS_MAX: Final = 10_000
 FUNCTIONS_SET_MAX: Final = 100_000
 NAMES_CACHED_MAX: Final = 10_000
 
@@ -90,9 +90,9 @@ def catalogue(tables: Tables) -> Catalogue:
     if held is not None and held[0] == version:
         assert isinstance(held[1], Catalogue)
         return held[1]
-    specs = (decode_app_spec(row.spec) for _, row in tables.apps.scan(limit=APPS_MAX) if row.spec)
-    limits = {slug: decode_overrides(row.overrides) for slug, row in tables.limits.scan(limit=FUNCTIONS_SET_MAX)}
-    functions = (in_force(f, limits.get(f.slug, ())) for spec in specs for f in spec.functions)
+    specs = (decode_app_spec(row.spec) for _, row in tables.apps.scan(limit=limits.APPS_MAX) if row.spec)
+    overrides = {slug: decode_overrides(row.overrides) for slug, row in tables.limits.scan(limit=FUNCTIONS_SET_MAX)}
+    functions = (in_force(f, overrides.get(f.slug, ())) for spec in specs for f in spec.functions)
     made = Catalogue(tuple(functions), tables.place.events_topic)
     tables.memo["catalogue"] = (version, made)
     return made
