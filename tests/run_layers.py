@@ -55,7 +55,7 @@ class Layer:
     final: bool = False
 
 
-PARTS = ("wire", "log", "state", "functions", "execute", "history", "api", "roles", "runner")
+PARTS = ("wire", "log", "state", "functions", "execute", "endpoint", "history", "api", "roles", "runner")
 
 LAYERS = (
     Layer("architecture", "does the code keep its form?", ("architecture",), 20),

@@ -113,6 +113,14 @@ SETTINGS: Final = (
         doc="Run functions in this many child processes; 0 runs them in this one, beside the lanes.",
     ),
     Setting(
+        name="endpoint_networks",
+        kind=TEXTS,
+        flag="--endpoint-network",
+        metavar="CIDR",
+        doc="A private network in which apps over HTTP, and what their steps fetch, may be called: 10.0.0.0/8; * for "
+        "any. May be repeated. Without it only the public internet is called; millstream dev calls anything.",
+    ),
+    Setting(
         name="durability",
         kind=CHOICE,
         default="fsync",

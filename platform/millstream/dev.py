@@ -24,6 +24,7 @@ from millstream.api.door.door import DoorConfig
 from millstream.api.server import build_app
 from millstream.api.sockets.listening import listen_on, reached_at
 from millstream.api.sockets.serving import Served, serve
+from millstream.execute.endpoint.endpoints import Endpoints, EndpointSettings
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.files import private_directory
@@ -61,6 +62,7 @@ class DevSettings:
     ``public_url``        where others reach the server, for the URLs of callbacks; None: where it listens, "": nowhere.
     ``executors``         child processes that run the functions; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
+    ``endpoints``         how apps over HTTP are called.
     ``banner``            what the page warns with; "": nothing.
     ``listening``         a socket that listens, instead of ``host`` and ``port``.
     ``signing``           the keys that apps over HTTP and this server share; none: dev mode.
@@ -83,6 +85,7 @@ class DevSettings:
     public_url: str | None = None
     executors: int = 0
     targets: tuple[str, ...] = ()
+    endpoints: EndpointSettings = field(default_factory=EndpointSettings)
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     lane: LaneSettings = field(default_factory=LaneSettings)
     version: str = "dev"
@@ -150,6 +153,7 @@ class DevServer:
                 schemas=settings.boundary.foreign,
                 event_schemas=settings.boundary.events,
                 make_executor=executors_of(self.pool) if self.pool is not None else None,
+                endpoints=Endpoints(settings.endpoints),
                 on_facts=self._on_facts,
                 on_unheard=self._on_unheard,
                 losses=losses,

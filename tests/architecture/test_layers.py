@@ -52,7 +52,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "confluent_kafka": {"log.kafka", "schema_registry"},
     "rocksdict": {"state"},
     "avro": {"wire.compatibility"},
-    "aiohttp": {"api", "execute", "cli", "testing"},
+    "aiohttp": {"api", "cli", "testing"},
     "aiohttp.web": {"api"},
     "cel_expr_python": {"core.triggers.expressions", "core.triggers.mixed_numbers"},
     "cronsim": {"core.triggers.cron"},

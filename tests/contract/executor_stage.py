@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from millstream.execute.endpoint.endpoints import Endpoints
+from millstream.execute.endpoint.executor import EndpointExecutor
 from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import Executor, RunSource
 from millstream.execute.processes.children import ChildrenExecutor
 from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
+from millstream.model.function import AppSpec
 from tests.contract.executor_app import app
 from tests.execute.harness import World
 
@@ -19,6 +26,7 @@ R = TypeVar("R")
 TARGET = "tests.contract.executor_app:app"
 LOCAL = LocalSettings(park_after_s=0.5)
 ENDS_WITHIN_S = 180.0
+APP_MODULE = "tests.contract.executor_endpoint_app"
 
 
 class Stage:
@@ -28,6 +36,10 @@ class Stage:
         self.kind = kind
         self.runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
         self.pool: Pool | None = None
+        self.endpoints: Endpoints | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        if kind == "endpoint":
+            self._serve()
         if kind == "children":
             self.runner.run(self._open(executors))
 
@@ -35,7 +47,32 @@ class Stage:
         self.pool = Pool(PoolSettings(executors=executors, targets=(TARGET,), local=LOCAL))
         await self.pool.start()
 
+    def _serve(self) -> None:
+        """The functions as an app over HTTP, in a process of its own."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+        self._process = subprocess.Popen([sys.executable, "-m", APP_MODULE, str(port)])
+        ends = time.monotonic() + ENDS_WITHIN_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert self._process.poll() is None and time.monotonic() < ends, "the app did not start"
+                time.sleep(0.05)
+        self.runner.run(self._register(f"http://127.0.0.1:{port}/api/inngest"))
+
+    async def _register(self, url: str) -> None:
+        self.endpoints = Endpoints()
+        self.endpoints.see(AppSpec(app.id, app.spec().functions, url))
+
     def close(self) -> None:
+        if self.endpoints is not None:
+            self.runner.run(self.endpoints.close())
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
         if self.pool is not None:
             self.runner.run(self.pool.close())
         self.runner.close()
@@ -56,6 +93,8 @@ class Stage:
         return self.runner.run(run())
 
     def _make(self, source: RunSource) -> Executor:
+        if self.endpoints is not None:
+            return EndpointExecutor(source, self.endpoints)
         if self.pool is None:
             return LocalExecutor([app], source, LOCAL)
         return ChildrenExecutor(self.pool, source)

@@ -1,4 +1,8 @@
-"""Do all executors mean the same? One suite, in this process and in child processes, in real time."""
+"""Do all executors mean the same? One suite, in this process, in child processes and over HTTP, in real time.
+
+Some promises are of a body that lives between its steps: its pauses, its ``finally``, what it finds later by itself. An
+app over HTTP is led over its steps anew in every call, so those are not asked of it (the mark ``not_over_http``).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ R = TypeVar("R")
 Play = Callable[[Callable[[Scene], Awaitable[R]]], R]
 
 
-@pytest.fixture(scope="module", params=["local", "children"])
+@pytest.fixture(scope="module", params=["local", "children", "endpoint"])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     opened = Stage(request.param)
     yield opened
@@ -36,7 +40,9 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def play(stage: Stage, tmp_path: Path) -> Play:
+def play(stage: Stage, tmp_path: Path, request: pytest.FixtureRequest) -> Play:
+    if stage.kind == "endpoint" and request.node.get_closest_marker("not_over_http"):
+        pytest.skip("see its mark")
     return lambda scenario: stage.play(tmp_path / "notes", scenario)
 
 
@@ -85,6 +91,7 @@ def test_a_failing_step_is_tried_again_under_one_idempotency_key(play: Play) -> 
     play(scenario)
 
 
+@pytest.mark.not_over_http
 def test_a_step_is_tried_again_as_its_own_retry_says(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         assert result_of(await scene.end("retrying")) == [2, "FileNotFoundError", "ValueError"]
@@ -117,6 +124,7 @@ def test_an_exception_in_the_body_is_an_attempt_of_the_body_and_steps_are_rememb
     play(scenario)
 
 
+@pytest.mark.not_over_http
 def test_an_attempt_that_takes_too_long_is_stopped(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         assert result_of(await scene.end("slow")) == "StepTimeout"
@@ -132,6 +140,7 @@ def test_a_plain_handler_runs_its_steps_in_a_thread(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.not_over_http
 def test_an_idle_body_is_parked_and_led_over_its_steps_again(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         assert result_of(await scene.end("nap")) == "behind"
@@ -151,6 +160,7 @@ def test_a_run_goes_on_elsewhere_when_its_executor_is_gone(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.not_over_http
 def test_a_step_behind_a_foreign_wait_is_reported_by_itself(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         run = await scene.send("behind")
@@ -174,6 +184,7 @@ async def parked_as_changed(scene: Scene) -> str:
     return run
 
 
+@pytest.mark.not_over_http
 def test_changed_code_parks_the_run_until_another_code_fits(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         run = await parked_as_changed(scene)
@@ -192,6 +203,7 @@ def test_changed_code_parks_the_run_until_another_code_fits(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.not_over_http
 def test_a_run_whose_code_has_changed_can_be_cancelled(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         run = await parked_as_changed(scene)
@@ -201,6 +213,7 @@ def test_a_run_whose_code_has_changed_can_be_cancelled(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.not_over_http
 @pytest.mark.parametrize("where", ["body", "step"])
 @pytest.mark.parametrize("how", ["await", "gather", "group", "timeout", "nobody"])
 def test_a_task_of_a_function_that_exits_ends_neither_the_loop_nor_a_process(play: Play, how: str, where: str) -> None:
@@ -263,6 +276,7 @@ def test_close_lets_running_steps_end_and_gives_back_the_rest(play: Play) -> Non
     play(scenario)
 
 
+@pytest.mark.not_over_http
 def test_a_drained_executor_keeps_what_runs_and_gives_back_the_rest(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         executor = scene.world.executor
@@ -293,6 +307,7 @@ def test_a_function_without_code_is_parked(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.not_over_http  # More than a call holds: the app asks an api, which is not there.
 def test_large_results_and_histories_travel(play: Play) -> None:
     async def scenario(scene: Scene) -> None:
         assert result_of(await scene.end("large")) == 6_000_000

@@ -97,6 +97,12 @@ class World:
     def step(self, run: str, step: str) -> StepRow | None:
         return self.tables.durable.steps.get((run, step))
 
+    def parked_of(self, function: str, behind: tuple[str, str], limit: int) -> list[CodeWanted]:
+        run, step = behind
+        start = (function, run, f"{step}\x00" if run else "")
+        rows = [row for _, row in self.tables.durable.parked.scan(start, limit=limit) if row.function == function]
+        return [CodeWanted(row.run, row.function, row.step, row.dispatch) for row in rows]
+
     def report(self, report: Report) -> None:
         self.reports.append(report)
         self.submit(report)

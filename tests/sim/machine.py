@@ -88,6 +88,7 @@ class BadLine:
         self._lane = lane
         self.delayed = 0
         self.view, self.step, self.now_ms = lane.view, lane.step, lane.now_ms
+        self.parked_of = lane.parked_of
 
     def report(self, report: Report) -> None:
         if not report.step:

@@ -12,6 +12,7 @@ from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loading import load_apps
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.problems import say_problems
+from millstream.cli.support.remote_apps import endpoint_settings_of
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.lane.settings import LaneSettings
@@ -38,6 +39,7 @@ def worker_settings(settings: Settings, apps: Sequence[App], targets: Sequence[s
         public_url=settings.text("public_url"),
         retry_interval_ms=settings.number("retry_interval", -1),
         boundary=Boundary.of(settings),
+        endpoints=endpoint_settings_of(settings, is_dev=False),
         executors=settings.number("executors", 0),
         targets=tuple(targets),
         lane=LaneSettings(history_ms=history_ms, trim_lag_ms=settings.number("trim_lag", 0)),

@@ -11,12 +11,14 @@ The rules both sides keep:
   parked. Losing it is allowed (a worker that dies): the lane asks ``holds`` and hands out again under a new number.
 * A body dispatch (``step`` empty) is answered by what the body did: steps done or found, its end, or nothing new.
   A body that lives and finds more steps afterwards reports them under the same number, until its next dispatch.
-* ``LocalExecutor`` runs code in this process, ``ChildrenExecutor`` in child processes; one suite of tests for both.
+* ``LocalExecutor`` runs code in this process, ``ChildrenExecutor`` in child processes, ``EndpointExecutor`` in apps
+  over HTTP; one suite of tests for all.
 * An executor sees durable rows only: each row that a dispatch is about, and perhaps newer ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -44,6 +46,10 @@ class RunSource(Protocol):
 
     def step(self, run: str, step: str) -> StepRow | None:
         """One step of a run as recorded."""
+        ...
+
+    def parked_of(self, function: str, behind: tuple[str, str], limit: int) -> Sequence[CodeWanted]:
+        """At most ``limit`` parked dispatches of a function, in the order of (run, step), behind this one."""
         ...
 
     def report(self, report: Report, /) -> None:

@@ -22,6 +22,7 @@ from typing import Final
 from millstream.api.sockets.probes_thread import ProbesThread
 from millstream.disk import write_small_file
 from millstream.errors import ConfigError
+from millstream.execute.endpoint.endpoints import Endpoints, EndpointSettings
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.files import private_directory, text_of
@@ -58,6 +59,7 @@ class WorkerSettings:
     ``public_url``  where others reach the group's api, for the URLs of callbacks; "": steps make none.
     ``register``   newer, always, never: whether the apps go into the catalogue (``worker.register``).
     ``accept_loss``  go on where something acknowledged is missing (``losses.py``).
+    ``endpoints``  how apps over HTTP are called.
     ``executors``  child processes that run the functions; 0: this one does. ``targets`` are the apps for those.
     """
 
@@ -69,6 +71,7 @@ class WorkerSettings:
     register: str = "newer"
     public_url: str = ""
     retry_interval_ms: int = -1
+    endpoints: EndpointSettings = field(default_factory=EndpointSettings)
     boundary: Boundary = field(default_factory=lambda: Boundary.made((), None))
     executors: int = 0
     targets: tuple[str, ...] = ()
@@ -183,6 +186,7 @@ class WorkerRole:
             schemas=settings.boundary.foreign,
             event_schemas=settings.boundary.events,
             make_executor=executors_of(self.pool) if self.pool is not None else None,
+            endpoints=Endpoints(settings.endpoints),
             make_topics=checked,
             register=settings.register,
             losses=self.losses,

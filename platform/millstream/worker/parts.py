@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from millstream.execute.endpoint.endpoints import Endpoints
 from millstream.execute.port import Executor, RunSource
 from millstream.lane.parts import OnFacts, OnUnheard
 from millstream.lane.port import Schemas, Surroundings
@@ -27,6 +28,7 @@ class WorkerParts:
     ``make_store``          a lane's local store, by lane.
     ``events_retention_ms`` of the events topic, where this worker creates it.
     ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
+    ``endpoints``           calls the functions of apps over HTTP; None: such apps are none of this worker's.
     ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
     ``register``            always, newer or never: see ``register``.
     ``public_url``          where the outside reaches the group, for the URLs of callbacks; "": steps make none.
@@ -50,6 +52,7 @@ class WorkerParts:
     schemas: Schemas = field(default_factory=FileSchemas)
     event_schemas: EventSchemas = field(default_factory=EventSchemas)
     make_executor: Callable[[RunSource], Executor] | None = None
+    endpoints: Endpoints | None = None
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     register: str = "always"
     on_facts: OnFacts | None = None

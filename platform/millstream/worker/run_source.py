@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from millstream.core.tables import Tables
 from millstream.execute.port import RunView
 from millstream.model.commands import Command, LoseDispatch, ParkDispatch, Report, Unpark
+from millstream.model.effects import CodeWanted
 from millstream.model.rows import StepRow
 
 
@@ -41,6 +42,15 @@ class LaneRunSource:
     def step(self, run: str, step: str) -> StepRow | None:
         """One step as recorded."""
         return self._tables.steps.get((run, step)) if self._tables is not None else None
+
+    def parked_of(self, function: str, behind: tuple[str, str], limit: int) -> Sequence[CodeWanted]:
+        """Parked dispatches of a function, as recorded."""
+        if self._tables is None:
+            return ()
+        run, step = behind
+        start = (function, run, f"{step}\x00" if run else "")
+        rows = [row for _, row in self._tables.parked.scan(start, limit=limit) if row.function == function]
+        return [CodeWanted(row.run, row.function, row.step, row.dispatch) for row in rows]
 
     def leave(self, submit: Callable[[Command], None]) -> None:
         """The lane is another worker's: its tables are closed, and reports go to ``submit`` from now on."""

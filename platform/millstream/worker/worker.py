@@ -25,8 +25,10 @@ from millstream.errors import (
     StoreDamaged,
     StoreUnavailable,
 )
+from millstream.execute.endpoint.executor import EndpointExecutor
 from millstream.execute.local.executor import LocalExecutor
 from millstream.execute.port import Executor
+from millstream.execute.routed import RoutedExecutor
 from millstream.lane.lane import Lane
 from millstream.lane.maintenance.trouble import OPENS, Trouble
 from millstream.lane.metrics import Progress
@@ -43,6 +45,7 @@ from millstream.telemetry import say
 from millstream.worker.callback_key import callback_key
 from millstream.worker.parts import WorkerParts
 from millstream.worker.registration import register
+from millstream.worker.remote_apps import RemoteApps
 from millstream.worker.run_source import LaneRunSource
 
 LOG: Final = logging.getLogger("millstream.worker")
@@ -74,6 +77,7 @@ class Worker:
         self._troubles: dict[int, Trouble] = {}
         self._catalogue_needed = 0  # How much of the functions topic our own apps need.
         self._callback_key = b""
+        self._remote_apps: RemoteApps | None = None
         self._membership: Membership | None = None
         self._joined = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -124,6 +128,9 @@ class Worker:
         self._catalogue_needed = await register(
             parts.log, parts.group, [app.spec() for app in parts.apps], parts.register
         )
+        if parts.endpoints is not None:
+            self._remote_apps = RemoteApps(parts.log, parts.group, parts.endpoints)
+            await self._remote_apps.start()
         membership = parts.log.membership(parts.group, parts.lanes)
         self._membership = membership
         await membership.join(on_assigned=self._on_assigned, on_revoked=self._on_revoked)
@@ -165,6 +172,10 @@ class Worker:
             for task in stuck:  # A log that takes nothing now: the new owner gets no report, and hands out again.
                 task.cancel()
             await asyncio.gather(*stuck, return_exceptions=True)
+        if self._remote_apps is not None:
+            await self._remote_apps.close()
+        if self.parts.endpoints is not None:
+            await self.parts.endpoints.close()
         if not self._failed.done():
             self._failed.set_result(None)
 
@@ -333,7 +344,12 @@ class Worker:
     def _executor(self, number: int, durable: Tables, submit: Callable[[Command], None]) -> Executor:
         source = self._sources[number] = LaneRunSource(durable, submit, self.parts.surroundings.now_ms)
         make = self.parts.make_executor
-        executor = make(source) if make is not None else LocalExecutor(self.parts.apps, source)
+        executor: Executor = make(source) if make is not None else LocalExecutor(self.parts.apps, source)
+        endpoints = self.parts.endpoints
+        if endpoints is not None:
+            own = [slug for app in self.parts.apps for slug in app.functions]
+            remote = EndpointExecutor(source, endpoints)
+            executor = RoutedExecutor(executor, remote, own, lambda function: endpoints.of(function) is not None)
         self._executors[number] = executor
         return executor
 

@@ -23,16 +23,18 @@ DEV: Final = (
 SERVE: Final = (
     "port", "host", "data", "lanes", "group", "executors", "durability", *REGISTRY[:-1], "retry_interval", "event_keys",
     "insecure_no_event_key", "allowed_hosts", "public_url", "events_per_s", "history", "trim_lag", "accept_loss",
-    "log_level", *SIGNING, *SYNC,
+    "endpoint_networks", "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 WORKER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "register", "executors", "host", "probes_port", "grace",
-    "public_url", "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "log_level",
+    "public_url", "history", "trim_lag", "accept_loss", "retry_interval", *REGISTRY[:-1], "endpoint_networks",
+    "log_level", *SIGNING,
 )  # fmt: skip
 SERVER: Final = (
     *KAFKA, "group", "lanes", "events_topic", "name", "data", "host", "port", "probes_port", "grace", "public_url",
     "history", "trim_lag", "accept_loss", "retry_interval", "event_keys", "insecure_no_event_key", "allowed_hosts",
-    "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "log_level", *SIGNING, *SYNC,
+    "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "endpoint_networks",
+    "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 HISTORY: Final = (
     *KAFKA, "group", "lanes", "events_topic", "data", "history", "host", "port", "event_keys",

@@ -11,7 +11,12 @@ from millstream import __version__
 from millstream.api.sockets import listening
 from millstream.api.sockets.listening import is_every_address
 from millstream.cli.support.output import counted
-from millstream.cli.support.remote_apps import environments_of, signing_keys_of, sync_options_of
+from millstream.cli.support.remote_apps import (
+    endpoint_settings_of,
+    environments_of,
+    signing_keys_of,
+    sync_options_of,
+)
 from millstream.config import Settings
 from millstream.dev import DevServer, DevSettings
 from millstream.lane.settings import LaneSettings
@@ -43,6 +48,7 @@ def server_settings(settings: Settings, data: Path, targets: Sequence[str], bann
         executors=settings.number("executors", 0),
         targets=tuple(targets),
         boundary=Boundary.of(settings),
+        endpoints=endpoint_settings_of(settings, is_dev=bool(banner)),
         lane=LaneSettings(
             history_ms=settings.number("history", limits.DAY_MS), trim_lag_ms=settings.number("trim_lag", 0)
         ),

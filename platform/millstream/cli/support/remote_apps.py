@@ -1,10 +1,12 @@
-"""What a server is told of apps over HTTP: the keys it shares with them, and which it keeps in step."""
+"""What a server is told of apps over HTTP: the keys it shares with them, where they may be, which it keeps in step."""
 
 from __future__ import annotations
 
 from millstream.api.apps.syncing import SyncOptions
 from millstream.config import BY_NAME, Settings
 from millstream.errors import ConfigError
+from millstream.execute.endpoint.endpoints import EndpointSettings
+from millstream.execute.endpoint.guard import Guard
 from millstream.log.passwords import password_in
 from millstream.model.address import http_url
 from millstream.model.redaction import keep_secret
@@ -33,6 +35,12 @@ def sync_options_of(settings: Settings, *, discover: bool) -> SyncOptions:
     for url in urls:
         http_url(url, BY_NAME["sdk_urls"].flag)
     return SyncOptions(urls=urls, discover=discover, poll=not settings.switch("no_poll"))
+
+
+def endpoint_settings_of(settings: Settings, *, is_dev: bool) -> EndpointSettings:
+    """How apps are called. Raises ConfigError for a network that is none."""
+    guard = Guard(is_open=True) if is_dev else Guard.of(settings.texts("endpoint_networks"))
+    return EndpointSettings(keys=signing_keys_of(settings), guard=guard)
 
 
 def _key(settings: Settings, name: str) -> str:

@@ -51,6 +51,7 @@ from millstream.execute.processes.messages import (
     ToChild,
 )
 from millstream.model.commands import LoseDispatch, ParkDispatch, Report, Unpark
+from millstream.model.effects import CodeWanted
 from millstream.model.rows import StepRow
 from millstream.sdk.app import App
 from millstream.telemetry import say
@@ -96,6 +97,10 @@ class RunCache:
         """One step as last sent."""
         rows = self._rows.get(run)
         return rows.get(step) if rows is not None else None
+
+    def parked_of(self, function: str, behind: tuple[str, str], limit: int) -> Sequence[CodeWanted]:
+        """None: what is parked, the worker knows."""
+        return ()
 
     def report(self, report: Report) -> None:
         """Send a report."""

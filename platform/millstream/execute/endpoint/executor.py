@@ -1,0 +1,374 @@
+"""``EndpointExecutor``: a lane's executor whose functions run in apps over HTTP.
+
+    Execute ──> Job ──slot──> call ──> Report
+                  │             ├── no connection: parked; handed out again when the app answers (nothing was executed)
+                  │             └── broken after it was sent: LoseDispatch (lanes.md rule 24)
+                  └── the app is down, unknown, or too many wait: parked
+
+Nothing lives here between calls: what a call needs is read from the lane's rows when it is made. What is parked rests
+in the lane's table, not here; when an app comes up, or has room, its parked dispatches are read from there and handed
+out again, a page at a time.
+
+A call is made at least once, as every step is: an app must expect the same call again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from millstream.errors import BadRequest, StoreFailed
+from millstream.execute.endpoint import gateway
+from millstream.execute.endpoint.calls import Target, call_of
+from millstream.execute.endpoint.endpoints import Endpoint, Endpoints
+from millstream.execute.endpoint.http import Broken, NotSent, TooSlow, Unsendable
+from millstream.execute.endpoint.replies import (
+    Answered,
+    Reply,
+    failed_here,
+    no_http,
+    not_remembered,
+    read_reply,
+    too_large,
+    too_slow,
+    unsendable,
+)
+from millstream.execute.endpoint.response import Answer, NotHttp, TooLarge
+from millstream.execute.endpoint.slots import Slots
+from millstream.execute.port import RunSource, RunView
+from millstream.model import limits
+from millstream.model.commands import HandOut, LoseDispatch, ParkDispatch, Report, Unpark
+from millstream.model.effects import CodeWanted, Execute
+from millstream.model.ids import ulid
+from millstream.model.operations import BodyDone, StepDone, StepFound
+from millstream.model.rows import Hand
+
+LOG: Final = logging.getLogger("millstream.endpoints")
+WAITING_MAX: Final = 10_000
+"""Dispatches that wait for a slot here; more are parked."""
+TAKEN_UP_AT_ONCE_MAX: Final = 200
+TAKE_UP_PAUSE_S: Final = 0.02
+STEP_MS: Final = 2 * limits.HOUR_MS
+"""How long a call may take whose function says nothing of that."""
+STORE_RETRY_S: Final = 0.5
+"""How long to wait where a lane's store cannot be read."""
+
+
+class Job:
+    """A dispatch under way. ``effect`` is the hand-out that it answers: the newest number that was told."""
+
+    __slots__ = ("_executor", "effect", "endpoint", "is_gone", "slots", "task")
+
+    def __init__(self, executor: EndpointExecutor, effect: Execute, endpoint: Endpoint, slots: Slots) -> None:
+        self._executor = executor
+        self.effect = effect
+        self.endpoint = endpoint
+        self.slots = slots
+        self.task: asyncio.Task[None] | None = None
+        self.is_gone = False
+
+    def begin(self) -> None:
+        """It has a slot."""
+        self._executor.begin(self)
+
+    def over(self, task: asyncio.Task[None]) -> None:
+        """It has ended."""
+        self._executor.over(self)
+
+
+class EndpointExecutor:
+    """Calls the apps of ``endpoints`` for the lane behind ``source``; see ``port.Executor``."""
+
+    def __init__(self, source: RunSource, endpoints: Endpoints) -> None:
+        self.source = source
+        self._endpoints = endpoints
+        self._jobs: dict[str, dict[str, Job]] = {}
+        self._executing = 0
+        self._waiting = 0
+        self._requests = 0
+        self._overflowed: set[str] = set()
+        self._to_take_up: set[str] = set()
+        self._taking_up: asyncio.Task[None] | None = None
+        self._planning: set[str] = set()  # Runs whose app plans and speaks a version that must know it.
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+        endpoints.listen(self)
+
+    # --- port.Executor ------------------------------------------------------------------------
+
+    def start(self, effect: Execute) -> None:
+        """Begin a dispatch; see ``port.Executor``."""
+        jobs = self._jobs.get(effect.run)
+        job = jobs.get(effect.step) if jobs is not None else None
+        if job is not None:
+            job.effect = effect
+            return
+        endpoint = self._endpoints.of(effect.function)
+        if self._closing or endpoint is None:
+            self._park(effect)
+            return
+        row = self.source.step(effect.run, effect.step) if effect.step else None
+        is_outside = row is not None and row.kind in gateway.KINDS
+        if not (endpoint.is_up or is_outside):
+            self._park(effect)
+            return
+        if self._waiting >= WAITING_MAX:
+            self._overflowed.add(effect.function)
+            self._park(effect)
+            return
+        job = Job(self, effect, endpoint, self._endpoints.outside if is_outside else endpoint.slots)
+        if jobs is None:
+            self._jobs[effect.run] = {effect.step: job}
+        else:
+            jobs[effect.step] = job
+        self._waiting += 1
+        job.slots.enter(job)
+
+    def abandon(self, run: str) -> None:
+        """Stop what executes for a run; see ``port.Executor``. The app is not told: its answer is dropped."""
+        self._planning.discard(run)
+        for job in tuple(self._jobs.get(run, {}).values()):
+            self._drop(job)
+
+    def holds(self, run: str, step: str, dispatch: int) -> bool:
+        """Whether a dispatch is under way; see ``port.Executor``."""
+        job = self._jobs.get(run, {}).get(step)
+        return job is not None and job.effect.dispatch == dispatch
+
+    def knows(self, function: str) -> bool:
+        """Whether an app has this function, whether it answers or not, and the executor is not about to close."""
+        return not self._closing and self._endpoints.of(function) is not None
+
+    def takes_up(self, wanted: CodeWanted) -> bool:
+        """Whether to hand out a parked dispatch again: its app answers, and not too many wait."""
+        if self._closing:
+            return False
+        endpoint = self._endpoints.of(wanted.function)
+        if endpoint is None or not endpoint.is_up:
+            return False
+        if self._waiting >= WAITING_MAX:
+            self._overflowed.add(wanted.function)
+            return False
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Never: what is too much is parked, so that an app that is slow keeps no other from its work."""
+        return False
+
+    @property
+    def executing(self) -> int:
+        """The number of calls under way."""
+        return self._executing
+
+    def drain(self) -> None:
+        """Begin nothing more, give back what waits for a slot; see ``port.Executor``."""
+        self._closing = True
+        self._endpoints.leave(self)
+        if self._taking_up is not None:
+            self._taking_up.cancel()
+        for job in self._all():
+            if job.task is None:
+                self._give_back(job)
+
+    def dispatches(self) -> tuple[HandOut, ...]:
+        """What is under way; see ``port.Executor``."""
+        effects = [job.effect for job in self._all()]
+        return tuple(HandOut(effect.run, effect.step, effect.dispatch) for effect in effects)
+
+    async def close(self, grace_s: float) -> None:
+        """Let calls under way end and be reported within ``grace_s``, then give back what is left."""
+        self.drain()
+        tasks = [job.task for job in self._all() if job.task is not None]
+        if tasks and grace_s > 0:
+            await asyncio.wait(tasks, timeout=grace_s)
+        left = self._all()
+        for job in left:
+            self._give_back(job)
+        await asyncio.gather(*(job.task for job in left if job.task is not None), return_exceptions=True)
+
+    # --- what endpoints call ------------------------------------------------------------------
+
+    def on_up(self, endpoint: Endpoint) -> None:
+        """An app can be called (again): take up what is parked for it."""
+        self._take_up_soon(endpoint.functions)
+
+    def begin(self, job: Job) -> None:
+        """A job has its slot."""
+        self._waiting -= 1
+        self._executing += 1
+        job.task = task = self._loop.create_task(self._carry_out(job))
+        task.add_done_callback(job.over)  # A task that is cancelled before its first turn runs no ``finally``.
+        if self._overflowed and self._waiting < WAITING_MAX // 2:
+            overflowed, self._overflowed = self._overflowed, set()
+            self._take_up_soon(overflowed)
+
+    # --- one call -----------------------------------------------------------------------------
+
+    async def _carry_out(self, job: Job) -> None:
+        try:
+            answered = await self._answer(job)
+        except NotSent as error:
+            job.endpoint.down(error)
+            self._end(job)
+            self._park(job.effect)
+            self._park_waiting(job.endpoint)
+        except Broken as error:
+            self._end(job)
+            effect = job.effect
+            job.endpoint.set_trouble(f"the connection to {job.endpoint.url} broke in a call: {error}")
+            self.source.lose(LoseDispatch(effect.run, effect.step, effect.dispatch))
+        except Exception as error:  # Ours: without a report the run would hang.
+            LOG.exception("a call could not be carried out")
+            self._end(job)
+            self._report(job, failed_here(error))
+        else:
+            self._end(job)
+            if answered is not None:
+                self._report(job, answered)
+
+    def over(self, job: Job) -> None:
+        """A job's task has ended."""
+        self._executing -= 1
+        job.slots.leave()
+
+    async def _answer(self, job: Job) -> Answered | None:
+        """What the app answers; None: there is nothing to carry out any more."""
+        view = await self._view(job.effect.run)
+        if view is None:  # The run is over, or the lane has gone to another worker and shows nothing any more.
+            self.source.park(ParkDispatch(job.effect.run, job.effect.step, job.effect.dispatch, given_back=True))
+            return None
+        endpoint, effect = job.endpoint, job.effect
+        spec = endpoint.functions.get(effect.function)
+        retries = spec.retries if spec is not None else limits.RETRIES_DEFAULT
+        now_ms, total_s = self.source.now_ms(), (spec.step_timeout_ms if spec is not None else STEP_MS) / 1_000
+        row = next((row for row in view.steps if row.step == effect.step), None) if effect.step else None
+        if row is not None and row.kind in gateway.KINDS:
+            http = self._endpoints.http
+            return Answered((await gateway.make(http, row, now_ms, self.source.now_ms, total_s),))
+        plans = effect.run in self._planning
+        self._requests += 1
+        request_id = ulid(now_ms, id(self).to_bytes(8, "big")[-5:] + self._requests.to_bytes(5, "big"))
+        target = Target(url=endpoint.url, retries=retries, version=endpoint.version, plans=plans)
+        call = call_of(view, effect, target, request_id)
+        try:
+            answer = await endpoint.post(call, now_ms // 1_000, total_s)
+        except TooLarge:
+            return too_large()
+        except TooSlow:
+            return too_slow(total_s)
+        except NotHttp as error:
+            return self._noted(endpoint, no_http(endpoint.url, str(error)))
+        except (BadRequest, Unsendable) as error:
+            return unsendable(error)
+        return _told_again(view, self._read(endpoint, answer, now_ms))
+
+    def _read(self, endpoint: Endpoint, answer: Answer, started_ms: int) -> Answered:
+        keys, now_ms = self._endpoints.settings.keys, self.source.now_ms()
+        verify = (lambda header, body: keys.verify(header, body, now_ms // 1_000)) if keys else None
+        reply = Reply(answer.status, answer.headers, answer.body, started_ms, now_ms)
+        return self._noted(endpoint, read_reply(reply, endpoint.url, verify))
+
+    def _noted(self, endpoint: Endpoint, answered: Answered) -> Answered:
+        """The same, once the app's state knows of it."""
+        if answered.trouble:
+            endpoint.set_trouble(answered.trouble)
+        elif answered.version >= 0:
+            endpoint.said(answered.version)
+        return answered
+
+    async def _view(self, run: str) -> RunView | None:
+        while True:
+            try:
+                return self.source.view(run)
+            except StoreFailed:  # Its rows cannot be read now; the lane says so, and mends it.
+                await asyncio.sleep(STORE_RETRY_S)
+
+    def _report(self, job: Job, answered: Answered) -> None:
+        effect, operations = job.effect, answered.operations
+        if answered.version < 2 and any(type(one) is StepFound for one in operations):
+            self._planning.add(effect.run)
+        if any(type(one) is BodyDone for one in operations):
+            self._planning.discard(effect.run)
+        joint = answered.joint if not effect.step else None
+        self.source.report(Report(effect.run, effect.step, effect.attempt, effect.dispatch, operations, joint))
+
+    # --- jobs ---------------------------------------------------------------------------------
+
+    def _all(self) -> list[Job]:
+        return [job for jobs in self._jobs.values() for job in jobs.values()]
+
+    def _end(self, job: Job) -> None:
+        """It is under way no more."""
+        job.is_gone = True
+        jobs = self._jobs.get(job.effect.run)
+        if jobs is not None and jobs.get(job.effect.step) is job:
+            del jobs[job.effect.step]
+            if not jobs:
+                del self._jobs[job.effect.run]
+
+    def _drop(self, job: Job) -> None:
+        self._end(job)
+        if job.task is not None:
+            job.task.cancel()
+        else:
+            self._waiting -= 1
+
+    def _give_back(self, job: Job) -> None:
+        self._drop(job)
+        effect = job.effect
+        self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch, given_back=True))
+
+    def _park(self, effect: Execute) -> None:
+        self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch, given_back=self._closing))
+
+    def _park_waiting(self, endpoint: Endpoint) -> None:
+        """The app is down: nothing waits for a slot of it."""
+        for job in self._all():
+            if job.endpoint is endpoint and job.task is None and job.slots is endpoint.slots:
+                self._drop(job)
+                self._park(job.effect)
+
+    # --- taking up what is parked -------------------------------------------------------------
+
+    def _take_up_soon(self, functions: Iterable[str]) -> None:
+        if self._closing:
+            return
+        self._to_take_up.update(functions)
+        if self._taking_up is None or self._taking_up.done():
+            self._taking_up = self._loop.create_task(self._take_up_all())
+
+    async def _take_up_all(self) -> None:
+        while self._to_take_up:
+            await self._take_up(self._to_take_up.pop())
+
+    async def _take_up(self, function: str) -> None:
+        """Hand out again what is parked for a function, a page at a time, as long as its app answers."""
+        behind = ("", "")
+        while True:
+            endpoint = self._endpoints.of(function)
+            if self._closing or endpoint is None or not endpoint.is_up:
+                return
+            if self._waiting >= WAITING_MAX // 2:
+                self._overflowed.add(function)
+                return
+            try:
+                page = self.source.parked_of(function, behind, TAKEN_UP_AT_ONCE_MAX)
+            except StoreFailed:
+                await asyncio.sleep(STORE_RETRY_S)
+                continue
+            for wanted in page:
+                self.source.unpark(Unpark(wanted.run, wanted.step, wanted.dispatch))
+                behind = (wanted.run, wanted.step)
+            if len(page) < TAKEN_UP_AT_ONCE_MAX:
+                return
+            await asyncio.sleep(TAKE_UP_PAUSE_S)
+
+
+def _told_again(view: RunView, answered: Answered) -> Answered:
+    """The same, unless a step ran that the call said was resolved: called again, the app would run it for ever."""
+    ran = {operation.step for operation in answered.operations if type(operation) is StepDone}
+    again = next((row for row in view.steps if row.step in ran and row.hand in (Hand.DONE, Hand.FAILED)), None)
+    return answered if again is None else not_remembered(again.step, again.name)
