@@ -83,7 +83,7 @@ async def get_dev(request: web.Request) -> web.Response:
     """The readiness probe of SDKs and tools, with all functions."""
     door = request.app[DOOR]
     functions = [
-        _function(app_id, spec) | _overridden(door, spec)
+        function_shown(app_id, spec) | _overridden(door, spec)
         for app_id, app in sorted(door.catalogue.apps.items())
         for spec in app.functions
     ]
@@ -139,7 +139,8 @@ def _invoked(slug: str) -> dict[str, Any]:
     return {"expire": 0, "fn_id": slug, **dict.fromkeys(names, ""), "source_fn_v": 0}
 
 
-def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
+def function_shown(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
+    """A function as it is registered."""
     return {
         "id": spec.slug,
         "slug": spec.slug,
