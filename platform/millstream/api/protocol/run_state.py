@@ -10,7 +10,7 @@ Both answers are bare, without ``data`` around them. What is said of a step is w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
 
 from aiohttp import web
@@ -29,6 +29,7 @@ from millstream.model.rows import Hand, StepRow
 from millstream.wire.step_memos import event_objects, memos
 
 T = TypeVar("T")
+PIECE_BYTES: Final = 256 * 1024
 UNKNOWN: Final = Error("Error", "the error of this step is not in the history")
 _HANDS: Final = {"completed": Hand.DONE, "failed": Hand.FAILED}
 
@@ -91,4 +92,11 @@ def _batch(queries: Queries, full: RunInFull) -> bytes | None:
 
 
 def _bare(body: bytes) -> web.Response:
-    return web.Response(body=body, headers={"Content-Type": JSON})
+    """The body as it is; a long one in pieces: the loop would stand still over one of 32 MiB."""
+    headers = {"Content-Type": JSON}
+    return web.Response(body=body if len(body) <= PIECE_BYTES else _pieces(body), headers=headers)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
