@@ -25,7 +25,7 @@ from millstream.model.commands import InvokeFunction
 from millstream.model.durations import duration_text
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.flow import FlowSpec
-from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
+from millstream.model.function import AppSpec, CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of
 from millstream.wire.json_limits import read_json
 
@@ -83,7 +83,7 @@ async def get_dev(request: web.Request) -> web.Response:
     """The readiness probe of SDKs and tools, with all functions."""
     door = request.app[DOOR]
     functions = [
-        function_shown(app_id, spec) | _overridden(door, spec)
+        _function(app_id, spec) | _overridden(door, spec)
         for app_id, app in sorted(door.catalogue.apps.items())
         for spec in app.functions
     ]
@@ -115,6 +115,11 @@ def _read(body: bytes) -> Invoke:
         ) from wrong
 
 
+def registered(app: AppSpec, spec: FunctionSpec) -> dict[str, Any]:
+    """A function as it is registered."""
+    return _function(app.id, spec)
+
+
 def _event(door: Door, slug: str, wanted: Invoke, internal: str) -> Envelope:
     """The event that triggers an invoked run; ``_inngest`` says what was invoked.
 
@@ -139,8 +144,7 @@ def _invoked(slug: str) -> dict[str, Any]:
     return {"expire": 0, "fn_id": slug, **dict.fromkeys(names, ""), "source_fn_v": 0}
 
 
-def function_shown(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
-    """A function as it is registered."""
+def _function(app_id: str, spec: FunctionSpec) -> dict[str, Any]:
     return {
         "id": spec.slug,
         "slug": spec.slug,

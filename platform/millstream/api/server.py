@@ -33,7 +33,6 @@ from millstream.api import (
 )
 from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
-from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.door.keys import has_key
 from millstream.api.gql import serving as gql
@@ -90,16 +89,6 @@ async def hand_on(request: web.Request) -> web.StreamResponse:
     return await request.app[DOOR].forward.hand_on(request)
 
 
-async def hand_query_on(request: web.Request) -> web.StreamResponse:
-    """A query, where the history is another process."""
-    door = request.app[DOOR]
-    body = await read_body(request, door.budget, gql.BODY_BYTES_MAX)
-    try:
-        return await door.forward.hand_on(request, body)
-    finally:
-        door.budget.give_back(len(body))
-
-
 def as_asked(handler: Handler) -> Handler:
     """The read, as of the position that it asks for."""
 
@@ -125,6 +114,9 @@ WRITES: Final[Routes] = (
     ("POST", "/api/runs/{id}/resume", held.post_resume),
     ("POST", "/api/runs/{id}/fail", held.post_fail),
     ("DELETE", "/v0/runs/{id}", runs.cancel_run),
+    ("POST", "/v1/runs/{id}/metadata", ignored.post_metadata),
+    ("POST", "/v1/traces/userland", ignored.post_spans),
+    ("GET", "/v1/apps/{app}/functions", app_functions.list_functions),
     ("GET", "/v1/runs/{id}/result", results.get_result),
     ("POST", "/v1/signals", signals.post_signal),
     ("POST", PATH + "{token}", callbacks.post_callback),
@@ -140,9 +132,6 @@ WRITES: Final[Routes] = (
     ("GET", "/api/dead-letters/{id}", dead_letters.get_letter),
     ("POST", "/api/dead-letters/{id}/redrive", dead_letters.post_redrive),
     ("GET", "/dev", functions.get_dev),
-    ("GET", "/v1/apps/{app}/functions", app_functions.list_functions),
-    ("POST", "/v1/runs/{id}/metadata", ignored.post_metadata),
-    ("POST", "/v1/traces/userland", ignored.post_spans),
 )
 READS: Final[Routes] = (
     ("GET", "/v1/events", as_asked(runs.list_events)),
@@ -180,7 +169,7 @@ def build_app(config: DoorConfig) -> web.Application:
         if method == "GET":
             app.router.add_route("HEAD", path, handler)  # The same answer; what sends it leaves the body out.
     if not door.has_history:
-        app.router.add_route("POST", gql.PATH, hand_query_on)
+        app.router.add_route("POST", gql.PATH, gql.hand_on)
         app.router.add_route("GET", "/{anything:.*}", hand_on)
     return app
 

@@ -36,6 +36,16 @@ async def post_query(request: web.Request) -> web.Response:
     return web.Response(body=content, status=status, headers={"Content-Type": JSON})
 
 
+async def hand_on(request: web.Request) -> web.StreamResponse:
+    """The answer of the history, where that is another process."""
+    door = request.app[DOOR]
+    body = await read_body(request, door.budget, BODY_BYTES_MAX)
+    try:
+        return await door.forward.hand_on(request, body)
+    finally:
+        door.budget.give_back(len(body))
+
+
 def _answer(queries: Queries, apps: tuple[AppSpec, ...], asked: Query) -> tuple[int, bytes]:
     """In the thread: status and body."""
     # Here: importing it takes a third of a second, and most doors are never asked.
