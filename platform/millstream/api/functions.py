@@ -118,6 +118,11 @@ def _read(body: bytes) -> Invoke:
         ) from wrong
 
 
+def registered(app: AppSpec, spec: FunctionSpec) -> dict[str, Any]:
+    """A function as it is registered."""
+    return _function(app.id, spec)
+
+
 def _event(door: Door, slug: str, wanted: Invoke, internal: str) -> Envelope:
     """The event that triggers an invoked run; ``_inngest`` says what was invoked.
 

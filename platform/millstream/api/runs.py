@@ -23,7 +23,8 @@ from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES, parent_of
 from millstream.history.queries import PAGE_ROWS_MAX, RUNS_OF_EVENT_MAX
 from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import STATES, AttemptSeen, GateSeen, StepSeen
+from millstream.history.trail import STATES, AttemptSeen, Error, GateSeen, StepSeen
+from millstream.model.error_object import members
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.run_requests import CancelRun
@@ -88,7 +89,7 @@ async def get_run(request: web.Request) -> web.Response:
     run, reads = run_id_of(request), request.app[DOOR].reads
     full = await reads.ask(lambda queries: queries.run(run))
     if full is None:
-        await positions.up_to_now(request.app[DOOR], run)
+        await positions.at_end_of(request.app[DOOR], run)
         full = await reads.ask(lambda queries: queries.run(run))
     if full is None:
         raise NotFound(f"Run not found: {run}")
@@ -102,7 +103,7 @@ async def get_output(request: web.Request) -> web.Response:
     reads = request.app[DOOR].reads
     output = await reads.ask(lambda queries: queries.output(run, step))
     if not output:
-        await positions.up_to_now(request.app[DOOR], run)
+        await positions.at_end_of(request.app[DOOR], run)
         output = await reads.ask(lambda queries: queries.output(run, step))
     if not output:
         which = f"step {step[:64]!r} of run" if step else "run"
@@ -231,8 +232,14 @@ def _attempt(attempt: AttemptSeen) -> dict[str, Any]:
         "started_at": iso(attempt.started_at_ms),
         "ended_at": iso(attempt.ended_at_ms),
         "retry_at": iso(attempt.retry_at_ms),
-        "error": attempt.error,
+        "error": _error(attempt.error),
     }
+
+
+def _error(error: Error | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {"name": error.name, "message": error.message, "stack": error.stack} | members(error.more)
 
 
 def _event(event: EventSeen) -> dict[str, Any]:

@@ -31,11 +31,12 @@ _decoder: Final = msgspec.msgpack.Decoder(list[list[Any]])
 
 
 class Error(msgspec.Struct, frozen=True):
-    """An exception as it was recorded."""
+    """An exception as it was recorded. ``more``: its other members (``model/error_object.py``), where a step failed."""
 
     name: str
     message: str
     stack: str = ""
+    more: bytes = b""
 
 
 class _ErrorObject(msgspec.Struct, frozen=True):

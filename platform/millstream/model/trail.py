@@ -13,7 +13,7 @@ PLANNED: Final = 1  # at, step, name, kind
 SLEEPING: Final = 2  # at, step, name, kind, wake_at
 WOKE: Final = 3  # at, step, kind
 ERRORED: Final = 4  # at, step, name, kind, attempt, started_at, retry_at, error name, message, stack
-FAILED: Final = 5  # the same with retry_at 0
+FAILED: Final = 5  # the same with retry_at 0, and what the error has beside the three
 BODY_ERRORED: Final = 6  # at, "", attempt, retry_at, error name, message, stack
 LOST: Final = 7  # at, step, how often by now, retry_at
 PARKED: Final = 8  # at, step, function; where the code has changed, the reason
@@ -23,7 +23,7 @@ CAME: Final = 11  # at, step, which of the awaited events
 GIVEN_BACK: Final = 12  # at, step
 ASKED: Final = 20  # at, step (empty: the body), the gate, the value of its key
 PASSED: Final = 21  # the same
-HELD: Final = 13  # at, step, name, kind, attempt, started_at, error name, message, stack
+HELD: Final = 13  # at, step, name, kind, attempt, started_at, error name, message, stack; of a step also the rest
 RESUMED: Final = 14  # at, step
 
 Entry = tuple[Any, ...]

@@ -3,11 +3,13 @@
     DELETE /v1/runs/… ──> 200, X-Millstream-Position: 3:812      decided in record 812 of lane 3's journal
     GET /v1/runs/…?after=3:812 ──> as of that record or a later one; 503 and Retry-After while the history is behind
 
-The answer itself waits a moment for the history, so that ordinarily a plain read will do. ``after`` makes sure.
+The answer itself waits a moment for the history, so that ordinarily a plain read will do. ``after`` makes sure. What
+must be complete, the steps of a run for whoever executes it, is read as of the end of the run's lane (``at_end``).
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -19,6 +21,8 @@ from millstream.model.messages import Reply, group_topic
 
 POSITION_HEADER: Final = "X-Millstream-Position"
 AFTER: Final = "after"
+AT_END_S: Final = 4.0
+"""An SDK that asks for a run's steps gives up after five seconds."""
 DIGITS_MAX: Final = 19
 OFFSET_MAX: Final = (1 << 63) - 1
 
@@ -34,19 +38,30 @@ def named(response: web.Response, reply: Reply) -> web.Response:
     return response
 
 
-async def up_to_now(door: Door, run: str) -> None:
-    """Wait until the history shows all that the run's lane has recorded by now: a run it does not show is not there.
+async def at_end_of(door: Door, run: str) -> None:
+    """Wait until reads show all that the run's lane had recorded when this was called.
 
-    Raises Busy when it is not in time.
+    Raises Busy when they do not in AT_END_S: a read now could leave out what is durable.
     """
     journal, lane = group_topic(door.config.group, "journal"), lane_of(run, door.config.lanes)
-    end = await door.config.log.end_offset(journal, lane)
-    if end and not await door.reads.wait_folded(journal, lane, end - 1):
+    if not await _shown_to_its_end(door, journal, lane, AT_END_S):
         raise Busy(
-            f"the history does not show run {run} yet, if there is one. Ask again, or see how far it is behind: "
-            "millstream_history_lag in /metrics.",
+            f"the history has not come to the end of lane {lane} in {AT_END_S:.0f} s, and what is asked for must be "
+            "complete. Ask again, or see how far it is behind: millstream_history_lag in /metrics.",
             retry_after_s=1,
         )
+
+
+async def events_at_end(door: Door) -> None:
+    """Wait a moment until reads show the events that had been sent when this was called."""
+    config = door.config
+    waits = [_shown_to_its_end(door, config.events_topic, number, 1.0) for number in range(config.event_partitions)]
+    await asyncio.gather(*waits)
+
+
+async def _shown_to_its_end(door: Door, topic: str, partition: int, wait_s: float) -> bool:
+    end = await door.config.log.end_offset(topic, partition)
+    return not end or await door.reads.wait_folded(topic, partition, end - 1, wait_s=wait_s)
 
 
 async def as_asked(request: web.Request) -> None:
