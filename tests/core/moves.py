@@ -132,7 +132,8 @@ def end_everything(harness: Harness, turns_max: int = 500) -> None:
             harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
         if not harness.runs:
             break
-        effect = min((e for e in harness.outstanding if _ends(e)), key=repr)
+        # None: all that is left asks gates of another lane, whose answers come with the next turn.
+        effect = min((e for e in harness.outstanding if _ends(e)), key=repr, default=None)
         if isinstance(effect, Execute):
             harness.do(Report(effect.run, effect.step, effect.attempt, effect.dispatch, (_ending(effect),)))
         elif isinstance(effect, CodeWanted):
