@@ -132,7 +132,8 @@ def end_everything(harness: Harness, turns_max: int = 500) -> None:
             harness.do(TakeMessage(1, harness.story.taken.get(1, 0) + 1, answer))
         if not harness.runs:
             break
-        effect = min((e for e in harness.outstanding if _ends(e)), key=repr)
+        # None: all that is left asks gates of another lane, whose answers come with the next turn.
+        effect = min((e for e in harness.outstanding if _ends(e)), key=repr, default=None)
         if isinstance(effect, Execute):
             harness.do(Report(effect.run, effect.step, effect.attempt, effect.dispatch, (_ending(effect),)))
         elif isinstance(effect, CodeWanted):
@@ -185,7 +186,7 @@ def _body_operations(move: Move) -> tuple[Operation, ...]:
     first, second = STEPS[move.z % 4], STEPS[move.z // 4 % 4]
     plans: tuple[tuple[Operation, ...], ...] = (
         (done(first),),
-        (found(first), found(second)),
+        _beside(first, second, move.x),
         (done(first), found(second), sleep(STEPS[move.x % 4])),
         (errored(first),),
         (sleep(first), errored(second)),
@@ -199,10 +200,15 @@ def _body_operations(move: Move) -> tuple[Operation, ...]:
         wait_moves.found(first, move.x),
         (*wait_moves.found(first, move.x), *wait_moves.found(second, move.z)),
         (done(first), *wait_moves.found(second, move.z)),
-        (GatewayFound(first, first, b'{"url":"x"}'), GatewayFound(second, second, b"{}", "ai_gateway")),
-        (done(first), GatewayFound(second, second, b'{"url":"y"}')),
     )
     return plans[move.y % len(plans)]
+
+
+def _beside(first: str, second: str, number: int) -> tuple[Operation, ...]:
+    """Two steps that are handed out each on its own; of one in four bodies the executor makes requests."""
+    if number % 4 < 3:
+        return found(first), found(second)
+    return GatewayFound(first, first, b'{"url":"x"}'), GatewayFound(second, second, b"{}", "ai_gateway")
 
 
 def _stranger(harness: Harness, move: Move, number: int) -> Command:
