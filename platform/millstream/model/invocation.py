@@ -7,7 +7,6 @@ but traces. Functions are named by their slugs where another server may have UUI
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Final
 
 from millstream.model.event import FUNCTION_INVOKED, Envelope
@@ -36,7 +35,7 @@ def of_step(function: str, run: str, step: str, *, name: str, source: str, until
         "correlation_id": f"{run}.{step}",
         "expire": until_ms,
         "fn_id": function,
-        "gid": str(uuid.UUID(bytes=hash16(run, step, "invoke"))),
+        "gid": _as_uuid(hash16(run, step, "invoke")),
         "name": name,
         "source_app_id": "",
         "source_fn_id": source,
@@ -74,3 +73,9 @@ def correlation_of(event: Envelope) -> str:
     except (ValueError, RecursionError, AttributeError):
         return ""
     return found if isinstance(found, str) else ""
+
+
+def _as_uuid(hash: bytes) -> str:
+    """16 bytes in the form of a UUID."""
+    text = hash.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
