@@ -23,6 +23,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,9 +49,12 @@ class Container:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._unshare is not None and self._unshare.poll() is None:
-            self._unshare.kill()  # --kill-child ends what it started, and with number 1 all of its namespace.
-            self._unshare.wait(WAIT_S)
+        if self.running():
+            # Number 1, and with it all of its namespace. It would outlive unshare: --kill-child is a wish of a process
+            # that has changed its user since, and the kernel forgets it then.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.ended()
 
     def start(self, *command: str, **environment: str) -> None:
         """Start the image's entrypoint with ``command``, or with the image's own."""
@@ -63,7 +67,7 @@ class Container:
         prepare = [sys.executable, __file__, str(self.rootfs), str(self.data), self.config["WorkingDir"]]
         with self.log.open("ab") as log:
             self._unshare = subprocess.Popen(
-                ["unshare", *self._namespaces, "--fork", "--kill-child", *prepare, *self._as_user(line)],
+                ["unshare", *self._namespaces, "--fork", *prepare, *self._as_user(line)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
