@@ -98,9 +98,9 @@ async def test_each_kind_of_step_is_remembered_as_sdks_read_it(tmp_path: Path) -
             "bad": {"error": {"name": "KeyError", "message": "'no luck'"}},
             "nap": None,
             "never": None,
-            "news": news,
+            "news": news | {"user": {}},
             "silence": None,
-            "say": {"data": steps["say"]["data"]},
+            "say": {"data": {"data": {"ok": True}, "signal": "every-say"}},
             "child": {"data": {"got": 7}},
             "failing": {
                 "error": {"name": "ValueError", "message": "child says no", "error": steps["failing"]["error"]["error"]}

@@ -82,8 +82,8 @@ def as_datum(value: Any, avro: Any) -> Any:
     """A value as fastavro takes it and gives it: dicts, lists and the branch of a union by its name."""
     avro = NAMED.get(avro, avro) if isinstance(avro, str) else avro
     if isinstance(avro, list):
-        if value is None:
-            return None
+        if value is None or isinstance(value, bool):
+            return value
         branch = next(a for a in avro if a != "null" and short_name(a) == type(value).__name__)
         return (branch if isinstance(branch, str) else branch["name"], as_datum(value, branch))
     if isinstance(avro, str):

@@ -23,6 +23,7 @@ from millstream.errors import Gone, LogUnavailable, NotFound
 from millstream.history.queries import Queries
 from millstream.history.seen import RunInFull
 from millstream.history.trail import Error, StepSeen
+from millstream.model.awaited import AwaitedSignal
 from millstream.model.operations import failure_json
 from millstream.model.rows import Hand, StepRow
 from millstream.wire.step_memos import event_objects, memos
@@ -81,7 +82,9 @@ def _row(run: str, step: StepSeen) -> StepRow:
         errors = [attempt.error for attempt in step.attempts if attempt.error is not None]
         error = errors[-1] if errors else UNKNOWN
         data = failure_json(error.name, error.message, error.stack, error.more)
-    return StepRow(run, step.step, step.name, step.kind, _HANDS[step.status], data=data)
+    signal = step.waits_for.signal if step.waits_for is not None and not step.timed_out else ""
+    awaits = AwaitedSignal(signal, came=True) if signal else None
+    return StepRow(run, step.step, step.name, step.kind, _HANDS[step.status], data=data, awaits=awaits)
 
 
 def _batch(queries: Queries, full: RunInFull) -> bytes | None:
