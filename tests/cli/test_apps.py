@@ -18,7 +18,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 def test_an_app_is_synced_listed_and_removed(server: Serving, tmp_path: Path) -> None:
-    with app_process("py", tmp_path, INNGEST_DEV=server.url) as app:
+    with app_process("fastapi", tmp_path, INNGEST_DEV=server.url) as app:
         synced = server.call("apps", "sync", app.url)
         assert synced.rows == [{"app": "sdk", "url": app.url, "modified": True}]
         shown = server.call("apps", "list", "-o", "table").out

@@ -37,7 +37,7 @@ def test_an_app_registers_with_one_server_and_all_know_it_also_after_they_were_k
     fleet: Fleet, tmp_path: Path
 ) -> None:
     first, second = fleet.server("first"), fleet.server("second")
-    with app_process("py", tmp_path, INNGEST_DEV=first.url) as app:
+    with app_process("fastapi", tmp_path, INNGEST_DEV=first.url) as app:
         assert app.put()[1]["modified"] is True
         until("the second", lambda: apps(second).get("sdk", {}).get("reachable"))
         for server in (first, second):
@@ -54,6 +54,6 @@ def test_an_app_with_its_code_in_a_worker_of_the_group_keeps_its_id(fleet: Fleet
     fleet.worker("worker")
     server = fleet.server()
     local = next(iter(apps(server)))
-    with app_process("py", tmp_path, id=local, INNGEST_DEV=server.url) as app:
+    with app_process("fastapi", tmp_path, id=local, INNGEST_DEV=server.url) as app:
         said = app.put()[1]
         assert said["status"] == 409 and "has its code in a worker of this group" in said["error"], json.dumps(said)

@@ -1,36 +1,34 @@
-"""Apps with the unmodified SDKs as processes of their own: PyPI's, and npm's versions 3 and 4.
+"""Apps with the unmodified SDKs as processes of their own, by the name of their host (`hosts/`).
 
-    with app_process("js-v4", id="shop", INNGEST_DEV=server.url) as app: app.url, app.put()
-
-npm's are installed once into ``node/node_modules``. Where there is no node, or they cannot be had, the test is skipped;
-in CI that is a failure.
+with app_process("v4", folder, id="shop", INNGEST_DEV=server.url) as app: app.url, app.put()
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-import pytest
+from tests.sdk.npm import installed
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-NODE: Final = Path(__file__).with_name("node")
-SDKS: Final = ("py", "js-v3", "js-v4")
+HERE: Final = Path(__file__).parent
+PYTHON: Final = ("fastapi", "flask", "django")
+NODE: Final = ("v4", "v3")
+HOSTS: Final = (*PYTHON, *NODE)
+PLAIN: Final = "v4-plain"
+"""Version 4 with ``checkpointing: false``; `v4` is version 4 as it comes."""
 PATIENCE_S: Final = 120.0
-INSTALL_S: Final = 900.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,11 @@ class App:
     id: str
     url: str
     log: Path
+
+    @property
+    def said(self) -> str:
+        """The end of what it has printed."""
+        return self.log.read_text(errors="replace")[-3_000:]
 
     def put(self) -> tuple[int, Any]:
         """Have it register, as users do; the status and body of its answer."""
@@ -52,20 +55,32 @@ class App:
 
 
 @contextlib.contextmanager
-def app_process(sdk: str, folder: Path, *, id: str = "sdk", port: int = 0, **variables: str) -> Iterator[App]:
-    """An app of this SDK, with these variables and none of its own kind beside them; ended with SIGKILL."""
+def app_process(host: str, folder: Path, *, id: str = "sdk", port: int = 0, **variables: str) -> Iterator[App]:
+    """An app with the function `hello` and these variables; ended with SIGKILL."""
     port = port or free_port()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INNGEST_", "MILLSTREAM_"))}
-    environment = kept | variables | {"APP": id, "PORT": str(port), "SDK": sdk.removeprefix("js-")}
-    log = folder / f"{sdk}-{id}.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(_command(sdk, port), cwd=ROOT, env=environment, stdout=out, stderr=out)
+    app = App(id, f"http://127.0.0.1:{port}/api/inngest", folder / f"{host}-{id}.log")
+    process = started(host, app, port, variables | {"FUNCTIONS": "hello", "LEDGER": str(folder / "ledger")})
     try:
-        _wait_until_it_listens(process, port, log)
-        yield App(id, f"http://127.0.0.1:{port}/api/inngest", log)
+        yield app
     finally:
         process.kill()
         process.wait()
+
+
+def started(host: str, app: App, port: int, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """A process that listens, with these variables and none of ours or the SDK's kind beside them."""
+    command, given = _command(host)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INNGEST_", "MILLSTREAM_"))}
+    paths = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
+    environment = kept | {"PYTHONPATH": paths, "APP": app.id, "PORT": str(port)} | given | dict(variables)
+    with app.log.open("ab") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+    ends_s = time.monotonic() + PATIENCE_S
+    while not _listens(port):
+        assert process.poll() is None, f"the app ended: {app.said}"
+        assert time.monotonic() < ends_s, f"the app does not listen after {PATIENCE_S} s: {app.said}"
+        time.sleep(0.05)
+    return process
 
 
 def free_port() -> int:
@@ -74,46 +89,16 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _command(sdk: str, port: int) -> list[str]:
-    if sdk == "py":
-        serving = ["-m", "uvicorn", "tests.sdk.app_py:app", "--port", str(port), "--log-level", "warning"]
-        return [sys.executable, *serving]
-    install_node_modules()
-    return ["node", str(NODE / "app.mjs")]
+def _command(host: str) -> tuple[list[str], dict[str, str]]:
+    """What starts a host, and its own variables."""
+    if host in PYTHON:
+        return [sys.executable, "-m", "tests.sdk.hosts.python.app", host], {}
+    sdk, _, mode = host.partition("-")
+    given = {"SDK": sdk, "SDK_MODULES": str(installed(HERE / "node"))}
+    return ["node", str(HERE / "hosts/node/app.cjs")], given | ({"CHECKPOINTING": "no"} if mode == "plain" else {})
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    ends_s = time.monotonic() + PATIENCE_S
-    while True:
-        assert process.poll() is None, f"the app ended: {log.read_text()[-2_000:]}"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        assert time.monotonic() < ends_s, f"the app does not listen after {PATIENCE_S} s: {log.read_text()[-2_000:]}"
-        time.sleep(0.05)
-
-
-def install_node_modules() -> None:
-    """Have what ``node/package.json`` names, once for all processes of the tests."""
-    wanted = (NODE / "package.json").read_text()
-    stamp = NODE / "node_modules" / ".installed"
-    if shutil.which("npm") is None:
-        _cannot("there is no npm here")
-    with (NODE / ".installing").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text() == wanted:
-            return
-        installing = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-        try:
-            done = subprocess.run(installing, cwd=NODE, capture_output=True, text=True, timeout=INSTALL_S, check=False)
-        except subprocess.TimeoutExpired:
-            _cannot(f"npm was not done after {INSTALL_S:.0f} s")
-        if done.returncode:
-            _cannot(f"npm failed: {done.stderr[-500:]}")
-        stamp.write_text(wanted)
-
-
-def _cannot(why: str) -> NoReturn:
-    text = f"the SDKs for JavaScript cannot be had: {why}"
-    if os.environ.get("CI"):
-        pytest.fail(text)
-    pytest.skip(text)
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.cli.program import Serving, serving, until
-from tests.sdk.processes import SDKS, app_process, free_port
+from tests.sdk.processes import NODE, app_process, free_port
 
+SDKS = ("fastapi", *NODE)
 KEY = "signkey-prod-" + "ab" * 16
 EVENT_KEY = "e7e7e7e7"
 
@@ -54,7 +55,7 @@ def test_an_app_with_a_base_url_alone_registers_signed(signed: Serving, sdk: str
         assert (row["url"], row["functions"], row["reachable"]) == (app.url, [f"{sdk}-hello"], True)
 
 
-@pytest.mark.parametrize("sdk", ["js-v3", "js-v4"])
+@pytest.mark.parametrize("sdk", NODE)
 def test_an_app_that_allows_no_in_band_sync_is_synced_by_a_registration(
     signed: Serving, sdk: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,49 @@
+// What the functions of a node app know of their test: its names, the ledger, and gates (see ../python/host.py).
+// One shared module for versions 3 and 4 of the SDK: `SDK` says which, SDK_MODULES where it is installed.
+const { createRequire } = require("node:module");
+const fs = require("node:fs");
+const path = require("node:path");
+
+const { SDK, APP, LEDGER, GATES, OUTSIDE, SDK_MODULES, CHECKPOINTING, FUNCTIONS } = process.env;
+const installed = createRequire(path.join(SDK_MODULES, "package.json"));
+const sdk = installed(`inngest-${SDK}`);
+const GATE_LOOKED_AT_MS = 20;
+
+function did(ctx, what, result = null, more = {}) {
+  const row = { run: ctx.runId, what, attempt: ctx.attempt, at: Date.now() / 1000, ...more };
+  fs.appendFileSync(LEDGER, JSON.stringify(row) + "\n");
+  return result;
+}
+
+class Host {
+  constructor() {
+    this.client = new sdk.Inngest({ id: APP, ...(CHECKPOINTING === "no" && { checkpointing: false }) });
+    this.functions = [];
+  }
+
+  // Serve a body, which starts on the event of its name unless `triggers` are given.
+  function(id, options, body) {
+    const { triggers = [{ event: `${APP}/${id}` }], ...rest } = options;
+    const config = { id, retries: 4, ...rest };
+    const called = (ctx) => (did(ctx, "call"), body(ctx));
+    const made =
+      SDK === "v3"
+        ? this.client.createFunction(config, triggers, called)
+        : this.client.createFunction({ ...config, triggers }, called);
+    if (!FUNCTIONS || FUNCTIONS.split(",").includes(id)) this.functions.push(made);
+    return made;
+  }
+}
+
+// A step that begins, waits until the event's gate is open, and ends.
+function gate(ctx, what) {
+  return async () => {
+    did(ctx, `${what} begins`);
+    while (!fs.existsSync(path.join(GATES, ctx.event.data.gate))) {
+      await new Promise((later) => setTimeout(later, GATE_LOOKED_AT_MS));
+    }
+    return did(ctx, what, "open");
+  };
+}
+
+module.exports = { APP, OUTSIDE, SDK, Host, did, gate, installed, sdk };

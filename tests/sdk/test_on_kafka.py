@@ -1,0 +1,48 @@
+"""A chosen third of the behaviours on a real broker, in signed mode. One file, so that one process has the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.sdk import test_ends as ends
+from tests.sdk import test_events as events
+from tests.sdk import test_failing as failing
+from tests.sdk import test_flow as flow
+from tests.sdk import test_invoke as invoke
+from tests.sdk import test_large_state as large_state
+from tests.sdk import test_parallel as parallel
+from tests.sdk import test_sleeps as sleeps
+from tests.sdk import test_steps as steps
+from tests.sdk import test_waits as waits
+from tests.sdk.stage import ON_KAFKA, Host, over
+
+CHOSEN: dict[str, Callable[[Host], None]] = {
+    "three steps": steps.test_three_steps_run_once_each_in_four_calls,
+    "values": partial(steps.test_any_json_comes_back_as_it_was, function="returns"),
+    "sleep": sleeps.test_a_run_sleeps_for_a_time_and_until_an_instant,
+    "wait": waits.test_the_event_that_fits_ends_the_wait,
+    "invoke": invoke.test_the_result_of_a_child_is_the_steps,
+    "failing child": invoke.test_the_error_of_a_child_can_be_caught,
+    "parallel wait": partial(parallel.test_chains_run_beside_each_other, mode="wait"),
+    "parallel race": partial(parallel.test_chains_run_beside_each_other, mode="race"),
+    "retries": failing.test_a_step_that_fails_is_retried_alone,
+    "failure": failing.test_a_step_that_failed_for_good_fails_its_run,
+    "failure handler": failing.test_the_failure_handler_hears_of_the_run_and_its_event,
+    "cancel by event": ends.test_an_event_cancels_the_run_that_it_fits,
+    "cancel by the API": ends.test_a_run_is_cancelled_while_its_app_is_at_work,
+    "finished": ends.test_a_function_hears_that_another_has_finished,
+    "send event": events.test_a_step_sends_events_once,
+    "batch": events.test_a_batch_starts_when_it_is_full,
+    "concurrency": flow.test_concurrency_lets_one_run_at_a_time,
+    "singleton": flow.test_singleton_skips_a_second_run,
+    "large state": large_state.test_a_run_with_large_results_goes_on,
+}
+
+
+@over(f"{ON_KAFKA}fastapi", f"{ON_KAFKA}v4")
+@pytest.mark.parametrize("behaviour", CHOSEN)
+def test_it_holds_on_a_broker(host: Host, behaviour: str) -> None:
+    CHOSEN[behaviour](host)
