@@ -8,6 +8,7 @@ like; this says which must be there, and which may be there together.
 {{- include "millstream.refuseFunctions" . -}}
 {{- include "millstream.refuseKeys" . -}}
 {{- include "millstream.refuseVariables" . -}}
+{{- include "millstream.refuseLabels" . -}}
 {{- include "millstream.refuseOtherMode" . -}}
 {{- include "millstream.refuseSettings" . -}}
 {{- include "millstream.refuseAround" . -}}
@@ -81,6 +82,17 @@ like; this says which must be there, and which may be there together.
 {{- range (index $.Values $role).extraEnv -}}
 {{- if hasPrefix "MILLSTREAM_" .name -}}
 {{- fail (printf "%s.extraEnv has %s: expected variables of your functions. Settings of millstream go into settings, the others have values of their own." $role .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Kubernetes refuses a workload whose selector its own pods do not match. */}}
+{{- define "millstream.refuseLabels" -}}
+{{- range $role := list "worker" "api" "history" "topics" "server" -}}
+{{- range $label, $_ := (index $.Values $role).podLabels -}}
+{{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component") -}}
+{{- fail (printf "%s.podLabels has %s: expected labels of your own, since pods are found by this one." $role $label) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

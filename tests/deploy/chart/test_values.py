@@ -113,6 +113,10 @@ REFUSED: list[tuple[Values, str]] = [
         over(GROUP, {"worker": {"extraEnv": [{"name": "MILLSTREAM_HOST", "value": "::"}]}}),
         "worker.extraEnv has MILLSTREAM_HOST: expected variables of your functions. Settings of millstream go into",
     ),
+    (
+        over(GROUP, {"api": {"podLabels": {"app.kubernetes.io/component": "door"}}}),
+        "api.podLabels has app.kubernetes.io/component: expected labels of your own",
+    ),
     (over(GROUP, {"functions": {"files": {"../x.py": ""}}}), 'functions.files has "../x.py": expected a file\'s name'),
     (
         over(GROUP, {"functions": {"files": {"shop.py": "x" * 2**19, "more.py": "x" * (2**19 + 1)}}}),
