@@ -26,12 +26,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.chart.rendering import over, yaml
+from tests.deploy.chart.rendering import over, resources, yaml
 from tests.deploy.pods.cluster import Cluster
 from tests.deploy.pods.containers import program_of
 from tests.deploy.pods.network import addresses
 from tests.deploy.pods.pod import Pod, answer_of
-from tests.deploy.pods.rendering import rendered
 from tests.docs.blocks import ROOT
 
 STAND_IN = """#!{python}
@@ -202,7 +201,7 @@ class Terminal:
         values = yaml.safe_load((self.folder / taken.values).read_text(encoding="utf-8"))
         for given in (*map(_set, taken.set), self.here):
             values = over(values, given)
-        manifests = rendered(values, taken.release, taken.namespace)
+        manifests = resources(values, taken.release, taken.namespace)
         cluster = self.clusters[taken.namespace]
         (cluster.install if command == "install" else cluster.upgrade)(manifests)
         cluster.check()

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from millstream.model.facts import RunStarted
+from tests.deploy.chart.rendering import resources
 from tests.deploy.load import Load
 from tests.deploy.pods.cluster import Cluster
-from tests.deploy.pods.rendering import rendered
 from tests.kafka.broker import Broker, fresh
 from tests.kafka.fleet import journals, promises_kept
 
@@ -90,13 +90,13 @@ def cluster(tmp_path: Path, images: dict[str, Path]) -> Iterator[Cluster]:
 def test_new_code_is_rolled_out_and_no_request_is_lost(kafka: Broker, cluster: Cluster) -> None:
     group = fresh("rolled")
     first = values(group, kafka.bootstrap)
-    cluster.install(rendered(first))
+    cluster.install(resources(first, "shop"))
     before = {pod.name: pod.popen for pod in cluster.pods()}
     with Load(cluster.services["shop-millstream-api"].url(), KEY, "shop-fulfil") as load:
         load.until_each(ANSWERS)
         assert {result["version"] for result in load.results.values()} == {1}
         # All at once, each workload by its own controller: three workers in turn, two apis, two histories.
-        cluster.upgrade(rendered(first | {"image": first["image"] | {"tag": "v2"}}))
+        cluster.upgrade(resources(first | {"image": first["image"] | {"tag": "v2"}}, "shop"))
         assert all(pod.popen is not before.get(pod.name) for pod in cluster.pods())
         load.until_each(ANSWERS)
         done = set(load.results)

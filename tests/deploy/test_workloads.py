@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from millstream.config import Settings
+from tests.deploy.chart.rendering import resources
 from tests.deploy.groups import IMAGE, KEY, ask, fulfilled, image_of, unknown_to_millstream, values
 from tests.deploy.pods.cluster import Cluster
 from tests.deploy.pods.pod import Probe, answer_of
-from tests.deploy.pods.rendering import rendered
 from tests.kafka.broker import Broker, fresh
 
 Installed = tuple[Cluster, dict[str, Any]]
@@ -29,7 +29,7 @@ def group(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
     given = values(fresh("deployed"), kafka.bootstrap, monitoring={"podMonitor": {"enabled": True}})
     with Cluster(folder / "cluster", images={IMAGE: image_of(folder / "image")}) as cluster:
         cluster.create_secret("shop-keys", {"event-keys": KEY})
-        cluster.install(rendered(given))
+        cluster.install(resources(given, "shop"))
         yield cluster, given
         cluster.uninstall()
         cluster.check()
@@ -49,7 +49,7 @@ def test_each_command_takes_every_flag_and_variable_that_it_is_given(group: Inst
 
 def test_probes_and_metrics_are_where_the_chart_says(group: Installed) -> None:
     cluster, given = group
-    monitors = [one["spec"] for one in rendered(given) if one["kind"] == "PodMonitor"]
+    monitors = [one["spec"] for one in resources(given, "shop") if one["kind"] == "PodMonitor"]
     scraped = {}
     for pod in cluster.pods():
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -79,7 +79,7 @@ def test_a_second_installation_of_the_same_changes_nothing(group: Installed) -> 
     cluster, given = group
     processes = {pod.name: pod.popen for pod in cluster.pods()}
     jobs = len(cluster.jobs)
-    cluster.upgrade(rendered(given))
+    cluster.upgrade(resources(given, "shop"))
     assert {pod.name: pod.popen for pod in cluster.pods()} == processes
     assert len(cluster.jobs) == jobs + 1
     assert "every topic is as it must be" in cluster.jobs[-1].said()
@@ -95,12 +95,12 @@ def test_one_server_keeps_everything_on_its_volume(tmp_path: Path) -> None:
     }
     with Cluster(tmp_path / "cluster", images={IMAGE: image_of(tmp_path / "image")}) as cluster:
         cluster.create_secret("shop-keys", {"event-keys": KEY})
-        cluster.install(rendered(given))
+        cluster.install(resources(given, "shop"))
         (pod,) = cluster.pods()
         assert list(unknown_to_millstream(pod.process)) == []
         url = cluster.services["shop-millstream"].url()
         assert fulfilled(url, 1) == {"n": 1, "by": "shop-millstream-0"}
-        cluster.upgrade(rendered(given | {"server": {"podAnnotations": {"changed": "yes"}}}))
+        cluster.upgrade(resources(given | {"server": {"podAnnotations": {"changed": "yes"}}}, "shop"))
         assert cluster.pods() != [pod]
         assert [run["status"] for run in ask(f"{url}/api/runs")[1]["data"]] == ["Completed"]
         cluster.uninstall()

@@ -15,9 +15,9 @@ import pytest
 
 from millstream.log.kafka.admin.acls import Access
 from tests.cli.program import millstream
+from tests.deploy.chart.rendering import resources
 from tests.deploy.groups import IMAGE, KEY, ask, fulfilled, image_of, unknown_to_millstream, values
 from tests.deploy.pods.cluster import Cluster
-from tests.deploy.pods.rendering import rendered
 from tests.deploy.pods.strict import CannotStart
 from tests.kafka.broker import Broker, fresh, own_broker
 from tests.kafka.secured import grant, secured
@@ -86,7 +86,9 @@ def cluster(tmp_path: Path, images: dict[str, Path]) -> Iterator[Cluster]:
 def test_each_role_does_its_work_with_what_is_listed_for_its_user(secured_kafka: Broker, cluster: Cluster) -> None:
     group = fresh("secured")
     allow(secured_kafka, group)
-    with_secrets(cluster, secured_kafka.security).install(rendered(secured_values(group, secured_kafka.bootstrap)))
+    with_secrets(cluster, secured_kafka.security).install(
+        resources(secured_values(group, secured_kafka.bootstrap), "shop")
+    )
     pods = [*cluster.pods(), *cluster.jobs]
     assert {pod.name: unknown for pod in pods if (unknown := list(unknown_to_millstream(pod.process)))} == {}
     url = cluster.services["shop-millstream-api"].url()
@@ -119,7 +121,7 @@ def test_a_wrong_secret_ends_the_installation_with_a_sentence(
         wrong = {"ca": (secured_kafka.security / "other-ca.pem").read_bytes()}
     with_secrets(cluster, secured_kafka.security, **wrong)
     with pytest.raises(AssertionError, match="Job shop-millstream-topics failed") as failed:
-        cluster.install(rendered(secured_values(group, secured_kafka.bootstrap)))
+        cluster.install(resources(secured_values(group, secured_kafka.bootstrap), "shop"))
     assert said in str(failed.value)
     assert "hunter2" not in str(failed.value)
     assert cluster.pods() == [], "nothing is started before the topics are there"
@@ -130,7 +132,7 @@ def test_a_secret_without_the_entry_starts_nothing(secured_kafka: Broker, cluste
     given["topics"]["kafka"]["sasl"]["key"] = "passwort"
     with_secrets(cluster, secured_kafka.security)
     with pytest.raises(CannotStart, match="non-existent secret key: passwort"):
-        cluster.install(rendered(given))
+        cluster.install(resources(given, "shop"))
 
 
 def test_a_certificate_is_enough_where_brokers_ask_for_one(tmp_path: Path, cluster: Cluster) -> None:
@@ -151,7 +153,7 @@ def test_a_certificate_is_enough_where_brokers_ask_for_one(tmp_path: Path, clust
             "ca": {"existingSecret": "kafka"},
             "certificate": {"existingSecret": "kafka"},
         }
-        manifests = rendered(given | {"kafka": given["kafka"] | kafka})
+        manifests = resources(given | {"kafka": given["kafka"] | kafka}, "shop")
         # Certificates are mounted alike for all roles: the Job and the api stand for them.
         cluster.install([one for one in manifests if not one["metadata"]["name"].endswith("-worker")])
         url = cluster.services["shop-millstream-api"].url()

@@ -31,7 +31,7 @@ one argument. "role" is the name of a section of values.yaml and of the label ap
 {{/* What never changes while a release lives: selectors and volume claims may carry nothing else. */}}
 {{- define "millstream.release" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "millstream.selector" -}}

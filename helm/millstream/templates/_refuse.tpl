@@ -3,10 +3,12 @@ Refuse what must not be guessed and what does not fit together, with a sentence 
 like; this says which must be there, and which may be there together.
 */}}
 {{- define "millstream.refuse" -}}
+{{- include "millstream.refuseName" . -}}
 {{- include "millstream.refuseImage" . -}}
 {{- include "millstream.refuseFunctions" . -}}
 {{- include "millstream.refuseKeys" . -}}
 {{- include "millstream.refuseVariables" . -}}
+{{- include "millstream.refuseLabels" . -}}
 {{- include "millstream.refuseOtherMode" . -}}
 {{- include "millstream.refuseSettings" . -}}
 {{- include "millstream.refuseAround" . -}}
@@ -18,6 +20,14 @@ like; this says which must be there, and which may be there together.
 {{- end -}}
 {{- end -}}
 
+{{/* Helm lets a release be called shop.v1 or 2nd-shop; the name of a Service may have no dot and begins with a letter. */}}
+{{- define "millstream.refuseName" -}}
+{{- $name := include "millstream.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "the release would be called %s, and the name of a Service begins with a letter and has no dot: expected another name for the release, or one for its parts, for example --set fullnameOverride=shop." $name) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "millstream.refuseImage" -}}
 {{- if not (and .Values.image.repository (or .Values.image.tag .Values.image.digest)) -}}
 {{- fail "image.repository and image.tag (or image.digest) are not both set: expected an image with millstream and your functions, for example --set image.repository=registry.example/shop,image.tag=v1. deploy/README.md shows how to build one." -}}
@@ -26,7 +36,7 @@ like; this says which must be there, and which may be there together.
 {{- fail "apps is empty: expected at least one module:app of your image, for example --set 'apps={shop:app}'." -}}
 {{- end -}}
 {{- range .Values.apps -}}
-{{- if not (regexMatch "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$" .) -}}
+{{- if or (contains ".py:" .) (not (regexMatch "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$" .)) -}}
 {{- fail (printf "apps has %s: expected module:app, with dots between folders and no .py, for example shop:app or examples.blog:app." (quote .)) -}}
 {{- end -}}
 {{- end -}}
@@ -37,7 +47,8 @@ like; this says which must be there, and which may be there together.
 {{- fail "functions.files and functions.configMap are both set: expected one of them, since both are mounted at /app." -}}
 {{- end -}}
 {{- $keys := dict -}}
-{{- range $path, $_ := .Values.functions.files -}}
+{{- $size := 0 -}}
+{{- range $path, $text := .Values.functions.files -}}
 {{- if not (regexMatch "^([A-Za-z0-9_][A-Za-z0-9_-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*$" $path) -}}
 {{- fail (printf "functions.files has %s: expected a file's name, with / between folders, for example shop.py or examples/blog.py." (quote $path)) -}}
 {{- end -}}
@@ -46,6 +57,10 @@ like; this says which must be there, and which may be there together.
 {{- fail (printf "functions.files has %s and %s, which are one key of a ConfigMap: rename one." (get $keys $key) $path) -}}
 {{- end -}}
 {{- $_ := set $keys $key $path -}}
+{{- $size = add $size (len $text) -}}
+{{- end -}}
+{{- if gt $size 1048576 -}}
+{{- fail (printf "functions.files has %d bytes, and a ConfigMap holds 1048576: expected an image of your own, as deploy/README.md shows." $size) -}}
 {{- end -}}
 {{- end -}}
 
@@ -67,6 +82,17 @@ like; this says which must be there, and which may be there together.
 {{- range (index $.Values $role).extraEnv -}}
 {{- if hasPrefix "MILLSTREAM_" .name -}}
 {{- fail (printf "%s.extraEnv has %s: expected variables of your functions. Settings of millstream go into settings, the others have values of their own." $role .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Kubernetes refuses a workload whose selector its own pods do not match. */}}
+{{- define "millstream.refuseLabels" -}}
+{{- range $role := list "worker" "api" "history" "topics" "server" -}}
+{{- range $label, $_ := (index $.Values $role).podLabels -}}
+{{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component") -}}
+{{- fail (printf "%s.podLabels has %s: expected labels of your own, since pods are found by this one." $role $label) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

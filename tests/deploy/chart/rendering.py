@@ -282,24 +282,24 @@ EVERY = pytest.mark.parametrize("values", COMBINATIONS.values(), ids=COMBINATION
 
 def rendered(values: Values, name: str = "millstream") -> dict[str, str]:
     """Texts by the template's file name. Raises HelmRenderError and HelmValuesError."""
-    return dict(_rendered(json.dumps(values), name))
+    return dict(_rendered(json.dumps(values), name, "shop"))
 
 
-def resources(values: Values, name: str = "millstream") -> list[Resource]:
-    """What Kubernetes gets."""
-    return deepcopy(_resources(json.dumps(values), name))
+def resources(values: Values, name: str = "millstream", namespace: str = "shop") -> list[Resource]:
+    """What Kubernetes gets for one release in a namespace, in the order of the templates' names."""
+    return deepcopy(_resources(json.dumps(values), name, namespace))
 
 
 @cache
-def _rendered(values: str, name: str) -> dict[str, str]:
+def _rendered(values: str, name: str, namespace: str) -> dict[str, str]:
     with helm.Chart.load(CHART) as chart:
-        texts = chart.render(json.loads(values), name=name, namespace="shop")
+        texts = chart.render(json.loads(values), name=name, namespace=namespace)
     return {Path(path).name: text for path, text in texts.items()}
 
 
 @cache
-def _resources(values: str, name: str) -> list[Resource]:
-    texts = [text for path, text in _rendered(values, name).items() if path.endswith(".yaml")]
+def _resources(values: str, name: str, namespace: str) -> list[Resource]:
+    texts = [text for path, text in sorted(_rendered(values, name, namespace).items()) if path.endswith(".yaml")]
     return [found for text in texts for found in yaml.safe_load_all(text) if found]
 
 

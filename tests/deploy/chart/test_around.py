@@ -116,18 +116,22 @@ def test_only_who_is_named_comes_in() -> None:
     everyone: list[Any] = [{"podSelector": {}}]
     here, named = policies(FENCED), policies(EVERYTHING)
     assert here["worker"]["ingress"] == [{"from": everyone, "ports": [{"port": 9464}]}]
-    assert here["api"]["ingress"] == [{"from": everyone, "ports": [{"port": 8288}]}]
+    workers = {"podSelector": {"matchLabels": workload(FENCED, "worker")["spec"]["selector"]["matchLabels"]}}
+    assert here["api"]["ingress"] == [{"from": [*everyone, workers], "ports": [{"port": 8288}]}]
     policy = EVERYTHING["networkPolicy"]
     assert named["worker"]["ingress"][0]["from"] == policy["metricsFrom"]
-    assert named["api"]["ingress"][0]["from"] == [*policy["from"], *policy["metricsFrom"]]
+    assert named["api"]["ingress"][0]["from"][:-1] == [*policy["from"], *policy["metricsFrom"]]
     assert "ingress" not in named["topics"], "and so nobody does"
 
 
-def test_an_api_reaches_the_history_whoever_else_may() -> None:
-    (rule,) = policies(EVERYTHING)["history"]["ingress"]
-    assert (
-        rule["from"][-1]["podSelector"]["matchLabels"] == workload(EVERYTHING, "api")["spec"]["selector"]["matchLabels"]
-    )
+@pytest.mark.parametrize(("caller", "called"), [("api", "history"), ("worker", "api")])
+def test_processes_of_the_group_reach_each_other_whoever_else_may(caller: str, called: str) -> None:
+    found = policies(EVERYTHING)
+    (rule,) = found[called]["ingress"]
+    selector = workload(EVERYTHING, caller)["spec"]["selector"]
+    assert rule["from"][-1] == {"podSelector": selector}
+    to = {"podSelector": workload(EVERYTHING, called)["spec"]["selector"]}
+    assert {"ports": rule["ports"], "to": [to]} in found[caller]["egress"]
 
 
 def test_the_policy_of_the_topics_job_is_there_before_the_job() -> None:

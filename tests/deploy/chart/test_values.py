@@ -11,6 +11,7 @@ import pytest
 from tests.deploy.chart.rendering import (
     CHART,
     COMBINATIONS,
+    EVERYTHING,
     FILES,
     GROUP,
     LEAST,
@@ -22,6 +23,7 @@ from tests.deploy.chart.rendering import (
     helm,
     over,
     rendered,
+    resources,
     schema,
     yaml,
 )
@@ -106,11 +108,20 @@ REFUSED: list[tuple[Values, str]] = [
     (GROUP | {"apps": []}, "apps is empty: expected at least one module:app"),
     (GROUP | {"apps": ["--smoke"]}, 'apps has "--smoke": expected module:app, with dots between folders and no .py'),
     (GROUP | {"apps": ["shop:app", "shop.py"]}, 'apps has "shop.py": expected module:app'),
+    (GROUP | {"apps": ["shop.py:app"]}, 'apps has "shop.py:app": expected module:app, with dots between folders'),
     (
         over(GROUP, {"worker": {"extraEnv": [{"name": "MILLSTREAM_HOST", "value": "::"}]}}),
         "worker.extraEnv has MILLSTREAM_HOST: expected variables of your functions. Settings of millstream go into",
     ),
+    (
+        over(GROUP, {"api": {"podLabels": {"app.kubernetes.io/component": "door"}}}),
+        "api.podLabels has app.kubernetes.io/component: expected labels of your own",
+    ),
     (over(GROUP, {"functions": {"files": {"../x.py": ""}}}), 'functions.files has "../x.py": expected a file\'s name'),
+    (
+        over(GROUP, {"functions": {"files": {"shop.py": "x" * 2**19, "more.py": "x" * (2**19 + 1)}}}),
+        "functions.files has 1048577 bytes, and a ConfigMap holds 1048576: expected an image of your own",
+    ),
     (
         GROUP | {"eventKeys": {}},
         "eventKeys.existingSecret is not set: without event keys whoever reaches the port may send",
@@ -185,6 +196,19 @@ REFUSED: list[tuple[Values, str]] = [
 def test_what_is_missing_or_does_not_fit_is_refused_with_a_sentence(values: Values, said: str) -> None:
     with pytest.raises(helm.HelmRenderError, match=re.escape(said)):
         rendered(values)
+
+
+@pytest.mark.parametrize("name", ["shop.v1", "2nd-shop", "2024"])
+def test_a_release_whose_services_could_not_have_its_name_is_refused(name: str) -> None:
+    with pytest.raises(helm.HelmRenderError, match=f"would be called {name}-millstream, and the name of a Service"):
+        rendered(GROUP, name)
+
+
+@pytest.mark.parametrize("name", ["2024", "true", "1e3"])
+def test_names_that_yaml_takes_for_something_else_stay_texts(name: str) -> None:
+    for found in resources(over(EVERYTHING, {"extraObjects": []}), name, namespace=name):
+        assert found["metadata"]["namespace"] == name
+        assert found["metadata"]["labels"]["app.kubernetes.io/instance"] == name
 
 
 # --- what the schema refuses: where, and what was expected

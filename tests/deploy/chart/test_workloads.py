@@ -47,6 +47,10 @@ def test_a_single_server_is_one_pod_and_its_service() -> None:
     assert workload(SINGLE, "server")["spec"]["replicas"] == 1
 
 
+def test_a_single_server_that_does_not_become_ready_is_replaced_by_the_next_upgrade() -> None:
+    assert workload(SINGLE, "server")["spec"]["podManagementPolicy"] == "Parallel"
+
+
 def test_what_is_not_wanted_is_not_made() -> None:
     assert kinds(NO_EXTRAS) == [
         ("Deployment", "millstream-api"),
