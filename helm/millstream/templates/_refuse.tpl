@@ -74,6 +74,9 @@ like; this says which must be there, and which may be there together.
 {{- if and .Values.eventKeys.sendingKey (not .Values.eventKeys.existingSecret) -}}
 {{- fail "eventKeys.sendingKey is set, and eventKeys.existingSecret is not: it is an entry of that Secret." -}}
 {{- end -}}
+{{- if and .Values.signingKey.fallbackKey (not .Values.signingKey.existingSecret) -}}
+{{- fail "signingKey.fallbackKey is set, and signingKey.existingSecret is not: it is an entry of that Secret." -}}
+{{- end -}}
 {{- end -}}
 
 {{/* A variable of millstream's that is no setting would end the process; one that is would fight with the chart's own. */}}

@@ -4,15 +4,15 @@ holds the lists to the flags of the commands, and the schema to the lists.
 */}}
 {{- define "millstream.takes" -}}
 worker: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, register,
-  executors, public_url, history, trim_lag, accept_loss, retry_interval, schemas, log_level]
+  executors, public_url, history, trim_lag, accept_loss, retry_interval, schemas, endpoint_networks, environments, log_level]
 api: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, allowed_hosts,
-  events_per_s, schemas, log_level]
+  events_per_s, schemas, environments, sdk_urls, no_poll, log_level]
 history: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, history,
   allowed_hosts, events_per_s, schemas, log_level]
 topics: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, apis,
   accept_loss]
 server: [lanes, group, executors, durability, schemas, retry_interval, allowed_hosts, public_url, events_per_s, history,
-  trim_lag, accept_loss, log_level]
+  trim_lag, accept_loss, endpoint_networks, environments, sdk_urls, no_poll, log_level]
 {{- end -}}
 
 {{/* The settings of a role as variables: the shared ones that it takes, and its own before them. */}}
@@ -81,12 +81,12 @@ server: [lanes, group, executors, durability, schemas, retry_interval, allowed_h
 {{- end -}}
 {{- end -}}
 
-{{/* An entry of the Secret of event keys as a variable. */}}
-{{- define "millstream.eventKeysEnv" -}}
+{{/* An entry of a Secret as a variable. */}}
+{{- define "millstream.secretEnv" -}}
 - name: {{ .name }}
   valueFrom:
     secretKeyRef:
-      name: {{ .root.Values.eventKeys.existingSecret | quote }}
+      name: {{ .secret | quote }}
       key: {{ .key | quote }}
 {{- end -}}
 
@@ -117,10 +117,17 @@ server: [lanes, group, executors, durability, schemas, retry_interval, allowed_h
 {{ include "millstream.registryEnv" . }}
 {{- end }}
 {{- if and $values.eventKeys.existingSecret (has $role (list "api" "history" "server")) }}
-{{ include "millstream.eventKeysEnv" (dict "root" .root "name" "MILLSTREAM_EVENT_KEYS" "key" $values.eventKeys.key) }}
+{{ include "millstream.secretEnv" (dict "name" "MILLSTREAM_EVENT_KEYS" "secret" $values.eventKeys.existingSecret "key" $values.eventKeys.key) }}
 {{- end }}
 {{- if and $values.eventKeys.sendingKey (has $role (list "worker" "server")) }}
-{{ include "millstream.eventKeysEnv" (dict "root" .root "name" "MILLSTREAM_EVENT_KEY" "key" $values.eventKeys.sendingKey) }}
+{{ include "millstream.secretEnv" (dict "name" "MILLSTREAM_EVENT_KEY" "secret" $values.eventKeys.existingSecret "key" $values.eventKeys.sendingKey) }}
+{{- end }}
+{{- if and $values.signingKey.existingSecret (has $role (list "worker" "api" "server")) }}
+{{- $secret := $values.signingKey.existingSecret }}
+{{ include "millstream.secretEnv" (dict "name" "MILLSTREAM_SIGNING_KEY" "secret" $secret "key" $values.signingKey.key) }}
+{{- if $values.signingKey.fallbackKey }}
+{{ include "millstream.secretEnv" (dict "name" "MILLSTREAM_SIGNING_KEY_FALLBACK" "secret" $secret "key" $values.signingKey.fallbackKey) }}
+{{- end }}
 {{- end }}
 {{- include "millstream.settings" . }}
 {{- with (index $values $role).extraEnv }}

@@ -79,6 +79,7 @@ SHARED: Values = {
     "image": {"pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
     "eventKeys": {"existingSecret": "shop-keys", "key": "millstream", "sendingKey": "functions"},
+    "signingKey": {"existingSecret": "shop-signing", "key": "now", "fallbackKey": "before"},
     "ingress": {
         "enabled": True,
         "className": "nginx",
@@ -135,6 +136,10 @@ EVERYTHING = over(
             "history": "7d",
             "allowed_hosts": "shop.example.com,.example.org",
             "schemas": "/schemas",
+            "endpoint_networks": "10.0.0.0/8,fd00::/8",
+            "environments": "prod",
+            "sdk_urls": "https://shop.example.com/api/inngest",
+            "no_poll": True,
             "log_level": "debug",
         },
         "kafka": {
@@ -221,6 +226,10 @@ SINGLE_EVERYTHING = over(
             "history": "48h",
             "trim_lag": "5m",
             "accept_loss": True,
+            "endpoint_networks": "10.0.0.0/8",
+            "environments": "prod",
+            "sdk_urls": "https://shop.example.com/api/inngest",
+            "no_poll": True,
             "log_level": "debug",
         },
         "server": {

@@ -76,7 +76,7 @@ def test_there_are_network_policies_only_where_they_are_asked_for() -> None:
 
 def test_every_pod_may_ask_for_names_and_what_its_work_needs() -> None:
     found = policies(FENCED)
-    kafka, names, registry = {9092}, {53}, {8081}
+    kafka, names, registry = {9092}, {53, 5353}, {8081}
     assert ports_out(found["worker"]) == kafka | names | registry | {8288}
     assert ports_out(found["api"]) == kafka | names | registry | {8290}
     assert ports_out(found["history"]) == ports_out(found["topics"]) == kafka | names
@@ -191,9 +191,11 @@ def test_the_operator_scrapes_every_pod_once_under_the_name_that_alerts_ask_for(
     for found in of_kind(values, "Deployment", "StatefulSet").values():
         labels = found["spec"]["template"]["metadata"]["labels"]
         assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
-        assert labels[monitor["spec"]["jobLabel"]] == "millstream"
     asked = re.findall(r'\bjob=~?"([^"]+)"', (PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))
-    assert all(re.fullmatch(job, "millstream") for job in asked)
+    for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+        ((relabeling),) = endpoint["relabelings"]
+        assert relabeling["targetLabel"] == "job"
+        assert all(re.fullmatch(job, relabeling["replacement"]) for job in asked)
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 

@@ -40,7 +40,7 @@ DECIDED = {
     "brokers", "security_protocol", "sasl_mechanism", "sasl_username", "sasl_password", "sasl_password_file",
     "ca_file", "cert_file", "key_file", "registry", "registry_user", "registry_password_file", "registry_ca", "name",
     "data", "host", "port", "probes_port", "grace", "event_keys", "insecure_no_event_key", "history_url",
-    "shutdown_delay",
+    "shutdown_delay", "signing_key", "signing_key_file", "signing_key_fallback", "signing_key_fallback_file",
 }  # fmt: skip
 """Settings that have values of their own, or that the chart decides."""
 ASKED_ONCE = {"output", "dry_run", "yes", "help"}
@@ -225,6 +225,19 @@ def test_functions_send_events_with_a_key_of_their_own() -> None:
         (key,) = [each for each in container(values, role)["env"] if each["name"] == "MILLSTREAM_EVENT_KEY"]
         assert key["valueFrom"] == {"secretKeyRef": {"name": "shop-keys", "key": "functions"}}
     assert variables(EVERYTHING, "worker")["MILLSTREAM_URL"] == "http://shop-engine-api:80"
+
+
+@pytest.mark.parametrize(
+    ("values", "roles"), [(EVERYTHING, {"worker", "api"}), (SINGLE_EVERYTHING, {"server"})], ids=["group", "single"]
+)
+def test_who_speaks_with_apps_over_http_has_the_signing_keys(values: Values, roles: set[str]) -> None:
+    keys = {"MILLSTREAM_SIGNING_KEY": "now", "MILLSTREAM_SIGNING_KEY_FALLBACK": "before"}
+    for found in of_kind(values, *WORKLOADS).values():
+        role = role_of(found)
+        given = {each["name"]: each.get("valueFrom") for each in container(values, role)["env"]}
+        for name, entry in keys.items():
+            reference = {"secretKeyRef": {"name": "shop-signing", "key": entry}}
+            assert given.get(name) == (reference if role in roles else None)
 
 
 def test_reads_are_handed_on_to_the_history_where_there_is_one() -> None:

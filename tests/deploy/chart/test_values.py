@@ -131,6 +131,10 @@ REFUSED: list[tuple[Values, str]] = [
         over(GROUP, {"eventKeys": {"existingSecret": "", "sendingKey": "k"}, "insecureNoEventKey": True}),
         "eventKeys.sendingKey is set, and eventKeys.existingSecret is not",
     ),
+    (
+        over(GROUP, {"signingKey": {"fallbackKey": "before"}}),
+        "signingKey.fallbackKey is set, and signingKey.existingSecret is not",
+    ),
     (LEAST | {"settings": {"group": "shop"}}, "kafka.brokers is not set: expected some brokers of your Kafka"),
     (over(GROUP, {"kafka": {"brokers": "kafka-0"}}), 'kafka.brokers has "kafka-0": expected host:port'),
     (over(GROUP, {"kafka": {"brokers": "a:9092,http://b:9092"}}), 'kafka.brokers has "http://b:9092"'),
