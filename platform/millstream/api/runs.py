@@ -23,7 +23,8 @@ from millstream.errors import BadRequest, Busy, NotFound
 from millstream.history.fold import STATUSES, parent_of
 from millstream.history.queries import PAGE_ROWS_MAX, RUNS_OF_EVENT_MAX
 from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
-from millstream.history.trail import STATES, AttemptSeen, GateSeen, StepSeen
+from millstream.history.trail import STATES, AttemptSeen, Error, GateSeen, StepSeen
+from millstream.model.error_object import members
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.run_requests import CancelRun
@@ -224,8 +225,14 @@ def _attempt(attempt: AttemptSeen) -> dict[str, Any]:
         "started_at": iso(attempt.started_at_ms),
         "ended_at": iso(attempt.ended_at_ms),
         "retry_at": iso(attempt.retry_at_ms),
-        "error": attempt.error,
+        "error": _error(attempt.error),
     }
+
+
+def _error(error: Error | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {"name": error.name, "message": error.message, "stack": error.stack} | members(error.more)
 
 
 def _event(event: EventSeen) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def _one(db: sqlite3.Connection, n: int) -> Numbered | None:
 
 def _made(db: sqlite3.Connection, row: tuple[Any, ...]) -> Envelope:
     n, kind, run, function, status, result, error, no_retry, event, run_n = row
-    further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (run_n,))]
-    events = [found for id in (event, *further) if (found := _event(db, id)) is not None]
+    further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ? ORDER BY place", (run_n,))]
+    events = [found for id in (event, *further) if (found := envelope(db, id)) is not None]
     end: RunEnd
     if status == FAILED:
         failure, more = error_of(error), more_of(json.loads(error))
@@ -84,7 +84,8 @@ def _made(db: sqlite3.Connection, row: tuple[Any, ...]) -> Envelope:
     return announcement(ANNOUNCEMENTS[kind], end, events, n >> COUNTER_BITS)
 
 
-def _event(db: sqlite3.Connection, internal_id: str) -> Envelope | None:
+def envelope(db: sqlite3.Connection, internal_id: str) -> Envelope | None:
+    """An event as it was received; None where it is not kept."""
     row = db.execute(
         "SELECT internal_id, id, name, data, ts_ms, received_ms, key, user, v, meta FROM event"
         " WHERE internal_id = ? ORDER BY n DESC LIMIT 1",

@@ -61,6 +61,10 @@ class RunChange(msgspec.Struct):
     no_retry: bool = False
     entries: list[trail.Entry] = msgspec.field(default_factory=list)
 
+    def further_events(self) -> list[tuple[str, int, str]]:
+        """The events behind the first, each with its place and the run."""
+        return [(event, place, self.run) for place, event in enumerate(self.events[1:], 1)]
+
 
 class EventChange(msgspec.Struct, frozen=True, gc=False):
     """An event to list: from a topic, or (``topic`` empty) made by a lane."""
@@ -225,7 +229,7 @@ def _step_completed(c: Changes, x: f.StepCompleted, at_ms: int) -> None:
 
 
 def _step_failed(c: Changes, x: f.StepFailed, at_ms: int) -> None:
-    error = (x.error_name, x.error_message, x.error_stack)
+    error = (x.error_name, x.error_message, x.error_stack, x.error_more)
     head = (trail.FAILED, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, 0)
     c.of_run(x.run).entries.append((*head, *error))
 
@@ -236,7 +240,7 @@ def _body_attempt_failed(c: Changes, x: f.BodyAttemptFailed, at_ms: int) -> None
 
 
 def _step_held(c: Changes, x: f.StepHeld, at_ms: int) -> None:
-    error = (x.error_name, x.error_message, x.error_stack)
+    error = (x.error_name, x.error_message, x.error_stack, x.error_more)
     c.of_run(x.run).entries.append((trail.HELD, at_ms, x.step, x.name, x.kind, x.attempt, x.started_at_ms, *error))
 
 

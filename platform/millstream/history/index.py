@@ -3,7 +3,7 @@
     run       a row a run: how it stands, its result or error, and the trail of its first batch
     trail     what happened to a run in later batches, packed (history/trail.py), in order of ``id``
     recalled  what the last checkpoint that was merged knows of a run's steps, packed too
-    event     a row an event received; ``id`` only where it is not the internal one
+    event     a row an event received; ``id`` only where it is not the internal one; run_event: those behind a first
     announced the ends of runs that show as events, though no lane wrote one: the event is made when it is asked for
     scan      a row a partition of a scan (history/scans.py); cancellation: a row a lane (history/cancellations.py)
     standing  who stands at a gate (history/queues.py)
@@ -56,7 +56,7 @@ from millstream.model.event import FUNCTION_FAILED
 
 _log = logging.getLogger(__name__)
 
-FORMAT: Final = 8
+FORMAT: Final = 9
 COUNTER_BITS: Final = 20
 DELETED_PER_CHUNK_MAX: Final = 2_000
 OPEN_RUNS_PER_PAGE: Final = 10_000
@@ -77,7 +77,9 @@ CREATE UNIQUE INDEX run_by_id ON run (run);
 CREATE INDEX run_by_status ON run (status);
 CREATE INDEX run_by_function ON run (function, status);
 CREATE INDEX run_by_event ON run (event);
-CREATE TABLE run_event (event TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (event, n)) WITHOUT ROWID;
+CREATE TABLE run_event (event TEXT NOT NULL, n INTEGER NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (event, n))
+WITHOUT ROWID;
+CREATE INDEX run_event_by_run ON run_event (n, place);
 CREATE TABLE trail (id INTEGER PRIMARY KEY, run TEXT NOT NULL, entries BLOB NOT NULL);
 CREATE INDEX trail_by_run ON trail (run);
 CREATE TABLE recalled (run TEXT PRIMARY KEY, entries BLOB NOT NULL) WITHOUT ROWID;
@@ -120,6 +122,7 @@ _MERGE_RUN: Final = (
     "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
     f" ON CONFLICT (run) DO UPDATE SET status = excluded.status WHERE run.status < {COMPLETED}"
 )
+_STORE_FURTHER: Final = "INSERT OR IGNORE INTO run_event SELECT ?, n, ? FROM run WHERE run = ?"
 _AS_FAILED: Final = ANNOUNCEMENTS.index(FUNCTION_FAILED)
 
 
@@ -194,8 +197,7 @@ class Index:
                 for c in runs
             ]
             self._db.executemany(_MERGE_RUN, rows)
-            further = [(event, c.run) for c in runs for event in c.events[1:]]
-            self._db.executemany("INSERT OR IGNORE INTO run_event SELECT ?, n FROM run WHERE run = ?", further)
+            self._db.executemany(_STORE_FURTHER, [row for c in runs for row in c.further_events()])
             trails = [(c.run, trail.pack(c.entries)) for c in runs if c.entries]
             self._db.executemany("INSERT OR REPLACE INTO recalled VALUES (?,?)", trails)
             self._store_events([c for c in changes.events if not self._has_event(c.event.internal_id)])
@@ -322,15 +324,14 @@ class Index:
                 first = c.events[0] if c.events else ""
                 row = (n, c.run, self._functions[c.function], c.status, c.started_ms, c.ended_ms, first)
                 rows.append((*row, c.event_name, c.cause, c.error, c.result, packed, c.no_retry))
-                if len(c.events) > 1:
-                    further += [(event, c.run) for event in c.events[1:]]
+                further += c.further_events()
                 continue
             if c.status >= 0:
                 known.append((c.status, c.started_ms, c.ended_ms, c.error, c.result, c.no_retry, c.run))
             if c.entries:
                 trails.append((c.run, trail.pack(c.entries)))
         self._db.executemany(_STORE_RUN, rows)
-        self._db.executemany("INSERT OR IGNORE INTO run_event SELECT ?, n FROM run WHERE run = ?", further)
+        self._db.executemany(_STORE_FURTHER, further)
         self._db.executemany(
             "UPDATE run SET status = ?, started_ms = max(started_ms, ?), ended_ms = ?, error = ?, result = ?,"
             " no_retry = ? WHERE run = ?",

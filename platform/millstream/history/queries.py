@@ -32,6 +32,7 @@ from millstream.history.scans import ScanSeen
 from millstream.history.seen import EventSeen, NoticeSeen, Page, RunFilter, RunInFull, RunSeen
 from millstream.history.snapshot import Snapshot, chunks_of
 from millstream.model import limits
+from millstream.model.event import Envelope
 
 PAGE_ROWS_MAX: Final = 200
 ROWS_SCANNED_MAX: Final = 20_000
@@ -48,6 +49,7 @@ _EVENT: Final = (
     "SELECT n, internal_id, id, name, ts_ms, received_ms, topic, partition, position, key, v, user, meta, data"
     " FROM event"
 )
+_FURTHER: Final = "SELECT event FROM run_event WHERE n = ? ORDER BY place"
 Fits = Callable[[RunSeen], bool]
 
 
@@ -133,35 +135,38 @@ class Queries:
         return self._with_states([run])[0].state in wanted.states
 
     def run(self, run: str) -> RunInFull | None:
-        """A run with its steps and attempts."""
+        """A run with its steps and attempts: of its longest values the beginnings (``cuts.py``)."""
+        full = self.whole(run)
+        if full is None:
+            return None
+        seen, steps = full.run, full.steps
+        long = cuts.longest([len(seen.result), *(len(step.output) for step in steps)], limits.RUN_BYTES_SHOWN_MAX)
+        if 0 in long:
+            seen = replace(seen, result=seen.result[: cuts.BEGINNING_BYTES], result_bytes=len(seen.result))
+        for place in long - {0}:
+            cuts.shorten(steps[place - 1])
+        return replace(full, run=seen, errors_cut=cuts.bound_errors(steps))
+
+    def whole(self, run: str) -> RunInFull | None:
+        """A run with all that it holds: as many bytes as a run may have."""
         with self._snapshot() as db:
             row = db.execute(f"{cuts.runs_question(_RESULT_WHOLE)} WHERE r.run = ?", (run,)).fetchone()
             if row is None:
                 return None
             seen = _run(row)
             packed = chunks_of(db, seen.n, seen.run)
-            further = [e for (e,) in db.execute("SELECT event FROM run_event WHERE n = ?", (seen.n,))]
+            further = [e for (e,) in db.execute(_FURTHER, (seen.n,))]
         steps = trail.read(packed)
-        seen = _with_state(seen, steps)
-        long = cuts.longest([len(seen.result), *(len(step.output) for step in steps)], limits.RUN_BYTES_SHOWN_MAX)
-        if 0 in long:
-            seen = replace(seen, result=seen.result[: cuts.BEGINNING_BYTES], result_bytes=len(seen.result))
-        for place in long - {0}:
-            cuts.shorten(steps[place - 1])
-        cut = cuts.bound_errors(steps)
-        return RunInFull(seen, (seen.event, *further), steps, errors_cut=cut, gates=tuple(trail.gates(packed)))
+        return RunInFull(_with_state(seen, steps), (seen.event, *further), steps, gates=tuple(trail.gates(packed)))
 
     def output(self, run: str, step: str = "") -> bytes:
         """The whole output of a run, or of a step of it; empty where there is none."""
-        with self._snapshot() as db:
-            row = db.execute(f"{cuts.runs_question(_RESULT_WHOLE)} WHERE r.run = ?", (run,)).fetchone()
-            if row is None:
-                return b""
-            seen = _run(row)
-            if not step:
-                return seen.error or seen.result
-            packed = chunks_of(db, seen.n, seen.run)
-        return next((found.output for found in trail.read(packed) if found.step == step), b"")
+        full = self.whole(run)
+        if full is None:
+            return b""
+        if not step:
+            return full.run.error or full.run.result
+        return next((found.output for found in full.steps if found.step == step), b"")
 
     def screen(self, wanted: RunFilter, page: Page) -> tuple[list[RunInFull], int]:
         """A page of runs with their steps, and the cursor of the next one: of a run whose trail is longer than
@@ -272,6 +277,11 @@ class Queries:
         with self._snapshot() as db:
             made = announced.by_id(db, event)
         return None if made is None else _made_event(made)
+
+    def envelopes(self, events: Iterable[str]) -> list[Envelope]:
+        """The events of these internal ids, in this order; those that are not kept are left out."""
+        with self._snapshot() as db:
+            return [found for event in events if (found := announced.envelope(db, event)) is not None]
 
     def notices(self, *subjects: str) -> list[NoticeSeen]:
         """Why an event (internal id, or its record as ``topic/partition@offset``) or run has no more to show, oldest

@@ -201,11 +201,11 @@ def _add(changes: Changes, store: Store, row: RunRow) -> None:
 
     def held(step: str, name: str, kind: str, attempt: int) -> trail.Entry:
         raw = store.get(held_key((row.function, row.run, step)))
-        error = UNKNOWN_ERROR
-        if raw is not None:
-            why = decode_row(HeldRow, raw)
-            error = (why.error_name, why.error_message, why.error_stack)
-        return (trail.HELD, 0, step, name, kind, attempt, 0, *error)
+        head = (trail.HELD, 0, step, name, kind, attempt, 0)
+        if raw is None:
+            return (*head, *UNKNOWN_ERROR)
+        why = decode_row(HeldRow, raw)
+        return (*head, why.error_name, why.error_message, why.error_stack, why.error_more)
 
     for step in row.steps:
         raw = store.get(step_key((row.run, step)))
@@ -232,10 +232,15 @@ def _entries(row: StepRow, parked: Callable[[str], trail.Entry]) -> list[trail.E
         case Hand.DONE:
             shown = kind_of(kind).shows_result
             data = shown(row) if shown is not None else row.data
-            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, data)]
+            done = (trail.DONE, 0, step, name, kind, row.attempt, 0, data)
+            if row.awaits is None or shown is not None:
+                return [done]
+            waited = (trail.WAITING, 0, step, name, kind, row.wake_at_ms, written(row.awaits))
+            return [waited, (trail.CAME, 0, step, 0), done]  # A signal was sent: its name stays beside its result.
         case Hand.FAILED:
             error = failure_of(row.data)
-            return [(trail.FAILED, 0, step, name, kind, row.attempt, 0, 0, error.name, error.message, error.stack)]
+            head = (trail.FAILED, 0, step, name, kind, row.attempt, 0, 0)
+            return [(*head, error.name, error.message, error.stack, error.more)]
         case Hand.SLEEPING:
             return [(trail.SLEEPING, 0, step, name, kind, row.wake_at_ms)]
         case Hand.WAITING | Hand.CLOSING if row.awaits is not None:
