@@ -158,7 +158,7 @@ async def open_world(
             await log.create_topics(topics_of(_parts(log, lanes=config.get("event_partitions", 1)).shape))
             config = {"now_ms": lambda: NOW_MS} | config
         if apps and follows:
-            await ending.enter_async_context(_history(log, index))
+            await ending.enter_async_context(following(log, index))
         door = DoorConfig(**{"log": log, "group": GROUP, "lanes": 1, "index": index, **config})
         served = await serve(build_app(door), port=0, most=most)
         ending.push_async_callback(served.close)
@@ -182,13 +182,14 @@ async def _worker(log: Log, apps: Sequence[App], facts: list[Fact]) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
-async def _history(log: Log, path: Path) -> AsyncIterator[None]:
+async def following(log: Log, path: Path) -> AsyncIterator[None]:
+    """A history that follows the log."""
     index = Index(path)
-    following = asyncio.get_running_loop().create_task(History(log, index, FOLLOWS).run())
+    task = asyncio.get_running_loop().create_task(History(log, index, FOLLOWS).run())
     try:
         yield
     finally:
-        following.cancel()
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await following
+            await task
         index.close()

@@ -67,6 +67,12 @@ PATHS = (
     (b"GET", b"/v1/events/%s/runs", b""),
     (b"GET", b"/v1/runs/%s", b""),
     (b"DELETE", b"/v1/runs/%s", b""),
+    (b"DELETE", b"/v0/runs/%s", b""),
+    (b"GET", b"/v1/runs/%s/jobs", b""),
+    (b"GET", b"/v0/runs/%s/actions", b""),
+    (b"GET", b"/v0/runs/%s/batch", b""),
+    (b"GET", b"/v1/apps/%s/functions", b""),
+    (b"POST", b"/v1/runs/%s/metadata", b"{}"),
     (b"POST", b"/invoke/%s", b"{}"),
     (b"POST", b"/e/%s", EVENT),
     (b"OPTIONS", b"/e/%s", b""),
@@ -190,7 +196,15 @@ CHUNKED = (
     b"c\r\n" + EVENT + b"\r\n0\r\n\r\n",
     b"d\r\n" + EVENT + b"\r\n0\r\n\r\n",
 )
-POSTED_TO = (b"/e/K", b"/invoke/" + SLUG, b"/api/functions/" + SLUG + b"/backfill")
+POSTED_TO = (b"/e/K", b"/invoke/" + SLUG, b"/api/functions/" + SLUG + b"/backfill", b"/v0/gql")
+ASKED = (
+    b'{ run(runID: \\"%s\\") { id trace { childrenSpans { outputID } } } }',
+    b'{ event(query: {eventId: \\"%s\\"}) { functionRuns { id } } }',
+    b'{ eventV2(id: \\"%s\\") { raw } runTraceSpanOutputByID(outputID: \\"%s\\") { data } }',
+    b"{ eventV2(id: %s) { raw } }",
+    b"{ %s }",
+    b"query A($a: String!) { run(runID: $a) { id } } %s",
+)
 METHODS = (b"TRACE", b"CONNECT", b"PATCH", b"PUT", b"HEAD", b"x", b"PROPFIND", b"G\xc3T")
 TARGETS = (b"/e/K", b"/v1/runs/x", b"/", b"*", b"http://elsewhere/", b"//x", b"/metrics", b"/readyz", b"/a?b#c", b"x")
 
@@ -224,6 +238,21 @@ def queries() -> Iterator[Request]:
 def bodies() -> Iterator[Request]:
     for path, body in product(POSTED_TO, BODIES):
         yield sent(b"POST", path, (), body)
+    for query, word in product(ASKED, WORDS):
+        yield sent(b"POST", POSTED_TO[3], (), b'{"query":"' + query.replace(b"%s", word) + b'"}')
+    for value in FIELDS:
+        yield sent(
+            b"POST",
+            POSTED_TO[3],
+            (),
+            b'{"query":"query($a: String!) { run(runID: $a) { id } }","variables":{"a":' + value + b"}}",
+        )
+        yield sent(
+            b"POST",
+            POSTED_TO[3],
+            (),
+            b'{"query":"{ apps { id } }","variables":' + value + b',"operationName":' + value + b"}",
+        )
     for field, value in product((b"topic", b"from", b"to", b"scan", b"dry_run"), FIELDS):
         wanted = b'{"topic":"events","dry_run":true,"' + field + b'":' + value + b"}"
         yield sent(b"POST", POSTED_TO[2], (), wanted)

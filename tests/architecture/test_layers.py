@@ -57,6 +57,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "cronsim": {"core.triggers.cron"},
     "fastavro": {"wire"},
     "google": {"wire.formats.protobuf_value"},
+    "graphql": {"api.gql"},
     "msgspec": set(MAY_IMPORT) - {"errors", "millstream"},
     "prometheus_client": {"telemetry"},
     "pytest": {"testing"},

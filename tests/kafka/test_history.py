@@ -87,6 +87,30 @@ def test_an_api_and_a_history_show_what_the_workers_did(fleet: Fleet) -> None:
     assert status == 200 and sleeping[0] in page and fleet.group in page
 
 
+def test_both_doors_answer_what_apps_and_tools_ask_of_a_run(fleet: Fleet) -> None:
+    history = fleet.history()
+    api = fleet.door("--history-url", history.url)
+    fleet.worker("a")
+    event = fleet.send("fleet/sleep", length="1h")
+    run = _run_of(history.url, event, "Running")["run_id"]
+    query = {"query": f'{{ run(runID: "{run}") {{ status trace {{ childrenSpans {{ name status }} }} }} }}'}
+    spans = [{"name": "before", "status": "COMPLETED"}, {"name": "night", "status": "WAITING"}]
+    for url in (api.url, history.url):
+        until("its sleep", lambda url=url: len(_get(f"{url}/v1/runs/{run}/jobs")) == 1)
+        assert ask(f"{url}/v0/runs/{run}/actions") == (200, {"before": {"data": "kept"}})
+        status, events = ask(f"{url}/v0/runs/{run}/batch")
+        assert (status, [(one["id"], one["name"], one["data"]) for one in events]) == (
+            200,
+            [(event, "fleet/sleep", {"length": "1h"})],
+        )
+        status, answer = ask(f"{url}/v0/gql", query)
+        assert (status, answer["data"]["run"]) == (200, {"status": "RUNNING", "trace": {"childrenSpans": spans}})
+    _delete(f"{api.url}/v0/runs/{run}")
+    for url in (api.url, history.url):
+        assert ask(f"{url}/v0/runs/{run}/actions")[0] == 410
+    assert ask(f"{api.url}/v1/apps/fleet/functions")[1][0]["app_id"] == "fleet"
+
+
 def _text(url: str) -> tuple[int, str]:
     with urllib.request.urlopen(url, timeout=30) as answer:
         return answer.status, answer.read().decode()

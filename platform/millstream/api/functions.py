@@ -25,7 +25,7 @@ from millstream.model.commands import InvokeFunction
 from millstream.model.durations import duration_text
 from millstream.model.event import FUNCTION_INVOKED, Envelope
 from millstream.model.flow import FlowSpec
-from millstream.model.function import CronTrigger, FunctionSpec, TopicTrigger, Trigger
+from millstream.model.function import AppSpec, CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of
 from millstream.model.invocation import MEMBER, of_request
 from millstream.wire.json_limits import read_json
@@ -114,6 +114,11 @@ def _read(body: bytes) -> Invoke:
         raise BadRequest(
             f'invocation refused: expected {{"data": an object, "user": an object}}, got {wrong}'
         ) from wrong
+
+
+def registered(app: AppSpec, spec: FunctionSpec) -> dict[str, Any]:
+    """A function as it is registered."""
+    return _function(app.id, spec)
 
 
 def _event(door: Door, slug: str, wanted: Invoke, internal: str) -> Envelope:

@@ -35,7 +35,9 @@ from millstream.api.answers import KIND_HEADER, answer, failed
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
 from millstream.api.door.keys import has_key
+from millstream.api.gql import serving as gql
 from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
+from millstream.api.protocol import app_functions, ignored, jobs, run_state
 from millstream.api.reading import positions, queues
 from millstream.errors import MillstreamError
 from millstream.model.callback_token import PATH
@@ -111,6 +113,10 @@ WRITES: Final[Routes] = (
     ("DELETE", "/v1/runs/{id}", runs.cancel_run),
     ("POST", "/api/runs/{id}/resume", held.post_resume),
     ("POST", "/api/runs/{id}/fail", held.post_fail),
+    ("DELETE", "/v0/runs/{id}", runs.cancel_run),
+    ("POST", "/v1/runs/{id}/metadata", ignored.post_metadata),
+    ("POST", "/v1/traces/userland", ignored.post_spans),
+    ("GET", "/v1/apps/{app}/functions", app_functions.list_functions),
     ("GET", "/v1/runs/{id}/result", results.get_result),
     ("POST", "/v1/signals", signals.post_signal),
     ("POST", PATH + "{token}", callbacks.post_callback),
@@ -133,6 +139,10 @@ READS: Final[Routes] = (
     ("GET", "/v1/events/{id}/runs", as_asked(runs.get_event_runs)),
     ("GET", "/v1/runs/{id}", as_asked(runs.get_run)),
     ("GET", "/v1/runs/{id}/output", as_asked(runs.get_output)),
+    ("GET", "/v1/runs/{id}/jobs", as_asked(jobs.get_jobs)),
+    ("GET", "/v0/runs/{id}/actions", run_state.get_actions),
+    ("GET", "/v0/runs/{id}/batch", run_state.get_batch),
+    ("POST", gql.PATH, gql.post_query),
     ("GET", "/api/runs", as_asked(runs.list_runs)),
     ("GET", "/v1/cancellations", as_asked(cancellations.list_cancellations)),
     ("GET", "/api/folded", runs.get_folded),
@@ -159,6 +169,7 @@ def build_app(config: DoorConfig) -> web.Application:
         if method == "GET":
             app.router.add_route("HEAD", path, handler)  # The same answer; what sends it leaves the body out.
     if not door.has_history:
+        app.router.add_route("POST", gql.PATH, gql.hand_on)
         app.router.add_route("GET", "/{anything:.*}", hand_on)
     return app
 

@@ -24,7 +24,7 @@ ANSWER_S: Final = 30.0
 FOLDED_S: Final = 2.0
 CHUNK_BYTES: Final = 64 * 1024
 HANDED_ON: Final = ("Content-Type", "Cache-Control", "ETag", "Retry-After")
-ASKED_WITH: Final = ("Accept", "Authorization", "If-None-Match", "Last-Event-ID")
+ASKED_WITH: Final = ("Accept", "Authorization", "Content-Type", "If-None-Match", "Last-Event-ID")
 
 
 class _Result(msgspec.Struct):
@@ -53,11 +53,12 @@ class Forward:
         self._waiting: ClientSession | None = None
         self._waiters = 0
 
-    async def hand_on(self, request: web.Request) -> web.StreamResponse:
+    async def hand_on(self, request: web.Request, body: bytes = b"") -> web.StreamResponse:
         """Ask the same of the history, and stream its answer."""
         headers = {name: request.headers[name] for name in ASKED_WITH if name in request.headers}
         try:
-            async with self._opened().get(self._url + request.path_qs, headers=headers) as answer:
+            where = self._url + request.path_qs
+            async with self._opened().request(request.method, where, headers=headers, data=body or None) as answer:
                 handed = {name: answer.headers[name] for name in HANDED_ON if name in answer.headers}
                 response = web.StreamResponse(status=answer.status, headers=handed)
                 await response.prepare(request)

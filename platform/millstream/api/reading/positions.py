@@ -3,11 +3,13 @@
     DELETE /v1/runs/… ──> 200, X-Millstream-Position: 3:812      decided in record 812 of lane 3's journal
     GET /v1/runs/…?after=3:812 ──> as of that record or a later one; 503 and Retry-After while the history is behind
 
-The answer itself waits a moment for the history, so that ordinarily a plain read will do. ``after`` makes sure.
+The answer itself waits a moment for the history, so that ordinarily a plain read will do. ``after`` makes sure. What
+must be complete, the steps of a run for whoever executes it, is read as of the end of the run's lane (``at_end``).
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -18,6 +20,8 @@ from millstream.model.messages import Reply, group_topic
 
 POSITION_HEADER: Final = "X-Millstream-Position"
 AFTER: Final = "after"
+AT_END_S: Final = 4.0
+"""An SDK that asks for a run's steps gives up after five seconds."""
 DIGITS_MAX: Final = 19
 OFFSET_MAX: Final = (1 << 63) - 1
 
@@ -31,6 +35,32 @@ def named(response: web.Response, reply: Reply) -> web.Response:
     """The response, with the position from which reads show what it tells of."""
     response.headers[POSITION_HEADER] = f"{reply.lane}:{reply.offset}"
     return response
+
+
+async def at_end(door: Door, lane: int) -> None:
+    """Wait until reads show all that this lane had recorded when this was called.
+
+    Raises Busy when they do not in AT_END_S: a read now could leave out what is durable.
+    """
+    journal = group_topic(door.config.group, "journal")
+    if not await _shown_to_its_end(door, journal, lane, AT_END_S):
+        raise Busy(
+            f"the history has not come to the end of lane {lane} in {AT_END_S:.0f} s, and what is asked for must be "
+            "complete. Ask again, or see how far it is behind: millstream_history_lag in /metrics.",
+            retry_after_s=1,
+        )
+
+
+async def events_at_end(door: Door) -> None:
+    """Wait a moment until reads show the events that had been sent when this was called."""
+    config = door.config
+    waits = [_shown_to_its_end(door, config.events_topic, number, 1.0) for number in range(config.event_partitions)]
+    await asyncio.gather(*waits)
+
+
+async def _shown_to_its_end(door: Door, topic: str, partition: int, wait_s: float) -> bool:
+    end = await door.config.log.end_offset(topic, partition)
+    return not end or await door.reads.wait_folded(topic, partition, end - 1, wait_s=wait_s)
 
 
 async def as_asked(request: web.Request) -> None:

@@ -48,14 +48,14 @@ class Reads:
         except (msgspec.MsgspecError, UnicodeDecodeError, RowDamaged) as error:
             raise self._queries.unreadable(error) from error
 
-    async def wait_folded(self, journal: str, lane: int, offset: int) -> bool:
-        """Wait until the index shows a lane's record at ``offset``, FOLDED_WAIT_S_MAX at most. Whether it does."""
+    async def wait_folded(self, topic: str, partition: int, offset: int, *, wait_s: float = FOLDED_WAIT_S_MAX) -> bool:
+        """Wait until the index shows a partition's record at ``offset``, for so long at most. Whether it does."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = ((journal, lane), offset)
+        self._waiters[waiter] = ((topic, partition), offset)
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll())
         try:
-            await asyncio.wait_for(waiter, FOLDED_WAIT_S_MAX)
+            await asyncio.wait_for(waiter, wait_s)
         except TimeoutError:
             return False
         finally:
