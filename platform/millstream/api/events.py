@@ -7,7 +7,8 @@
 
 Internal ids are ULIDs. With the header ``x-inngest-event-id-seed: <millis>,<base64 of 10 bytes>`` they are the same
 at every try, so that a repeated post starts nothing twice: event i gets the seed's ten bytes, as a number, plus i.
-Answers are ``text/plain`` although they are JSON: so does the reference server, and SDKs do not look.
+Answers are ``text/plain`` although they are JSON, but for a wrong key's: so does the reference server, and SDKs do not
+look.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from millstream.api.answers import TEXT, answer, status_of, with_retry_after, words_of
+from millstream.api.answers import JSON, TEXT, answer, status_of, with_retry_after, words_of
 from millstream.api.door.bodies import Draft, at_index, read
 from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door
@@ -55,7 +56,8 @@ async def post_events(request: web.Request) -> web.Response:
         response, count = await _take(door, sender, body, request.headers.get(SEED_HEADER, ""))
     except MillstreamError as error:
         status = status_of(error)
-        response = answer(_refusal(error, status), status, content_type=TEXT)
+        kind = JSON if isinstance(error, NotAllowed) else TEXT
+        response = answer(_refusal(error, status), status, content_type=kind)
         with_retry_after(response, error)
         telemetry.count("millstream_events_refused_total", 1, str(status))
         return response
