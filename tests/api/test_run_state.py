@@ -46,6 +46,7 @@ def make_all() -> App:
         await step.wait_for_event("news", event="every/news", timeout="1d")
         await step.wait_for_signal("silence", "every-silence", timeout="1ms")
         await step.wait_for_signal("say", "every-say", timeout="1d")
+        await step.wait_for_signal("hush", "every-hush", timeout="1d")
         await step.invoke("child", child, data={})
         with contextlib.suppress(StepError):
             await step.invoke("failing", child, data={"fail": True})
@@ -87,6 +88,8 @@ async def test_each_kind_of_step_is_remembered_as_sdks_read_it(tmp_path: Path) -
         await is_over("say")
         said = await world.call("POST", "/v1/signals", json={"signal": "every-say", "data": {"ok": True}})
         assert said[0] == 200
+        await is_over("hush")
+        assert (await world.call("POST", "/v1/signals", json={"signal": "every-hush"}))[0] == 200
         await is_over("for ever")
         steps = await state(world, run, "actions")
         stacks = [steps["bad"]["error"].pop("stack"), steps["failing"]["error"].pop("stack")]
@@ -98,9 +101,10 @@ async def test_each_kind_of_step_is_remembered_as_sdks_read_it(tmp_path: Path) -
             "bad": {"error": {"name": "KeyError", "message": "'no luck'"}},
             "nap": None,
             "never": None,
-            "news": news | {"user": {}},
+            "news": {**news, "user": {}},
             "silence": None,
-            "say": {"data": {"data": {"ok": True}, "signal": "every-say"}},
+            "say": {"data": {"signal": "every-say", "data": {"ok": True}}},
+            "hush": {"data": {"signal": "every-hush", "data": None}},
             "child": {"data": {"got": 7}},
             "failing": {
                 "error": {"name": "ValueError", "message": "child says no", "error": steps["failing"]["error"]["error"]}

@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from millstream import App, Context, StepError
+from millstream.history import rebuild
 from millstream.history.fold import Changes
 from millstream.history.index import Index
 from millstream.history.queries import Queries
 from millstream.history.seen import RunInFull
-from millstream.history.trail import Error, StepSeen
+from millstream.history.trail import Error, StepSeen, pack, read
 from millstream.log.memory.log import MemoryLog
 from millstream.model import facts as f
-from millstream.model import limits
+from millstream.model import limits, trail
+from millstream.model.awaited import AwaitedSignal
 from millstream.model.event import Envelope
 from millstream.model.ids import run_id, ulid
 from millstream.model.journal import JournalRecord
+from millstream.model.rows import Hand, StepRow
+from millstream.model.waits_for import written
 from tests.history.world import World, living
 
 AT = 1_795_356_850_000
@@ -112,3 +118,17 @@ async def test_what_is_remembered_of_steps_is_the_same_from_a_checkpoint(tmp_pat
 
 def _is_last(step: StepSeen) -> bool:
     return step.step == "for ever" and step.status == "sleeping"
+
+
+def test_a_signal_that_came_is_told_from_a_time_that_was_over_also_from_a_checkpoint() -> None:
+    awaits = AwaitedSignal("go")
+    waiting = (trail.WAITING, AT, "s", "s", "wait_for_signal", AT + 5, written(awaits))
+    came, done = (trail.CAME, AT + 9, "s", 0), (trail.DONE, AT + 9, "s", "s", "wait_for_signal", 0, 0, b"null")
+    row = StepRow(RUN, "s", "s", "wait_for_signal", Hand.DONE, data=b"null", awaits=replace(awaits, came=True))
+    from_row = list(rebuild._entries(row, lambda step: ()))
+    for chunks in ([[waiting, came, done]], [[waiting], from_row], [from_row]):
+        (step,) = read([pack(list(chunk)) for chunk in chunks])
+        assert (step.status, step.output, step.timed_out) == ("completed", b"null", False)
+        assert step.waits_for is not None and (step.waits_for.signal, step.waits_for.came) == ("go", True)
+    (step,) = read([pack([waiting, done])])
+    assert step.timed_out and step.waits_for is not None and not step.waits_for.came

@@ -85,8 +85,8 @@ async def get_dev(request: web.Request) -> web.Response:
     """The readiness probe of SDKs and tools, with all functions."""
     door = request.app[DOOR]
     functions = [
-        _function(app_id, spec) | _steps(app, spec) | _overridden(door, spec)
-        for app_id, app in sorted(door.catalogue.apps.items())
+        registered(app, spec) | _overridden(door, spec)
+        for _, app in sorted(door.catalogue.apps.items())
         for spec in app.functions
     ]
     sync = door.config.sync
@@ -120,7 +120,7 @@ def _read(body: bytes) -> Invoke:
 
 def registered(app: AppSpec, spec: FunctionSpec) -> dict[str, Any]:
     """A function as it is registered."""
-    return _function(app.id, spec)
+    return _function(app.id, spec) | _steps(app, spec)
 
 
 def _event(door: Door, slug: str, wanted: Invoke, internal: str) -> Envelope:

@@ -232,7 +232,11 @@ def _entries(row: StepRow, parked: Callable[[str], trail.Entry]) -> list[trail.E
         case Hand.DONE:
             shown = kind_of(kind).shows_result
             data = shown(row) if shown is not None else row.data
-            return [(trail.DONE, 0, step, name, kind, row.attempt, 0, data)]
+            done = (trail.DONE, 0, step, name, kind, row.attempt, 0, data)
+            if row.awaits is None or shown is not None:
+                return [done]
+            waited = (trail.WAITING, 0, step, name, kind, row.wake_at_ms, written(row.awaits))
+            return [waited, (trail.CAME, 0, step, 0), done]  # A signal was sent: its name stays beside its result.
         case Hand.FAILED:
             error = failure_of(row.data)
             head = (trail.FAILED, 0, step, name, kind, row.attempt, 0, 0)

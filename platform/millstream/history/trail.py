@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from millstream.core.step_kinds import kind_of
 from millstream.core.steps import run
-from millstream.model.trail import DONE, ERRORED, FAILED, WOKE, Entry
+from millstream.model.trail import CAME, DONE, ERRORED, FAILED, WOKE, Entry
 from millstream.model.waits_for import WaitsFor
 from millstream.model.waits_for import read as read_waits_for
 
@@ -108,7 +108,9 @@ class StepSeen(msgspec.Struct):
         """Whether it ended because its time was over, and what it waited for had not come."""
         if self.status != "completed" or not self.output or self.output != kind_of(self.kind).timed_out_result:
             return False
-        return not self.ended_at_ms or self.ended_at_ms >= self.wake_at_ms  # A signal may bring such a value, too.
+        if self.waits_for is not None and self.waits_for.came:
+            return False  # A signal may bring such a value, too.
+        return not self.ended_at_ms or self.ended_at_ms >= self.wake_at_ms
 
 
 COUNTED: Final = ("completed", "failed")
@@ -238,7 +240,7 @@ def _fills_in(entry: list[Any], status: str | None) -> bool:
     """Whether a checkpoint's entry says more than what is known of its step (None: nothing)."""
     if status in ("completed", "failed"):
         return False
-    return status is None or entry[0] in (DONE, WOKE, FAILED)
+    return status is None or entry[0] in (CAME, DONE, WOKE, FAILED)
 
 
 def _began_ms(step: StepSeen, started_ms: int) -> int:
@@ -322,6 +324,9 @@ class _Reading:
             case [14, _, step]:
                 self._step(step, step or "(function body)", EXECUTED if step else BODY, at).status = "planned"
             case [11, _, step, index] if waits := self.steps[step].waits_for if step in self.steps else None:
+                if waits.signal:
+                    self.steps[step].waits_for = replace(waits, came=True)
+                    return
                 events = list(waits.events)
                 events[index] = replace(events[index], came=True)
                 self.steps[step].waits_for = replace(waits, events=tuple(events))

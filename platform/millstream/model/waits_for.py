@@ -38,7 +38,7 @@ class EventAwaited(msgspec.Struct, frozen=True, omit_defaults=True, rename={"exp
 
 class WaitsFor(msgspec.Struct, frozen=True, omit_defaults=True):
     """Events (one of them, or ``all``), or a signal, or the end of a run of a function, or a post to the callback of a
-    step."""
+    step. ``came``: the signal was sent."""
 
     events: tuple[EventAwaited, ...] = ()
     all: bool = False
@@ -47,6 +47,7 @@ class WaitsFor(msgspec.Struct, frozen=True, omit_defaults=True):
     run_id: str = ""
     detached: bool = False
     callback: str = ""
+    came: bool = False
 
 
 _decoder: Final = msgspec.json.Decoder(WaitsFor)
@@ -55,7 +56,7 @@ _decoder: Final = msgspec.json.Decoder(WaitsFor)
 def waits_for(awaits: Awaited) -> WaitsFor:
     """What is shown of it."""
     if isinstance(awaits, AwaitedSignal):
-        return WaitsFor(signal=awaits.signal)
+        return WaitsFor(signal=awaits.signal, came=awaits.came)
     if isinstance(awaits, AwaitedEvents):
         events = tuple(
             EventAwaited(c.event, _cut(c.path), _cut(c.expression), bool(c.came), c.place == NO_PLACE)

@@ -82,9 +82,9 @@ def _row(run: str, step: StepSeen) -> StepRow:
         errors = [attempt.error for attempt in step.attempts if attempt.error is not None]
         error = errors[-1] if errors else UNKNOWN
         data = failure_json(error.name, error.message, error.stack, error.more)
-    signal = step.waits_for.signal if step.waits_for is not None and not step.timed_out else ""
-    awaits = AwaitedSignal(signal, came=True) if signal else None
-    return StepRow(run, step.step, step.name, step.kind, _HANDS[step.status], data=data, awaits=awaits)
+    waits = step.waits_for
+    signal = AwaitedSignal(waits.signal, came=True) if waits is not None and waits.signal and waits.came else None
+    return StepRow(run, step.step, step.name, step.kind, _HANDS[step.status], data=data, awaits=signal)
 
 
 def _batch(queries: Queries, full: RunInFull) -> bytes | None:

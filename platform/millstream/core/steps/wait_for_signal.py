@@ -24,7 +24,7 @@ from millstream.core.runs.moves import Move, Moves
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
-from millstream.model import limits
+from millstream.model import limits, trail
 from millstream.model.announcement import RunEnd
 from millstream.model.awaited import AwaitedSignal
 from millstream.model.commands import AwaitSignal, ForgetSignal, NothingCame, SignalCame
@@ -103,6 +103,7 @@ KIND = StepKind(
     name=NAME,
     finds={SignalWaitFound: found},
     facts={SignalTaken: signal_taken},
+    shows={SignalTaken: lambda fact, at_ms: (trail.CAME, at_ms, fact.step, 0)},
     moves=Moves(
         step=(Move(Hand.WAITING, SignalTaken, Hand.WAITING), Move(Hand.CLOSING, SignalTaken, Hand.CLOSING)),
         step_fields={SignalTaken: frozenset({"awaits"})},
