@@ -32,7 +32,14 @@ R = TypeVar("R")
 Play = Callable[[Callable[[Scene], Awaitable[R]]], R]
 
 
-@pytest.fixture(scope="module", params=["local", "children", "endpoint"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "stage" in metafunc.fixturenames:
+        is_for_all = metafunc.definition.get_closest_marker("not_over_http") is None
+        kinds = ["local", "children", *(["endpoint"] if is_for_all else [])]
+        metafunc.parametrize("stage", kinds, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     opened = Stage(request.param)
     yield opened
@@ -40,9 +47,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def play(stage: Stage, tmp_path: Path, request: pytest.FixtureRequest) -> Play:
-    if stage.kind == "endpoint" and request.node.get_closest_marker("not_over_http"):
-        pytest.skip("see its mark")
+def play(stage: Stage, tmp_path: Path) -> Play:
     return lambda scenario: stage.play(tmp_path / "notes", scenario)
 
 
