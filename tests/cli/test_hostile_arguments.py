@@ -28,7 +28,7 @@ NO_NUMBER = {"negative": "-1", "huge": "9" * 40, "fraction": "1.5", "other digit
 NO_DURATION = {"nan": "nan", "inf": "inf", "huge": "9" * 40, "negative": "-1", "word": "soon"}
 RUN = "01M8321AD85Y4GST1D5EH83AVG"
 GOOD = {"name": "a/b", "run": RUN, "scan": RUN, "id": "x", "function": "shop-f", "folder": "fresh"}
-SERVERS = ("dev", "serve", "worker", "history", "api")
+SERVERS = ("dev", "serve", "worker", "server", "history", "api")
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
