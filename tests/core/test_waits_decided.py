@@ -153,6 +153,23 @@ def test_a_wait_looks_through_all_that_is_kept_a_limited_number_at_once(monkeypa
     assert fired(harness, homes.LOOK) == [EventCame(ELSEWHERE, "wait", 0, paid(31))]
 
 
+def test_a_wait_that_looks_on_where_events_were_let_go_of_has_them_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 146: what was dropped between two looks was neither seen nor asked for again."""
+    monkeypatch.setattr(homes, "LOOKED_AT_ONCE_MAX", 10)
+    monkeypatch.setattr(limits, "KEPT_EVENTS_MAX", 15)
+    harness = Harness()
+    took(harness, waiting(1, since_ms=START_MS), EventsSought(PAID, "data.n", 0, 1), EventsSought(PAID, "data.n", 1, 1))
+    took(harness, *(TakeEvent(paid(number), (PLACE,)) for number in range(1, 36)))
+    wanted = f"async.id == '{paid(18).id}'"
+    took(harness, waiting(expression=wanted))
+    harness.do(CleanUp())
+    assert harness.tables.kept.get((paid(18).received_at_ms, paid(18).internal_id)) is None
+    asked = fired(harness, homes.LOOK)
+    assert [m.seek for m in asked if isinstance(m, SeekEvents)]
+    assert took(harness, question()) == [NothingCame(ELSEWHERE, "wait", 0, is_early=True)]
+    assert took(harness, TakeEvent(paid(18), (PLACE,))) == [EventCame(ELSEWHERE, "wait", 0, paid(18))]
+
+
 def test_waits_without_an_equal_value_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNMATCHED_WAITS_MAX", 2)
     harness = Harness()

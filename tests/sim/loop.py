@@ -126,6 +126,14 @@ class SimTask(asyncio.Task[Any]):
         self._log_destroy_pending = False
 
 
+class SimFuture(asyncio.Future[Any]):
+    """A future that knows whose it is: it may be thrown away in the turn of another process."""
+
+    def __init__(self, *, loop: SimLoop) -> None:
+        self.process = PROCESS.get()
+        super().__init__(loop=loop)
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """The loop. ``now_s`` is its clock, from 0.
 
@@ -204,8 +212,12 @@ class SimLoop(asyncio.BaseEventLoop):
             self.tasks = [one for one in self.tasks if not one.done()]
         return task
 
+    def create_future(self) -> SimFuture:
+        return SimFuture(loop=self)
+
     def _complain(self, loop: Any, what: dict[str, Any]) -> None:
-        self.complaints.append((PROCESS.get(), what))
+        future = what.get("future")
+        self.complaints.append((future.process if isinstance(future, SimFuture) else PROCESS.get(), what))
 
     def discard(self) -> None:
         """The world ends: throw every coroutine away without a sound, then close."""

@@ -107,7 +107,15 @@ def look_on(tables: Tables, command: FireTimer, now_ms: int) -> list[Fact]:
     found, cursor = _look(tables, waiter)
     if found is not None:
         return [WaiterGone(*key), _came(tables, key, found)]
-    return [WaiterLooked(*key, *cursor)]
+    if kept_from_ms(tables) <= waiter.looked_ms:
+        return [WaiterLooked(*key, *cursor)]
+    # Some were let go of that it had yet to look at: it waits anew, and what it has not seen is read again.
+    facts, seek = coverage.need(tables, waiter.event, waiter.path, waiter.looked_ms)
+    anew = WaiterAdded(
+        *key, waiter.event, waiter.path, waiter.since_ms, waiter.expression, waiter.given, waiter.excluded, seek,
+        *cursor,
+    )  # fmt: skip
+    return [WaiterGone(*key), *facts, anew]
 
 
 def _fits(waiter: WaiterRow, event: Envelope, value: Mapping[str, object] | None) -> bool:
