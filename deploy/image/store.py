@@ -127,7 +127,7 @@ def _base_files() -> Path:
 def _make_base(root: Path, archive: Path) -> None:
     mirror = [os.environ["DEBIAN_MIRROR"]] if os.environ.get("DEBIAN_MIRROR") else []
     _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), *mirror])
-    (root / "etc" / "apt" / "sources.list").write_text(f"deb http://deb.debian.org/debian {SUITE} main\n")
+    (root / "etc" / "apt" / "sources.list").unlink(missing_ok=True)  # It names the mirror that this machine uses.
     for path in NOT_IN_A_BASE:
         if (root / path).is_dir():
             shutil.rmtree(root / path)
