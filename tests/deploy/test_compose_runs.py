@@ -12,6 +12,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def test_every_setting_of_the_broker_is_one_that_kafka_has(project: Project) -> 
 def test_the_webhooks_are_sent_as_the_file_says_and_all_their_runs_end(project: Project) -> None:
     command = re.search(r"docker compose exec (\w+) (millstream events send @(\S+))$", FILE.read_text(), re.M)
     assert command is not None
+    until("the workers have registered their functions", lambda: all(map(_is_ready, project.of("worker"))))
     sent = project.execute(command[1], *command[2].split())
     assert sent.returncode == 0, sent.stderr + project.of("api")[0].said()
     ids = {json.loads(line)["id"] for line in sent.stdout.splitlines()}
@@ -158,6 +160,15 @@ def _runs(project: Project, *options: str) -> list[dict[str, Any]]:
     assert listed.returncode == 0, listed.stderr
     runs: list[dict[str, Any]] = json.loads(listed.stdout)
     return runs
+
+
+def _is_ready(worker: Replica) -> bool:
+    """Whether its functions are known: an event that is read before starts nothing."""
+    try:
+        with urllib.request.urlopen(f"http://{worker.address}:9464/readyz", timeout=30) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError:
+        return False
 
 
 def _metrics(worker: Replica) -> str:
