@@ -1,6 +1,6 @@
 """Runs the test layers in order, each against a time budget: `make test`, or `python tests/run_layers.py core sim`.
 
-A layer answers one question (docs: ARCHITECTURE.md). A budget is what the layer may take on two idle cores, 28 minutes
+A layer answers one question (docs: ARCHITECTURE.md). A budget is what the layer may take on two idle cores, 38 minutes
 for all; past it a warning is printed, and in CI (`CI` is set) more than four times the budget fails: so late no busy
 machine makes it.
 
@@ -60,14 +60,14 @@ PARTS = ("wire", "log", "state", "functions", "execute", "endpoint", "history", 
 LAYERS = (
     Layer("architecture", "does the code keep its form?", ("architecture",), 20),
     Layer("core", "is every decision right?", ("core",), 60, processes=2),
-    Layer("parts", "does each part keep its promise?", PARTS, 150, processes=2),
-    Layer("contract", "do all backends mean the same?", ("contract",), 70, processes=2, final=True),
-    Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 150, processes=2),
+    Layer("parts", "does each part keep its promise?", PARTS, 200, processes=2),
+    Layer("contract", "do all backends mean the same?", ("contract",), 80, processes=2, final=True),
+    Layer("lane", "does one lane keep its promises?", ("lane", "testing", "cli"), 240, processes=2),
     Layer("faults", "does a user's value stop more than its run?", ("faults",), 100, processes=2),
-    Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 220, processes=2, final=True),
-    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs"), 140, processes=2),
-    Layer("deploy", "does what is shipped start and serve?", ("deploy",), 200, processes=2, spread="loadfile"),
-    Layer("sdk", "do the unmodified SDKs run here?", ("sdk",), 150, processes=2, spread="loadfile"),
+    Layer("sim", "does the loop keep its promises in a hostile world?", ("sim",), 290, processes=2, final=True),
+    Layer("cases", "does the product do what the docs say?", ("cases", "examples", "docs"), 180, processes=2),
+    Layer("deploy", "does what is shipped start and serve?", ("deploy",), 280, processes=2, spread="loadfile"),
+    Layer("sdk", "do the unmodified SDKs run here?", ("sdk",), 180, processes=2, spread="loadfile"),
     Layer("kafka", "does it hold on a real broker?", ("kafka",), 420, processes=2, spread="loadfile"),
     Layer("chaos", "does kill -9 lose anything?", ("chaos",), 220),
 )
