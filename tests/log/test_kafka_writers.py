@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, Message
 
 from millstream.errors import LimitExceeded, LogUnavailable
 from millstream.log.kafka.errors import NOT_WRITTEN
-from millstream.log.kafka.writers import Append
+from millstream.log.kafka.writers import Append, SharedProducer
 from millstream.log.port import OutcomeUnknown
 
 TIMED_OUT = KafkaError._MSG_TIMED_OUT
@@ -60,3 +60,14 @@ async def test_an_append_of_which_one_record_may_be_there_is_unknown_in_any_orde
 async def test_an_append_of_which_one_record_is_there_is_unknown_in_any_order() -> None:
     for reports in permutations(("7", PURGED, TOO_LARGE)):
         assert isinstance(await outcome(*reports), OutcomeUnknown), reports
+
+
+async def test_a_producer_that_its_thread_has_closed_can_be_given_up_and_purged_again() -> None:
+    """A lane that gave up an append closed its writer a moment later, and was stopped by "Producer has been closed"."""
+    nowhere = {"bootstrap.servers": "127.0.0.1:9", "log_level": 0, "error_cb": lambda error: None}
+    shared = SharedProducer(nowhere, asyncio.get_running_loop(), 60.0)
+    shared.give_up()
+    await asyncio.to_thread(shared.thread.join)
+    with pytest.raises(RuntimeError):
+        shared.producer.purge()
+    await shared.purge()

@@ -117,6 +117,8 @@ class SharedProducer:
         self._loop = loop
         self._watchdog_s = watchdog_s
         self._wake_scheduled = False
+        self._ending = threading.Lock()  # A producer that is closed takes no purge, and purging takes a while.
+        self._is_closed = False
         self.thread = threading.Thread(target=self._serve_reports, name="millstream-reports", daemon=True)
         self.thread.start()
         self._watch = loop.call_later(WATCH_EVERY_S, self._watch_appends)
@@ -136,7 +138,9 @@ class SharedProducer:
             if self.over:
                 ends_at = ends_at or time.monotonic() + PURGED_WITHIN_S
                 if not self.under_way or time.monotonic() > ends_at:
-                    producer.close()  # Here, where waiting for its threads holds up nobody.
+                    with self._ending:
+                        producer.close()  # Here, where waiting for its threads holds up nobody.
+                        self._is_closed = True
                     return
 
     def _deliver_outcomes(self) -> None:
@@ -171,16 +175,22 @@ class SharedProducer:
         """Send nothing more: the outcome of appends under way is unknown."""
         if self.over:
             return
-        self.over = True
         self._watch.cancel()
+        self.producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self.over = True  # Behind the purge: from here on the thread may close it at any moment.
         for append in tuple(self.under_way):
             append.writer.on_outcome_unknown(append, "its producer was given up while this was under way")
-        self.producer.purge(in_queue=True, in_flight=True, blocking=False)
 
     async def purge(self) -> None:
         """End, and return once nothing that is still in this process can be sent."""
         self.give_up()
-        await asyncio.to_thread(self.producer.purge, in_queue=True, in_flight=True, blocking=True)
+        await asyncio.to_thread(self._purge_all)
+
+    def _purge_all(self) -> None:
+        """In a thread. A producer that is closed has nothing left to send."""
+        with self._ending:
+            if not self._is_closed:
+                self.producer.purge(in_queue=True, in_flight=True, blocking=True)
 
     async def drain(self, longest_s: float) -> None:
         """Wait until all appends are reported, or ``longest_s``."""
