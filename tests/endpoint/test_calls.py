@@ -15,7 +15,6 @@ from millstream.execute.endpoint.calls import (
     USE_API_BYTES,
     Target,
     call_of,
-    call_url,
 )
 from millstream.execute.port import RunView
 from millstream.model.awaited import AwaitedSignal
@@ -23,6 +22,7 @@ from millstream.model.effects import Execute
 from millstream.model.event import Envelope
 from millstream.model.operations import failure_json
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.wire.app_urls import call_url
 from millstream.wire.canonical_json import canonical_json
 from millstream.wire.step_memos import TIMED_OUT, memo_of
 from tests.endpoint.recordings import RECORDED, SERVE, Exchange, dispatch_of

@@ -33,7 +33,8 @@ from millstream.model.function import (
     decode_app_spec,
     encode_app_spec,
 )
-from millstream.wire.registration.app import InvalidFunctions, app_in, app_of, base_url, body_url
+from millstream.wire.app_urls import base_url, call_url
+from millstream.wire.registration.app import InvalidFunctions, app_in, app_of
 
 SENT: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("registrations.json").read_text())
 URL = "http://127.0.0.1:3000/api/inngest"
@@ -205,8 +206,8 @@ def test_functions_are_called_where_their_steps_say_and_the_protocols_parameters
     app = app_in(body)
     assert app.endpoint == "http://10.0.0.1/x?bypass=a%2Bb"
     assert app.remote is not None and app.remote.url == f"{URL}?bypass=a%2Bb"
-    assert body_url(app.endpoint, "my app-f") == "http://10.0.0.1/x?bypass=a%2Bb&fnId=my+app-f&stepId=step"
-    assert base_url(body_url(URL, "my app-f")) == URL
+    assert call_url(app.endpoint, "my app-f") == "http://10.0.0.1/x?bypass=a%2Bb&fnId=my+app-f&stepId=step"
+    assert base_url(call_url(URL, "my app-f")) == URL
 
 
 def test_functions_at_two_addresses_are_refused_with_both() -> None:

@@ -28,8 +28,8 @@ from millstream.model.flow import FlowSpec
 from millstream.model.function import AppSpec, CronTrigger, FunctionSpec, TopicTrigger, Trigger
 from millstream.model.ids import home_of
 from millstream.model.invocation import MEMBER, of_request
+from millstream.wire.app_urls import call_url
 from millstream.wire.json_limits import read_json
-from millstream.wire.registration.app import body_url
 
 
 class Invoke(msgspec.Struct):
@@ -158,7 +158,7 @@ def _steps(app: AppSpec, spec: FunctionSpec) -> dict[str, Any]:
     """Where a function of an app over HTTP is called, in the form that tools of the SDKs read."""
     if not app.endpoint:
         return {}
-    step = {"id": "step", "name": "step", "uri": body_url(app.endpoint, spec.slug), "retries": spec.retries}
+    step = {"id": "step", "name": "step", "uri": call_url(app.endpoint, spec.slug), "retries": spec.retries}
     return {"fv": 1, "steps": [step]}
 
 

@@ -26,7 +26,8 @@ from millstream.errors import BadRequest, MillstreamError, NotFound
 from millstream.model import limits
 from millstream.model.address import http_url
 from millstream.model.function import AppSpec
-from millstream.wire.registration.app import app_of, base_url
+from millstream.wire.app_urls import base_url
+from millstream.wire.registration.app import app_of
 
 CHECKED_AT_ONCE_MAX: Final = 50
 

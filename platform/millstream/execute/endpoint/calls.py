@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, quote, quote_plus, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
@@ -25,17 +25,15 @@ from msgspec.structs import replace
 from millstream.execute.port import RunView
 from millstream.model.effects import Execute
 from millstream.model.ids import hash16
+from millstream.wire.app_urls import BODY_STEP, call_url
 from millstream.wire.step_memos import event_objects, memos, resolved_order
 
-BODY_STEP: Final = "step"
-"""What the protocol calls the body where a step's id is asked."""
 USE_API_BYTES: Final = 4 * 1024 * 1024
 """A larger body goes without steps and events: the app asks the API for them."""
 EVENTS_BESIDE_API_BYTES: Final = 1024 * 1024
 """Larger events are not even sent to an app that asks the API for them: its server may take no such body."""
 USER_AGENT: Final = "Millstream"
 _IN_HEADER: Final = "!#$&'()*+,/:;<=>?@[]^_`{|}~"
-_OURS: Final = ("fnId", "stepId")
 _sorted: Final = msgspec.json.Encoder(order="sorted")
 
 
@@ -94,20 +92,6 @@ def call_of(view: RunView, effect: Execute, target: Target, request_id: str) -> 
         "X-Run-Id": run,
     }
     return Call(call_url(target.url, effect.function, step), headers, _body(view, context, target.version))
-
-
-def call_url(url: str, function: str, step: str) -> str:
-    """The URL of a call: that of the app, with the function's slug and the step's id; other parameters stay."""
-    ours = f"fnId={quote_plus(function)}&stepId={quote_plus(step or BODY_STEP)}"
-    if "?" not in url and "#" not in url:
-        return f"{url}?{ours}"
-    parts = urlsplit(url)
-    kept = [pair for pair in parts.query.split("&") if pair and not _is_ours(pair)]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join([*kept, ours]), ""))
-
-
-def _is_ours(pair: str) -> bool:
-    return any(name in _OURS for name, _ in parse_qsl(pair, keep_blank_values=True))
 
 
 def _lost(view: RunView, step: str) -> int:

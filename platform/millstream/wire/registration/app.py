@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote_plus, unquote_plus, urlsplit, urlunsplit
 
 import msgspec
 
@@ -25,10 +24,9 @@ from millstream.model.address import http_url
 from millstream.model.durations import to_ms
 from millstream.model.function import AppSpec, CronTrigger, EventTrigger, FunctionSpec, Remote, Trigger
 from millstream.model.text import is_storable
+from millstream.wire.app_urls import base_url
 from millstream.wire.registration.options import Options, cancels_of, flow_of, timeouts_of
 
-OWN_QUERY: Final = ("fnId", "stepId", "deployId", "probe", "syncId")
-"""Query parameters that the protocol puts into an app's URL."""
 RESERVED: Final = "millstream:"
 _VERSION: Final = re.compile(r"js:v(\d+)\.(\d+)\.(\d+)")
 _BLOCKED_FROM: Final = (3, 22, 0)
@@ -248,15 +246,3 @@ def _url(given: object, what: str) -> str:
     except ConfigError as refused:
         raise BadRequest(str(refused)) from refused
     return base_url(given)
-
-
-def base_url(url: str) -> str:
-    """An app's address without what the protocol adds: function, step, sync, probe."""
-    parts = urlsplit(url)
-    kept = [pair for pair in parts.query.split("&") if pair and unquote_plus(pair.partition("=")[0]) not in OWN_QUERY]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join(kept), ""))
-
-
-def body_url(endpoint: str, function: str) -> str:
-    """Where the body of a function is called."""
-    return f"{endpoint}{'&' if '?' in endpoint else '?'}fnId={quote_plus(function)}&stepId=step"
