@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
+from millstream.errors import Corruption
 from millstream.execute.endpoint.endpoints import Endpoints
-from millstream.log.port import Log, Reader, Record
+from millstream.log.follow import follow, log_failure
+from millstream.log.port import Log, Record
 from millstream.log.read_all import read_rest
 from millstream.model.messages import group_topic
-from millstream.telemetry import say
 from millstream.wire.callback_key import is_groups_own
 from millstream.wire.messages import decode_app
 
-LOG: Final = logging.getLogger("millstream.worker")
 READ_RECORDS_MAX: Final = 100
 READ_BYTES_MAX: Final = 16 * 1024 * 1024
-READ_WAIT_S: Final = 1.0
-TRY_AGAIN_S: Final = 0.5
 
 
 class RemoteApps:
@@ -38,7 +34,11 @@ class RemoteApps:
         reader = self._log.reader(self._topic, 0, await self._log.start_offset(self._topic, 0))
         async for page in read_rest(self._log, self._topic, 0, reader):
             self._see(page)
-        self._task = asyncio.get_running_loop().create_task(self._follow(reader), name="remote apps")
+        following = follow(
+            reader, self._see, what="functions topic", records_max=READ_RECORDS_MAX, bytes_max=READ_BYTES_MAX
+        )
+        self._task = asyncio.get_running_loop().create_task(following, name="remote apps")
+        self._task.add_done_callback(log_failure)
 
     async def close(self) -> None:
         """Stop."""
@@ -46,21 +46,6 @@ class RemoteApps:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-
-    async def _follow(self, reader: Reader) -> None:
-        try:
-            while True:
-                try:
-                    self._see(
-                        await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
-                    )
-                except OffsetOutOfRange as gap:
-                    reader.seek(gap.start)
-                except LogUnavailable as passing:
-                    say(LOG, "functions topic not readable", level=logging.WARNING, why=str(passing))
-                    await asyncio.sleep(TRY_AGAIN_S)
-        finally:
-            await reader.close()
 
     def _see(self, page: Sequence[Record]) -> None:
         for record in page:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from millstream.errors import Corruption, LogUnavailable, OffsetOutOfRange
-from millstream.log.port import Log, Reader
+from millstream.errors import Corruption, LogUnavailable
+from millstream.log.follow import READ_WAIT_S, follow, log_failure
+from millstream.log.port import Log, Reader, Record
 from millstream.model.function import AppSpec, FunctionSpec
 from millstream.model.messages import group_topic
 from millstream.model.overrides import FunctionLimits
@@ -22,11 +24,7 @@ from millstream.wire.messages import decode_app
 
 READ_RECORDS_MAX: Final = 100
 READ_BYTES_MAX: Final = 16 << 20
-READ_WAIT_S: Final = 1.0
-TRY_AGAIN_S: Final = 0.5
 REACHED_S_MAX: Final = 10.0
-
-_log = logging.getLogger(__name__)
 
 
 class Catalogue:
@@ -54,7 +52,14 @@ class Catalogue:
         while reader.position < upto:
             await self._read(reader)
         self.end = reader.position
-        self._task = asyncio.create_task(self._follow(reader))
+        following = follow(
+            reader,
+            partial(self._take, reader),
+            what="functions topic",
+            records_max=READ_RECORDS_MAX,
+            bytes_max=READ_BYTES_MAX,
+        )
+        self._task = asyncio.create_task(following)
         self._task.add_done_callback(log_failure)
 
     def function(self, slug: str) -> FunctionSpec | None:
@@ -81,21 +86,12 @@ class Catalogue:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _follow(self, reader: Reader) -> None:
-        try:
-            while True:
-                try:
-                    await self._read(reader)
-                except OffsetOutOfRange as gap:
-                    reader.seek(gap.start)
-                except LogUnavailable as passing:
-                    _log.warning("functions topic not readable now, trying again: %s", passing)
-                    await asyncio.sleep(TRY_AGAIN_S)
-        finally:
-            await reader.close()
-
     async def _read(self, reader: Reader) -> None:
-        records = await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+        self._take(
+            reader, await reader.read(max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S)
+        )
+
+    def _take(self, reader: Reader, records: Sequence[Record]) -> None:
         for record in records:
             if record.key is not None and is_limits(record.key):
                 with contextlib.suppress(Corruption):  # The lanes say so, and keep what was set before.
@@ -114,9 +110,3 @@ class Catalogue:
                 self.changed_at_ms[app.id] = record.at_ms
         self.end = reader.position
         self._moved.set()
-
-
-def log_failure(follower: asyncio.Task[None]) -> None:
-    """Log at once why a task that never ends has ended (it should not); ``close`` raises it again."""
-    if not follower.cancelled() and (error := follower.exception()) is not None:
-        _log.critical("the door stopped a task of its own: %s", error)

@@ -21,13 +21,14 @@ from millstream.api.apps.calls import Caller
 from millstream.api.apps.registry import Registry
 from millstream.api.apps.syncing import Syncer, SyncOptions
 from millstream.api.door.budget import Budget
-from millstream.api.door.catalogue import Catalogue, log_failure
+from millstream.api.door.catalogue import Catalogue
 from millstream.api.door.intake import Intake
 from millstream.api.door.quota import Quota
 from millstream.api.door.requests import Requests
 from millstream.api.reading.forward import Forward
 from millstream.api.reading.reads import Reads
 from millstream.api.reading.results import Results
+from millstream.log.follow import log_failure
 from millstream.log.port import Log
 from millstream.model import limits
 from millstream.telemetry import Telemetry

@@ -14,15 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from millstream.api.door.catalogue import log_failure
-from millstream.errors import BadRequest, Busy, Corruption, LogUnavailable, OffsetOutOfRange
-from millstream.log.port import Log, OutcomeUnknown, Produced, Reader, Writer
+from millstream.errors import BadRequest, Busy, Corruption, LogUnavailable
+from millstream.log.follow import follow, log_failure
+from millstream.log.port import Log, OutcomeUnknown, Produced, Record, Writer
 from millstream.model.ids import ulid
 from millstream.model.messages import InboxRecord, Message, Reply, group_topic
 from millstream.wire.messages import decode_reply, encode_inbox
@@ -32,8 +32,6 @@ TRY_S: Final = 2.0
 WAITING_REQUESTS_MAX: Final = 2_000
 READ_RECORDS_MAX: Final = 1_000
 READ_BYTES_MAX: Final = 4 << 20
-READ_WAIT_S: Final = 1.0
-TRY_READING_AGAIN_S: Final = 0.5
 FROM_API: Final = -1
 
 _log = logging.getLogger(__name__)
@@ -89,7 +87,10 @@ class Requests:
         """Listen for replies from now on."""
         log, partition = self._setting.log, self._setting.reply_partition
         reader = log.reader(self._replies, partition, await log.end_offset(self._replies, partition))
-        self._task = asyncio.create_task(self._listen(reader))
+        following = follow(
+            reader, self._hand_out_all, what="replies", records_max=READ_RECORDS_MAX, bytes_max=READ_BYTES_MAX
+        )
+        self._task = asyncio.create_task(following)
         self._task.add_done_callback(log_failure)
 
     async def close(self) -> None:
@@ -157,24 +158,9 @@ class Requests:
                 del self._writers[lane]
                 await writer.close()
 
-    async def _listen(self, reader: Reader) -> None:
-        try:
-            while True:
-                try:
-                    records = await reader.read(
-                        max_records=READ_RECORDS_MAX, max_bytes=READ_BYTES_MAX, wait_s=READ_WAIT_S
-                    )
-                except OffsetOutOfRange as gap:
-                    reader.seek(gap.start)
-                    continue
-                except LogUnavailable as passing:
-                    _log.warning("replies not readable now, trying again: %s", passing)
-                    await asyncio.sleep(TRY_READING_AGAIN_S)
-                    continue
-                for record in records:
-                    self._hand_out(record.value)
-        finally:
-            await reader.close()
+    def _hand_out_all(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._hand_out(record.value)
 
     def _hand_out(self, value: bytes | None) -> None:
         if value is None:
