@@ -198,6 +198,13 @@ def test_every_opcode_of_the_protocol_is_known() -> None:
     assert set(OPCODES) >= ran | waits | {"RunComplete", "SyncRunComplete", "DiscoveryRequest", "None"}
 
 
+@pytest.mark.parametrize("status", [200, 206, 500])
+def test_an_answer_that_is_nested_too_deeply_is_an_error_in_words(status: int) -> None:
+    (errored,) = read(status, b"[" * 5_000 + b"]" * 5_000).operations
+    assert isinstance(errored, BodyErrored) and errored.retriable
+    assert "InternalError" not in errored.failure.name and "the app answered" in errored.failure.message
+
+
 def test_a_stream_holds_its_reply() -> None:
     inside = {"status": 206, "headers": SDK, "body": json.dumps([{"op": "StepRun", "id": STEP, "data": 3}])}
     body = b"   " * 40 + json.dumps(inside).encode()

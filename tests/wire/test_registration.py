@@ -249,7 +249,7 @@ def test_an_app_that_cannot_be_is_refused(changed: dict[str, Any]) -> None:
         app_in(registration() | changed)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"\xff", b"[" * 5_000 + b"]" * 5_000])
 def test_what_is_no_registration_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="Invalid request"):
         app_of(body)

@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import client_exceptions
 
 from millstream.api.answers import KIND_HEADER
+from millstream.wire.json_limits import read_json
 from millstream.wire.signing import SIGNATURE_HEADER, SigningKeys
 
 SYNC_KIND_HEADER: Final = "X-Inngest-Sync-Kind"
@@ -76,11 +77,8 @@ class Reply:
     @property
     def json(self) -> dict[str, Any]:
         """The body where it is a JSON object; else an empty one."""
-        try:
-            read = msgspec.json.decode(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return {}
-        return read if isinstance(read, dict) else {}
+        read, problem = read_json(self.body)
+        return read if not problem and isinstance(read, dict) else {}
 
 
 class Caller:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
 from millstream.api.answers import TEXT, answer, found, iso, status_of, words_of
@@ -27,6 +26,7 @@ from millstream.model import limits
 from millstream.model.address import http_url
 from millstream.model.function import AppSpec
 from millstream.wire.app_urls import base_url
+from millstream.wire.json_limits import read_json
 from millstream.wire.registration.app import app_of
 
 CHECKED_AT_ONCE_MAX: Final = 50
@@ -87,12 +87,11 @@ async def post_sync(request: web.Request) -> web.Response:
     door = request.app[DOOR]
     may_act(request)
     body = await read_body(request, door.budget, limits.HEADER_BYTES_MAX)
-    try:
-        wanted = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
-        raise BadRequest(f'sync refused: expected {{"url": the address of an app}}, got {wrong}') from wrong
-    finally:
-        door.budget.give_back(len(body))
+    wanted, problem = read_json(body)
+    door.budget.give_back(len(body))
+    if problem or not isinstance(wanted, dict):
+        got = f"what {problem}" if problem else f"{body[:80]!r}"
+        raise BadRequest(f'sync refused: expected {{"url": the address of an app}}, got {got}.')
     seen = await door.syncer.try_once(_url(wanted.get("url")))
     if seen.why:
         raise BadRequest(seen.why)

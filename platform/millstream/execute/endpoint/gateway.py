@@ -160,7 +160,7 @@ def result_of(row: StepRow, request: Outside, answer: Answer, started_ms: int, n
         return _errored(row, started_ms, text, retriable=retriable, after_ms=after_ms)
     try:
         msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _errored(row, started_ms, f"the provider answered with what is no JSON: {body}", retriable=True)
     return StepDone(row.step, row.name, answer.body, started_ms, row.kind)
 

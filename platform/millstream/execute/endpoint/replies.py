@@ -95,6 +95,8 @@ def _result(headers: Mapping[str, str], body: bytes) -> Answered:
         result.decode()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _refused("answered with a result (200) that is no JSON", body)
+    except RecursionError:
+        return _refused("answered with a result (200) that is nested too deeply", body)
     return Answered((BodyDone(result),), version=version_of(headers))
 
 
@@ -109,6 +111,8 @@ def _operations(headers: Mapping[str, str], body: bytes, reply: Reply) -> Answer
         body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _refused("answered with operations (206) that are no JSON array", body)
+    except RecursionError:
+        return _refused("answered with operations (206) that are nested too deeply", body)
     for raw in every:
         try:
             op = msgspec.json.decode(raw, type=Op)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -22,8 +21,6 @@ class Slots:
         self._slots_max = slots_max
         self._taken = 0
         self._waiting: deque[Waiting] = deque()
-        self.on_left: Callable[[], None] = lambda: None
-        """Called when a slot was given back and nobody waits for it."""
 
     @property
     def taken(self) -> int:
@@ -46,4 +43,3 @@ class Slots:
                 job.begin()
                 return
         self._taken -= 1
-        self.on_left()

@@ -25,6 +25,7 @@ from millstream.model.durations import to_ms
 from millstream.model.function import AppSpec, CronTrigger, EventTrigger, FunctionSpec, Remote, Trigger
 from millstream.model.text import is_storable
 from millstream.wire.app_urls import base_url
+from millstream.wire.json_limits import read_json
 from millstream.wire.registration.options import Options, cancels_of, flow_of, timeouts_of
 
 RESERVED: Final = "millstream:"
@@ -85,10 +86,10 @@ def app_of(body: bytes) -> AppSpec:
     Raises InvalidFunctions with every function that cannot be, BadRequest for what is no registration or is refused
     as a whole.
     """
-    try:
-        given = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
-        raise BadRequest(f"Invalid request: expected the JSON of a registration, got {body[:80]!r}: {wrong}") from wrong
+    given, problem = read_json(body)
+    if problem or not isinstance(given, dict):
+        why = f"it {problem}" if problem else "it is no object"
+        raise BadRequest(f"Invalid request: expected the JSON of a registration, got {body[:80]!r}: {why}")
     return app_in(given)
 
 
