@@ -68,13 +68,20 @@ def app_process(host: str, folder: Path, *, id: str = "sdk", port: int = 0, **va
 
 
 def started(host: str, app: App, port: int, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """A process that listens, with these variables and none of ours or the SDK's kind beside them."""
+    """A process of a host that listens, with these variables."""
     command, given = _command(host)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INNGEST_", "MILLSTREAM_"))}
     paths = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
-    environment = kept | {"PYTHONPATH": paths, "APP": app.id, "PORT": str(port)} | given | dict(variables)
+    return listening(command, app, port, {"PYTHONPATH": paths, "APP": app.id} | given | dict(variables))
+
+
+def listening(
+    command: list[str], app: App, port: int, variables: Mapping[str, str], *, cwd: Path = ROOT
+) -> subprocess.Popen[bytes]:
+    """A process that listens, with these variables and none of ours or the SDK's kind beside them."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INNGEST_", "MILLSTREAM_"))}
+    environment = kept | {"PORT": str(port)} | dict(variables)
     with app.log.open("ab") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=out, stderr=out)
     ends_s = time.monotonic() + PATIENCE_S
     while not _listens(port):
         assert process.poll() is None, f"the app ended: {app.said}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.sdk import test_ends as ends
 from tests.sdk import test_events as events
+from tests.sdk import test_examples as examples
 from tests.sdk import test_failing as failing
 from tests.sdk import test_flow as flow
 from tests.sdk import test_invoke as invoke
@@ -17,7 +19,8 @@ from tests.sdk import test_parallel as parallel
 from tests.sdk import test_sleeps as sleeps
 from tests.sdk import test_steps as steps
 from tests.sdk import test_waits as waits
-from tests.sdk.stage import ON_KAFKA, Host, over
+from tests.sdk.shops import opened
+from tests.sdk.stage import ON_KAFKA, Host, Stage, over
 
 CHOSEN: dict[str, Callable[[Host], None]] = {
     "three steps": steps.test_three_steps_run_once_each_in_four_calls,
@@ -46,3 +49,10 @@ CHOSEN: dict[str, Callable[[Host], None]] = {
 @pytest.mark.parametrize("behaviour", CHOSEN)
 def test_it_holds_on_a_broker(host: Host, behaviour: str) -> None:
     CHOSEN[behaviour](host)
+
+
+def test_a_shop_of_the_examples_runs_on_a_broker_as_it_is(stage_on_kafka: Stage, tmp_path: Path) -> None:
+    with opened("express_v3", stage_on_kafka.server, tmp_path, stage_on_kafka.variables) as shop:
+        examples.test_a_visitor_is_answered_before_the_mails_are_out_and_each_is_sent_once(shop)
+        examples.test_an_order_that_is_paid_is_shipped(shop)
+        examples.test_a_new_account_starts_three_functions(shop)
