@@ -15,7 +15,13 @@ import typer.main
 from millstream.cli import commands
 from tests.docs.blocks import PAGES, ROOT
 
-READMES = sorted([ROOT / "deploy" / "README.md", ROOT / "helm" / "millstream" / "README.md"])
+READMES = sorted(
+    [
+        ROOT / "deploy" / "README.md",
+        ROOT / "helm" / "millstream" / "README.md",
+        *(ROOT / "examples").glob("*_*/README.md"),
+    ]
+)
 ALL = [*PAGES, *READMES]
 ROOTS = (ROOT, ROOT / "platform" / "millstream", ROOT / "tests")
 FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
