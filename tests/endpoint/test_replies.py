@@ -149,6 +149,14 @@ def test_an_invoke() -> None:
     assert one("InvokeFunction", opts={"function_id": "f", "payload": {"data": None}, "timeout": "1s"}).data == b"{}"
 
 
+def test_of_less_than_a_second_version_3_of_the_sdk_leaves_nothing() -> None:
+    assert one("Sleep", name="", displayName="rest") == SleepFound(STEP, "rest", 0, -1)
+    wait = one("WaitForEvent", name="e", opts={"event": "e", "timeout": ""})
+    invoke = one("InvokeFunction", opts={"function_id": "f", "payload": {}, "timeout": ""})
+    assert isinstance(wait, WaitFound) and isinstance(invoke, InvokeFound)
+    assert (wait.timeout_ms, invoke.timeout_ms) == (0, 0)
+
+
 def test_waits_come_before_the_steps_beside_them() -> None:
     ops = [
         {"op": "StepPlanned", "id": "a"},
@@ -170,6 +178,7 @@ def test_the_end_of_a_run_and_nothing() -> None:
         ([{"op": "StepRun", "data": 1}], "no id of a step"),
         ([{"id": STEP}], "an operation that is none"),
         ([{"op": "Sleep", "id": STEP, "name": "soon"}], "a time that is none"),
+        ([{"op": "Sleep", "id": STEP}], "said no time"),
         ([{"op": "WaitForEvent", "id": STEP, "opts": {"if": 7, "timeout": "1s"}, "name": "e"}], "whose if is no text"),
         ([{"op": "WaitForEvent", "id": STEP, "opts": {"timeout": "1s"}}], "named no event"),
         ([{"op": "InvokeFunction", "id": STEP, "opts": {}}], "named none"),

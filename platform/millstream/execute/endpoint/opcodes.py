@@ -133,7 +133,9 @@ def _planned(op: Op, told: Told) -> list[Operation]:
 
 def _sleep(op: Op, told: Told) -> list[Operation]:
     step, name = _step(op)
-    text = _opt(op, "duration") or _opt(op, "until") or op.name or ""
+    text = _opt(op, "duration") or _opt(op, "until") or op.name
+    if text is None:
+        raise Malformed(f"asked to sleep at step {name!r} and said no time.")
     length_ms, until_ms = _when(op, text)
     return [SleepFound(step, name, length_ms, until_ms)]
 
@@ -169,8 +171,8 @@ def _invoke(op: Op, told: Told) -> list[Operation]:
     data = payload.get("data") if isinstance(payload, Mapping) else None
     if data is not None and not isinstance(data, Mapping):
         raise Malformed(f"invoked {function!r} with data that is no JSON object, got {shown(data)}.")
-    given = _opt(op, "timeout")
-    timeout_ms = _timeout_ms(op, told) if given else limits.WAIT_MS_MAX
+    is_given = (op.opts or {}).get("timeout") is not None
+    timeout_ms = _timeout_ms(op, told) if is_given else limits.WAIT_MS_MAX
     return [InvokeFound(step, name, function, msgspec.json.encode(data or {}), timeout_ms)]
 
 
@@ -202,16 +204,18 @@ def _opt(op: Op, key: str) -> str:
 
 def _timeout_ms(op: Op, told: Told) -> int:
     """How long to wait: nothing said is not at all."""
-    text = _opt(op, "timeout")
-    if not text:
-        return 0
-    length_ms, until_ms = _when(op, text)
+    length_ms, until_ms = _when(op, _opt(op, "timeout"))
     return max(until_ms - told.now_ms, 0) if until_ms >= 0 else length_ms
 
 
 def _when(op: Op, text: str) -> tuple[int, int]:
-    """A length in milliseconds, or −1 for it and the instant: "4m30s", "2026-11-22T14:12:41.233Z"."""
+    """A length in milliseconds and −1, or any and the instant: "4m30s", "2026-11-22T14:12:41.233Z".
+
+    Version 3 of the TypeScript SDK writes whole seconds: of half a second it leaves "", which is no time at all.
+    """
     text = text.strip()
+    if not text:
+        return 0, -1
     try:
         if text[:1].isdigit() and "T" not in text and "-" not in text:
             return to_ms(_with_units(text), f"the time of {op.op}"), -1
