@@ -19,6 +19,7 @@ from bench.rig.figures import ROOT
 SHORT = {
     "runs": ["--runs", "30000", "--rounds", "1"],
     "runs_http": ["--runs", "20000", "--rounds", "1"],
+    "endpoint": ["--runs", "3000", "--alone", "50", "--rounds", "1"],
     "runs_kafka": ["--runs", "30000", "--rounds", "1", "--copies", "1"],
     "latency": ["--runs", "100"],
     "intake": ["--seconds", "4"],

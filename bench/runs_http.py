@@ -18,6 +18,7 @@ import json
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.rig.figures import Stopwatch, emit
@@ -30,17 +31,20 @@ from bench.rig.served import Server
 class Poster:
     """The closed loop over HTTP. Ends are matched to posts in order, which is right on average and for percentiles."""
 
-    def __init__(self, server: Server, events: int, outstanding: int) -> None:
+    def __init__(
+        self, url: str, watch_ends: Callable[[Callable[[int, float], None]], None], load: tuple[int, int], event: str
+    ) -> None:
+        """``watch_ends`` tells how many runs have ended, and when; ``load`` is events a post, runs outstanding."""
         self.latencies_s: list[float] = []
         self.refused = 0
-        self._events = events
-        self._outstanding = outstanding
+        self._events, self._outstanding = load
         self._begun: deque[tuple[int, float]] = deque()  # (runs not ended yet, time of their post)
         self.ended = self._open = self._left = self._wanted = 0
         self._over = asyncio.Event()
         self._free: list[Connection] = []
-        self._request = post(server.url, "/e/bench", json.dumps([{"name": THREE, "data": {"n": 1}}] * events).encode())
-        server.watch_ends(self._on_ends)
+        body = json.dumps([{"name": event, "data": {"n": 1}}] * self._events)
+        self._request = post(url, "/e/bench", body.encode())
+        watch_ends(self._on_ends)
 
     async def open(self, url: str) -> None:
         """Connect as often as posts can be under way."""
@@ -101,7 +105,7 @@ async def _round(given: argparse.Namespace, directory: Path, outstanding: int) -
     server = Server(directory, durability=given.durability)
     await server.start()
     try:
-        poster = Poster(server, given.events, outstanding)
+        poster = Poster(server.url, server.watch_ends, (given.events, outstanding), THREE)
         await poster.open(server.url)
         runs = given.runs // given.events * given.events
         await poster.run(runs // 10 // given.events * given.events)

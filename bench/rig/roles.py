@@ -92,6 +92,13 @@ class Group:
         port = _free_port()
         return await self._start("api", [*_millstream("api"), "--port", str(port)], port)
 
+    async def server(self, app_url: str, *more: str) -> Role:
+        """A server with a door that calls an app on this machine; ready."""
+        port, probes = _free_port(), _free_port()
+        line = [*_millstream("server"), "--port", str(port), "--probes-port", str(probes), "-u", app_url]
+        line += ["--data", str(self._directory / "server"), "--endpoint-network", "127.0.0.0/8", *more]
+        return await self._start("server", line, port)
+
     async def _start(self, name: str, line: list[str], port: int) -> Role:
         role = Role(line, self._environ, self._directory / f"{name}.log", port)
         self._roles.append(role)

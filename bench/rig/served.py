@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import cProfile
 import fcntl
 import json
 import logging
@@ -24,7 +25,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.rig.figures import ROOT
+from bench.rig.engine import TARGET
+from bench.rig.figures import ROOT, children_of
 from bench.rig.functions import app
 from bench.rig.loop import make_loop
 from millstream.dev import DevServer, DevSettings
@@ -42,13 +44,22 @@ class Server:
     """A dev server in a child process, on a directory. Start it, stop or kill it, start it again."""
 
     def __init__(
-        self, data: Path, *, durability: str = "fsync", lanes: int = 1, settings: dict[str, int] | None = None
+        self,
+        data: Path,
+        *,
+        durability: str = "fsync",
+        lanes: int = 1,
+        settings: dict[str, int] | None = None,
+        executors: int = 0,
+        profile: str = "",
     ) -> None:
+        """``executors``: child processes that run the functions; ``profile``: the file for a profile of its loop."""
         self.data = data
         self.url = ""
         self.process: subprocess.Popen[bytes] | None = None
         self._line = ["--data", str(data), "--durability", durability, "--lanes", str(lanes)]
         self._line += ["--settings", json.dumps(settings or {})]
+        self._line += ["--executors", str(executors), "--profile", profile]
         self._ends = -1
 
     @property
@@ -60,8 +71,7 @@ class Server:
     @property
     def pids(self) -> list[int]:
         """The server's process and its history's."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [self.pid, *map(int, children)]
+        return [self.pid, *children_of(self.pid)]
 
     async def start(self) -> float:
         """Start it and return the seconds until it answered."""
@@ -127,13 +137,28 @@ def main() -> None:
     parser.add_argument("--durability", default="fsync")
     parser.add_argument("--lanes", type=int, default=1)
     parser.add_argument("--settings", type=json.loads, default={})
+    parser.add_argument("--executors", type=int, default=0)
+    parser.add_argument("--profile", default="")
     parser.add_argument("--ends", type=int, required=True)
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     lane = LaneSettings(**given.settings)
-    settings = DevSettings(data=given.data, port=0, lanes=given.lanes, durability=given.durability, lane=lane)
+    settings = DevSettings(
+        data=given.data,
+        port=0,
+        lanes=given.lanes,
+        durability=given.durability,
+        lane=lane,
+        executors=given.executors,
+        targets=(TARGET,),
+    )
     with asyncio.Runner(loop_factory=make_loop) as runner:
+        profile = cProfile.Profile(time.thread_time) if given.profile else None
+        if profile is not None:
+            profile.enable()
         runner.run(_serve(settings, given.ends))
+        if profile is not None:
+            profile.dump_stats(given.profile)
 
 
 async def _serve(settings: DevSettings, ends: int) -> None:
