@@ -16,6 +16,7 @@ What a call says of the run beside its events and steps:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -34,7 +35,7 @@ EVENTS_BESIDE_API_BYTES: Final = 1024 * 1024
 """Larger events are not even sent to an app that asks the API for them: its server may take no such body."""
 USER_AGENT: Final = "Millstream"
 _IN_HEADER: Final = "!#$&'()*+,/:;<=>?@[]^_`{|}~"
-_sorted: Final = msgspec.json.Encoder(order="sorted")
+_encode: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,29 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+class Stack(msgspec.Struct, frozen=True, gc=False):
+    """The resolved steps in the order of their resolution; ``current`` counts them."""
+
+    current: int
+    stack: list[str]
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What a call says under ``ctx``. Fields stand in the order of their names, which is that of the body."""
+
+    attempt: int
+    disable_immediate_execution: bool
+    env: str
+    generation_id: int
+    job_id: str
+    max_attempts: int
+    request_id: str
+    run_id: str
+    stack: Stack
+    step_id: str
+    use_api: bool = False
+
+
 def call_of(view: RunView, effect: Execute, target: Target, request_id: str) -> Call:
     """The call that carries out a dispatch."""
     run, step = view.run.run, effect.step
@@ -68,18 +92,18 @@ def call_of(view: RunView, effect: Execute, target: Target, request_id: str) -> 
     job = hash16(run, step or f"{view.run.resolved}").hex()
     generation = effect.attempt + _lost(view, step) + 1
     order = resolved_order(view.steps)
-    context: dict[str, object] = {
-        "attempt": effect.attempt,
-        "disable_immediate_execution": is_apart,
-        "env": "",
-        "generation_id": generation,
-        "job_id": job,
-        "max_attempts": target.retries + 1,
-        "request_id": request_id,
-        "run_id": run,
-        "stack": {"current": len(order), "stack": order},
-        "step_id": BODY_STEP,
-    }
+    context = Context(
+        attempt=effect.attempt,
+        disable_immediate_execution=is_apart,
+        env="",
+        generation_id=generation,
+        job_id=job,
+        max_attempts=target.retries + 1,
+        request_id=request_id,
+        run_id=run,
+        stack=Stack(len(order), order),
+        step_id=BODY_STEP,
+    )
     headers = {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,
@@ -87,11 +111,17 @@ def call_of(view: RunView, effect: Execute, target: Target, request_id: str) -> 
         "X-Inngest-Generation-Id": str(generation),
         "X-Inngest-Job-Id": job,
         "X-Inngest-Req-Version": str(target.version),
-        "X-Inngest-Step-Id": quote(step or BODY_STEP, safe=_IN_HEADER),
+        "X-Inngest-Step-Id": quote(step, safe=_IN_HEADER) if step else BODY_STEP,
         "X-Request-Id": request_id,
         "X-Run-Id": run,
     }
-    return Call(call_url(target.url, effect.function, step), headers, _body(view, context, target.version))
+    url = call_url(target.url, effect.function, step) if step else _body_url(target.url, effect.function)
+    return Call(url, headers, _body(view, context, target.version))
+
+
+@lru_cache(maxsize=1_024)
+def _body_url(url: str, function: str) -> str:
+    return call_url(url, function)
 
 
 def _lost(view: RunView, step: str) -> int:
@@ -99,7 +129,7 @@ def _lost(view: RunView, step: str) -> int:
     return next((row.lost for row in view.steps if row.step == step), 0) if step else view.run.lost
 
 
-def _body(view: RunView, context: dict[str, object], version: int) -> bytes:
+def _body(view: RunView, context: Context, version: int) -> bytes:
     """The body, its keys in order."""
     steps, shown = memos(view.steps), view.events
     events = event_objects(shown, user=True)
@@ -110,7 +140,7 @@ def _body(view: RunView, context: dict[str, object], version: int) -> bytes:
             shown = tuple(replace(event, data=b"{}") for event in view.events[:1])
             events = event_objects(shown, user=True)
     first = events[1:-1] if len(shown) == 1 else event_objects(shown[:1], user=True)[1:-1]
-    ctx = _sorted.encode({**context, "use_api": use_api})
+    ctx = _encode(replace(context, use_api=True) if use_api else context)
     flag = b"true" if use_api else b"false"
     return b'{"ctx":%b,"defers":{},"event":%b,"events":%b,"steps":%b,"use_api":%b,"version":%d}' % (
         ctx, first, events, steps, flag, version,
