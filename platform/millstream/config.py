@@ -110,7 +110,8 @@ SETTINGS: Final = (
         maximum=256,
         flag="--executors",
         metavar="N",
-        doc="Run functions in this many child processes; 0 runs them in this one, beside the lanes.",
+        doc="Run functions, and call apps over HTTP, in this many child processes; 0 does it in this one, beside the "
+        "lanes.",
     ),
     Setting(
         name="endpoint_networks",

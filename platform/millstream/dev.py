@@ -25,6 +25,7 @@ from millstream.api.server import build_app
 from millstream.api.sockets.listening import listen_on, reached_at
 from millstream.api.sockets.serving import Served, serve
 from millstream.execute.endpoint.endpoints import Endpoints, EndpointSettings
+from millstream.execute.processes.calls import carrier_of
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.files import private_directory
@@ -60,7 +61,7 @@ class DevSettings:
     ``events_per_s``      that each key (without keys: each client) may send; 0: any number.
     ``allowed_hosts``     names that the server is known by, beside this machine's.
     ``public_url``        where others reach the server, for the URLs of callbacks; None: where it listens, "": nowhere.
-    ``executors``         child processes that run the functions; 0: this one does.
+    ``executors``         child processes that run the functions and call apps over HTTP; 0: this one does.
     ``targets``           the apps as ``module:app``, for those.
     ``endpoints``         how apps over HTTP are called.
     ``banner``            what the page warns with; "": nothing.
@@ -138,6 +139,7 @@ class DevServer:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
         self.pool = await self._start_pool()
+        endpoints, has_code = Endpoints(settings.endpoints), any(app.functions for app in self.apps)
         worker = self.worker = Worker(
             WorkerParts(
                 log=self.log,
@@ -152,8 +154,9 @@ class DevServer:
                 telemetry=self.telemetry,
                 schemas=settings.boundary.foreign,
                 event_schemas=settings.boundary.events,
-                make_executor=executors_of(self.pool) if self.pool is not None else None,
-                endpoints=Endpoints(settings.endpoints),
+                make_executor=executors_of(self.pool) if self.pool is not None and has_code else None,
+                endpoints=endpoints,
+                carrier=carrier_of(self.pool, endpoints) if self.pool is not None else None,
                 on_facts=self._on_facts,
                 on_unheard=self._on_unheard,
                 losses=losses,
@@ -264,9 +267,12 @@ class DevServer:
 
     async def _start_pool(self) -> Pool | None:
         settings = self.settings
-        if not settings.executors or not any(app.functions for app in self.apps):
+        if not settings.executors:
             return None
-        pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
+        pool_settings = PoolSettings(
+            executors=settings.executors, targets=settings.targets, endpoints=settings.endpoints
+        )
+        pool = Pool(pool_settings, self.telemetry)
         await pool.start()
         return pool
 

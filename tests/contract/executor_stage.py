@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from millstream.execute.endpoint.carrying import Carrier
 from millstream.execute.endpoint.endpoints import Endpoints
 from millstream.execute.endpoint.executor import EndpointExecutor
 from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import Executor, RunSource
+from millstream.execute.processes.calls import carrier_of
 from millstream.execute.processes.children import ChildrenExecutor
 from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.model.facts import Fact, RunCancelled, RunCompleted, RunFailed
@@ -38,14 +40,19 @@ class Stage:
         self.pool: Pool | None = None
         self.endpoints: Endpoints | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        if kind == "endpoint":
+        self.carrier: Carrier | None = None
+        if kind.startswith("endpoint"):
             self._serve()
         if kind == "children":
-            self.runner.run(self._open(executors))
+            self.runner.run(self._open(executors, (TARGET,)))
+        if kind == "endpoint-children":
+            self.runner.run(self._open(executors, ()))
 
-    async def _open(self, executors: int) -> None:
-        self.pool = Pool(PoolSettings(executors=executors, targets=(TARGET,), local=LOCAL))
+    async def _open(self, executors: int, targets: tuple[str, ...]) -> None:
+        self.pool = Pool(PoolSettings(executors=executors, targets=targets, local=LOCAL))
         await self.pool.start()
+        if self.endpoints is not None:
+            self.carrier = carrier_of(self.pool, self.endpoints)
 
     def _serve(self) -> None:
         """The functions as an app over HTTP, in a process of its own."""
@@ -94,7 +101,7 @@ class Stage:
 
     def _make(self, source: RunSource) -> Executor:
         if self.endpoints is not None:
-            return EndpointExecutor(source, self.endpoints)
+            return EndpointExecutor(source, self.endpoints, self.carrier)
         if self.pool is None:
             return LocalExecutor([app], source, LOCAL)
         return ChildrenExecutor(self.pool, source)

@@ -1,4 +1,4 @@
-"""Do all executors mean the same? One suite, in this process, in child processes and over HTTP, in real time.
+"""Do all executors mean the same? One suite, in this process, in child processes and over HTTP from both, in real time.
 
 Some promises are of a body that lives between its steps: its pauses, its ``finally``, what it finds later by itself. An
 app over HTTP is led over its steps anew in every call, so those are not asked of it (the mark ``not_over_http``).
@@ -35,7 +35,7 @@ Play = Callable[[Callable[[Scene], Awaitable[R]]], R]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "stage" in metafunc.fixturenames:
         is_for_all = metafunc.definition.get_closest_marker("not_over_http") is None
-        kinds = ["local", "children", *(["endpoint"] if is_for_all else [])]
+        kinds = ["local", "children", *(["endpoint", "endpoint-children"] if is_for_all else [])]
         metafunc.parametrize("stage", kinds, indirect=True, scope="module")
 
 

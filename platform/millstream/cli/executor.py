@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _serve(apps: Sequence[App], setup: Setup, sock: socket.socket) -> None:
     sock.setblocking(False)
-    await Child(apps, setup.settings).serve(sock)
+    await Child(apps, setup.settings, setup.calls).serve(sock)
 
 
 if __name__ == "__main__":

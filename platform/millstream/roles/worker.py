@@ -23,6 +23,7 @@ from millstream.api.sockets.probes_thread import ProbesThread
 from millstream.disk import write_small_file
 from millstream.errors import ConfigError
 from millstream.execute.endpoint.endpoints import Endpoints, EndpointSettings
+from millstream.execute.processes.calls import carrier_of
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
 from millstream.files import private_directory, text_of
@@ -60,7 +61,8 @@ class WorkerSettings:
     ``register``   newer, always, never: whether the apps go into the catalogue (``worker.register``).
     ``accept_loss``  go on where something acknowledged is missing (``losses.py``).
     ``endpoints``  how apps over HTTP are called.
-    ``executors``  child processes that run the functions; 0: this one does. ``targets`` are the apps for those.
+    ``executors``  child processes that run the functions and call apps over HTTP; 0: this one does. ``targets`` are the
+    apps for those.
     """
 
     group: Group
@@ -128,7 +130,10 @@ class WorkerRole:
         await join(self.log, shape, self.losses)
         await refuse_namesake(settings.group.kafka, shape.group, self.name)
         if settings.executors:
-            self.pool = Pool(PoolSettings(executors=settings.executors, targets=settings.targets), self.telemetry)
+            pool_settings = PoolSettings(
+                executors=settings.executors, targets=settings.targets, endpoints=settings.endpoints
+            )
+            self.pool = Pool(pool_settings, self.telemetry)
             await self.pool.start()
         self.worker = Worker(self._parts(self.log, shape))
         self._watches.lanes_of(self.worker)
@@ -164,6 +169,7 @@ class WorkerRole:
     def _parts(self, log: KafkaLog, shape: GroupShape) -> WorkerParts:
         settings = self.settings
         budget = RocksBudget()
+        endpoints, pool = Endpoints(settings.endpoints), self.pool
 
         def make_store(lane: int) -> Store:
             return RocksStore(settings.data / "state" / str(lane), budget)
@@ -185,8 +191,9 @@ class WorkerRole:
             telemetry=self.telemetry,
             schemas=settings.boundary.foreign,
             event_schemas=settings.boundary.events,
-            make_executor=executors_of(self.pool) if self.pool is not None else None,
-            endpoints=Endpoints(settings.endpoints),
+            make_executor=executors_of(pool) if pool is not None and self.apps else None,
+            endpoints=endpoints,
+            carrier=carrier_of(pool, endpoints) if pool is not None else None,
             make_topics=checked,
             register=settings.register,
             losses=self.losses,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from millstream.execute.endpoint.carrying import Carrier
 from millstream.execute.endpoint.endpoints import Endpoints
 from millstream.execute.port import Executor, RunSource
 from millstream.lane.parts import OnFacts, OnUnheard
@@ -29,6 +30,7 @@ class WorkerParts:
     ``events_retention_ms`` of the events topic, where this worker creates it.
     ``make_executor``       runs the functions of a lane, given what the lane shows of its runs; None: in this process.
     ``endpoints``           calls the functions of apps over HTTP; None: such apps are none of this worker's.
+    ``carrier``             makes those calls; None: this process does.
     ``make_topics``         makes the topics, or refuses those that are there, before all else; None: make the missing.
     ``register``            always, newer or never: see ``register``.
     ``public_url``          where the outside reaches the group, for the URLs of callbacks; "": steps make none.
@@ -53,6 +55,7 @@ class WorkerParts:
     event_schemas: EventSchemas = field(default_factory=EventSchemas)
     make_executor: Callable[[RunSource], Executor] | None = None
     endpoints: Endpoints | None = None
+    carrier: Carrier | None = None
     make_topics: Callable[[GroupShape], Awaitable[None]] | None = None
     register: str = "always"
     on_facts: OnFacts | None = None

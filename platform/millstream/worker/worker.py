@@ -348,7 +348,7 @@ class Worker:
         endpoints = self.parts.endpoints
         if endpoints is not None:
             own = [slug for app in self.parts.apps for slug in app.functions]
-            remote = EndpointExecutor(source, endpoints)
+            remote = EndpointExecutor(source, endpoints, self.parts.carrier)
             executor = RoutedExecutor(executor, remote, own, lambda function: endpoints.of(function) is not None)
         self._executors[number] = executor
         return executor

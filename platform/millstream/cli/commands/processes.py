@@ -31,9 +31,9 @@ WORKER: Final = (
     "log_level", *SIGNING,
 )  # fmt: skip
 SERVER: Final = (
-    *KAFKA, "group", "lanes", "events_topic", "name", "data", "host", "port", "probes_port", "grace", "public_url",
-    "history", "trim_lag", "accept_loss", "retry_interval", "event_keys", "insecure_no_event_key", "allowed_hosts",
-    "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "endpoint_networks",
+    *KAFKA, "group", "lanes", "events_topic", "name", "data", "executors", "host", "port", "probes_port", "grace",
+    "public_url", "history", "trim_lag", "accept_loss", "retry_interval", "event_keys", "insecure_no_event_key",
+    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "endpoint_networks",
     "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 HISTORY: Final = (

@@ -2,7 +2,7 @@
 
     Execute ──> Job ──slot──> call ──> Report
                   │             ├── no connection: parked; handed out again when the app answers (nothing was executed)
-                  │             └── broken after it was sent: LoseDispatch (lanes.md rule 24)
+                  │             └── broken after it was sent, or its process died: LoseDispatch (lanes.md rule 24)
                   └── the app is down, unknown, or too many wait: parked
 
 Nothing lives here between calls: what a call needs is read from the lane's rows when it is made. What is parked rests
@@ -19,23 +19,12 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from millstream.errors import BadRequest, StoreFailed
+from millstream.errors import StoreFailed
 from millstream.execute.endpoint import gateway
-from millstream.execute.endpoint.calls import Target, call_of
+from millstream.execute.endpoint.carrying import Carrier, CarrierDied, CarrierHere, Work
 from millstream.execute.endpoint.endpoints import Endpoint, Endpoints
-from millstream.execute.endpoint.http import Broken, NotSent, TooSlow, Unsendable
-from millstream.execute.endpoint.replies import (
-    Answered,
-    Reply,
-    failed_here,
-    no_http,
-    not_remembered,
-    read_reply,
-    too_large,
-    too_slow,
-    unsendable,
-)
-from millstream.execute.endpoint.response import Answer, NotHttp, TooLarge
+from millstream.execute.endpoint.http import Broken, NotSent
+from millstream.execute.endpoint.replies import Answered, failed_here, not_remembered
 from millstream.execute.endpoint.slots import Slots
 from millstream.execute.port import RunSource, RunView
 from millstream.model import limits
@@ -81,8 +70,10 @@ class Job:
 class EndpointExecutor:
     """Calls the apps of ``endpoints`` for the lane behind ``source``; see ``port.Executor``."""
 
-    def __init__(self, source: RunSource, endpoints: Endpoints) -> None:
+    def __init__(self, source: RunSource, endpoints: Endpoints, carrier: Carrier | None = None) -> None:
+        """``carrier`` makes the calls; None: this process does."""
         self.source = source
+        self._carrier = carrier or CarrierHere(endpoints, source.now_ms)
         self._endpoints = endpoints
         self._jobs: dict[str, dict[str, Job]] = {}
         self._executing = 0
@@ -215,10 +206,11 @@ class EndpointExecutor:
             self._end(job)
             self._park(job.effect)
             self._park_waiting(job.endpoint)
-        except Broken as error:
+        except (Broken, CarrierDied) as error:
             self._end(job)
             effect = job.effect
-            job.endpoint.set_trouble(f"the connection to {job.endpoint.url} broke in a call: {error}")
+            if isinstance(error, Broken):
+                job.endpoint.set_trouble(f"the connection to {job.endpoint.url} broke in a call: {error}")
             self.source.lose(LoseDispatch(effect.run, effect.step, effect.dispatch))
         except Exception as error:  # Ours: without a report the run would hang.
             LOG.exception("a call could not be carried out")
@@ -242,34 +234,22 @@ class EndpointExecutor:
             return None
         endpoint, effect = job.endpoint, job.effect
         spec = endpoint.functions.get(effect.function)
-        retries = spec.retries if spec is not None else limits.RETRIES_DEFAULT
-        now_ms, total_s = self.source.now_ms(), (spec.step_timeout_ms if spec is not None else STEP_MS) / 1_000
-        row = next((row for row in view.steps if row.step == effect.step), None) if effect.step else None
-        if row is not None and row.kind in gateway.KINDS:
-            http = self._endpoints.http
-            return Answered((await gateway.make(http, row, now_ms, self.source.now_ms, total_s),))
-        plans = effect.run in self._planning
+        now_ms = self.source.now_ms()
         self._requests += 1
-        request_id = ulid(now_ms, id(self).to_bytes(8, "big")[-5:] + self._requests.to_bytes(5, "big"))
-        target = Target(url=endpoint.url, retries=retries, version=endpoint.version, plans=plans)
-        call = call_of(view, effect, target, request_id)
-        try:
-            answer = await endpoint.post(call, now_ms // 1_000, total_s)
-        except TooLarge:
-            return too_large()
-        except TooSlow:
-            return too_slow(total_s)
-        except NotHttp as error:
-            return self._noted(endpoint, no_http(endpoint.url, str(error)))
-        except (BadRequest, Unsendable) as error:
-            return unsendable(error)
-        return _told_again(view, self._read(endpoint, answer, now_ms))
-
-    def _read(self, endpoint: Endpoint, answer: Answer, started_ms: int) -> Answered:
-        keys, now_ms = self._endpoints.settings.keys, self.source.now_ms()
-        verify = (lambda header, body: keys.verify(header, body, now_ms // 1_000)) if keys else None
-        reply = Reply(answer.status, answer.headers, answer.body, started_ms, now_ms)
-        return self._noted(endpoint, read_reply(reply, endpoint.url, verify))
+        work = Work(
+            view,
+            effect,
+            endpoint.app.id,
+            endpoint.url,
+            retries=spec.retries if spec is not None else limits.RETRIES_DEFAULT,
+            version=endpoint.version,
+            plans=effect.run in self._planning,
+            request_id=ulid(now_ms, id(self).to_bytes(8, "big")[-5:] + self._requests.to_bytes(5, "big")),
+            started_ms=now_ms,
+            total_s=(spec.step_timeout_ms if spec is not None else STEP_MS) / 1_000,
+        )
+        answered = self._noted(endpoint, await self._carrier.carry_out(work, endpoint))
+        return _told_again(view, answered)
 
     def _noted(self, endpoint: Endpoint, answered: Answered) -> Answered:
         """The same, once the app's state knows of it."""

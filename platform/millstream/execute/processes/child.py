@@ -2,6 +2,7 @@
 
     connection ── Begin ──> rows of the run (``RunCache``) ──> LocalExecutor.start ──> body
     connection <── Reported, Parked, BodyGone ── LocalExecutor
+    connection ── MakeCall ──> ChildCalls ── CallMade ──> connection     apps over HTTP (``child_calls.py``)
 
 Code is executed just as in the worker's own process. New here is how a child dies: with the worker, at once, whatever
 the user's code is doing (a thread waits for the end of a pipe that only the worker holds; on Linux the kernel is asked,
@@ -30,17 +31,21 @@ from millstream.errors import MillstreamError
 from millstream.execute.local.blocking import LoopWatch, executing
 from millstream.execute.local.executor import LocalExecutor, LocalSettings
 from millstream.execute.port import RunView
+from millstream.execute.processes.child_calls import ChildCalls
 from millstream.execute.processes.messages import (
     Begin,
     BodyGone,
+    CallSettings,
     Close,
     Closed,
     Connection,
     Drain,
     Drop,
+    DropCall,
     End,
     Environ,
     Hello,
+    MakeCall,
     NeedsView,
     Parked,
     Ping,
@@ -177,10 +182,11 @@ class ChildConnection(Connection):
 class Child:
     """Answers the worker's messages, from the first Begin on."""
 
-    def __init__(self, apps: Sequence[App], settings: LocalSettings) -> None:
+    def __init__(self, apps: Sequence[App], settings: LocalSettings, calls: CallSettings) -> None:
         self.apps = apps
         self.settings = settings
         self.connection: Connection = ChildConnection(ToChild, self._take, _parent_gone)
+        self._calls = ChildCalls(self.connection, calls.settings)
         self.ended = asyncio.Event()
         self._lanes: dict[int, LaneExecutor] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -213,6 +219,10 @@ class Child:
                 closing = asyncio.get_running_loop().create_task(self._close(number, grace_s))
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
+            case MakeCall():
+                self._calls.begin(message)
+            case DropCall(lane=number, number=call):
+                self._calls.drop(number, call)
             case Environ(values=values):
                 os.environ.update(values)
             case Ping(number=number):

@@ -31,6 +31,7 @@ from millstream.execute.processes.messages import (
     Closed,
     Drain,
     Drop,
+    ForLane,
     NeedsView,
     Parked,
     Reported,
@@ -166,7 +167,7 @@ class ChildrenExecutor:
 
     # --- what the pool calls (``pool.PoolClient``) ----------------------------------------------------------
 
-    def on_message(self, child: ChildProcess, message: Reported | Parked | NeedsView | BodyGone | Closed) -> None:
+    def on_message(self, child: ChildProcess, message: ForLane) -> None:
         """A child has sent this about a run, or that the lane is closed there."""
         match message:
             case Closed():

@@ -1,7 +1,7 @@
 """The messages between a worker and its executor processes, and ``Connection``, which carries them.
 
-    worker ── Setup, Begin, Drop, Drain, Close, Environ, Ping, End ──> child
-    worker <── Hello | Refused, Reported, Parked, NeedsView, BodyGone, Closed, Pong ── child
+    worker ── Setup, Begin, Drop, Drain, Close, MakeCall, DropCall, Environ, Ping, End ──> child
+    worker <── Hello | Refused, Reported, Parked, NeedsView, BodyGone, Closed, CallMade, Pong ── child
 
 A frame is a length (4 bytes, big endian) and the msgpack of a list of messages: what was sent in one turn of the loop
 is one frame, in both directions. ``lane`` is the number of a lane's executor in its pool: a lane that is taken over
@@ -24,12 +24,17 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from millstream.execute.endpoint.carrying import Work
+from millstream.execute.endpoint.endpoints import EndpointSettings
+from millstream.execute.endpoint.guard import ANYWHERE, Guard
+from millstream.execute.endpoint.replies import Answered, failed_here
 from millstream.execute.local.executor import LocalSettings
 from millstream.execute.port import RunView
 from millstream.model.commands import ParkDispatch, Report
 from millstream.model.effects import Execute
 from millstream.model.operations import BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import StepRow
+from millstream.wire.signing import SigningKeys
 
 MESSAGES_PER_FRAME_MAX: Final = 256
 FRAME_BYTES_TARGET: Final = 1 << 20
@@ -45,13 +50,41 @@ _LIST: Final = 0xDD
 # --- to a child -------------------------------------------------------------------------------
 
 
+class CallSettings(msgspec.Struct, frozen=True):
+    """How apps over HTTP are called (``EndpointSettings``), as text: the keys, and the networks or ``*``."""
+
+    keys: tuple[str, ...]
+    networks: tuple[str, ...]
+    calls_max: int
+
+    @staticmethod
+    def of(settings: EndpointSettings) -> CallSettings:
+        """These settings as text."""
+        keys = tuple(key.prefix + key.secret for key in settings.keys.all)
+        guard = settings.guard
+        networks = (ANYWHERE,) if guard.is_open else tuple(map(str, guard.networks))
+        return CallSettings(keys, networks, settings.calls_max)
+
+    @property
+    def settings(self) -> EndpointSettings:
+        """The settings that were written."""
+        return EndpointSettings(
+            keys=SigningKeys.of(*self.keys), guard=Guard.of(self.networks), calls_max=self.calls_max
+        )
+
+    def __repr__(self) -> str:
+        return f"CallSettings(of {len(self.keys)} keys)"  # Which nobody may read in a log.
+
+
 class Setup(msgspec.Struct, frozen=True, tag=True):
-    """The first message: which apps (``targets``, module:app) to load from where, and how to live."""
+    """The first message: which apps (``targets``, module:app) to load from where, how to live, and how apps over HTTP
+    are called."""
 
     path: tuple[str, ...]
     targets: tuple[str, ...]
     settings: LocalSettings
     log_level: int
+    calls: CallSettings
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):
@@ -81,6 +114,21 @@ class Close(msgspec.Struct, frozen=True, tag=True):
 
     lane: int
     grace_s: float
+
+
+class MakeCall(msgspec.Struct, frozen=True, tag=True):
+    """Carry out the work of an app over HTTP. Answered by CallMade, unless DropCall comes before."""
+
+    lane: int
+    number: int
+    work: Work
+
+
+class DropCall(msgspec.Struct, frozen=True, tag=True):
+    """Nobody waits for this call any more: hang up."""
+
+    lane: int
+    number: int
 
 
 class Environ(msgspec.Struct, frozen=True, tag=True):
@@ -148,14 +196,25 @@ class Closed(msgspec.Struct, frozen=True, tag=True):
     lane: int
 
 
+class CallMade(msgspec.Struct, frozen=True, tag=True):
+    """How a call went. ``broken``: how its connection broke; without it and an answer there was no connection."""
+
+    lane: int
+    number: int
+    answered: Answered | None
+    broken: str = ""
+
+
 class Pong(msgspec.Struct, frozen=True, tag=True):
     """The loop turns."""
 
     number: int
 
 
-ToChild = Setup | Begin | Drop | Drain | Close | Environ | Ping | End
-FromChild = Hello | Refused | Reported | Parked | NeedsView | BodyGone | Closed | Pong
+ToChild = Setup | Begin | Drop | Drain | Close | MakeCall | DropCall | Environ | Ping | End
+ForLane = Reported | Parked | NeedsView | BodyGone | Closed | CallMade
+"""What a child sends about the work of one client of its pool."""
+FromChild = Hello | Refused | ForLane | Pong
 
 
 # --- the connection ---------------------------------------------------------------------------
@@ -240,6 +299,8 @@ class Connection(asyncio.Protocol):
         try:
             return self._encode(message)
         except Exception as error:  # Lost, it would leave its run in Running.
+            if isinstance(message, CallMade):
+                return self._encode(CallMade(message.lane, message.number, failed_here(error)))
             if not isinstance(message, Reported):
                 raise
             return self._encode(_unsendable(message, error))

@@ -6,8 +6,9 @@
                 refused: logged once           its dispatches are lost (lanes.md rule 24)
                    └──────── again after a backoff <┘
 
-A lane uses it through ``children.ChildrenExecutor``. The pool knows processes: it starts them, never by forking one
-that has threads; it notices how they end; it says which has the least to do.
+A lane uses it through ``children.ChildrenExecutor``, and for apps over HTTP ``calls.CarrierInChildren``. The pool
+knows processes: it starts them, never by forking one that has threads; it notices how they end; it says which has the
+least to do.
 
 *Refused* is a child that cannot load the apps. While no child is up and the last one refused, dispatches are parked:
 there is no code. While none is up for any other reason they wait: a child will be up in a moment.
@@ -29,21 +30,19 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from millstream.errors import ConfigError, OperatorError
+from millstream.execute.endpoint.endpoints import EndpointSettings
 from millstream.execute.local.executor import LocalSettings
 from millstream.execute.processes.messages import (
-    BodyGone,
-    Closed,
+    CallSettings,
     Connection,
     End,
     Environ,
+    ForLane,
     FromChild,
     Hello,
-    NeedsView,
-    Parked,
     Ping,
     Pong,
     Refused,
-    Reported,
     Setup,
 )
 from millstream.model.backoff import doubling_s
@@ -65,26 +64,23 @@ SILENCE_EXTRA_S: Final = 10.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
     """``targets`` are the apps as ``module:app``; ``program`` the module that a child runs; ``local`` how bodies live
-    in each child."""
+    in each child; ``endpoints`` how apps over HTTP are called."""
 
     executors: int
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] = ()
     program: str = "millstream.cli.executor"
     local: LocalSettings = field(default_factory=LocalSettings)
+    endpoints: EndpointSettings = field(default_factory=EndpointSettings)
 
     def __post_init__(self) -> None:
         if not 1 <= self.executors <= EXECUTORS_MAX:
             raise ConfigError(f"executors was refused: expected 1 to {EXECUTORS_MAX}, got {self.executors}.")
-        if not self.targets:
-            raise ConfigError(
-                "executors need apps: expected at least one module:app, got none. Name one, or leave it out."
-            )
 
 
 class PoolClient(Protocol):
     """A lane's executor, as the pool sees it."""
 
-    def on_message(self, child: ChildProcess, message: Reported | Parked | NeedsView | BodyGone | Closed) -> None:
+    def on_message(self, child: ChildProcess, message: ForLane) -> None:
         """A child has sent this about a run of this lane."""
         ...
 
@@ -163,7 +159,7 @@ class ChildProcess:
         connection = self._connection = Connection(FromChild, self._on_message, lambda: self._on_end(connection))
         settings = self._pool.settings
         level = logging.getLogger().getEffectiveLevel()
-        connection.send(Setup(self._pool.path, settings.targets, settings.local, level))
+        connection.send(Setup(self._pool.path, settings.targets, settings.local, level, self._pool.call_settings))
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
 
     def tick(self) -> None:
@@ -271,6 +267,7 @@ class Pool:
         self.environ: dict[str, str] = {}
         self.path = tuple(os.path.abspath(entry) for entry in sys.path)
         """Where children import from, whatever becomes of the working directory."""
+        self.call_settings = CallSettings.of(settings.endpoints)
         self.closing = False
         self.loads = 0
         """How often a child has loaded the apps."""
@@ -298,7 +295,7 @@ class Pool:
             if isinstance(error, TimeoutError):
                 raise OperatorError(
                     f"the executor processes did not start within {START_MAX_S:.0f} s: expected them to load "
-                    f"{', '.join(self.settings.targets)}. See what importing it waits for."
+                    f"{self._loaded}. See what importing it waits for."
                 ) from error
             raise
 
@@ -361,7 +358,7 @@ class Pool:
 
     # --- what happens to children -----------------------------------------------------------------------
 
-    def on_message(self, child: ChildProcess, message: Reported | Parked | NeedsView | BodyGone | Closed) -> None:
+    def on_message(self, child: ChildProcess, message: ForLane) -> None:
         """A child has sent this about a run: pass it to the lane's executor."""
         client = self._clients.get(message.lane)
         if client is not None:
@@ -405,9 +402,13 @@ class Pool:
                 raise OperatorError(f"an executor process could not load the apps: {child.refused}")
             if not child.up and not child.pid:
                 raise OperatorError(
-                    "an executor process died while it started: expected it to load "
-                    f"{', '.join(self.settings.targets)}. Its last words are above; see what importing it does."
+                    f"an executor process died while it started: expected it to load {self._loaded}. Its last words "
+                    "are above; see what importing it does."
                 )
+
+    @property
+    def _loaded(self) -> str:
+        return ", ".join(self.settings.targets) or "no functions"
 
     async def _tick(self) -> None:
         while True:
