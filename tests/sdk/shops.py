@@ -42,11 +42,15 @@ class Shop:
     mailbox: Mailbox
     app: App
 
-    def ask(self, method: str, path: str, body: Any = None, *, form: bool = False) -> tuple[int, str]:
+    def ask(
+        self, method: str, path: str, body: Any = None, *, form: bool = False, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
         """The status and text of an answer to JSON, or to a form's fields."""
         kind = "application/x-www-form-urlencoded" if form else "application/json"
         data = None if body is None else (urllib.parse.urlencode(body) if form else json.dumps(body)).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind}, method=method)
+        request = urllib.request.Request(
+            self.url + path, data, {"Content-Type": kind, **(headers or {})}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return answer.status, answer.read().decode()
@@ -101,7 +105,7 @@ def opened(example: str, server: Server, folder: Path, variables: Mapping[str, s
             status, said = app.put()  # As a deploy does; `-u` is in test_registering.py.
             assert status == 200, (said, app.said)
             shop = Shop(f"http://127.0.0.1:{port}", server, mailbox, app)
-            shop.until("the registration of the shop", lambda: _registered(server) == FUNCTIONS)
+            shop.until("the registration of the shop", lambda: registered(server, "shop") == FUNCTIONS)
             yield shop
         finally:
             process.kill()
@@ -124,7 +128,7 @@ def _command(name: str, port: int) -> list[str]:
     return [sys.executable, "-m", "uvicorn", "shop.web:app", "--port", str(port)]
 
 
-def _registered(server: Server) -> set[str]:
-    """The ids of the shop's functions that the server knows."""
-    status, answer = server.get("/v1/apps/shop/functions")
-    return {str(one["id"]).removeprefix("shop-") for one in answer} if status == 200 else set()
+def registered(server: Server, app: str) -> set[str]:
+    """The ids of an app's functions that the server knows."""
+    status, answer = server.get(f"/v1/apps/{app}/functions")
+    return {str(one["id"]).removeprefix(f"{app}-") for one in answer} if status == 200 else set()
