@@ -38,7 +38,7 @@ $(RUN): pyproject.toml | $(BIN)/pip
 	@touch $@
 
 $(DEV): pyproject.toml | $(BIN)/pip
-	@echo "Installing what tests and checks need into $(VENV), once: up to 180 MB to fetch, 670 MB on the disk; half a minute to ten."
+	@echo "Installing what tests and checks need into $(VENV), once: up to 190 MB to fetch, 720 MB on the disk; half a minute to ten."
 	$(PIP) -e '.[dev]'
 	@touch $@ $(RUN)
 
