@@ -24,7 +24,7 @@ class ChildCalls:
         self._connection = connection
         self._endpoints = Endpoints(settings)
         self._carrier = CarrierHere(self._endpoints, lambda: time.time_ns() // 1_000_000)
-        self._by_url: dict[str, Endpoint] = {}
+        self._apps: dict[str, Endpoint] = {}
         self._calls: dict[tuple[int, int], asyncio.Task[None]] = {}
 
     def begin(self, message: MakeCall) -> None:
@@ -53,8 +53,8 @@ class ChildCalls:
         self._connection.send(CallMade(message.lane, message.number, answered, broken))
 
     def _endpoint(self, app: str, url: str) -> Endpoint:
-        """The connections to an app; whether it is up, the worker knows."""
-        endpoint = self._by_url.get(url)
-        if endpoint is None:
-            endpoint = self._by_url[url] = Endpoint(AppSpec(app, (), url), self._endpoints)
+        """The connections to an app, new ones where it has moved; whether it is up, the worker knows."""
+        endpoint = self._apps.get(app)
+        if endpoint is None or endpoint.url != url:
+            endpoint = self._apps[app] = Endpoint(AppSpec(app, (), url), self._endpoints)
         return endpoint
