@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from millstream.api.server import build_app
 from millstream.api.sockets.listening import listen_on, reached_at
 from millstream.api.sockets.serving import Served, serve
 from millstream.execute.endpoint.endpoints import Endpoints, EndpointSettings
+from millstream.execute.port import Executor, RunSource
 from millstream.execute.processes.calls import carrier_of
 from millstream.execute.processes.children import executors_of
 from millstream.execute.processes.pool import Pool, PoolSettings
@@ -139,7 +140,7 @@ class DevServer:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
         self.pool = await self._start_pool()
-        endpoints, has_code = Endpoints(settings.endpoints), any(app.functions for app in self.apps)
+        endpoints = Endpoints(settings.endpoints)
         worker = self.worker = Worker(
             WorkerParts(
                 log=self.log,
@@ -154,7 +155,7 @@ class DevServer:
                 telemetry=self.telemetry,
                 schemas=settings.boundary.foreign,
                 event_schemas=settings.boundary.events,
-                make_executor=executors_of(self.pool) if self.pool is not None and has_code else None,
+                make_executor=self._make_executor(),
                 endpoints=endpoints,
                 carrier=carrier_of(self.pool, endpoints) if self.pool is not None else None,
                 on_facts=self._on_facts,
@@ -275,6 +276,11 @@ class DevServer:
         pool = Pool(pool_settings, self.telemetry)
         await pool.start()
         return pool
+
+    def _make_executor(self) -> Callable[[RunSource], Executor] | None:
+        """What makes a lane's executor; None: this process runs the functions, if there are any."""
+        has_code = any(app.functions for app in self.apps)
+        return executors_of(self.pool) if self.pool is not None and has_code else None
 
     def _start_history(self, index: Path, made: Made) -> None:
         follows = Follows(
