@@ -140,7 +140,7 @@ class DevServer:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
         self.pool = await self._start_pool()
-        endpoints = Endpoints(settings.endpoints)
+        endpoints = Endpoints(replace(settings.endpoints, own_url=self._own_url(listening)))
         worker = self.worker = Worker(
             WorkerParts(
                 log=self.log,
@@ -187,6 +187,8 @@ class DevServer:
             signing=settings.signing,
             environments=settings.environments,
             sync=settings.sync,
+            guard=settings.endpoints.guard,
+            calls=endpoints.state_of,
             own_url=self._own_url(listening),
             refuses=lambda: worker.refuses,
         )

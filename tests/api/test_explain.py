@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from millstream.api.apps import calls
-from millstream.api.apps.calls import Caller
-from millstream.api.apps.explain import explain
+from millstream.execute.endpoint import caller as calls
+from millstream.execute.endpoint.caller import Caller
+from millstream.execute.endpoint.explain import explain
+from millstream.execute.endpoint.guard import Guard
+from millstream.execute.endpoint.http import Http
 from millstream.wire.signing import SigningKeys
 from tests.api.sdk_apps import sdk_app
 
@@ -46,7 +48,7 @@ async def byte_server(answer: Bytes) -> AsyncIterator[str]:
 
 async def why(url: str, method: str = "PUT", key: str = "") -> str:
     """What is said of an app."""
-    caller = Caller(SigningKeys.of(key), OURS)
+    caller = Caller(SigningKeys.of(key), Http(Guard(is_open=True), calls.CONNECT_S), OURS)
     try:
         reply = await (caller.put(url, in_band=bool(key)) if method == "PUT" else caller.get(url))
         return explain(caller.asked(method, url), reply)
@@ -192,6 +194,6 @@ async def test_an_app_that_works_needs_no_words() -> None:
 
 def test_every_failure_of_a_call_has_a_sentence_of_its_own() -> None:
     asked = calls.Asked("PUT", "http://127.0.0.1:1/api/inngest")
-    said = [explain(asked, calls.Reply(failure=failure)) for failure in calls.FAILURES]
+    said = [explain(asked, calls.Outcome(failure=failure)) for failure in calls.FAILURES]
     assert len(set(said)) == len(calls.FAILURES)
     assert not [one for one in said if "answered 0" in one]

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from millstream.api.apps import discovery, syncing
 from millstream.api.apps.syncing import SyncOptions
+from millstream.execute.endpoint.guard import Guard
+from millstream.execute.endpoint.http import Http
 from millstream.wire.signing import SigningKeys
 from tests.api.door import SOON_S, World, open_world
 from tests.api.sdk_apps import SdkApp, sdk_app
@@ -130,7 +133,9 @@ async def test_a_server_without_an_sdk_is_asked_less_and_less_often() -> None:
         return await answering(404)(request)
 
     async with web_server(shop) as url:
-        look = discovery.Discovery(syncing.Caller(SigningKeys()), (int(url.split(":")[2].split("/")[0]),))
+        look = discovery.Discovery(
+            syncing.Caller(SigningKeys(), Http(Guard(is_open=True))), (int(url.split(":")[2].split("/")[0]),)
+        )
         for _ in range(100):
             assert await look.look(()) == []
         await look.caller.close()
@@ -227,8 +232,11 @@ async def test_keys_are_rotated_without_a_moment_in_which_one_is_refused(tmp_pat
                 assert (await world.call("POST", "/api/apps/sync", **sent))[0] == 200, app.id
         async with open_world(tmp_path / "2", signing=SigningKeys.of(KEY, OLD_KEY)) as world:
             assert (await sync(world, both.url))[0] == 200
+            assert (await sync(world, old.url))[0] == 200, "asked again, signed with the old"
+        async with open_world(tmp_path / "3", signing=SigningKeys.of(KEY)) as world:
+            assert (await sync(world, both.url))[0] == 200
             status, answer = await sync(world, old.url)
-            assert status == 400 and "different signing keys" in answer["error"], "calls are signed with the new"
+            assert status == 400 and "different signing keys" in answer["error"], "the old key is gone"
 
 
 async def test_in_signed_mode_two_apps_that_claim_one_id_are_told_apart_by_what_they_say(tmp_path: Path) -> None:
@@ -243,3 +251,23 @@ async def test_in_signed_mode_two_apps_that_claim_one_id_are_told_apart_by_what_
             sdk_app(world.served.url, functions=("other",), signing_key=KEY) as moved,
         ):
             assert (await sync(world, moved.url))[1]["data"]["modified"] is True
+
+
+async def test_private_addresses_are_asked_nothing_where_that_is_not_allowed(tmp_path: Path) -> None:
+    asked = 0
+
+    async def count(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return await answering(200)(request)
+
+    async with web_server(count) as url:
+        keys, guard = SigningKeys.of(KEY), Guard.of(["10.0.0.0/8"])
+        async with open_world(tmp_path / "closed", signing=keys, guard=guard) as world:
+            for there in (url, url.replace("127.0.0.1", "localhost"), "http://169.254.169.254/latest/meta-data"):
+                status, answer = await sync(world, there)
+                assert status == 400 and "Allow its network with --endpoint-network" in answer["error"]
+        assert not asked
+        async with open_world(tmp_path / "open", signing=keys, guard=Guard.of(["127.0.0.0/8"])) as world:
+            status, answer = await sync(world, url)
+            assert status == 400 and "no Inngest SDK did" in answer["error"] and asked

@@ -15,6 +15,7 @@ EVERYBODY = {"errors"}
 BELOW_THE_SHELL = {"errors", "model", "core", "wire"}  # May not touch settings or telemetry.
 SETTINGS = {"config", "telemetry", "process_handles", "disk", "files", "losses"}
 EVERYTHING = {"*"}
+ASKING_APPS = {f"execute.endpoint.{module}" for module in ("caller", "explain", "guard", "http")}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": set(),
@@ -29,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "execute": {"model", "sdk", "wire"},
     "history": {"model", "core", "state", "log", "wire"},  # Of core: how step kinds show.
     "apps": {"model", "log", "wire"},
-    "api": {"model", "log", "wire", "history", "apps", "core.declared"},  # Of core: what is wrong with a function.
+    # Of core: what is wrong with a function. Of execute: how apps over HTTP are asked, and why one does not answer.
+    "api": {"model", "log", "wire", "history", "apps", "core.declared", *ASKING_APPS},
     "config": {"model"},
     "telemetry": {"model"},
     "process_handles": set(),

@@ -33,10 +33,14 @@ def response(status: int, body: object = b"", headers: dict[str, str] | None = N
     return "\r\n".join([*lines, f"content-length: {len(data)}", "", ""]).encode() + data
 
 
+AS_AN_SDK = response(200, {"mode": "dev", "function_count": 1, "schema_version": "2024-05-24"})
+"""What an SDK in dev mode answers to a look."""
+
+
 def three_steps(request: Request) -> bytes:
     """What an app with three steps answers."""
     if request.line.startswith("GET"):
-        return response(200, {})
+        return AS_AN_SDK
     n = request.resolved
     if n == 3:
         return response(200, "done")

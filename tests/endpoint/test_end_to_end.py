@@ -16,7 +16,7 @@ import pytest
 from millstream import App, Context, Event
 from millstream.dev import DevSettings
 from millstream.execute.endpoint.endpoints import EndpointSettings
-from millstream.model.facts import DispatchParked, WaitStarted
+from millstream.model.facts import BodyAttemptFailed, DispatchParked, WaitStarted
 from millstream.wire.signing import SigningKeys
 from tests.endpoint.stage import PythonApp, Server, spec, until
 
@@ -201,12 +201,16 @@ async def test_signed_calls_are_taken_with_either_key(tmp_path: Path, key: str) 
         assert failed.error_name == "ValueError"
 
 
-async def test_the_wrong_key_is_said_in_words(tmp_path: Path) -> None:
+async def test_an_app_with_another_key_is_waited_for(tmp_path: Path) -> None:
     async with PythonApp(tmp_path / "notes", env=signed(KEY)) as app, server_with(tmp_path, OTHER) as server:
         await server.register(spec(app.url, FUNCTIONS))
-        failed = await server.failure("row")
-        assert failed.error_name == "not_sdk" and "its own signing key" in failed.error_message
-        assert not app.notes
+        run = await server.send("row")
+        await until(lambda: server.of(DispatchParked))
+        assert not app.notes and not server.of(BodyAttemptFailed)
+        await app.kill()
+        async with PythonApp(tmp_path / "notes", app.port, env=signed(OTHER)):
+            end = await server.end(run)
+            assert end.result == b'["a", "b", "c"]'  # type: ignore[union-attr]
 
 
 def signed(key: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ STEP = "fe05bcdcdc4928012781a5f1a2a77cbb5398e106"
 def read(status: int, body: object, headers: dict[str, str] | None = None, **more: str) -> Answered:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     given = SDK if headers is None else headers
-    return read_reply(Reply(status, {**given, **more}, data, STARTED_MS, NOW_MS), URL)
+    return read_reply(Reply(status, {**given, **more}, data, STARTED_MS, NOW_MS), URL, "shop-go")
 
 
 def one(op: str, **fields: Any) -> Any:
@@ -235,24 +235,57 @@ def test_an_error_without_the_form_of_one_is_shown_as_it_is() -> None:
     assert isinstance(open_, BodyErrored) and open_.retriable
 
 
+HTML = {"content-type": "text/html"}
+
+
 @pytest.mark.parametrize(
-    ("status", "headers", "body", "words"),
+    ("status", "headers", "body", "words", "nothing_ran"),
     [
-        (401, {"x-inngest-sdk-handled": "true"}, b'{"message":"Unauthorized"}', "--signing-key"),
-        (401, {}, b"", "login or firewall"),
-        (307, {"location": "https://other.example/api"}, b"", "https://other.example/api"),
-        (404, {}, b"Cannot POST", "nothing serves functions at"),
-        (504, {}, b"", "takes longer than the proxy allows"),
-        (502, {"content-type": "text/html"}, b"<title>502 Bad Gateway</title>", "Bad Gateway"),
-        (200, {"content-type": "text/html"}, b"<html><title>Login</title>", "a page called 'Login'"),
-        (200, {"content-type": "application/json"}, b'{"ok":true}', "no x-inngest-sdk header"),
+        (401, {"x-inngest-sdk-handled": "true"}, b'{"message":"Unauthorized"}', "--signing-key", True),
+        (401, {}, b"", "a sign-in page, or a protection", True),
+        (403, HTML, b"<title>Forbidden</title>", "an HTML page called 'Forbidden'", True),
+        (307, {"location": "https://other.example/api"}, b"", "https://other.example/api", True),
+        (404, {}, b"Cannot POST", "has nothing at this path", True),
+        (405, {}, b"", "Export GET, POST and PUT", True),
+        (413, HTML, b"", "Raise its limit", False),
+        (429, {}, b"", "limits how often", True),
+        (503, {}, b"", "the app behind it is down", False),
+        (504, {}, b"", "raise the proxy's timeout, or make the steps smaller", False),
+        (502, HTML, b"<title>502 Bad Gateway</title>", "Bad Gateway", False),
+        (500, HTML, b"<title>Oops</title>", "fails before it reaches serve()", False),
+        (400, HTML, b"The plain HTTP request was sent to HTTPS port", "no Inngest SDK did", False),
+        (200, HTML, b"<html><title>Login</title>", "a proxy drops the x-inngest-sdk header", True),
+        (200, {"content-type": "application/json"}, b'{"ok":true}', "x-inngest-sdk header", False),
     ],
 )
-def test_who_is_no_sdk_is_told_apart(status: int, headers: dict[str, str], body: bytes, words: str) -> None:
+def test_who_is_no_sdk_is_told_apart_and_whether_any_code_may_have_run(
+    status: int, headers: dict[str, str], body: bytes, words: str, nothing_ran: bool
+) -> None:
     answered = read(status, body, headers)
     (errored,) = answered.operations
     assert isinstance(errored, BodyErrored) and errored.failure.name == "not_sdk" and errored.retriable
     assert words in answered.trouble == errored.failure.message and URL in answered.trouble
+    assert answered.nothing_ran == nothing_ran
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "function_not_found", "message": "function shop-go not found", "name": "FunctionNotFoundError"},
+        {"type": "internal", "name": "Error", "message": 'Function "shop-go" was not found in this app; is it synced?'},
+        {"type": "internal", "name": "Error", "message": "No function ID found in request"},
+    ],
+)
+def test_a_function_that_the_app_does_not_have_is_named_and_has_not_run(error: dict[str, str]) -> None:
+    answered = read(500, error)
+    assert "does not have function 'shop-go'" in answered.trouble and "apps sync" in answered.trouble
+    assert answered.nothing_ran
+
+
+def test_a_refused_signature_inside_a_stream_is_told_as_one_outside() -> None:
+    inside = {"status": 401, "headers": {"x-inngest-sdk-handled": "true"}, "body": '{"message":"Unauthorized"}'}
+    answered = read(201, inside)
+    assert "--signing-key" in answered.trouble and answered.nothing_ran
 
 
 @pytest.mark.parametrize(
@@ -281,7 +314,8 @@ def test_a_reply_without_a_right_signature_is_refused_where_calls_are_signed() -
     body = b'"done"'
     for header, good in (("s=6", True), ("s=7", False), ("", False)):
         reply = Reply(200, {**SDK, "x-inngest-signature": header}, body, STARTED_MS, NOW_MS)
-        answered = read_reply(reply, URL, verify)
+        answered = read_reply(reply, URL, "shop-go", verify)
         assert isinstance(answered.operations[0], BodyDone) == good
-        assert ("signed with the server's signing key" in answered.trouble) != good
+        assert ("without a signature of this server's signing key" in answered.trouble) != good
+        assert not answered.nothing_ran  # It may have, and as a rule has.
     assert msgspec.json.decode(body) == "done"

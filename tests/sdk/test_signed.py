@@ -30,14 +30,30 @@ def test_an_app_registers_is_called_and_fetches_with_its_key(signed: Stage, name
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_an_app_with_another_key_is_called_in_vain_and_the_run_says_why(signed: Stage, name: str) -> None:
+def test_an_app_with_another_key_is_waited_for_and_no_attempt_is_used(signed: Stage, name: str) -> None:
     host = signed.host(name)
     _restart(host, NEW_KEY)
-    run = host.does("three-steps", n=1)
+    run = host.begin("three-steps", n=1)
+    host.until("what is wrong with the app", lambda: "different signing keys" in why(host))
+    assert (host.run(run)["status"], host.ledger(run)) == ("Running", [])
     _restart(host, KEY)
-    assert (run["status"], host.ledger(run["run_id"])) == ("Failed", [])
-    assert "key" in run["output"]["message"]
-    assert host.does("three-steps", n=1)["status"] == "Completed"
+    ended = host.ended(run)
+    assert (ended["status"], ended["output"]["three"]) == ("Completed", {"is": 4})
+    host.until("the app answers again", lambda: not why(host))
+
+
+def test_an_app_in_dev_mode_is_waited_for(signed: Stage) -> None:
+    host = signed.host("v4")
+    given = dict(host.variables)
+    host.kill()
+    host.variables |= {"INNGEST_DEV": signed.server.url}
+    host.start()
+    run = host.begin("three-steps", n=1)
+    host.until("what is wrong with the app", lambda: "is in dev mode, this server in cloud mode" in why(host))
+    host.kill()
+    host.variables = given
+    host.start()
+    assert host.ended(run)["status"] == "Completed"
 
 
 def test_a_key_is_replaced_while_runs_are_open(signed: Stage) -> None:
@@ -58,6 +74,13 @@ def test_a_key_is_replaced_while_runs_are_open(signed: Stage) -> None:
         host.send("answer", id=id, text="still here")
         assert host.ended(runs[host.id])["output"] == {"answer": "still here"}
         assert host.does("large")["status"] == "Completed"
+
+
+def why(host: Host) -> str:
+    """What the server says is wrong with an app."""
+    status, answer = host.server.get("/api/apps")
+    assert status == 200, answer
+    return str(next(row["why"] for row in answer["data"] if row["id"] == host.id))
 
 
 def _restart(host: Host, key: str, fallback: str = "") -> None:

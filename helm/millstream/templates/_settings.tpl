@@ -6,7 +6,7 @@ holds the lists to the flags of the commands, and the schema to the lists.
 worker: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, register,
   executors, public_url, history, trim_lag, accept_loss, retry_interval, schemas, endpoint_networks, environments, log_level]
 api: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, allowed_hosts,
-  events_per_s, schemas, environments, sdk_urls, no_poll, log_level]
+  events_per_s, schemas, endpoint_networks, environments, sdk_urls, no_poll, log_level]
 history: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, history,
   allowed_hosts, events_per_s, schemas, log_level]
 topics: [group, lanes, events_topic, group_protocol, session_timeout, client_id, replication_factor, min_insync, apis,

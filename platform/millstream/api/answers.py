@@ -36,7 +36,6 @@ from millstream.model.redaction import redacted_by_form
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
-KIND_HEADER: Final = "X-Inngest-Server-Kind"
 _LAST_MS: Final = 253_402_300_799_999
 _STATUS: Final = (
     (BadRequest, 400),

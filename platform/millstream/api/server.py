@@ -31,7 +31,7 @@ from millstream.api import (
     scans,
     signals,
 )
-from millstream.api.answers import KIND_HEADER, answer, failed
+from millstream.api.answers import answer, failed
 from millstream.api.apps import endpoints as apps
 from millstream.api.door.browsers import refuse_strange_host
 from millstream.api.door.door import DOOR, Door, DoorConfig
@@ -45,6 +45,7 @@ from millstream.errors import MillstreamError
 from millstream.model.callback_token import PATH
 from millstream.model.messages import group_topic
 from millstream.model.redaction import redacted_by_form
+from millstream.wire.signing import KIND_HEADER
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PREFLIGHT_KEPT_S: Final = 3600

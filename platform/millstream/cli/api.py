@@ -10,7 +10,7 @@ from millstream import __version__
 from millstream.cli.support.kafka_group import group_of
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.open_door import refuse_open_host
-from millstream.cli.support.remote_apps import environments_of, signing_keys_of, sync_options_of
+from millstream.cli.support.remote_apps import endpoint_settings_of, environments_of, signing_keys_of, sync_options_of
 from millstream.cli.support.serving import serve
 from millstream.config import Settings
 from millstream.roles.api import ApiRole, ApiSettings
@@ -37,6 +37,7 @@ def api_settings(settings: Settings) -> ApiSettings:
         signing=signing,
         environments=environments_of(settings, signing),
         sync=sync_options_of(settings, discover=False),
+        guard=endpoint_settings_of(settings, is_dev=False).guard,
         version=__version__,
     )
 

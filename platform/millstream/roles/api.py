@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from millstream.api.apps.syncing import SyncOptions
@@ -20,6 +21,8 @@ from millstream.api.server import build_app
 from millstream.api.sockets.listening import reached_at
 from millstream.api.sockets.serving import Served, serve
 from millstream.errors import ConfigError
+from millstream.execute.endpoint.caller import CallState
+from millstream.execute.endpoint.guard import Guard
 from millstream.log.kafka.log import KafkaLog
 from millstream.roles.group import Group
 from millstream.roles.group_record import read_record, refuse_other
@@ -38,6 +41,7 @@ class ApiSettings:
     ``shutdown_delay_ms``  how long it answers on when it was told to stop (``api/door/leaving.py``).
     ``signing``      the keys that apps over HTTP and the group share; none: dev mode. ``environments``: names that
                      requests may say they are for; empty: any. ``sync``: which apps are asked to register, and when.
+                     ``guard``: where apps may be. ``calls``: what calls of an app meet, made by this process.
     ``is_alone``     whether no other role of this process watches its loop and its clock.
     """
 
@@ -53,6 +57,8 @@ class ApiSettings:
     signing: SigningKeys = field(default_factory=SigningKeys)
     environments: frozenset[str] = frozenset()
     sync: SyncOptions = field(default_factory=SyncOptions)
+    guard: Guard = field(default_factory=lambda: Guard(is_open=True))
+    calls: Callable[[str], CallState | None] = field(default=lambda app: None)
     is_alone: bool = True
     version: str = "dev"
 
@@ -99,6 +105,8 @@ class ApiRole:
             signing=settings.signing,
             environments=settings.environments,
             sync=settings.sync,
+            guard=settings.guard,
+            calls=settings.calls,
             own_url=reached_at(settings.host, settings.port) if settings.port else "",
         )
         app = build_app(config)

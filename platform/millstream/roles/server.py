@@ -17,7 +17,8 @@ class ServerRole:
 
     def __init__(self, worker: WorkerSettings, api: ApiSettings | None) -> None:
         self.worker = WorkerRole((), worker)
-        self.api = ApiRole(replace(api, is_alone=False)) if api is not None else None
+        calls = self.worker.endpoints.state_of
+        self.api = ApiRole(replace(api, is_alone=False, calls=calls)) if api is not None else None
 
     async def start(self) -> None:
         """Return when the worker has joined its group, and events are taken. Raises OperatorError."""

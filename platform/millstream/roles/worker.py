@@ -104,6 +104,7 @@ class WorkerRole:
         self.pool: Pool | None = None
         self.worker: Worker | None = None
         self.losses = Losses()
+        self.endpoints = Endpoints(settings.endpoints)
         self._lock: int | None = None
         self._watches: Watches | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -169,7 +170,7 @@ class WorkerRole:
     def _parts(self, log: KafkaLog, shape: GroupShape) -> WorkerParts:
         settings = self.settings
         budget = RocksBudget()
-        endpoints, pool = Endpoints(settings.endpoints), self.pool
+        pool = self.pool
 
         def make_store(lane: int) -> Store:
             return RocksStore(settings.data / "state" / str(lane), budget)
@@ -192,8 +193,8 @@ class WorkerRole:
             schemas=settings.boundary.foreign,
             event_schemas=settings.boundary.events,
             make_executor=executors_of(pool) if pool is not None and self.apps else None,
-            endpoints=endpoints,
-            carrier=carrier_of(pool, endpoints) if pool is not None else None,
+            endpoints=self.endpoints,
+            carrier=carrier_of(pool, self.endpoints) if pool is not None else None,
             make_topics=checked,
             register=settings.register,
             losses=self.losses,

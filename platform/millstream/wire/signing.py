@@ -24,6 +24,8 @@ from millstream.errors import ConfigError
 from millstream.wire.canonical_json import canonical_json
 
 SIGNATURE_HEADER: Final = "X-Inngest-Signature"
+KIND_HEADER: Final = "X-Inngest-Server-Kind"
+"""Of requests and answers of a server: ``SigningKeys.kind``."""
 SKEW_S_MAX: Final = 300
 """How far the clocks of a server and an app may be apart."""
 _KEY: Final = re.compile(r"(?P<prefix>signkey-\w+-)?(?P<hex>(?:[0-9a-fA-F]{2})+)")

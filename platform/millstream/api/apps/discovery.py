@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from millstream.api.apps.calls import HANDLED_HEADER, REFUSED, Caller
-from millstream.api.apps.explain import PATHS
+from millstream.execute.endpoint.caller import HANDLED_HEADER, REFUSED, Caller
+from millstream.execute.endpoint.explain import PATHS
 
 PORTS: Final = (
     80, 443, *range(3000, 3011), 4321, 5000, 5173, 8000, 8080, 8081, 8787, 8888, *range(8910, 8916),

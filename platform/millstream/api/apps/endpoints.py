@@ -16,12 +16,12 @@ from aiohttp import web
 
 from millstream.api.answers import TEXT, answer, found, iso, status_of, words_of
 from millstream.api.apps.addresses import place_of
-from millstream.api.apps.calls import EXPECTED_KIND_HEADER
 from millstream.api.apps.syncing import Seen, remote_apps
 from millstream.api.door.budget import read_body
 from millstream.api.door.door import DOOR, Door
 from millstream.api.door.keys import may_act, may_register
 from millstream.errors import BadRequest, MillstreamError, NotFound
+from millstream.execute.endpoint.caller import EXPECTED_KIND_HEADER
 from millstream.model import limits
 from millstream.model.address import http_url
 from millstream.model.function import AppSpec
@@ -133,9 +133,15 @@ def _refuse_other_kind(request: web.Request, door: Door) -> None:
 
 
 def _shown(door: Door, app: AppSpec) -> dict[str, Any]:
-    """An app as a row; ``reachable`` is null where its code is in a worker, or nobody has looked."""
+    """An app as a row; ``reachable`` is null where its code is in a worker, or nobody has looked.
+
+    What calls meet counts before what the last look has seen: that is what runs wait for.
+    """
     remote = app.remote
     seen = door.syncer.seen.get(place_of(remote.url)) if remote is not None else None
+    calls = door.config.calls(app.id) if app.endpoint else None
+    looked = [calls.answers] if calls is not None else []
+    looked += [not seen.why] if seen is not None else []
     return {
         "id": app.id,
         "url": remote.url if remote is not None else app.endpoint,
@@ -145,8 +151,8 @@ def _shown(door: Door, app: AppSpec) -> dict[str, Any]:
         "functions": [function.slug for function in app.functions],
         "changed_at": iso(door.catalogue.changed_at_ms.get(app.id, 0)),
         "seen_at": iso(seen.at_ms) if seen is not None else None,
-        "reachable": not seen.why if seen is not None else None,
-        "why": seen.why if seen is not None else "",
+        "reachable": False if False in looked else True if True in looked else None,
+        "why": (calls.why if calls is not None else "") or (seen.why if seen is not None else ""),
     }
 
 

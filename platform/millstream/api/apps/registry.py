@@ -32,11 +32,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from millstream.api.apps.addresses import place_of
-from millstream.api.apps.calls import Caller
 from millstream.api.door.catalogue import Catalogue
 from millstream.apps.functions_topic import put_apps, read_known, remove_app
 from millstream.core.declared import function_problems, function_warnings
 from millstream.errors import Conflict, LimitExceeded
+from millstream.execute.endpoint.caller import Caller
 from millstream.log.port import Log
 from millstream.model import limits
 from millstream.model.flow import unwise
@@ -145,7 +145,7 @@ class Registry:
         url = _url(app)
         if self.caller.signing:
             reply = await self.caller.get(url)
-            return reply.is_sdk and reply.json.get("app_id") == app.id
+            return reply.is_sdk and not reply.is_forged and reply.json.get("app_id") == app.id
         number = secrets.token_hex(8)
         future = self._asked[number] = asyncio.get_running_loop().create_future()
         asking = asyncio.ensure_future(self.caller.put(f"{url}{'&' if '?' in url else '?'}deployId={number}"))

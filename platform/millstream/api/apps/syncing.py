@@ -17,15 +17,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from millstream.api.apps.addresses import place_of
-from millstream.api.apps.calls import IN_BAND, SYNC_KIND_HEADER, Caller, Reply
 from millstream.api.apps.discovery import PORTS, Discovery
-from millstream.api.apps.explain import explain, registered_elsewhere, unsigned_reply
 from millstream.api.apps.registry import Registry
 from millstream.errors import MillstreamError
+from millstream.execute.endpoint.caller import IN_BAND, SYNC_KIND_HEADER, Caller
+from millstream.execute.endpoint.explain import explain, registered_elsewhere
 from millstream.model.function import AppSpec
 from millstream.telemetry import say
 from millstream.wire.registration.app import app_of
-from millstream.wire.signing import SIGNATURE_HEADER
 
 LOG: Final = logging.getLogger("millstream.apps")
 DEV_EVERY_S: Final = 5.0
@@ -145,17 +144,11 @@ class Syncer:
         if why:
             return "", False, why
         if self.caller.signing and reply.headers.get(SYNC_KIND_HEADER.lower()) == IN_BAND:
-            if not self._is_signed(reply):
-                return "", False, unsigned_reply(asked)
             registered = await self.registry.register(app_of(reply.body))
             return registered.app.id, registered.modified, ""
         others = {*self._registered(), *map(place_of, self.options.urls), *self.found} - {place_of(url)}
         app = self.registry.heard_since(started, url, others)
         return (app, False, "") if app else ("", False, registered_elsewhere(asked))
-
-    def _is_signed(self, reply: Reply) -> bool:
-        header = reply.headers.get(SIGNATURE_HEADER.lower(), "")
-        return self.caller.signing.verify(header, reply.body, int(time.time()))
 
     async def look(self, url: str) -> Seen:
         """Whether an app answers now, without having it register; who asks meanwhile shares the look."""

@@ -17,7 +17,6 @@ from typing import Final
 
 from aiohttp import web
 
-from millstream.api.apps.calls import Caller
 from millstream.api.apps.registry import Registry
 from millstream.api.apps.syncing import Syncer, SyncOptions
 from millstream.api.door.budget import Budget
@@ -28,6 +27,9 @@ from millstream.api.door.requests import Requests
 from millstream.api.reading.forward import Forward
 from millstream.api.reading.reads import Reads
 from millstream.api.reading.results import Results
+from millstream.execute.endpoint.caller import CONNECT_S, Caller, CallState
+from millstream.execute.endpoint.guard import Guard
+from millstream.execute.endpoint.http import Http
 from millstream.log.follow import log_failure
 from millstream.log.port import Log
 from millstream.model import limits
@@ -50,6 +52,8 @@ class DoorConfig:
     ``signing``           the keys that apps and this server share; none: dev mode.
     ``environments``      names that requests may say they are for; empty: any.
     ``sync``              which apps are asked to register, and when.
+    ``guard``             where apps may be.
+    ``calls``             what calls of an app meet, where this process makes them; None: it does not.
     ``own_url``           where apps reach this server, for what they are told; "": unknown.
     ``refuses``           why no event is to be taken in now: the lanes behind this door cannot; "": they can.
     """
@@ -73,6 +77,8 @@ class DoorConfig:
     signing: SigningKeys = field(default_factory=SigningKeys)
     environments: frozenset[str] = frozenset()
     sync: SyncOptions = field(default_factory=SyncOptions)
+    guard: Guard = field(default_factory=lambda: Guard(is_open=True))
+    calls: Callable[[str], CallState | None] = field(default=lambda app: None)
     own_url: str = ""
     refuses: Callable[[], str] = field(default=lambda: "")
     now_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
@@ -89,7 +95,7 @@ class Door:
         self.intake = Intake(config.log, config.events_topic, config.event_partitions, config.refuses)
         self.large_bodies = ThreadPoolExecutor(1, thread_name_prefix="large-bodies")  # What waits is in the budget.
         self.catalogue = Catalogue(config.log, config.group)
-        self.caller = Caller(config.signing, config.own_url)
+        self.caller = Caller(config.signing, Http(config.guard, CONNECT_S), config.own_url)
         self.registry = Registry(config.log, config.group, self.catalogue, self.caller)
         self.syncer = Syncer(self.registry, self.caller, config.sync)
         self._syncing: asyncio.Task[None] | None = None

@@ -42,7 +42,8 @@ HISTORY: Final = (
 )  # fmt: skip
 API: Final = (
     *KAFKA, "group", "lanes", "events_topic", "host", "port", "event_keys", "insecure_no_event_key",
-    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "log_level", *SIGNING, *SYNC,
+    "allowed_hosts", "events_per_s", *REGISTRY[:-1], "history_url", "shutdown_delay", "endpoint_networks",
+    "log_level", *SIGNING, *SYNC,
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from millstream.execute.endpoint.calls import Target, call_of
 from millstream.execute.endpoint.endpoints import Endpoint, Endpoints
 from millstream.execute.endpoint.http import TooSlow, Unsendable
 from millstream.execute.endpoint.replies import Answered, Reply, no_http, read_reply, too_large, too_slow, unsendable
-from millstream.execute.endpoint.response import NotHttp, TooLarge
+from millstream.execute.endpoint.response import NoHttpServer, NotHttp, TooLarge
 from millstream.execute.port import RunView
 from millstream.model.effects import Execute
 
@@ -83,10 +83,10 @@ class CarrierHere:
         except TooSlow:
             return too_slow(work.total_s)
         except NotHttp as error:
-            return no_http(work.url, str(error))
+            return no_http(work.url, str(error), nothing_ran=isinstance(error, NoHttpServer))
         except (BadRequest, Unsendable) as error:
             return unsendable(error)
         keys, at_ms = self._endpoints.settings.keys, now_ms()
         verify = (lambda header, body: keys.verify(header, body, at_ms // 1_000)) if keys else None
         reply = Reply(answer.status, answer.headers, answer.body, work.started_ms, at_ms)
-        return read_reply(reply, work.url, verify)
+        return read_reply(reply, work.url, effect.function, verify)

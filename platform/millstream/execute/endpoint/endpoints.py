@@ -1,11 +1,25 @@
 """``Endpoints``: the apps over HTTP that this process may call, and whether each answers. One for all lanes.
 
     AppSpec with an endpoint ──see──> Endpoint: connections, slots, the version that the app speaks
-    no connection ──> DOWN: nothing is called; it is probed, at longer and longer intervals up to PROBE_S_MAX
-    a probe is answered, the app registers anew ──> UP: who has parked dispatches for it hears of it
+    no connection ──> DOWN: nothing is called; it is looked at, at longer and longer intervals up to PROBE_S_MAX
+    a call that is not answered as an app answers ──> a look: is the app well all the same? else DOWN
+    a look finds it well, the app registers anew ──> UP: who has parked dispatches for it hears of it
 
-A probe is a GET of the app's URL, which an SDK answers with what it is, and anything else with anything: whoever
-answers is asked again by calls, whose replies say what is wrong with it.
+A look is a GET of the app's URL, signed in signed mode: an SDK says what it is and in which mode, and signs that.
+Whether the attempt of a call counts is decided by what came back (``explain.py``) and by the look:
+
+    what came back                        the look finds the app well           the look finds what is wrong
+    ────────────────────────────────────  ────────────────────────────────────  ─────────────────────────────────────
+    no connection                         (no look)                             parked, no attempt is used
+    nothing of the function ran           called once more; then an attempt     parked, no attempt is used
+    its code may have run                 an attempt                            an attempt; what follows is parked
+    the connection broke in the call      the dispatch is lost (rule 24)        lost; what follows is parked
+
+So a key that was replaced on one side, a proxy in the way or an app in the wrong mode fails no run, for as long as it
+takes to mend that; and one call that a proxy refuses for what is in it does not stop the others.
+
+Where the look says that something is wrong, and no SDK says so, calls are made again after TRIAL_S all the same: not
+every SDK knows the look. Where an SDK says so in signed mode they are not: its answers would count for nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +32,13 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urljoin, urlsplit
 
-from millstream.execute.endpoint.calls import USER_AGENT, Call
-from millstream.execute.endpoint.explain import unreachable
+from millstream.execute.endpoint.caller import UNAUTHORIZED, Caller, CallState, Outcome, failure_of, words_of
+from millstream.execute.endpoint.calls import Call
+from millstream.execute.endpoint.explain import explain
 from millstream.execute.endpoint.guard import Guard
 from millstream.execute.endpoint.http import Http, NotSent
 from millstream.execute.endpoint.replies import REPLY_BYTES_MAX
-from millstream.execute.endpoint.response import Answer, HttpFailed
+from millstream.execute.endpoint.response import Answer
 from millstream.execute.endpoint.slots import Slots
 from millstream.model.backoff import doubling_s
 from millstream.model.function import AppSpec, FunctionSpec
@@ -33,11 +48,11 @@ from millstream.wire.signing import SIGNATURE_HEADER, SigningKey, SigningKeys
 LOG: Final = logging.getLogger("millstream.endpoints")
 PROBE_FIRST_S: Final = 0.1
 PROBE_S_MAX: Final = 5.0
-PROBE_TIMEOUT_S: Final = 5.0
-PROBE_BYTES_MAX: Final = 1024 * 1024
+TRIAL_S: Final = 60.0
+SAID_AGAIN_S: Final = 600.0
+"""The log does not repeat within that time what is wrong with an app: some calls may be answered well, others not."""
 REDIRECTS_MAX: Final = 3
 KEEPS_METHOD: Final = (307, 308)
-UNAUTHORIZED: Final = 401
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +62,13 @@ class EndpointSettings:
     ``keys``       sign calls and check replies; none: dev mode, nothing is signed.
     ``guard``      where calls may lead.
     ``calls_max``  under way to one app at a time.
+    ``own_url``    where apps reach this server, for what people are told; "": unknown.
     """
 
     keys: SigningKeys = field(default_factory=SigningKeys)
     guard: Guard = field(default_factory=lambda: Guard(is_open=True))
     calls_max: int = 200
+    own_url: str = ""
 
 
 class Listener(Protocol):
@@ -77,7 +94,11 @@ class Endpoint:
         self.http = Http(endpoints.settings.guard)
         self.key = 0
         """Which of the keys its calls are signed with."""
+        self._caller = Caller(endpoints.settings.keys, self.http, endpoints.settings.own_url)
+        self._look: asyncio.Task[tuple[str, Outcome]] | None = None
         self._probing: asyncio.Task[None] | None = None
+        self._said = ""  # In the log.
+        self._said_at: dict[str, float] = {}
         self._is_closed = False
 
     async def post(self, call: Call, now_s: int, total_s: float) -> Answer:
@@ -107,54 +128,88 @@ class Endpoint:
         return answer
 
     def said(self, version: int) -> None:
-        """The app has answered well, and speaks this version."""
+        """The app has answered as one, and speaks this version; −1: the answer does not say."""
         if version >= 0:
             self.version = version
         self.set_trouble("")
 
     def set_trouble(self, trouble: str) -> None:
-        """Note what is wrong, and say it once in the log."""
-        if trouble != self.trouble:
-            self.trouble = trouble
-            if trouble:
-                say(LOG, "app in trouble", level=logging.WARNING, app=self.app.id, url=self.url, why=trouble)
-            else:
-                say(LOG, "app answers again", app=self.app.id, url=self.url)
+        """Note what is wrong, and say it in the log, once."""
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        now_s = asyncio.get_running_loop().time()
+        if trouble and now_s >= self._said_at.get(trouble, -SAID_AGAIN_S) + SAID_AGAIN_S:
+            self._said_at = {text: at for text, at in self._said_at.items() if at > now_s - SAID_AGAIN_S}
+            self._said_at[trouble] = now_s
+            self._said = trouble
+            say(LOG, "app in trouble", level=logging.WARNING, app=self.app.id, url=self.url, why=trouble)
+        elif not trouble and self._said:
+            self._said = ""
+            say(LOG, "app answers again", app=self.app.id, url=self.url)
 
-    def down(self, error: HttpFailed) -> None:
-        """Nothing answers: call it no more until it does."""
-        self.set_trouble(unreachable(self.url, error))
+    async def examine(self, trouble: str) -> bool:
+        """Whether the app is well all the same after a call that was not answered as one; where it is not, it is down.
+
+        ``trouble`` is what the call found. Who asks meanwhile shares the look.
+        """
+        if not self.is_up:
+            return False
+        if self._look is None:
+            self._look = asyncio.get_running_loop().create_task(self._look_now(), name=f"look at {self.app.id}")
+        why, _ = await asyncio.shield(self._look)
         if self.is_up:
-            self.is_up = False
-            if self._is_closed:
-                return  # Its app is gone, or is elsewhere.
-            self._probing = asyncio.get_running_loop().create_task(self._probe(), name=f"probe of {self.app.id}")
+            self.set_trouble(why or trouble)
+            if why:
+                self._down(was_reached=True)
+        return not why
 
-    def up(self) -> None:
-        """It answers."""
+    def unreachable(self, error: NotSent) -> None:
+        """No connection can be made: call it no more until it answers."""
+        outcome = Outcome(failure=failure_of(error), words=words_of(error))
+        self.set_trouble(explain(self._caller.asked("POST", self.url), outcome))
+        if self.is_up:
+            self._down(was_reached=False)
+
+    def _down(self, *, was_reached: bool) -> None:
+        self.is_up = False
+        if not self._is_closed:  # Else its app is gone, or is elsewhere.
+            probing = self._probe(was_reached=was_reached)
+            self._probing = asyncio.get_running_loop().create_task(probing, name=f"probe of {self.app.id}")
+
+    def up(self, trouble: str = "") -> None:
+        """It may be called; ``trouble``: what was wrong with it, where only a call shows whether it still is."""
         if not self.is_up:
             self.is_up = True
             if self._probing is not None and self._probing is not asyncio.current_task():
                 self._probing.cancel()
             self._probing = None
-            self.set_trouble("")
+            self.set_trouble(trouble)
             self._endpoints.tell_up(self)
 
-    async def _probe(self) -> None:
-        failures = 0
+    async def _probe(self, *, was_reached: bool) -> None:
+        """Look at it until it is well, or only a call can show whether it is."""
+        loop, failures = asyncio.get_running_loop(), 0
+        trial_at_s = loop.time() + TRIAL_S
         while not self.is_up:
             failures += 1
             await asyncio.sleep(doubling_s(PROBE_FIRST_S, failures, PROBE_S_MAX))
-            try:
-                await self.http.request(
-                    "GET", self.url, {"User-Agent": USER_AGENT}, None,
-                    total_s=PROBE_TIMEOUT_S, bytes_max=PROBE_BYTES_MAX,
-                )  # fmt: skip
-            except NotSent:
-                continue
-            except HttpFailed:
-                pass  # Somebody is there.
-            self.up()
+            why, outcome = await self._look_now()
+            begins_to_answer = not was_reached and 0 < outcome.status < 500
+            was_reached = not outcome.failure
+            may_try = not (outcome.is_sdk and self._endpoints.settings.keys)
+            if not why or (may_try and (begins_to_answer or loop.time() >= trial_at_s)):
+                self.up(why)
+            else:
+                self.set_trouble(why)
+
+    async def _look_now(self) -> tuple[str, Outcome]:
+        """What is wrong with what answers a GET, and what it has answered."""
+        try:
+            outcome = await self._caller.get(self.url)
+        finally:
+            self._look = None
+        return explain(self._caller.asked("GET", self.url), outcome), outcome
 
     async def close(self) -> None:
         """Close its connections; calls under way are broken."""
@@ -192,6 +247,14 @@ class Endpoints:
     def of(self, function: str) -> Endpoint | None:
         """The app that has this function."""
         return self._by_function.get(function)
+
+    def state_of(self, app_id: str) -> CallState | None:
+        """What calls meet at an app; None: it is none of these."""
+        endpoint = self._apps.get(app_id)
+        if endpoint is None:
+            return None
+        has_answered = True if endpoint.version >= 0 else None
+        return CallState(has_answered if endpoint.is_up else False, endpoint.trouble)
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._apps.values())

@@ -1,7 +1,7 @@
 """``EndpointExecutor``: a lane's executor whose functions run in apps over HTTP.
 
     Execute ──> Job ──slot──> call ──> Report
-                  │             ├── no connection: parked; handed out again when the app answers (nothing was executed)
+                  │             ├── nothing was executed, and the app is not well: parked; handed out again when it is
                   │             └── broken after it was sent, or its process died: LoseDispatch (lanes.md rule 24)
                   └── the app is down, unknown, or too many wait: parked
 
@@ -43,6 +43,10 @@ STEP_MS: Final = 2 * limits.HOUR_MS
 """How long a call may take whose function says nothing of that."""
 STORE_RETRY_S: Final = 0.5
 """How long to wait where a lane's store cannot be read."""
+
+
+class Refused(Exception):
+    """The app is down, and nothing of the dispatch was executed."""
 
 
 class Job:
@@ -202,15 +206,15 @@ class EndpointExecutor:
         try:
             answered = await self._answer(job)
         except NotSent as error:
-            job.endpoint.down(error)
-            self._end(job)
-            self._park(job.effect)
-            self._park_waiting(job.endpoint)
+            job.endpoint.unreachable(error)
+            self._refused(job)
+        except Refused:
+            self._refused(job)
         except (Broken, CarrierDied) as error:
+            if isinstance(error, Broken):
+                await job.endpoint.examine(f"the connection to {job.endpoint.url} broke in a call: {error}")
             self._end(job)
             effect = job.effect
-            if isinstance(error, Broken):
-                job.endpoint.set_trouble(f"the connection to {job.endpoint.url} broke in a call: {error}")
             self.source.lose(LoseDispatch(effect.run, effect.step, effect.dispatch))
         except Exception as error:  # Ours: without a report the run would hang.
             LOG.exception("a call could not be carried out")
@@ -220,6 +224,15 @@ class EndpointExecutor:
             self._end(job)
             if answered is not None:
                 self._report(job, answered)
+
+    def _refused(self, job: Job) -> None:
+        """Its app is down: neither it nor what waits for a slot there is called."""
+        self._end(job)
+        self._park(job.effect)
+        for other in self._all():
+            if other.endpoint is job.endpoint and other.task is None and other.slots is job.endpoint.slots:
+                self._drop(other)
+                self._park(other.effect)
 
     def over(self, job: Job) -> None:
         """A job's task has ended."""
@@ -233,6 +246,8 @@ class EndpointExecutor:
             self.source.park(ParkDispatch(job.effect.run, job.effect.step, job.effect.dispatch, given_back=True))
             return None
         endpoint, effect = job.endpoint, job.effect
+        if job.slots is endpoint.slots and not endpoint.is_up:
+            raise Refused
         spec = endpoint.functions.get(effect.function)
         now_ms = self.source.now_ms()
         self._requests += 1
@@ -248,16 +263,17 @@ class EndpointExecutor:
             started_ms=now_ms,
             total_s=(spec.step_timeout_ms if spec is not None else STEP_MS) / 1_000,
         )
-        answered = self._noted(endpoint, await self._carrier.carry_out(work, endpoint))
-        return _told_again(view, answered)
-
-    def _noted(self, endpoint: Endpoint, answered: Answered) -> Answered:
-        """The same, once the app's state knows of it."""
+        answered = await self._carrier.carry_out(work, endpoint)
         if answered.trouble:
-            endpoint.set_trouble(answered.trouble)
-        elif answered.version >= 0:
+            is_well = await endpoint.examine(answered.trouble)
+            if is_well and answered.nothing_ran:
+                answered = await self._carrier.carry_out(work, endpoint)
+                is_well = not answered.trouble or await endpoint.examine(answered.trouble)
+            if answered.nothing_ran and not is_well:
+                raise Refused
+        if not answered.trouble and job.slots is endpoint.slots:
             endpoint.said(answered.version)
-        return answered
+        return _told_again(view, answered)
 
     async def _view(self, run: str) -> RunView | None:
         while True:
@@ -303,13 +319,6 @@ class EndpointExecutor:
 
     def _park(self, effect: Execute) -> None:
         self.source.park(ParkDispatch(effect.run, effect.step, effect.dispatch, given_back=self._closing))
-
-    def _park_waiting(self, endpoint: Endpoint) -> None:
-        """The app is down: nothing waits for a slot of it."""
-        for job in self._all():
-            if job.endpoint is endpoint and job.task is None and job.slots is endpoint.slots:
-                self._drop(job)
-                self._park(job.effect)
 
     # --- taking up what is parked -------------------------------------------------------------
 

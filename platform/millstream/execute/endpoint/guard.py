@@ -21,6 +21,10 @@ ANYWHERE: Final = "*"
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
+class AddressRefused(OSError):
+    """A host whose addresses may not be called."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The networks that may be called beside the public internet; ``is_open``: any."""

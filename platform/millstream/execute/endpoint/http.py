@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from millstream.execute.endpoint.guard import Guard
+from millstream.execute.endpoint.guard import AddressRefused, Guard
 from millstream.execute.endpoint.response import Answer, HttpFailed, Response
 from millstream.model.text import shown
 
@@ -202,7 +202,7 @@ class Http:
         refused = [why for address in addresses if (why := self._guard.refuses(address))]
         allowed = [address for address in addresses if not self._guard.refuses(address)]
         if not allowed:
-            raise OSError(refused[0] if refused else "the name has no address")
+            raise AddressRefused(refused[0]) if refused else OSError("the name has no address")
         failure: OSError | None = None
         for address in allowed[:ADDRESSES_TRIED_MAX]:
             try:

@@ -7,7 +7,7 @@ that cannot be read is an error of the attempt, in words that say what to do.
     200                                   the function's result
     206                                   a list of operations
     anything else of an SDK               the error of this attempt; retriable unless x-inngest-no-retry says otherwise
-    anything without x-inngest-sdk        not of an SDK: retriable, since it is a proxy's or another program's
+    anything without x-inngest-sdk        not of an SDK but of a proxy or another program: ``explain.py`` says what
 
 Add an opcode: a function in ``OPCODES`` of ``opcodes.py``.
 """
@@ -20,7 +20,8 @@ from typing import Final
 
 import msgspec
 
-from millstream.execute.endpoint.explain import not_http, not_sdk, wrong_signature
+from millstream.execute.endpoint.caller import NO_HTTP, UNAUTHORIZED, Asked, Outcome
+from millstream.execute.endpoint.explain import explain_call
 from millstream.execute.endpoint.opcodes import OPCODES, Malformed, Op, Told, failure_of_json
 from millstream.execute.endpoint.retry_after import retry_after_ms
 from millstream.execute.failures import STEP_TIMEOUT
@@ -47,12 +48,14 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
                  None: no steps are side by side.
     ``version``  of the protocol that the app speaks; −1: it did not say, or the reply was no good one.
     ``trouble``  what is wrong with the app, or with what stands before it, in one sentence; "": nothing.
+    ``nothing_ran``  beside a trouble: certainly no code of the function ran.
     """
 
     operations: tuple[Operation, ...]
     joint: bool | None = None
     version: int = -1
     trouble: str = ""
+    nothing_ran: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +68,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     now_ms: int
 
 
-def read_reply(reply: Reply, url: str, verify: Verify | None = None) -> Answered:
+def read_reply(reply: Reply, url: str, function: str, verify: Verify | None = None) -> Answered:
     """What the app at ``url`` has answered. ``verify``: whether a signature is one of these bytes; None: dev mode."""
     status, headers, body, now_ms = reply.status, reply.headers, reply.body, reply.now_ms
     if status == 201:
@@ -74,12 +77,15 @@ def read_reply(reply: Reply, url: str, verify: Verify | None = None) -> Answered
             return _refused("answered with a stream (201) that ended without a reply in it", body)
         status, more, body = inside
         headers = {**headers, **more}
-    if SDK not in headers:
-        trouble = not_sdk(status, headers, body, url)
-        return Answered((BodyErrored(Failure("not_sdk", trouble)),), trouble=trouble)
-    if verify is not None and not verify(headers.get(SIGNATURE, ""), body):
-        trouble = wrong_signature(url)
-        return Answered((BodyErrored(Failure("wrong_signature", trouble)),), trouble=trouble)
+    if status == UNAUTHORIZED:  # An SDK takes its header off then; around a stream it has sent it already.
+        headers = {name: value for name, value in headers.items() if name != SDK}
+    is_forged = verify is not None and SDK in headers and not verify(headers.get(SIGNATURE, ""), body)
+    if is_forged or status >= 400 or SDK not in headers:
+        asked = Asked("POST", url, "cloud" if verify is not None else "dev", function=function)
+        trouble = explain_call(asked, Outcome(status, headers, body, is_forged=is_forged))
+        if trouble is not None:
+            name = "wrong_signature" if is_forged else "not_sdk"
+            return _in_trouble(name, trouble.why, nothing_ran=trouble.nothing_ran)
     if status == 200:
         return _result(headers, body)
     if status == 206:
@@ -183,10 +189,15 @@ def too_slow(total_s: float) -> Answered:
     return Answered((BodyErrored(Failure(STEP_TIMEOUT, message)),))
 
 
-def no_http(url: str, why: str) -> Answered:
+def no_http(url: str, why: str, *, nothing_ran: bool) -> Answered:
     """What came back is no HTTP."""
-    trouble = not_http(url, why)
-    return Answered((BodyErrored(Failure("not_sdk", trouble)),), trouble=trouble)
+    trouble = explain_call(Asked("POST", url), Outcome(failure=NO_HTTP, words=why))
+    assert trouble is not None, "there is a sentence for every failure"
+    return _in_trouble("not_sdk", trouble.why, nothing_ran=nothing_ran)
+
+
+def _in_trouble(name: str, why: str, *, nothing_ran: bool) -> Answered:
+    return Answered((BodyErrored(Failure(name, why)),), trouble=why, nothing_ran=nothing_ran)
 
 
 def unsendable(error: Exception) -> Answered:

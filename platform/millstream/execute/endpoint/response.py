@@ -39,6 +39,10 @@ class NotHttp(HttpFailed):
     """What came back is no HTTP."""
 
 
+class NoHttpServer(NotHttp):
+    """It does not even begin as HTTP does: what listens there is no web server."""
+
+
 class TooLarge(HttpFailed):
     """An answer of more bytes than are taken."""
 
@@ -96,7 +100,7 @@ class Response:
             if len(buffer) > HEAD_BYTES_MAX:
                 raise NotHttp(f"headers of more than {HEAD_BYTES_MAX} bytes")
             if len(buffer) >= 5 and not buffer.startswith(b"HTTP/"):
-                raise NotHttp(f"it begins with {bytes(buffer[:40])!r}")
+                raise NoHttpServer(f"it begins with {bytes(buffer[:40])!r}")
             return False
         line, *lines = bytes(buffer[:at]).split(b"\r\n")
         del buffer[: at + 4]

@@ -30,7 +30,8 @@ APPS: Final = (
         flag="--signing-key-fallback",
         metavar="KEY",
         secret=True,
-        doc="The signing key that the other one replaces: it is still taken, and nothing is signed with it.",
+        doc="The signing key that the other one replaces: it is still taken, and what an app refuses is "
+        "signed with it once more.",
     ),
     Setting(
         name="signing_key_fallback_file",
