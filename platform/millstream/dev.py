@@ -140,7 +140,7 @@ class DevServer:
             return RocksStore(settings.data / "state" / str(lane), budget)
 
         self.pool = await self._start_pool()
-        endpoints = Endpoints(replace(settings.endpoints, own_url=self._own_url(listening)))
+        endpoints = Endpoints(replace(settings.endpoints, own_url=self._own_url(listening)), self.telemetry)
         worker = self.worker = Worker(
             WorkerParts(
                 log=self.log,

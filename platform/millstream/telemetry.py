@@ -228,6 +228,29 @@ METRICS: Final = (
         ("way",),
         from_start=("ahead", "back"),
     ),
+    Metric(
+        "millstream_app_calls_total",
+        "counter",
+        "Calls of functions of apps over HTTP, by how they ended: answered, failed (the function or a step of it), "
+        "refused (nothing ran), not_sent (no connection), broken (the connection), too_slow, too_large, no_app (what "
+        "answered is none, or did not sign).",
+        ("app", "outcome"),
+    ),
+    Metric(
+        "millstream_app_call_seconds",
+        "histogram",
+        "From a call of an app over HTTP to its answer.",
+        ("app",),
+        _LONG_S,
+    ),
+    Metric("millstream_app_calls_under_way", "gauge", "Calls that are under way to an app over HTTP.", ("app",)),
+    Metric("millstream_app_calls_waiting", "gauge", "Calls that wait for one that is under way to end.", ("app",)),
+    Metric(
+        "millstream_app_up",
+        "gauge",
+        "1 while an app over HTTP is called, 0 while its runs wait until it is well.",
+        ("app",),
+    ),
     Metric("millstream_loop_lag_seconds", "gauge", "How late the event loop was at its worst in the last second."),
     Metric("millstream_executors", "gauge", "Executor processes that take steps (--executors)."),
     Metric("millstream_executor_deaths_total", "counter", "Executor processes that died and were started again."),

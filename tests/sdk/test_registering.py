@@ -25,7 +25,8 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("signed")
-    with serving(folder, "--signing-key", KEY, "--event-key", EVENT_KEY, command="serve") as served:
+    flags = ("--signing-key", KEY, "--event-key", EVENT_KEY, "--endpoint-network", "127.0.0.0/8")
+    with serving(folder, *flags, command="serve") as served:
         yield served
 
 

@@ -1,4 +1,5 @@
-"""What a role measures of itself every few seconds: lanes that it was given and that are live, the room on its disk.
+"""What a role measures of itself every few seconds: lanes that it was given and that are live, the apps over HTTP that
+it calls, the room on its disk.
 
 These figures are there while a lane is restored or cannot be opened, when no lane sets any.
 """
@@ -19,12 +20,14 @@ DISK_EVERY_S: Final = 10.0
 
 
 async def watch_lanes(worker: Worker, telemetry: Telemetry) -> None:
-    """Count the lanes of a worker, for ever."""
+    """Count the lanes of a worker, and the calls of its apps, for ever."""
     group = worker.parts.group
     telemetry.set("millstream_group_lanes", worker.parts.lanes, group)
     while True:
         telemetry.set("millstream_lanes_assigned", len(worker.assigned_lanes), group)
         telemetry.set("millstream_lanes_live", sum(lane.live for lane in worker.lanes.values()), group)
+        if worker.parts.endpoints is not None:
+            worker.parts.endpoints.measure()
         await asyncio.sleep(LANES_EVERY_S)
 
 

@@ -104,7 +104,7 @@ class WorkerRole:
         self.pool: Pool | None = None
         self.worker: Worker | None = None
         self.losses = Losses()
-        self.endpoints = Endpoints(settings.endpoints)
+        self.endpoints = Endpoints(settings.endpoints, self.telemetry)
         self._lock: int | None = None
         self._watches: Watches | None = None
         self._looking: asyncio.Task[None] | None = None

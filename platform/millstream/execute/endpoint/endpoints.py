@@ -37,12 +37,12 @@ from millstream.execute.endpoint.calls import Call
 from millstream.execute.endpoint.explain import explain
 from millstream.execute.endpoint.guard import Guard
 from millstream.execute.endpoint.http import Http, NotSent
-from millstream.execute.endpoint.replies import REPLY_BYTES_MAX
+from millstream.execute.endpoint.replies import OUTCOMES, REPLY_BYTES_MAX
 from millstream.execute.endpoint.response import Answer
 from millstream.execute.endpoint.slots import Slots
 from millstream.model.backoff import doubling_s
 from millstream.model.function import AppSpec, FunctionSpec
-from millstream.telemetry import say
+from millstream.telemetry import Telemetry, say
 from millstream.wire.signing import SIGNATURE_HEADER, SigningKey, SigningKeys
 
 LOG: Final = logging.getLogger("millstream.endpoints")
@@ -51,6 +51,12 @@ PROBE_S_MAX: Final = 5.0
 TRIAL_S: Final = 60.0
 SAID_AGAIN_S: Final = 600.0
 """The log does not repeat within that time what is wrong with an app: some calls may be answered well, others not."""
+NOT_SENT: Final = "not_sent"
+BROKEN: Final = "broken"
+"""How calls ended to which nothing was answered; the others are those of ``outcome_of``."""
+UP: Final = "millstream_app_up"
+CALLS: Final = "millstream_app_calls_under_way"
+CALLS_WAITING: Final = "millstream_app_calls_waiting"
 REDIRECTS_MAX: Final = 3
 KEEPS_METHOD: Final = (307, 308)
 
@@ -92,6 +98,8 @@ class Endpoint:
         """What is wrong with it, in one sentence; "": nothing that is known."""
         self.slots = Slots(endpoints.settings.calls_max)
         self.http = Http(endpoints.settings.guard)
+        for outcome in (NOT_SENT, BROKEN, *OUTCOMES):  # A series that begins with 1 has not risen, for an alert.
+            endpoints.telemetry.count("millstream_app_calls_total", 0, app.id, outcome)
         self.key = 0
         """Which of the keys its calls are signed with."""
         self._caller = Caller(endpoints.settings.keys, self.http, endpoints.settings.own_url)
@@ -126,6 +134,12 @@ class Endpoint:
             if not url:
                 break
         return answer
+
+    def count(self, outcome: str, took_s: float) -> None:
+        """A call has ended so."""
+        self._endpoints.telemetry.count("millstream_app_calls_total", 1, self.app.id, outcome)
+        if outcome != NOT_SENT:
+            self._endpoints.telemetry.observe("millstream_app_call_seconds", took_s, self.app.id)
 
     def said(self, version: int) -> None:
         """The app has answered as one, and speaks this version; −1: the answer does not say."""
@@ -224,8 +238,9 @@ class Endpoint:
 class Endpoints:
     """All apps over HTTP, by their functions."""
 
-    def __init__(self, settings: EndpointSettings | None = None) -> None:
+    def __init__(self, settings: EndpointSettings | None = None, telemetry: Telemetry | None = None) -> None:
         self.settings = settings or EndpointSettings()
+        self.telemetry = telemetry or Telemetry()
         self.outside = Slots(self.settings.calls_max)
         """For requests that steps make to others than apps."""
         self.http = Http(self.settings.guard)
@@ -234,6 +249,7 @@ class Endpoints:
         self._by_function: dict[str, Endpoint] = {}
         self._listeners: list[Listener] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self._measured: set[str] = set()
 
     def listen(self, listener: Listener) -> None:
         """Tell it of apps that come up, until ``leave``."""
@@ -304,6 +320,17 @@ class Endpoints:
         for endpoint in self._apps.values():
             await endpoint.close()
         await self.http.close()
+
+    def measure(self) -> None:
+        """Set the gauges of each app; those of an app that is gone are shown no more."""
+        for app_id in self._measured - self._apps.keys():
+            for gauge in (UP, CALLS, CALLS_WAITING):
+                self.telemetry.forget(gauge, app_id)
+        self._measured = set(self._apps)
+        for app_id, endpoint in self._apps.items():
+            self.telemetry.set(UP, endpoint.is_up, app_id)
+            self.telemetry.set(CALLS, endpoint.slots.taken, app_id)
+            self.telemetry.set(CALLS_WAITING, endpoint.slots.waiting, app_id)
 
     async def _close_idle(self, endpoint: Endpoint) -> None:
         try:

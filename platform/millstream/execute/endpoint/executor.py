@@ -22,9 +22,9 @@ from typing import Final
 from millstream.errors import StoreFailed
 from millstream.execute.endpoint import gateway
 from millstream.execute.endpoint.carrying import Carrier, CarrierDied, CarrierHere, Work
-from millstream.execute.endpoint.endpoints import Endpoint, Endpoints
+from millstream.execute.endpoint.endpoints import BROKEN, NOT_SENT, Endpoint, Endpoints
 from millstream.execute.endpoint.http import Broken, NotSent
-from millstream.execute.endpoint.replies import Answered, failed_here, not_remembered
+from millstream.execute.endpoint.replies import Answered, failed_here, not_remembered, outcome_of
 from millstream.execute.endpoint.slots import Slots
 from millstream.execute.port import RunSource, RunView
 from millstream.model import limits
@@ -263,17 +263,30 @@ class EndpointExecutor:
             started_ms=now_ms,
             total_s=(spec.step_timeout_ms if spec is not None else STEP_MS) / 1_000,
         )
-        answered = await self._carrier.carry_out(work, endpoint)
+        if job.slots is not endpoint.slots:  # A request of a step, of others than the app.
+            return await self._carrier.carry_out(work, endpoint)
+        answered = await self._called(work, endpoint)
         if answered.trouble:
             is_well = await endpoint.examine(answered.trouble)
             if is_well and answered.nothing_ran:
-                answered = await self._carrier.carry_out(work, endpoint)
+                answered = await self._called(work, endpoint)
                 is_well = not answered.trouble or await endpoint.examine(answered.trouble)
             if answered.nothing_ran and not is_well:
                 raise Refused
-        if not answered.trouble and job.slots is endpoint.slots:
+        if not answered.trouble:
             endpoint.said(answered.version)
         return _told_again(view, answered)
+
+    async def _called(self, work: Work, endpoint: Endpoint) -> Answered:
+        """What the app answers to one call, which is counted. Raises NotSent, Broken, CarrierDied."""
+        started_s = self._loop.time()
+        try:
+            answered = await self._carrier.carry_out(work, endpoint)
+        except (NotSent, Broken) as error:
+            endpoint.count(NOT_SENT if isinstance(error, NotSent) else BROKEN, self._loop.time() - started_s)
+            raise
+        endpoint.count(outcome_of(answered), self._loop.time() - started_s)
+        return answered
 
     async def _view(self, run: str) -> RunView | None:
         while True:

@@ -26,7 +26,7 @@ from millstream.execute.endpoint.opcodes import OPCODES, Malformed, Op, Told, fa
 from millstream.execute.endpoint.retry_after import retry_after_ms
 from millstream.execute.failures import STEP_TIMEOUT
 from millstream.model import limits
-from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, WaitFound
+from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored, WaitFound
 from millstream.model.text import storable
 
 REPLY_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -38,6 +38,7 @@ SDK: Final = "x-inngest-sdk"
 VERSION: Final = "x-inngest-req-version"
 NO_RETRY: Final = "x-inngest-no-retry"
 RETRY_AFTER: Final = "retry-after"
+OUTCOMES: Final = ("answered", "failed", "refused", "no_app", "too_large", "too_slow")
 _MALFORMED: Final = "malformed_reply"
 
 
@@ -93,6 +94,21 @@ def read_reply(reply: Reply, url: str, function: str, verify: Verify | None = No
     failure = failure_of_json(body, f"the app answered with status {status}")
     retriable = headers.get(NO_RETRY) != "true"
     return Answered((BodyErrored(failure, retriable, retry_after_ms(headers.get(RETRY_AFTER, ""), now_ms)),))
+
+
+def outcome_of(answered: Answered) -> str:
+    """How a call ended, as metrics count it: one of ``OUTCOMES``."""
+    if answered.trouble:
+        return "refused" if answered.nothing_ran else "no_app"
+    for operation in answered.operations:
+        match operation:
+            case BodyErrored(failure=Failure(name="output_too_large")):
+                return "too_large"
+            case BodyErrored(failure=Failure(name=failed)):
+                return "too_slow" if failed == STEP_TIMEOUT else "failed"
+            case StepErrored():
+                return "failed"
+    return "answered"
 
 
 def _result(headers: Mapping[str, str], body: bytes) -> Answered:

@@ -27,6 +27,11 @@ class Slots:
         """How many are under way."""
         return self._taken
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return sum(not job.is_gone for job in self._waiting)
+
     def enter(self, job: Waiting) -> None:
         """Begin now, or when a slot is free."""
         if self._taken < self._slots_max:
