@@ -56,12 +56,14 @@ def test_a_run_that_a_step_invokes_is_told_who_invoked_it_and_its_end_names_who_
     lanes = Lanes(2, app(child, parent, function("wire js-spy", FUNCTION_FINISHED)))
     lanes.send(0, event(data=b'{"n":1}'))
     (run,) = lanes.open
-    lanes.answer(run, "", InvokeFound("bc8d8647", "call", "wire js-child", b'{"n":7}', 60_000))
+    found = InvokeFound("bc8d8647", "call", "wire js-child", b'{"n":7}', 60_000, meta=b'{"trace":"x"}', v="2")
+    lanes.answer(run, "", found)
     settled(lanes)
     (other,) = lanes.open - {run}
     invoked = the(lanes.facts, FUNCTION_INVOKED)
     data = json.loads(invoked.data)
     assert list(data) == ["_inngest", "n"] and data["n"] == 7
+    assert (invoked.meta, invoked.v) == (b'{"trace":"x"}', "2")
     about = data["_inngest"]
     assert shape(about) == shape(INVOKED) and list(about) == list(INVOKED)
     assert about["correlation_id"] == f"{run}.bc8d8647" and about["expire"] == START_MS + 60_000

@@ -146,6 +146,10 @@ def test_an_invoke() -> None:
     invoke = one("InvokeFunction", opts=opts)
     assert (invoke.function, json.loads(invoke.data)) == ("shop-child", {"n": 7})
     assert invoke.timeout_ms == limits.WAIT_MS_MAX
+    assert (invoke.meta, invoke.v) == (b"", "")
+    carried = {"data": {"n": 7}, "meta": {"trace": "x"}, "v": "2"}
+    invoke = one("InvokeFunction", opts={"function_id": "f", "payload": carried})
+    assert (invoke.meta, invoke.v) == (b'{"trace":"x"}', "2")
     assert one("InvokeFunction", opts={"function_id": "f", "payload": {"data": None}, "timeout": "1s"}).data == b"{}"
 
 
@@ -182,6 +186,10 @@ def test_the_end_of_a_run_and_nothing() -> None:
         ([{"op": "WaitForEvent", "id": STEP, "opts": {"if": 7, "timeout": "1s"}, "name": "e"}], "whose if is no text"),
         ([{"op": "WaitForEvent", "id": STEP, "opts": {"timeout": "1s"}}], "named no event"),
         ([{"op": "InvokeFunction", "id": STEP, "opts": {}}], "named none"),
+        (
+            [{"op": "InvokeFunction", "id": STEP, "opts": {"function_id": "f", "payload": {"meta": 1}}}],
+            "meta that is no JSON object",
+        ),
         (
             [{"op": "InvokeFunction", "id": STEP, "opts": {"function_id": "f", "payload": {"data": [1]}}}],
             "no JSON object",

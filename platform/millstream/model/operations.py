@@ -135,7 +135,11 @@ class SignalWaitFound(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class InvokeFound(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The body wants a run of another function, and its result. ``data``: UTF-8 JSON of an object."""
+    """The body wants a run of another function, and its result.
+
+    ``data``   UTF-8 JSON of an object.
+    ``meta``   likewise, or empty; ``v``: of the event that the run starts on, carried along untouched.
+    """
 
     step: str
     name: str
@@ -143,6 +147,8 @@ class InvokeFound(msgspec.Struct, frozen=True, gc=False, tag=True):
     data: bytes
     timeout_ms: int
     is_detached: bool = False
+    meta: bytes = b""
+    v: str = ""
 
 
 class CallbackFound(msgspec.Struct, frozen=True, gc=False, tag=True):

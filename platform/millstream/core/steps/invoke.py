@@ -49,7 +49,8 @@ def found(case: Case, draft: Draft, op: InvokeFound) -> Decided:
     until_ms = now_ms + max(op.timeout_ms, 0)
     about = of_step(op.function, run, op.step, name=op.name, source=case.run.function, until_ms=until_ms)
     data = with_invocation(op.data, about)
-    event = Envelope(id, id, False, FUNCTION_INVOKED, data, now_ms, now_ms, catalogue=seen_upto(case.tables))
+    seen = seen_upto(case.tables)
+    event = Envelope(id, id, False, FUNCTION_INVOKED, data, now_ms, now_ms, v=op.v, meta=op.meta, catalogue=seen)
     cause = cause_of(run, op.step)
     spec = catalogue(case.tables).functions.get(op.function)
     if spec is not None and spec.flow is not None:

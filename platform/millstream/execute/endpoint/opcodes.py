@@ -168,12 +168,17 @@ def _invoke(op: Op, told: Told) -> list[Operation]:
     if not function:
         raise Malformed(f"asked to invoke a function at step {name!r} and named none.")
     payload = (op.opts or {}).get("payload")
-    data = payload.get("data") if isinstance(payload, Mapping) else None
-    if data is not None and not isinstance(data, Mapping):
-        raise Malformed(f"invoked {function!r} with data that is no JSON object, got {shown(data)}.")
-    is_given = (op.opts or {}).get("timeout") is not None
-    timeout_ms = _timeout_ms(op, told) if is_given else limits.WAIT_MS_MAX
-    return [InvokeFound(step, name, function, msgspec.json.encode(data or {}), timeout_ms)]
+    given = payload if isinstance(payload, Mapping) else {}
+    data, meta, v = (given.get(key) for key in ("data", "meta", "v"))
+    for what, value in (("data", data), ("meta", meta)):
+        if value is not None and not isinstance(value, Mapping):
+            raise Malformed(f"invoked {function!r} with {what} that is no JSON object, got {shown(value)}.")
+    if v is not None and not isinstance(v, str):
+        raise Malformed(f"invoked {function!r} with a v that is no text, got {shown(v)}.")
+    has_timeout = (op.opts or {}).get("timeout") is not None
+    timeout_ms = _timeout_ms(op, told) if has_timeout else limits.WAIT_MS_MAX
+    written = msgspec.json.encode(meta) if meta else b""
+    return [InvokeFound(step, name, function, msgspec.json.encode(data or {}), timeout_ms, meta=written, v=v or "")]
 
 
 def _gateway(op: Op, told: Told) -> list[Operation]:
