@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from millstream.api.apps import registry
+from millstream.apps.functions_topic import Known, read_known
 from millstream.log.memory.log import MemoryLog
+from millstream.log.port import Log
 from millstream.model.facts import CronArmed, CronDisarmed, RunStarted
 from tests.api.door import World, make_shop, open_world
 from tests.api.sdk_apps import sdk_app
@@ -156,6 +160,40 @@ async def test_two_apps_that_claim_one_id_are_refused_with_both_addresses_while_
         async with sdk_app(server, functions=("other",)) as moved:
             assert (await moved.put())[1]["modified"] is True
             assert (await listed(world))["sdk"]["url"] == moved.url
+
+
+async def test_two_apps_that_two_servers_take_at_one_moment_are_told_apart_by_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has read the topic before the other writes: neither could know."""
+    both_have_read = asyncio.Barrier(2)
+
+    async def reads(log: Log, group: str) -> Known:
+        known = await read_known(log, group)
+        if waits:
+            await both_have_read.wait()
+        return known
+
+    waits = True
+    monkeypatch.setattr(registry, "read_known", reads)
+    log = MemoryLog()
+    async with (
+        open_world(tmp_path / "1", log) as one,
+        open_world(
+            tmp_path / "2",
+            log,
+        ) as two,
+        sdk_app(one.served.url) as first,
+        sdk_app(two.served.url, functions=("other",)) as second,
+    ):
+        answers = dict(zip((first, second), await asyncio.gather(first.put(), second.put()), strict=True))
+        (winner,) = [app for app, (_, answer) in answers.items() if answer.get("modified") is True]
+        (refused,) = [answer for _, answer in answers.values() if answer.get("status") == 409]
+        assert first.url in refused["error"] and second.url in refused["error"]
+        waits = False
+        assert (await winner.put())[1]["modified"] is False
+        for world in (one, two):
+            assert (await listed(world))["sdk"]["url"] == winner.url
 
 
 async def test_the_same_functions_at_a_second_address_are_the_same_app(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ says what the app was before: code of yesterday must not roll the catalogue back
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from millstream.errors import Corruption
-from millstream.log.port import Log, Produced
-from millstream.log.read_all import read_all
+from millstream.log.port import Log, Produced, Record
+from millstream.log.read_all import read_rest
 from millstream.model.function import AppSpec
 from millstream.model.messages import group_topic
 from millstream.wire.callback_key import is_groups_own
@@ -24,10 +24,14 @@ REPLACED_MAX: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The apps in the topic by id, and the fingerprints of what each was before, the latest first."""
+    """The apps in the topic by id, and the fingerprints of what each was before, the latest first.
+
+    ``end``  the offset behind what was read.
+    """
 
     apps: dict[str, AppSpec] = field(default_factory=dict)
     replaced: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    end: int = 0
 
     def earlier(self, spec: AppSpec) -> tuple[str, ...]:
         """What an app was before, once it is this."""
@@ -38,19 +42,42 @@ class Known:
 
 async def read_known(log: Log, group: str) -> Known:
     """The apps now. Raises LogUnavailable."""
-    known = Known()
-    async for page in read_all(log, group_topic(group, "functions"), 0):
-        for record in page:
-            if is_groups_own(record.key):
-                continue
-            if record.value is None:
-                known.apps.pop((record.key or b"").decode("utf-8", "replace"), None)
-                continue
-            with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
-                app = decode_app(record.value)
-                known.apps[app.id] = app
-                known.replaced[app.id] = replaced_by(record.value)
-    return known
+    known, topic = Known(), group_topic(group, "functions")
+    reader = log.reader(topic, 0, await log.start_offset(topic, 0))
+    try:
+        async for page in read_rest(log, topic, 0, reader):
+            for record in page:
+                _take(record, known)
+        return replace(known, end=reader.position)
+    finally:
+        await reader.close()
+
+
+async def claims_since(log: Log, group: str, app_id: str, offset: int) -> list[AppSpec]:
+    """What was put in for an app's id from this offset on, in the order of the log. Raises LogUnavailable."""
+    claims, topic = [], group_topic(group, "functions")
+    reader = log.reader(topic, 0, offset)
+    try:
+        async for page in read_rest(log, topic, 0, reader):
+            for record in page:
+                if record.key == app_id.encode() and record.value is not None:
+                    with suppress(Corruption):
+                        claims.append(decode_app(record.value))
+        return claims
+    finally:
+        await reader.close()
+
+
+def _take(record: Record, known: Known) -> None:
+    if is_groups_own(record.key):
+        return
+    if record.value is None:
+        known.apps.pop((record.key or b"").decode("utf-8", "replace"), None)
+        return
+    with suppress(Corruption):  # The lanes say so, and keep the app as it was before.
+        app = decode_app(record.value)
+        known.apps[app.id] = app
+        known.replaced[app.id] = replaced_by(record.value)
 
 
 async def put_apps(log: Log, group: str, known: Known, specs: list[AppSpec]) -> int:

@@ -11,6 +11,11 @@ Who may have an app's id:
     the first answers no more         it has moved: it is the new address from now on
     code in a worker of the group     refused, and so is a function of another app
 
+Two doors may take two apps of one id at the same moment, each before it has read of the other's. The log has both in
+one order, and both doors read it: the first keeps the id, since it has just shown that it lives. The door of the second
+puts the first back and refuses the second. If it dies between the two, the first is refused when it registers again,
+with both addresses as ever.
+
 Whether an address still answers for an app is asked of it: in signed mode by its introspection, which names the app;
 in dev mode by having it register under a number of ours (``deployId``), which is not taken as a registration. The
 answer comes to this process alone: with several doors in dev mode on Kafka it may come to another, and then the new
@@ -33,7 +38,7 @@ from msgspec.structs import replace
 
 from millstream.api.apps.addresses import place_of
 from millstream.api.door.catalogue import Catalogue
-from millstream.apps.functions_topic import put_apps, read_known, remove_app
+from millstream.apps.functions_topic import Known, claims_since, put_apps, read_known, remove_app
 from millstream.core.declared import function_problems, function_warnings
 from millstream.errors import Conflict, LimitExceeded
 from millstream.execute.endpoint.caller import Caller
@@ -117,10 +122,25 @@ class Registry:
                     raise _two_apps(current, app)
                 return Registered(current, modified=False)
             offset = await put_apps(self.log, self.group, known, [app])
+            first = await self._came_first(app, known)
+            if first is not None:
+                await self.catalogue.reached(await put_apps(self.log, self.group, known, [first]))
+                _refuse_foreign(app, {app.id: first})
+                if _at(app, first) != first:
+                    raise _two_apps(first, app)
+                return Registered(first, modified=False)
             await self.catalogue.reached(offset)
         self.modified_at[app.id] = time.monotonic()
         _say_registered(app, current)
         return Registered(app, modified=True)
+
+    async def _came_first(self, app: AppSpec, known: Known) -> AppSpec | None:
+        """What another door has put in for the app's id before this one's record of it; None: nothing."""
+        claims = await claims_since(self.log, self.group, app.id, known.end)
+        places = [place_of(_url(claim)) for claim in claims]
+        if not places or places[0] == place_of(_url(app)):
+            return None
+        return [claim for claim, place in zip(claims, places, strict=True) if place == places[0]][-1]
 
     async def remove(self, id: str) -> None:
         """Take an app out, and do not look for it again."""
