@@ -61,6 +61,7 @@ THIRD_PARTIES: dict[str, set[str]] = {
     "fastavro": {"wire"},
     "google": {"wire.formats.protobuf_value"},
     "graphql": {"api.gql"},
+    "httptools": {"execute.endpoint.response"},
     "msgspec": set(MAY_IMPORT) - {"errors", "millstream"},
     "prometheus_client": {"telemetry"},
     "pytest": {"testing"},

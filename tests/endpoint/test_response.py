@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from millstream.execute.endpoint.guard import Guard
 from millstream.execute.endpoint.http import Http, NotSent, Unsendable, place_of, target_of
-from millstream.execute.endpoint.response import HEAD_BYTES_MAX, Answer, NotHttp, Response, TooLarge
+from millstream.execute.endpoint.response import HEAD_BYTES_MAX, Answer, NoHttpServer, NotHttp, Response, TooLarge
 from tests.endpoint.servers import listening, response
 
 BYTES_MAX = 1_000
@@ -68,6 +68,10 @@ def test_a_response_that_ends_early_is_none(whole: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * HEAD_BYTES_MAX,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\x00c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
     ],
 )
 def test_what_is_no_response_is_refused(data: bytes) -> None:
@@ -79,11 +83,11 @@ def test_what_is_no_response_is_refused(data: bytes) -> None:
     "data",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n" + b"x" * 501,
         b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_001,
     ],
 )
-def test_what_is_too_large_is_refused_before_it_is_held(data: bytes) -> None:
+def test_what_is_too_large_is_refused_as_soon_as_that_is_known(data: bytes) -> None:
     with pytest.raises(TooLarge):
         Response(BYTES_MAX).feed(data)
 
@@ -103,6 +107,39 @@ def test_a_connection_is_used_again_where_its_server_keeps_it(head: bytes, keeps
     reading = Response(BYTES_MAX)
     answer = reading.feed(head)
     assert answer is not None and answer.body == b"" and reading.keeps_alive == keeps_alive
+
+
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"extension"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n", b"Trailer: x\r\n"),
+    ],
+)
+def test_what_has_no_end_is_refused(head: bytes, again: bytes) -> None:
+    reading, piece = Response(BYTES_MAX), again * 100
+    if head:
+        assert reading.feed(head) is None
+    for _ in range(HEAD_BYTES_MAX // len(piece)):
+        assert reading.feed(piece) is None
+    with pytest.raises(NotHttp):
+        _ = [reading.feed(piece) for _ in range(2)]
+
+
+def test_a_second_answer_behind_the_first_is_not_taken_for_anything() -> None:
+    reading = Response(BYTES_MAX)
+    answer = reading.feed(LENGTH + b"HTTP/1.1 500 x\r\nContent-Length: 2\r\n\r\nno")
+    assert answer is not None and (answer.status, answer.body) == (206, BODY) and not reading.keeps_alive
+    assert answer.headers["content-length"] == str(len(BODY))
+
+
+@pytest.mark.parametrize(("data", "is_server"), [(b"SSH-2.0-x\r\n", False), (b"HTTP/1.1 2x0 OK\r\n", True)])
+def test_what_is_no_web_server_is_told_apart(data: bytes, is_server: bool) -> None:
+    with pytest.raises(NotHttp) as refused:
+        Response(BYTES_MAX).feed(data)
+    assert isinstance(refused.value, NoHttpServer) != is_server
 
 
 def test_headers_of_one_name_are_joined() -> None:
