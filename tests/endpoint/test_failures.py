@@ -107,6 +107,21 @@ async def test_an_app_that_is_too_slow_is_an_attempt_that_failed() -> None:
         late.set()
 
 
+async def test_a_call_that_is_too_slow_says_nothing_of_what_is_wrong_with_its_app() -> None:
+    late = asyncio.Event()
+
+    async def answer(request: Request) -> bytes | None:
+        await late.wait()
+        return None
+
+    async with listening(answer) as app, lane_for(app.url, retries=0, step_timeout_ms=100) as lane:
+        (endpoint,) = lane.endpoints
+        endpoint.set_trouble("a proxy answers")
+        await lane.failed()
+        assert endpoint.trouble == "a proxy answers"
+        late.set()
+
+
 async def test_a_redirect_within_the_host_is_followed_when_it_keeps_the_method() -> None:
     def answer(request: Request) -> bytes:
         path, _, query = request.line.split(" ")[1].partition("?")

@@ -24,7 +24,7 @@ from millstream.execute.endpoint import gateway
 from millstream.execute.endpoint.carrying import Carrier, CarrierDied, CarrierHere, Work
 from millstream.execute.endpoint.endpoints import BROKEN, NOT_SENT, Endpoint, Endpoints
 from millstream.execute.endpoint.http import Broken, NotSent
-from millstream.execute.endpoint.replies import Answered, failed_here, not_remembered, outcome_of
+from millstream.execute.endpoint.replies import OF_THE_APP, Answered, failed_here, not_remembered, outcome_of
 from millstream.execute.endpoint.slots import Slots
 from millstream.execute.port import RunSource, RunView
 from millstream.model import limits
@@ -273,8 +273,6 @@ class EndpointExecutor:
                 is_well = not answered.trouble or await endpoint.examine(answered.trouble)
             if answered.nothing_ran and not is_well:
                 raise Refused
-        if not answered.trouble:
-            endpoint.said(answered.version)
         return _told_again(view, answered)
 
     async def _called(self, work: Work, endpoint: Endpoint) -> Answered:
@@ -285,7 +283,10 @@ class EndpointExecutor:
         except (NotSent, Broken) as error:
             endpoint.count(NOT_SENT if isinstance(error, NotSent) else BROKEN, self._loop.time() - started_s)
             raise
-        endpoint.count(outcome_of(answered), self._loop.time() - started_s)
+        outcome = outcome_of(answered)
+        endpoint.count(outcome, self._loop.time() - started_s)
+        if outcome in OF_THE_APP:
+            endpoint.said(answered.version)
         return answered
 
     async def _view(self, run: str) -> RunView | None:

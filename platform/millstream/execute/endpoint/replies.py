@@ -38,7 +38,9 @@ SDK: Final = "x-inngest-sdk"
 VERSION: Final = "x-inngest-req-version"
 NO_RETRY: Final = "x-inngest-no-retry"
 RETRY_AFTER: Final = "retry-after"
-OUTCOMES: Final = ("answered", "failed", "refused", "no_app", "too_large", "too_slow")
+OF_THE_APP: Final = ("answered", "failed")
+"""How a call ends that the app itself has answered."""
+OUTCOMES: Final = (*OF_THE_APP, "refused", "no_app", "too_large", "too_slow")
 _MALFORMED: Final = "malformed_reply"
 
 
