@@ -121,9 +121,9 @@ class Fleet:
         until("the api", self.api.ready)
         return self.api
 
-    def server(self, name: str = "server", *flags: str) -> Process:
+    def server(self, name: str = "server", *flags: str, port: int = 0) -> Process:
         """Start a server for apps over HTTP, with the api in it; it is the one that events are sent to."""
-        port = free_port()
+        port = port or free_port()
         line = [*_millstream("server"), "--name", name, "--port", str(port), "--probes-port", "0"]
         self.api = self._start(name, [*line, "--data", str(self.folder / name), *flags], {}, port)
         until(name, self.api.ready)

@@ -24,7 +24,7 @@ class KafkaServer(Server):
 
     def start(self, *, cwd: Path = Path(), port: int = 0) -> Server:
         """As ``Server``."""
-        started = self.fleet.server("server", "--history-url", self.history.url, *FLAGS)
+        started = self.fleet.server("server", "--history-url", self.history.url, *FLAGS, port=port)
         self.process, self.output, self.port = started.popen, started.output, started.port
         return self
 

@@ -52,7 +52,7 @@ class Server(CasesServer):
         return super().ask(method, path, body, bearer | (headers or {}))
 
 
-@dataclass
+@dataclass(eq=False)
 class Host:
     """An app of one SDK on one framework. ``variables`` are its environment's, beside what every app is given."""
 

@@ -19,8 +19,10 @@ from tests.sdk import test_parallel as parallel
 from tests.sdk import test_sleeps as sleeps
 from tests.sdk import test_steps as steps
 from tests.sdk import test_waits as waits
+from tests.sdk.held import KINDS
 from tests.sdk.shops import opened
 from tests.sdk.stage import ON_KAFKA, Host, Stage, over
+from tests.sdk.test_crashes_of_kinds import events_through_outside, survive_a_kill
 
 CHOSEN: dict[str, Callable[[Host], None]] = {
     "three steps": steps.test_three_steps_run_once_each_in_four_calls,
@@ -56,3 +58,9 @@ def test_a_shop_of_the_examples_runs_on_a_broker_as_it_is(stage_on_kafka: Stage,
         examples.test_a_visitor_is_answered_before_the_mails_are_out_and_each_is_sent_once(shop)
         examples.test_an_order_that_is_paid_is_shipped(shop)
         examples.test_a_new_account_starts_three_functions(shop)
+
+
+@pytest.mark.parametrize("killed", ["app", "server"])
+def test_a_step_of_each_kind_survives_a_kill(stage_on_kafka: Stage, killed: str) -> None:
+    (host,) = events_through_outside(stage_on_kafka, "v4")
+    survive_a_kill(stage_on_kafka, {host: tuple(KINDS)}, killed)

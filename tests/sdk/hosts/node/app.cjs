@@ -3,9 +3,10 @@ const { Host, SDK, installed } = require("./host.cjs");
 const { addPlain, addOutside, addInvoking } = require("./plain.cjs");
 const { addFailing, addEnding } = require("./failing.cjs");
 const { addLimited } = require("./limited.cjs");
+const { addHeld } = require("./held.cjs");
 
 const host = new Host();
-for (const add of [addPlain, addOutside, addInvoking, addFailing, addEnding, addLimited]) add(host);
+for (const add of [addPlain, addOutside, addInvoking, addFailing, addEnding, addLimited, addHeld]) add(host);
 const serving = { client: host.client, functions: host.functions };
 const PORT = Number(process.env.PORT);
 

@@ -35,11 +35,11 @@ class Host {
   }
 }
 
-// A step that begins, waits until the event's gate is open, and ends.
-function gate(ctx, what) {
+// A step that begins, waits until the gate, that of the event, is open, and ends.
+function gate(ctx, what, name = ctx.event.data.gate) {
   return async () => {
     did(ctx, `${what} begins`);
-    while (!fs.existsSync(path.join(GATES, ctx.event.data.gate))) {
+    while (!fs.existsSync(path.join(GATES, name))) {
       await new Promise((later) => setTimeout(later, GATE_LOOKED_AT_MS));
     }
     return did(ctx, what, "open");

@@ -124,4 +124,4 @@ function addInvoking(host) {
   });
 }
 
-module.exports = { addPlain, addOutside, addInvoking };
+module.exports = { LARGE_CHARS, addPlain, addOutside, addInvoking };

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from tests.sdk.hosts.python.failing import add_ending, add_failing
+from tests.sdk.hosts.python.held import add_held
 from tests.sdk.hosts.python.host import APP, Host
 from tests.sdk.hosts.python.limited import add_limited
 from tests.sdk.hosts.python.plain import add_invoking, add_plain
@@ -18,7 +19,7 @@ from tests.sdk.hosts.python.plain import add_invoking, add_plain
 def made(*, waits: bool) -> Host:
     """The app with its functions."""
     host = Host(waits=waits)
-    for add in (add_plain, add_invoking, add_failing, add_ending, add_limited):
+    for add in (add_plain, add_invoking, add_failing, add_ending, add_limited, add_held):
         add(host)
     only = os.environ.get("FUNCTIONS")
     if only:

@@ -67,9 +67,9 @@ class Host:
         """What the SDK's ``group.parallel`` takes: a coroutine function, or a plain one."""
         return (lambda: body(argument)) if self.waits else (lambda: at_once(body(argument)))
 
-    def gate(self, ctx: Any, what: str) -> Callable[[], Any]:
-        """A step that begins, waits until the event's gate is open, and ends."""
-        gate = Path(os.environ["GATES"]) / ctx.event.data["gate"]
+    def gate(self, ctx: Any, what: str, name: str = "") -> Callable[[], Any]:
+        """A step that begins, waits until the gate, that of the event, is open, and ends."""
+        gate = Path(os.environ["GATES"]) / (name or ctx.event.data["gate"])
 
         async def waits() -> str:
             did(ctx, f"{what} begins")
