@@ -1,7 +1,7 @@
 """An HTTP server beside the apps: a model's API, a teapot, which steps call through the engine, and a door for events.
 
 It keeps what it got, and may be told to let every answer wait. Apps whose INNGEST_EVENT_API_BASE_URL it is send their
-events through it: it passes them on to ``events_to``.
+events through it: it passes them on to ``events_to``, and may lose the next answer on its way back.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Outside:
         self.open = threading.Event()
         self.open.set()
         self.events_to = ""
+        self.loses_next_answer = False
         outside = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -68,7 +69,9 @@ class Outside:
         if got.path.startswith("/e/"):
             request = urllib.request.Request(self.events_to + got.path, got.body, got.headers, method="POST")
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as answered:
-                return answered.status, JSON, answered.read()
+                status, answer = answered.status, answered.read()
+            lost, self.loses_next_answer = self.loses_next_answer, False
+            return (502, JSON, b"{}") if lost else (status, JSON, answer)
         if got.path != "/v1/chat/completions":
             return 418, "text/plain", b"I am a teapot, and got " + got.body
         asked = json.loads(got.body)["messages"][-1]["content"]

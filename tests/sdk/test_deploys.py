@@ -12,9 +12,18 @@ from tests.sdk.stage import Host, Stage, unique
 
 def listed(host: Host) -> list[str]:
     """The app's functions, as the server lists them."""
+    return sorted(str(function).removeprefix(f"{host.id}-") for function in row(host)["functions"])
+
+
+def version(host: Host) -> str:
+    """The app's version, as the server lists it."""
+    return str(row(host)["version"])
+
+
+def row(host: Host) -> dict[str, Any]:
+    """The app, as the server lists it."""
     apps: list[dict[str, Any]] = host.server.get("/api/apps")[1]["data"]
-    found = next(app for app in apps if app["id"] == host.id)
-    return sorted(str(function).removeprefix(f"{host.id}-") for function in found["functions"])
+    return next(app for app in apps if app["id"] == host.id)
 
 
 def deployed(host: Host, *functions: str) -> None:
@@ -39,5 +48,23 @@ def test_functions_come_and_go_with_deploys(stage: Stage, name: str) -> None:
         app.send("answer", id=id, text="here")
         assert app.ended(run)["output"] == {"answer": "here"}
         assert app.server.runs_of(archived) == []
+    finally:
+        app.kill()
+
+
+@pytest.mark.parametrize("name", ["fastapi", "v4", "v3"])
+def test_an_open_run_goes_on_with_the_new_version_of_its_app(stage: Stage, name: str) -> None:
+    id = unique()
+    app = stage.host(name, id=f"{name}-{id}", FUNCTIONS="version", VERSION="1")
+    try:
+        assert version(app) == "1"
+        run = app.begin("version", id=id)
+        app.until_state(run, "Waiting")
+        app.kill()
+        app.variables["VERSION"] = "2"
+        app.start().register()
+        assert version(app) == "2"
+        app.send("go", id=id)
+        assert app.ended(run)["output"] == ["1", "2"]
     finally:
         app.kill()

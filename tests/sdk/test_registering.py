@@ -78,6 +78,18 @@ def test_an_app_with_another_key_is_refused_and_told_why(signed: Serving, sdk: s
 
 
 @pytest.mark.parametrize("sdk", SDKS)
+def test_an_app_of_another_environment_is_refused_and_told_why(signed: Serving, sdk: str, tmp_path: Path) -> None:
+    given = {"INNGEST_DEV": "0", "INNGEST_BASE_URL": signed.url, "INNGEST_SIGNING_KEY": KEY}
+    given |= {"INNGEST_EVENT_KEY": EVENT_KEY}
+    with app_process(sdk, tmp_path, id=f"env-{sdk}", INNGEST_ENV="staging", **given) as app:
+        said = app.put()[1]
+        assert "staging" in (said.get("message") or said.get("error")), said
+        assert app_row(signed, f"env-{sdk}") is None
+    with app_process(sdk, tmp_path, id=f"env-{sdk}", INNGEST_ENV="prod", **given) as app:
+        assert app.put()[1]["modified"] is True
+
+
+@pytest.mark.parametrize("sdk", SDKS)
 def test_an_app_that_the_server_is_told_of_registers_by_itself(sdk: str, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://localhost:{port}/api/inngest"

@@ -1,12 +1,13 @@
 // Node apps with the unmodified SDK, on PORT: version 3 on Express, version 4 on node's own http.
-const { Host, SDK, installed } = require("./host.cjs");
+const { Host, PACKAGES, SDK, installed } = require("./host.cjs");
 const { addPlain, addOutside, addInvoking } = require("./plain.cjs");
 const { addFailing, addEnding } = require("./failing.cjs");
 const { addLimited } = require("./limited.cjs");
 const { addHeld } = require("./held.cjs");
+const { addDressed, middleware } = require("./dressed.cjs");
 
-const host = new Host();
-for (const add of [addPlain, addOutside, addInvoking, addFailing, addEnding, addLimited, addHeld]) add(host);
+const host = new Host(process.env.MIDDLEWARE ? middleware() : []);
+for (const add of [addPlain, addOutside, addInvoking, addFailing, addEnding, addLimited, addHeld, addDressed]) add(host);
 const serving = { client: host.client, functions: host.functions };
 const PORT = Number(process.env.PORT);
 
@@ -14,8 +15,8 @@ if (SDK === "v3") {
   const express = installed("express");
   const app = express();
   app.use(express.json({ limit: "10mb" }));
-  app.use("/api/inngest", installed("inngest-v3/express").serve(serving));
+  app.use("/api/inngest", installed(`${PACKAGES.v3}/express`).serve(serving));
   app.listen(PORT, "127.0.0.1");
 } else {
-  installed("inngest-v4/node").createServer(serving).listen(PORT, "127.0.0.1");
+  installed(`${PACKAGES.v4}/node`).createServer(serving).listen(PORT, "127.0.0.1");
 }

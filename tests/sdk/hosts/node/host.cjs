@@ -4,20 +4,25 @@ const { createRequire } = require("node:module");
 const fs = require("node:fs");
 const path = require("node:path");
 
-const { SDK, APP, LEDGER, GATES, OUTSIDE, SDK_MODULES, CHECKPOINTING, FUNCTIONS } = process.env;
+const { SDK, APP, LEDGER, GATES, OUTSIDE, SDK_MODULES, CHECKPOINTING, FUNCTIONS, VERSION } = process.env;
 const installed = createRequire(path.join(SDK_MODULES, "package.json"));
-const sdk = installed(`inngest-${SDK}`);
+const PACKAGES = { v3: "inngest-v3", v4: "inngest" };
+const sdk = installed(PACKAGES[SDK]);
 const GATE_LOOKED_AT_MS = 20;
 
 function did(ctx, what, result = null, more = {}) {
-  const row = { run: ctx.runId, what, attempt: ctx.attempt, at: Date.now() / 1000, ...more };
-  fs.appendFileSync(LEDGER, JSON.stringify(row) + "\n");
+  noted({ run: ctx.runId, what, attempt: ctx.attempt, ...more });
   return result;
 }
 
+function noted(row) {
+  fs.appendFileSync(LEDGER, JSON.stringify({ run: "", at: Date.now() / 1000, ...row }) + "\n");
+}
+
 class Host {
-  constructor() {
-    this.client = new sdk.Inngest({ id: APP, ...(CHECKPOINTING === "no" && { checkpointing: false }) });
+  constructor(middleware) {
+    const options = { ...(CHECKPOINTING === "no" && { checkpointing: false }), ...(VERSION && { appVersion: VERSION }) };
+    this.client = new sdk.Inngest({ id: APP, middleware, ...options });
     this.functions = [];
   }
 
@@ -46,4 +51,4 @@ function gate(ctx, what, name = ctx.event.data.gate) {
   };
 }
 
-module.exports = { APP, OUTSIDE, SDK, Host, did, gate, installed, sdk };
+module.exports = { APP, OUTSIDE, PACKAGES, SDK, VERSION, Host, did, gate, installed, noted, sdk };

@@ -84,6 +84,11 @@ function addOutside(host) {
     return answer.choices[0].message.content;
   });
 
+  host.function("wrap", {}, async (ctx) => {
+    const asked = async (text) => did(ctx, "asked", { answer: `you said ${text}` });
+    return (await ctx.step.ai.wrap("ask", asked, ctx.event.data.text)).answer;
+  });
+
   host.function("fetch", {}, async (ctx) => {
     const answer = await ctx.step.fetch(`${OUTSIDE}/teapot`, { method: "POST", body: ctx.event.data.text });
     return { status: answer.status, text: await answer.text(), kind: answer.headers.get("x-kind") };

@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from tests.sdk.hosts.python.dressed import add_dressed, middleware
 from tests.sdk.hosts.python.failing import add_ending, add_failing
 from tests.sdk.hosts.python.held import add_held
 from tests.sdk.hosts.python.host import APP, Host
@@ -18,8 +19,8 @@ from tests.sdk.hosts.python.plain import add_invoking, add_plain
 
 def made(*, waits: bool) -> Host:
     """The app with its functions."""
-    host = Host(waits=waits)
-    for add in (add_plain, add_invoking, add_failing, add_ending, add_limited, add_held):
+    host = Host(middleware(), waits=waits)
+    for add in (add_plain, add_invoking, add_failing, add_ending, add_limited, add_held, add_dressed):
         add(host)
     only = os.environ.get("FUNCTIONS")
     if only:

@@ -33,9 +33,10 @@ Body = Callable[[Any], Coroutine[Any, Any, Any]]
 class Host:
     """An app: ``functions`` are served; ``waits`` says whether steps are coroutines here."""
 
-    def __init__(self, *, waits: bool) -> None:
+    def __init__(self, middleware: list[Any], *, waits: bool) -> None:
         self.waits = waits
-        self.client = inngest.Inngest(app_id=APP, logger=logging.getLogger("app"))
+        logger, version = logging.getLogger("app"), os.environ.get("VERSION")
+        self.client = inngest.Inngest(app_id=APP, logger=logger, app_version=version, middleware=middleware)
         self.functions: list[inngest.Function[Any]] = []
 
     def function(self, id: str, **options: Any) -> Callable[[Body], inngest.Function[Any]]:
@@ -105,7 +106,11 @@ async def now(value: Awaitable[T] | T) -> T:
 
 def did(ctx: Any, what: str, result: T | None = None, **more: Any) -> T | None:
     """Append to the ledger that this executed; the result."""
-    row = {"run": ctx.run_id, "what": what, "attempt": ctx.attempt, "at": time.time(), **more}
-    with open(os.environ["LEDGER"], "ab", buffering=0) as ledger:
-        ledger.write(json.dumps(row).encode() + b"\n")
+    noted(run=ctx.run_id, what=what, attempt=ctx.attempt, **more)
     return result
+
+
+def noted(**row: Any) -> None:
+    """Append a line to the ledger, of no run unless it says of which."""
+    with open(os.environ["LEDGER"], "ab", buffering=0) as ledger:
+        ledger.write(json.dumps({"run": "", "at": time.time(), **row}).encode() + b"\n")
