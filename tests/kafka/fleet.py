@@ -129,6 +129,14 @@ class Fleet:
         until(name, self.api.ready)
         return self.api
 
+    def bare_server(self, name: str, *flags: str) -> Process:
+        """Start a server for apps over HTTP that takes no events, as the Helm chart's workers without functions are."""
+        port = free_port()
+        line = [*_millstream("server"), "--host", "0.0.0.0", "--name", name, "--probes-port", str(port)]
+        started = self._start(name, [*line, "--data", str(self.folder / name), *flags], {}, port)
+        until(name, started.ready)
+        return started
+
     def history(self, name: str = "history", *flags: str) -> Process:
         """Start a history on an index of its name."""
         port = free_port()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.fleet import stop
 from tests.sdk import test_ends as ends
 from tests.sdk import test_events as events
 from tests.sdk import test_examples as examples
@@ -20,8 +21,9 @@ from tests.sdk import test_sleeps as sleeps
 from tests.sdk import test_steps as steps
 from tests.sdk import test_waits as waits
 from tests.sdk.held import KINDS
+from tests.sdk.on_kafka import FLAGS, KafkaServer
 from tests.sdk.shops import opened
-from tests.sdk.stage import ON_KAFKA, Host, Stage, over
+from tests.sdk.stage import ON_KAFKA, Host, Stage, over, unique
 from tests.sdk.test_crashes_of_kinds import events_through_outside, survive_a_kill
 
 CHOSEN: dict[str, Callable[[Host], None]] = {
@@ -64,3 +66,20 @@ def test_a_shop_of_the_examples_runs_on_a_broker_as_it_is(stage_on_kafka: Stage,
 def test_a_step_of_each_kind_survives_a_kill(stage_on_kafka: Stage, killed: str) -> None:
     (host,) = events_through_outside(stage_on_kafka, "v4")
     survive_a_kill(stage_on_kafka, {host: tuple(KINDS)}, killed)
+
+
+def test_a_server_that_takes_no_events_goes_on_with_the_runs_of_one_that_died(stage_on_kafka: Stage) -> None:
+    server, host, gate = stage_on_kafka.server, stage_on_kafka.host("v4"), unique()
+    assert isinstance(server, KafkaServer)
+    bare = server.fleet.bare_server("bare", *FLAGS)
+    runs = [host.begin("hold", id=gate, gate=gate) for _ in range(4)]
+    for run in runs:
+        host.until_executed(run, "held begins")
+    server.kill()
+    host.open(gate)
+    for run in runs:
+        host.until_executed(run, "last")  # There is nobody else.
+    server.start(port=server.port)
+    assert [host.ended(run)["output"] for run in runs] == [{"held": "open"}] * 4
+    stop(bare)
+    assert bare.ended() == 0

@@ -3,8 +3,10 @@ Refuse what must not be guessed and what does not fit together, with a sentence 
 like; this says which must be there, and which may be there together.
 */}}
 {{- define "millstream.refuse" -}}
+{{- include "millstream.refuseNull" (dict "values" .Values "defaults" (.Files.Get "files/values.yaml" | fromYaml) "place" "") -}}
 {{- include "millstream.refuseName" . -}}
 {{- include "millstream.refuseImage" . -}}
+{{- include "millstream.refuseNoApps" . -}}
 {{- include "millstream.refuseFunctions" . -}}
 {{- include "millstream.refuseKeys" . -}}
 {{- include "millstream.refuseVariables" . -}}
@@ -16,6 +18,23 @@ like; this says which must be there, and which may be there together.
 {{- include "millstream.refuseGroup" . -}}
 {{- range $role := list "worker" "api" "history" "topics" -}}
 {{- include "millstream.refuseKafka" (dict "root" $ "role" $role) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Helm takes a section away whose value is null. What is a section by default is one here; resources, spread and labels may be
+taken away.
+*/}}
+{{- define "millstream.refuseNull" -}}
+{{- $given := . -}}
+{{- range $name, $default := .defaults -}}
+{{- if and (kindIs "map" $default) (or $default (eq $name "settings")) (not (has $name (list "resources" "spread" "labels"))) -}}
+{{- $place := empty $given.place | ternary $name (printf "%s.%s" $given.place $name) -}}
+{{- if not (kindIs "map" (get $given.values $name)) -}}
+{{- fail (printf "%s is null: expected a section. Leave it out for its defaults, which values.yaml shows." $place) -}}
+{{- end -}}
+{{- include "millstream.refuseNull" (dict "values" (get $given.values $name) "defaults" $default "place" $place) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -32,12 +51,30 @@ like; this says which must be there, and which may be there together.
 {{- if not (and .Values.image.repository (or .Values.image.tag .Values.image.digest)) -}}
 {{- fail "image.repository and image.tag (or image.digest) are not both set: expected an image with millstream and your functions, for example --set image.repository=registry.example/shop,image.tag=v1. deploy/README.md shows how to build one." -}}
 {{- end -}}
-{{- if not .Values.apps -}}
-{{- fail "apps is empty: expected at least one module:app of your image, for example --set 'apps={shop:app}'." -}}
-{{- end -}}
 {{- range .Values.apps -}}
 {{- if or (contains ".py:" .) (not (regexMatch "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$" .)) -}}
 {{- fail (printf "apps has %s: expected module:app, with dots between folders and no .py, for example shop:app or examples.blog:app." (quote .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Without functions of the image all are those of apps over HTTP, which have to be let in. */}}
+{{- define "millstream.refuseNoApps" -}}
+{{- if not .Values.apps -}}
+{{- $door := index .Values (include "millstream.door" .) -}}
+{{- $urls := or .Values.settings.sdk_urls (get ($door.settings | default dict) "sdk_urls") -}}
+{{- if not (or .Values.signingKey.existingSecret $urls) -}}
+{{- fail "apps is empty: expected at least one module:app of your image, for example --set 'apps={shop:app}'; or, where all functions are in apps over HTTP, signingKey.existingSecret (or settings.sdk_urls), without which none can register." -}}
+{{- end -}}
+{{- if or .Values.functions.files .Values.functions.configMap -}}
+{{- fail "functions has files, and apps is empty: expected what of them to serve, for example --set 'apps={shop:app}'." -}}
+{{- end -}}
+{{- range $section, $settings := dict "settings" .Values.settings "worker.settings" .Values.worker.settings -}}
+{{- range $name := list "executors" "register" -}}
+{{- if and (eq $.Values.mode "group") (hasKey ($settings | default dict) $name) -}}
+{{- fail (printf "%s.%s is set, and apps is empty: expected it only where workers run functions of your image." $section $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

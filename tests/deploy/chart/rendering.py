@@ -271,6 +271,15 @@ NO_EXTRAS = over(
         "user": None,
     },
 )
+REMOTE = over(
+    GROUP,
+    {
+        "apps": [],
+        "signingKey": {"existingSecret": "shop-signing"},
+        "settings": {"endpoint_networks": "10.0.0.0/8", "retry_interval": "5s"},
+    },
+)
+SINGLE_REMOTE = over(SINGLE, {"apps": [], "settings": {"sdk_urls": "http://shop:3000/api/inngest"}})
 FENCED = over(GROUP, {"networkPolicy": {"enabled": True}, "registry": {"url": "http://registry:8081"}})
 
 COMBINATIONS: dict[str, Values] = {
@@ -282,7 +291,9 @@ COMBINATIONS: dict[str, Values] = {
     "monitoring and autoscaling": WATCHED,
     "no topics, history, volume, key, user": NO_EXTRAS,
     "network policies": FENCED,
+    "apps over HTTP alone": REMOTE,
     "single": SINGLE,
+    "single, apps over HTTP alone": SINGLE_REMOTE,
     "single with everything": SINGLE_EVERYTHING,
     "single, functions of a ConfigMap": FROM_CONFIG_MAP,
 }

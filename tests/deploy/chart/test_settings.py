@@ -58,13 +58,18 @@ def takes() -> dict[str, list[str]]:
 
 
 @cache
-def command(role: str) -> Any:
-    """The click command that a role runs."""
+def command(words: str) -> Any:
+    """The click command of these words."""
     whole = next(it for it in vars(commands).values() if isinstance(it, typer.Typer) and it.registered_groups)
     found: Any = typer.main.get_command(whole)
-    for word in COMMANDS[role].split():
+    for word in words.split():
         found = found.commands[word]
     return found
+
+
+def words_of(values: Values, role: str) -> str:
+    """The command that a role runs; workers without functions of their own are `millstream server`."""
+    return "server" if role == "worker" and not values["apps"] else COMMANDS[role]
 
 
 def role_of(found: Any) -> str:
@@ -73,7 +78,7 @@ def role_of(found: Any) -> str:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_setting_of_a_command_can_be_set_for_its_role(role: str) -> None:
-    asked = {one.name for one in command(role).params if one.param_type_name == "option"} - ASKED_ONCE
+    asked = {one.name for one in command(COMMANDS[role]).params if one.param_type_name == "option"} - ASKED_ONCE
     listed = takes()[role]
     assert len(listed) == len(set(listed))
     assert set(listed) == asked - DECIDED
@@ -112,11 +117,11 @@ def test_the_schema_has_the_choices_of_kafka(section: str, name: str) -> None:
 def test_each_process_knows_its_arguments(values: Values) -> None:
     for found in of_kind(values, *WORKLOADS).values():
         role = role_of(found)
-        words = COMMANDS[role].split()
+        words = words_of(values, role).split()
         arguments = container(values, role)["args"]
         assert arguments[: len(words)] == words
         assert "command" not in container(values, role), "the image's entry point is millstream"
-        flags = {opt for one in command(role).params for opt in (*one.opts, *one.secondary_opts)}
+        flags = {opt for one in command(words_of(values, role)).params for opt in (*one.opts, *one.secondary_opts)}
         given = arguments[len(words) :]
         assert {one.partition("=")[0] for one in given if one.startswith("--")} <= flags
         apps = [one for one in given if not one.startswith("--")]
@@ -134,7 +139,7 @@ def test_each_process_takes_its_variables_as_they_were_meant(values: Values) -> 
         sending = {"url", "event_key"}
         for name in names:
             if name in BY_VARIABLE:
-                assert BY_VARIABLE[name].name in {one.name for one in command(role).params} | sending
+                assert BY_VARIABLE[name].name in {one.name for one in command(words_of(values, role)).params} | sending
         for name, text in variables(values, role).items():
             if name in BY_VARIABLE:
                 BY_VARIABLE[name].parse(text, name)

@@ -16,6 +16,7 @@ from tests.deploy.chart.rendering import (
     GROUP,
     LEAST,
     LOGIN,
+    REMOTE,
     ROLES,
     SINGLE,
     Values,
@@ -106,6 +107,13 @@ REFUSED: list[tuple[Values, str]] = [
     ({}, "image.repository and image.tag (or image.digest) are not both set: expected an image with millstream"),
     (over(GROUP, {"image": {"tag": ""}}), "for example --set image.repository=registry.example/shop,image.tag=v1"),
     (GROUP | {"apps": []}, "apps is empty: expected at least one module:app"),
+    (SINGLE | {"apps": []}, "or, where all functions are in apps over HTTP, signingKey.existingSecret"),
+    (over(REMOTE, {"functions": {"files": FILES}}), "functions has files, and apps is empty: expected what of them"),
+    (over(REMOTE, {"settings": {"executors": 2}}), "settings.executors is set, and apps is empty: expected it only"),
+    (over(REMOTE, {"worker": {"settings": {"register": "never"}}}), "worker.settings.register is set, and apps is"),
+    (GROUP | {"worker": None}, "worker is null: expected a section. Leave it out for its defaults"),
+    (over(GROUP, {"worker": {"keda": None}}), "worker.keda is null: expected a section"),
+    (GROUP | {"settings": None}, "settings is null: expected a section"),
     (GROUP | {"apps": ["--smoke"]}, 'apps has "--smoke": expected module:app, with dots between folders and no .py'),
     (GROUP | {"apps": ["shop:app", "shop.py"]}, 'apps has "shop.py": expected module:app'),
     (GROUP | {"apps": ["shop.py:app"]}, 'apps has "shop.py:app": expected module:app, with dots between folders'),
@@ -200,6 +208,39 @@ REFUSED: list[tuple[Values, str]] = [
 def test_what_is_missing_or_does_not_fit_is_refused_with_a_sentence(values: Values, said: str) -> None:
     with pytest.raises(helm.HelmRenderError, match=re.escape(said)):
         rendered(values)
+
+
+def test_no_section_that_is_null_is_an_error_of_the_templates() -> None:
+    """Helm takes away what is null: that is refused with a sentence, or it renders."""
+    said = [refusal(over(mode, nothing_at(*path))) for mode in (GROUP, SINGLE) for path in places(defaults())]
+    expected = ("is null: expected a section", "which does not read it")
+    assert [text for text in said if text and not any(each in text for each in expected)] == []
+    assert sum("is null" in text for text in said) > 50
+
+
+def refusal(values: Values) -> str:
+    """What the chart refuses the values with; empty where it takes them."""
+    try:
+        rendered(values)
+    except helm.HelmRenderError as refused:
+        return str(refused)
+    return ""
+
+
+def nothing_at(*path: str) -> Values:
+    """Values with null at this place alone."""
+    found: Any = None
+    for name in reversed(path):
+        found = {name: found}
+    return dict(found)
+
+
+def places(values: Values) -> Iterator[tuple[str, ...]]:
+    """The places of the values' sections."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield (name,)
+            yield from ((name, *rest) for rest in places(value))
 
 
 @pytest.mark.parametrize("name", ["shop.v1", "2nd-shop", "2024"])

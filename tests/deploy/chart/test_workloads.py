@@ -9,6 +9,7 @@ from tests.deploy.chart.rendering import (
     EVERYTHING,
     GROUP,
     NO_EXTRAS,
+    REMOTE,
     SINGLE,
     Values,
     container,
@@ -17,6 +18,7 @@ from tests.deploy.chart.rendering import (
     pod,
     rendered,
     resources,
+    variables,
     workload,
 )
 
@@ -212,3 +214,14 @@ def test_more_manifests_go_with_the_release_as_they_are() -> None:
 def test_a_group_may_have_no_history() -> None:
     without = over(GROUP, {"history": {"replicas": 0}})
     assert not [name for _, name in kinds(without) if name.endswith("-history")]
+
+
+def test_workers_without_functions_are_servers_for_apps_over_http() -> None:
+    assert container(REMOTE, "worker")["args"] == [
+        "server",
+        "--host=0.0.0.0",
+        "--probes-port=9464",
+        "--data=/data/millstream",
+    ]
+    assert variables(REMOTE, "worker")["MILLSTREAM_ENDPOINT_NETWORKS"] == "10.0.0.0/8"
+    assert "with apps over HTTP." in rendered(REMOTE)["NOTES.txt"]
