@@ -78,6 +78,8 @@ PATHS = (
     (b"OPTIONS", b"/e/%s", b""),
     (b"POST", b"/api/functions/%s/backfill", b'{"topic":"events"}'),
     (b"DELETE", b"/api/scans/%s", b""),
+    (b"DELETE", b"/fn/remove?url=%s", b""),
+    (b"DELETE", b"/v1/cancellations/%s", b""),
     (b"GET", b"/%s", b""),
 )
 QUERIES = {
@@ -196,7 +198,16 @@ CHUNKED = (
     b"c\r\n" + EVENT + b"\r\n0\r\n\r\n",
     b"d\r\n" + EVENT + b"\r\n0\r\n\r\n",
 )
-POSTED_TO = (b"/e/K", b"/invoke/" + SLUG, b"/api/functions/" + SLUG + b"/backfill", b"/v0/gql")
+POSTED_TO = (
+    b"/e/K",
+    b"/invoke/" + SLUG,
+    b"/api/functions/" + SLUG + b"/backfill",
+    b"/v0/gql",
+    b"/fn/register",
+    b"/v1/signals",
+    b"/v1/cancellations",
+    b"/v1/traces/userland",
+)
 ASKED = (
     b'{ run(runID: \\"%s\\") { id trace { childrenSpans { outputID } } } }',
     b'{ event(query: {eventId: \\"%s\\"}) { functionRuns { id } } }',

@@ -103,3 +103,66 @@ async def test_a_body_that_is_not_encoded_as_it_says_is_a_400_in_words(world: Wo
         status, answer, _ = await world.call("POST", path.decode(), data=EVENT, headers=headers_)
         assert status == 400 and "could not be read" in answer["error"] and "gzip" in answer["error"], answer
     assert (await world.call("GET", "/v1/events"))[1]["data"] == []
+
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+ODD = (
+    "/fn",
+    "/fn/",
+    "/fn/register",
+    "/fn/register/more",
+    "/fn/remove",
+    "/fn/step-limit",
+    "/fn/state-size-limit",
+    "/e",
+    "/e/",
+    "/e/K/more",
+    "/invoke",
+    "/invoke/",
+    "/v0",
+    "/v0/gql",
+    "/v0/gql/more",
+    "/v0/runs/",
+    "/v0/runs/x/actions",
+    "/v0/runs/x/steps",
+    "/v0/connect/start",
+    "/v1",
+    "/v1/",
+    "/v1/runs",
+    "/v1/runs/x/more",
+    "/v1/events/",
+    "/v1/apps",
+    "/v1/apps/x",
+    "/v1/signals",
+    "/v1/cancellations",
+    "/v1/checkpoint",
+    "/v1/checkpoint/x/async",
+    "/v1/realtime/token",
+    "/v1/http/runs",
+    "/v2/runs",
+    "/gql",
+    "/mcp",
+    "/dev",
+    "/dev/traces",
+    "/api/inngest",
+    "/.well-known/x",
+    "/%2e%2e/etc/passwd",
+    "/%00",
+    "/favicon.ico/x",
+)
+
+
+@pytest.mark.parametrize("body", [None, b"", b"null", b"{}", b"[1]", b"{"])
+async def test_whatever_is_asked_of_the_protocols_paths_is_answered_in_json(tmp_path: Path, body: bytes | None) -> None:
+    """Paths that are not there, and methods that are not theirs, are 404 and 405 in the form of every error."""
+    wrong = []
+    async with open_world(tmp_path, apps=[make_shop()]) as world:
+        for path in ODD:
+            for method in METHODS:
+                headers = {"X-Millstream": "1", "Content-Type": "application/json"}
+                status, answer, response = await world.call(method, path, data=body, headers=headers)
+                is_error = status >= 400
+                has_form = isinstance(answer, dict) and bool(answer.get("error") or answer.get("errors"))
+                if status >= 500 or (is_error and not has_form):
+                    wrong.append((method, path, status, answer))
+    assert wrong == []
