@@ -160,7 +160,7 @@ async def test_whatever_is_asked_of_the_protocols_paths_is_answered_in_json(tmp_
         for path in ODD:
             for method in METHODS:
                 headers = {"X-Millstream": "1", "Content-Type": "application/json"}
-                status, answer, response = await world.call(method, path, data=body, headers=headers)
+                status, answer, _ = await world.call(method, path, data=body, headers=headers)
                 is_error = status >= 400
                 has_form = isinstance(answer, dict) and bool(answer.get("error") or answer.get("errors"))
                 if status >= 500 or (is_error and not has_form):

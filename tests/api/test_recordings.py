@@ -128,3 +128,8 @@ async def test_graphql_queries_are_answered_as_recorded(tmp_path: Path) -> None:
 async def test_a_signal_is_taken_once_as_recorded(tmp_path: Path) -> None:
     async with open_world(tmp_path, apps=[make_signals()]) as world:
         assert not await replayed(world, "signals", Aliases())
+
+
+async def test_registrations_are_taken_and_refused_as_recorded(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        assert not await replayed(world, "register", Aliases())
