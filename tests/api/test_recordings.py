@@ -9,6 +9,7 @@ from typing import Any
 
 from millstream import App, Context
 from millstream.model.ids import ulid
+from millstream.wire.signing import SigningKeys
 from tests.api.door import SOON_S, World, open_world
 from tests.api.recorded import Aliases, compared, exchanges
 
@@ -65,7 +66,7 @@ def make_signals() -> App:
     return wire
 
 
-async def replayed(world: World, name: str, aliases: Aliases) -> list[str]:
+async def replayed(world: World, name: str, aliases: Aliases, kind: str = "dev") -> list[str]:
     """Ask all of a recording, in order; what is not as recorded."""
     problems: list[str] = []
     for exchange in exchanges(name):
@@ -78,11 +79,11 @@ async def replayed(world: World, name: str, aliases: Aliases) -> list[str]:
                 while (await world.call("GET", f"/v1/events/{event}"))[0] != 200:  # noqa: ASYNC110 - no event says so
                     await asyncio.sleep(0.01)
         else:
-            problems += await ask(world, exchange, aliases)
+            problems += await ask(world, exchange, aliases, kind)
     return problems
 
 
-async def ask(world: World, exchange: dict[str, Any], aliases: Aliases) -> list[str]:
+async def ask(world: World, exchange: dict[str, Any], aliases: Aliases, kind: str) -> list[str]:
     """Ask it; what is not as recorded."""
     method, _, path = exchange["request"].partition(" ")
     headers = dict(exchange.get("headers", {}))
@@ -98,7 +99,7 @@ async def ask(world: World, exchange: dict[str, Any], aliases: Aliases) -> list[
     for allowed in exchange.get("here", exchange).get("allow", "").split():
         if allowed not in response.headers.get("Allow", ""):
             problems.append(f"{exchange['request']}: allows {response.headers.get('Allow')!r}")
-    assert response.headers["X-Inngest-Server-Kind"] == "dev"
+    assert response.headers["X-Inngest-Server-Kind"] == kind
     return problems
 
 
@@ -133,3 +134,9 @@ async def test_a_signal_is_taken_once_as_recorded(tmp_path: Path) -> None:
 async def test_registrations_are_taken_and_refused_as_recorded(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         assert not await replayed(world, "register", Aliases())
+
+
+async def test_with_keys_what_shows_none_is_refused_as_recorded(tmp_path: Path) -> None:
+    keys = {"signing": SigningKeys.of("signkey-prod-" + "ab" * 32), "event_keys": frozenset({"e7e7e7e7"})}
+    async with open_world(tmp_path, **keys) as world:
+        assert not await replayed(world, "signed_api", Aliases(), kind="cloud")

@@ -2,7 +2,8 @@
 
     key       signkey-<env>-<hex>, or the hex alone
     calls     X-Inngest-Signature: t=<Unix seconds>&s=<hex HMAC-SHA256 of the body, then t>
-    requests  Authorization: Bearer <SHA-256 of the key's bytes, in hex>, with the key's prefix or without
+    requests  Authorization: Bearer <SHA-256 of the key's bytes, in hex>, with the key's prefix or without; people's own
+              requests may show the key itself
 
 The HMAC's key is the text behind the prefix, not its bytes. Calls to an app are signed over the canonical form of their
 body (``canonical_json.py``), its replies over their bytes as they are. The SDKs do not sign requests to us: they show
@@ -128,7 +129,7 @@ class SigningKeys:
         return tuple(key.prefix + key.hash for key in self.all)
 
     def accepts_bearer(self, header: str) -> bool:
-        """Whether an Authorization header has the hash of a key, with any prefix or none; without keys anything does.
+        """Whether an Authorization header has a key or its hash, with any prefix or none; without keys anything does.
 
         In dev mode one SDK sends no header at all, the other ``Bearer undefined``.
         """
@@ -137,4 +138,5 @@ class SigningKeys:
         if header[: len(_BEARER)].lower() != _BEARER:
             return False
         shown = _PREFIX.sub("", header[len(_BEARER) :].strip(), count=1).encode("utf-8", "surrogateescape")
-        return sum(hmac.compare_digest(shown, key.hash.encode()) for key in self.all) > 0  # All are compared.
+        right = [text.encode() for key in self.all for text in (key.hash, key.secret)]
+        return sum(hmac.compare_digest(shown, text) for text in right) > 0  # All are compared.
