@@ -1,4 +1,4 @@
-"""kill -9 of apps, of the server, or of both, in the middle of a step: runs end, and nothing recorded is redone.
+"""kill -9 of apps, of the server, or of both, over every host: runs end, and nothing recorded is redone.
 
 All hosts are in a step at once, since a server is killed with all of its runs.
 """
@@ -22,40 +22,32 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("killed", [("app",), ("server",), ("app", "server")], ids=["app", "server", "both"])
-def test_runs_survive_a_kill_in_a_step(fragile: Stage, killed: tuple[str, ...]) -> None:
+def test_runs_survive_a_kill_in_a_step_in_a_wait_and_between_retries(fragile: Stage, killed: tuple[str, ...]) -> None:
     gate, hosts = unique(), [fragile.host(name) for name in HOSTS]
-    runs = {host.id: host.begin("hold", id=gate, gate=gate) for host in hosts}
-    for host in hosts:
-        host.until_executed(runs[host.id], "held begins")
-    _kill_and_start(fragile, killed, gate)
-    for host in hosts:
-        ended = host.ended(runs[host.id])
-        assert (ended["status"], ended["output"]) == ("Completed", {"held": "open"}), host.id
-        _check_that_nothing_recorded_was_redone(host, runs[host.id])
-
-
-def test_waits_and_retries_survive_a_kill_of_both(fragile: Stage) -> None:
-    id, hosts = unique(), [fragile.host(name) for name in HOSTS]
-    waiting = {host.id: host.begin("wait", id=id, timeout_ms=3_600_000) for host in hosts}
+    waiting = {host.id: host.begin("wait", id=gate, timeout_ms=3_600_000) for host in hosts}
+    held = {host.id: host.begin("hold", id=gate, gate=gate) for host in hosts}
     for host in hosts:
         host.until_state(waiting[host.id], "Waiting")
+        host.until_executed(held[host.id], "held begins")
     retrying = {host.id: host.begin("step-retry") for host in hosts}
-    _kill_and_start(fragile, ("app", "server"))
+    _kill_and_start(fragile, killed, gate)
     for host in hosts:
-        host.send("answer", id=id, text="after all")
+        host.send("answer", id=gate, text="after all")
         assert host.ended(waiting[host.id])["output"] == {"answer": "after all"}, host.id
         assert host.ended(retrying[host.id])["output"]["attempt"] == 2, host.id
+        ended = host.ended(held[host.id])
+        assert (ended["status"], ended["output"]) == ("Completed", {"held": "open"}), host.id
+        _check_that_nothing_recorded_was_redone(host, held[host.id])
 
 
-def _kill_and_start(stage: Stage, killed: tuple[str, ...], gate: str = "") -> None:
+def _kill_and_start(stage: Stage, killed: tuple[str, ...], gate: str) -> None:
     """Kill all at once, open the gate, and start them again."""
     hosts = list(stage.hosts.values()) if "app" in killed else []
     if "server" in killed:
         stage.server.kill()
     for host in hosts:
         host.kill()
-    if gate:
-        next(iter(stage.hosts.values())).open(gate)
+    next(iter(stage.hosts.values())).open(gate)
     for host in hosts:
         host.start()
     if "server" in killed:

@@ -49,7 +49,7 @@ def events_through_outside(stage: Stage, *names: str) -> list[Host]:
     """Hosts of their own that send events through the address outside."""
     stage.outside.events_to = stage.server.url
     through = {"INNGEST_EVENT_API_BASE_URL": stage.outside.url}
-    return [stage.host(name, id=f"{name}-held", **through) for name in names]
+    return [stage.host(name, id=f"outside-{name}", **through) for name in names]
 
 
 def survive_a_kill(stage: Stage, hosts: dict[Host, tuple[str, ...]], killed: str) -> None:
