@@ -142,6 +142,16 @@ def test_what_is_no_web_server_is_told_apart(data: bytes, is_server: bool) -> No
     assert isinstance(refused.value, NoHttpServer) != is_server
 
 
+async def test_the_answer_to_a_head_has_no_body_whatever_its_length_says() -> None:
+    head = response(200, b"").replace(b"content-length: 0", b"content-length: 500")
+    async with listening(lambda request: head) as server:
+        http = Http(Guard(is_open=True))
+        for _ in range(2):
+            answer = await http.request("HEAD", server.url, {}, None, total_s=10, bytes_max=100)
+            assert (answer.status, answer.headers["content-length"], answer.body) == (200, "500", b"")
+        await http.close()
+
+
 def test_headers_of_one_name_are_joined() -> None:
     answer = Response(BYTES_MAX).feed(b"HTTP/1.1 204 x\r\nA: 1\r\nb:  2 \r\na: 3\r\n\r\n")
     assert answer == Answer(204, {"a": "1, 3", "b": "2"}, b"")

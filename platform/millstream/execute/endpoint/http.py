@@ -78,10 +78,10 @@ class Connection(asyncio.Protocol):
         """Whether it takes another request."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, request: bytes, bytes_max: int) -> asyncio.Future[Answer]:
+    def send(self, request: bytes, bytes_max: int, *, is_head: bool) -> asyncio.Future[Answer]:
         """Send a request; its answer, or Broken, NotHttp, TooLarge."""
         assert self._transport is not None and self._answer is None, "one request at a time"
-        self._response = Response(bytes_max)
+        self._response = Response(bytes_max, is_of_head=is_head)
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return self._answer
@@ -155,7 +155,7 @@ class Http:
         loop = asyncio.get_running_loop()
         self._open.add(connection)
         try:
-            answering = connection.send(request, bytes_max)
+            answering = connection.send(request, bytes_max, is_head=method == "HEAD")
             late = loop.call_later(total_s, _too_slow, answering, total_s)
             try:
                 answer = await answering

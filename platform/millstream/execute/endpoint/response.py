@@ -44,11 +44,15 @@ class TooLarge(HttpFailed):
 
 
 class Response:
-    """Reads one response of at most ``bytes_max`` bytes of body. The methods with ``on_`` are the parser's."""
+    """Reads one response of at most ``bytes_max`` bytes of body. The methods with ``on_`` are the parser's.
 
-    def __init__(self, bytes_max: int) -> None:
+    ``is_of_head``  it answers a HEAD: there is no body, whatever its headers say of one.
+    """
+
+    def __init__(self, bytes_max: int, *, is_of_head: bool = False) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._bytes_max = bytes_max
+        self._is_of_head = is_of_head
         self._beginning = b""
         self._status = 0  # Of a head that is whole.
         self._headers: dict[str, str] = {}
@@ -132,6 +136,10 @@ class Response:
         coding, length = headers.get("transfer-encoding", ""), headers.get("content-length", "")
         if coding and coding.lower() != "chunked":
             self._refuse(NotHttp(f"transfer-encoding {coding[:_SHOWN_BYTES]!r}"))
+        if self._is_of_head:
+            self.keeps_alive = False  # The parser waits for a body now.
+            self._answer = self._whole()
+            return
         if status in _WITHOUT_BODY:
             return
         if length:
