@@ -28,13 +28,13 @@ from bench.rig.loop import parser, run
 from millstream.core.decide import decide
 from millstream.core.settle import settle
 from millstream.lane.settings import LaneSettings
-from millstream.model.awaited import place_of
 from millstream.model.commands import AwaitEvent, Command, EventsSought, FireTimer, TakeEvent
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, WaiterGone
 from millstream.model.ids import encode_ulid
 from millstream.model.limits import UNMATCHED_WAITS_MAX
 from millstream.model.place import Place
+from millstream.model.waits.awaited import place_of
 from millstream.roles.process import tune_process
 from millstream.state.marker import Marker
 from millstream.state.rocksdb import RocksBudget, RocksStore

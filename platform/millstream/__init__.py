@@ -30,12 +30,12 @@ from millstream.sdk.app import App
 from millstream.sdk.backoff import Exponential, Linear, Table
 from millstream.sdk.bounds import CancelOn, Timeouts
 from millstream.sdk.callback import Callback, SyncCallback
-from millstream.sdk.client import Client, SyncClient
 from millstream.sdk.context import Context, SyncContext
 from millstream.sdk.current import current
 from millstream.sdk.flow import Batch, Concurrency, Debounce, RateLimit, Singleton, Throttle
+from millstream.sdk.outside.client import Client, SyncClient
+from millstream.sdk.outside.records import EventRecord, event_record
 from millstream.sdk.received import Received
-from millstream.sdk.records import EventRecord, event_record
 from millstream.sdk.retry import Retry
 from millstream.sdk.topic import Topic
 from millstream.sdk.waiting import On

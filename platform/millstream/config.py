@@ -7,7 +7,7 @@ The command line makes its flags from this table (``cli/support/flags.py``), ``m
 
 Add a setting: one line in ``SETTINGS`` (those of Kafka and of apps over HTTP are in ``model/settings/``), its name in
 the command that takes it. Nothing else reads the environment
-(but ``sdk/client.py``, which runs in users' programs).
+(but ``sdk/outside/client.py``, which runs in users' programs).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from millstream.errors import ConfigError
-from millstream.model.setting import CHOICE, DURATION, NUMBER, PREFIX, SWITCH, TEXT, TEXTS, URL, Setting, Value
 from millstream.model.settings.apps import APPS
 from millstream.model.settings.kafka import KAFKA
+from millstream.model.settings.setting import CHOICE, DURATION, NUMBER, PREFIX, SWITCH, TEXT, TEXTS, URL, Setting, Value
 
 SETTINGS: Final = (
     # --- reaching a server

@@ -12,7 +12,7 @@ Add a metric: one line in ``METRICS``; a panel in ``deploy/prometheus/dashboards
 
 Log lines are facts, lower case and past tense, with fields: ``say(log, "lane restored", lane=3, facts=18220,
 took_ms=941)``. On a terminal they are one readable line; elsewhere one JSON object a line.
-Neither holds a secret that can be recognised (``model/redaction.py``), nor what steers a terminal.
+Neither holds a secret that can be recognised (``model/text/redaction.py``), nor what steers a terminal.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Final, TextIO
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from millstream.model.printable import one_line, printable, printable_json
-from millstream.model.redaction import redacted
-from millstream.model.text import storable
+from millstream.model.text.printable import one_line, printable, printable_json
+from millstream.model.text.redaction import redacted
+from millstream.model.text.storable import storable
 
 CHILDREN_PER_METRIC_MAX: Final = 10_000
 OTHER: Final = "(other)"

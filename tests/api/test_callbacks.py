@@ -14,8 +14,8 @@ import pytest
 from millstream import App, Context
 from millstream.api.door.seeds import SEED_HEADER
 from millstream.model import limits
-from millstream.model.callback_token import KEY_BYTES, PATH, callback_id, token_of
 from millstream.model.facts import CallbackOpened, CallbackUsed, SignalAwaited, WaitStarted
+from millstream.model.waits.callback_token import KEY_BYTES, PATH, callback_id, token_of
 from millstream.wire.callback_key import key_in
 from tests.api.door import World, open_world
 

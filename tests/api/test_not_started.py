@@ -11,7 +11,7 @@ import pytest
 
 from millstream import App, Client, Context, NotStarted, Singleton
 from millstream.api.door.seeds import SEED_HEADER
-from millstream.cli.functions import invoke
+from millstream.cli.work.functions import invoke
 from millstream.config import Settings
 from millstream.model.facts import RunStarted, SingletonKept
 from tests.api.door import open_world

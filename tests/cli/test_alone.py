@@ -16,11 +16,11 @@ from millstream.cli.support.run_printer import LINES_PER_S, RunPrinter
 from millstream.config import SETTINGS, Settings, refuse_unknown
 from millstream.core.liveness import liveness, timer_problem
 from millstream.errors import ConfigError
-from millstream.model.durations import duration_text
 from millstream.model.event import Envelope
 from millstream.model.facts import RunCompleted, RunFailed, RunStarted
 from millstream.model.place import Place
 from millstream.model.rows import EventRow, Hand, RunRow, TimerRow
+from millstream.model.text.durations import duration_text
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.cli.program import environment, millstream

@@ -10,7 +10,7 @@ import pytest
 
 from millstream.errors import ConfigError, LogLocked
 from millstream.files import private_database, private_file
-from millstream.model.redaction import keep_secret, redacted, redacted_by_form
+from millstream.model.text.redaction import keep_secret, redacted, redacted_by_form
 from millstream.process_handles import lock, unlock
 from tests.cli.program import millstream, serving
 

@@ -11,7 +11,7 @@ import pytest
 from millstream.cli.support.output import show_document, show_line, show_table
 from millstream.cli.support.run_printer import RunPrinter
 from millstream.model.facts import EventAccepted, RunFailed, RunStarted
-from millstream.model.printable import one_line, printable, printable_json
+from millstream.model.text.printable import one_line, printable, printable_json
 from millstream.telemetry import say, setup_logging
 
 RUN = "01M8321AD85Y4GST1D5EH83AVG"

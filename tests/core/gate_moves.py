@@ -13,12 +13,12 @@ import msgspec
 from millstream.core.flow.gates import QUEUE_GATES, way_of
 from millstream.core.tables import Tables
 from millstream.core.triggers.readable import readable
-from millstream.model.awaited import home_of_place
 from millstream.model.commands import Command, LaneMessage, TakeMessage
-from millstream.model.flow import ConcurrencyRule, FlowSpec, Slot, ThrottleRule
-from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec, Slot, ThrottleRule
+from millstream.model.gates.messages import AdmitStart, AskGate, GateOpen, LeaveGate
 from millstream.model.ids import run_id
 from millstream.model.rows import Hand, RunRow
+from millstream.model.waits.awaited import home_of_place
 from tests.core.harness import Harness
 from tests.core.values import LANES, MINUTE_MS, PLACE, START_MS, event, function
 

@@ -18,11 +18,11 @@ from millstream.core.tables import Tables
 from millstream.core.waits import homes
 from millstream.core.waits.interests import SEEK
 from millstream.core.waits.kept import BYTES, EVENTS, counter, size
-from millstream.model.awaited import AwaitedPost, home_of_place
-from millstream.model.gate_rows import AskRow
+from millstream.model.gates.rows import AskRow
 from millstream.model.ids import lane_of
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 from millstream.model.seen import until_ms
+from millstream.model.waits.awaited import AwaitedPost, home_of_place
 
 ROWS_MAX = 100_000
 

@@ -18,8 +18,8 @@ from millstream.core.nouns import FOLD
 from millstream.core.tables import Tables
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, SingletonFreed, StartCounted
-from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import AskRow, StartsRow
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.gates.rows import AskRow, StartsRow
 from tests.core import test_admitting as promises
 from tests.core.test_admitting import MOVES, Move
 

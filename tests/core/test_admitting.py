@@ -19,8 +19,8 @@ from millstream.model import limits
 from millstream.model.commands import Command, InvokeFunction
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact
-from millstream.model.flow import ConcurrencyRule, FlowSpec, RateLimitRule, SingletonRule, ThrottleRule
 from millstream.model.function import FunctionSpec
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec, RateLimitRule, SingletonRule, ThrottleRule
 from millstream.model.ids import home_of, ulid
 from millstream.model.limits import DAY_MS
 from millstream.model.operations import BodyDone

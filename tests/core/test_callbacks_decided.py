@@ -10,8 +10,6 @@ import pytest
 from millstream.core.steps import callback as callbacks
 from millstream.core.steps import callback_post
 from millstream.model import limits
-from millstream.model.awaited import AwaitedPost
-from millstream.model.callback_token import PATH, callback_id, mark_of, opened, token_of
 from millstream.model.commands import FireTimer, ResolveCallback
 from millstream.model.effects import Answer
 from millstream.model.facts import CallbackOpened, StepCompleted
@@ -19,6 +17,8 @@ from millstream.model.operations import CallbackFound, PostWaitFound, StepDone, 
 from millstream.model.place import Place
 from millstream.model.rows import Hand
 from millstream.model.run_requests import CancelRun
+from millstream.model.waits.awaited import AwaitedPost
+from millstream.model.waits.callback_token import PATH, callback_id, mark_of, opened, token_of
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, LANES, PLACE, START_MS, accept, app, done, event, function, report, see
 

@@ -22,7 +22,6 @@ from millstream.model.facts import (
     FunctionSkipped,
     RunStarted,
 )
-from millstream.model.flow import ConcurrencyRule, DebounceRule, FlowSpec, RateLimitRule, ThrottleRule
 from millstream.model.function import (
     AppSpec,
     CancelTrigger,
@@ -32,6 +31,7 @@ from millstream.model.function import (
     decode_app_spec,
     encode_app_spec,
 )
+from millstream.model.gates.declared import ConcurrencyRule, DebounceRule, FlowSpec, RateLimitRule, ThrottleRule
 from millstream.model.operations import BodyDone
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, MINUTE_MS, START_MS, accept, app, event, function, home_slug, report, see

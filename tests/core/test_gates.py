@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from millstream.core.flow.rate_limit import RATE_LIMIT
 from millstream.core.flow.throttle import THROTTLE
-from millstream.model.awaited import home_of_place
 from millstream.model.facts import FunctionSkipped
-from millstream.model.flow import (
+from millstream.model.function import FunctionSpec
+from millstream.model.gates.declared import (
     BatchRule,
     ConcurrencyRule,
     DebounceRule,
@@ -28,9 +28,9 @@ from millstream.model.flow import (
     ThrottleRule,
     senseless,
 )
-from millstream.model.function import FunctionSpec
 from millstream.model.operations import BodyDone, InvokeFound
 from millstream.model.rows import Hand
+from millstream.model.waits.awaited import home_of_place
 from tests.core.lanes import Lanes
 from tests.core.values import MINUTE_MS, app, done, errored, event, found, function, internal_id, sleep
 

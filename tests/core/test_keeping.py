@@ -22,7 +22,7 @@ from millstream.core.nouns import FOLD
 from millstream.core.tables import Tables
 from millstream.model.commands import FireTimer
 from millstream.model.facts import BatchAdded, Fact, FunctionSkipped, RunStarted, StartKept
-from millstream.model.flow import BatchRule, DebounceRule, FlowSpec
+from millstream.model.gates.declared import BatchRule, DebounceRule, FlowSpec
 from tests.core.lanes import Lanes
 from tests.core.values import MINUTE_MS, START_MS, app, event, function, internal_id
 

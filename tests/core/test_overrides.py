@@ -11,10 +11,10 @@ import pytest
 from millstream.core.triggers.catalogue import catalogue
 from millstream.errors import FunctionError
 from millstream.model.facts import GateOpened, RunStarted
-from millstream.model.flow import ConcurrencyRule, FlowSpec, RateLimitRule, ThrottleRule
 from millstream.model.function import AppSpec, FunctionSpec
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec, RateLimitRule, ThrottleRule
+from millstream.model.gates.overrides import CONCURRENCY, RATE_LIMIT, THROTTLE, Override, SeeLimits, applied, in_force
 from millstream.model.operations import BodyDone
-from millstream.model.overrides import CONCURRENCY, RATE_LIMIT, THROTTLE, Override, SeeLimits, applied, in_force
 from tests.core.lanes import Lanes
 from tests.core.values import MINUTE_MS, app, event, function
 

@@ -16,7 +16,6 @@ from millstream.core.runs.transitions import transitions
 from millstream.core.steps import KINDS, callback, wait_for_signal
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedEvent, AwaitedEvents, AwaitedPost, AwaitedSignal, home_of_place, place_of
 from millstream.model.commands import (
     EventCame,
     FireTimer,
@@ -28,12 +27,20 @@ from millstream.model.commands import (
     Unpark,
 )
 from millstream.model.facts import Fact, StepCompleted
-from millstream.model.flow import ConcurrencyRule, FlowSpec, RunFlow, Slot
 from millstream.model.function import FAIL, HOLD
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec, RunFlow, Slot
 from millstream.model.ids import home_of
 from millstream.model.operations import Condition, SignalWaitFound, WaitFound
 from millstream.model.rows import Hand, HeldRow, ParkedRow, RunRow, StepRow, TimerRow
 from millstream.model.run_requests import ResumeRun
+from millstream.model.waits.awaited import (
+    AwaitedEvent,
+    AwaitedEvents,
+    AwaitedPost,
+    AwaitedSignal,
+    home_of_place,
+    place_of,
+)
 from millstream.state.memory import MemoryStore
 from millstream.state.tables import LaneTables
 from tests.core.harness import Harness

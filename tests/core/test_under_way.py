@@ -7,11 +7,11 @@ from typing import Final
 import pytest
 
 from millstream.core.under_way import LaneSeen, Question, seen_of, unanswered
-from millstream.model.awaited import home_of_place, place_of
 from millstream.model.commands import EventCame, FireTimer, ForgetWait, NoteDelivered, NothingCame, SignalCame
 from millstream.model.facts import MessageSent
 from millstream.model.messages import InboxRecord, Message
 from millstream.model.operations import Condition, SignalWaitFound, WaitFound
+from millstream.model.waits.awaited import home_of_place, place_of
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, LANES, accept, app, event, function, report, see
 from tests.core.wait_moves import PAID, SIGNALS

@@ -7,11 +7,11 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from millstream.model.awaited import AwaitedEvents, AwaitedSignal
 from millstream.model.commands import SendSignal
 from millstream.model.facts import SignalTaken
 from millstream.model.operations import Condition, SignalWaitFound, WaitFound
 from millstream.model.rows import Hand, StepRow
+from millstream.model.waits.awaited import AwaitedEvents, AwaitedSignal
 from tests.core.lanes import Lanes
 from tests.core.values import app, event, function
 

@@ -13,7 +13,6 @@ from millstream.core.waits import homes, kept
 from millstream.core.waits.coverage import IDLE_MS
 from millstream.core.waits.interests import FORWARD_NO_MORE
 from millstream.model import limits
-from millstream.model.awaited import event_mark
 from millstream.model.commands import (
     AwaitEvent,
     CleanUp,
@@ -29,6 +28,7 @@ from millstream.model.commands import (
 )
 from millstream.model.event import Envelope
 from millstream.model.facts import EventKept, EventNoted, MessageSent
+from millstream.model.waits.awaited import event_mark
 from tests.core.harness import Harness
 from tests.core.values import START_MS, accept, event
 from tests.core.wait_moves import ELSEWHERE, HERE, PAID

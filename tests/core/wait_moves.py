@@ -9,16 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from millstream.core.waits.interests import SEEK
-from millstream.model.awaited import (
-    AwaitedCallback,
-    AwaitedEvents,
-    AwaitedPost,
-    AwaitedRun,
-    AwaitedSignal,
-    home_of_place,
-    place_of,
-)
-from millstream.model.callback_token import mark_of
 from millstream.model.commands import (
     AdvanceScan,
     AwaitEvent,
@@ -52,6 +42,16 @@ from millstream.model.operations import (
     WaitFound,
 )
 from millstream.model.rows import Hand, StepRow
+from millstream.model.waits.awaited import (
+    AwaitedCallback,
+    AwaitedEvents,
+    AwaitedPost,
+    AwaitedRun,
+    AwaitedSignal,
+    home_of_place,
+    place_of,
+)
+from millstream.model.waits.callback_token import mark_of
 from tests.core.harness import Harness
 from tests.core.values import HOUR_MS, LANES, MINUTE_MS, PLACE, START_MS, event
 

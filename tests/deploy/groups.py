@@ -18,7 +18,7 @@ KEY = "the-key"
 IMAGE = "registry.example/shop:v1"
 WITHIN_S = 60.0
 FOR_FUNCTIONS = {"MILLSTREAM_URL", "MILLSTREAM_EVENT_KEY"}
-"""Read by the client of an app, in whatever process it runs (``sdk/client.py``)."""
+"""Read by the client of an app, in whatever process it runs (``sdk/outside/client.py``)."""
 APP = """
 import os
 from millstream import App, Context

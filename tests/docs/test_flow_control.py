@@ -6,7 +6,7 @@ import inspect
 import re
 
 from millstream import App
-from millstream.model.flow import TOGETHER
+from millstream.model.gates.declared import TOGETHER
 from tests.docs.blocks import ROOT
 
 PAGE = (ROOT / "docs" / "flow-control.md").read_text(encoding="utf-8")

@@ -17,11 +17,11 @@ from millstream.execute.endpoint.calls import (
     call_of,
 )
 from millstream.execute.port import RunView
-from millstream.model.awaited import AwaitedSignal
 from millstream.model.effects import Execute
 from millstream.model.event import Envelope
 from millstream.model.operations import failure_json
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.waits.awaited import AwaitedSignal
 from millstream.wire.app_urls import call_url
 from millstream.wire.canonical_json import canonical_json
 from millstream.wire.step_memos import TIMED_OUT, memo_of

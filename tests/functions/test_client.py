@@ -14,8 +14,8 @@ from aiohttp import web
 
 from millstream import App, Client, Event, SyncClient
 from millstream.errors import BadRequest, Busy, ConfigError, LogUnavailable, NotAllowed, NotFound
-from millstream.sdk import client as module
-from millstream.sdk import transport
+from millstream.sdk.outside import client as module
+from millstream.sdk.outside import transport
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

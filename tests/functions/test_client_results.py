@@ -11,7 +11,7 @@ import pytest
 
 from millstream import App, Client, Context, RunError, RunNotOver, SyncClient, SyncContext
 from millstream.errors import Busy, FunctionError, MillstreamError, NotFound
-from millstream.sdk import client as module
+from millstream.sdk.outside import client as module
 from tests.functions.test_client import Door, Threaded, door
 
 __all__ = ["door"]

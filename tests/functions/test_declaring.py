@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from millstream import App, Context, EventTrigger, Exponential, FunctionError, Linear, SyncContext, Table, current
-from millstream.model.durations import instant_ms, to_ms
 from millstream.model.function import DEFAULT_BACKOFF, CronTrigger
+from millstream.model.text.durations import instant_ms, to_ms
 
 
 async def handler(ctx: Context) -> str:

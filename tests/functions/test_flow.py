@@ -24,7 +24,8 @@ from millstream import (
     Throttle,
 )
 from millstream.model import limits
-from millstream.model.flow import (
+from millstream.model.function import AppSpec, FunctionSpec, decode_app_spec, encode_app_spec
+from millstream.model.gates.declared import (
     TOGETHER,
     BatchRule,
     ConcurrencyRule,
@@ -35,7 +36,6 @@ from millstream.model.flow import (
     ThrottleRule,
     senseless,
 )
-from millstream.model.function import AppSpec, FunctionSpec, decode_app_spec, encode_app_spec
 from millstream.wire.messages import decode_app, encode_app
 
 DAY_S = 86_400

@@ -16,7 +16,7 @@ import fastavro
 import msgspec
 import pytest
 
-from millstream.cli.schema_types import python_of
+from millstream.cli.operating.schema_types import python_of
 from millstream.errors import FunctionError
 from millstream.sdk.schema_of import schema_of
 from millstream.wire.avro import compile_check

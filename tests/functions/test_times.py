@@ -10,7 +10,7 @@ from millstream import Topic
 from millstream.errors import FunctionError, RetryAfterError
 from millstream.execute.failures import step_errored
 from millstream.model import limits
-from millstream.model.durations import LENGTH_MS_MAX, instant_ms, to_ms
+from millstream.model.text.durations import LENGTH_MS_MAX, instant_ms, to_ms
 
 NOW_MS = 1_795_356_850_000
 EAST, WEST = timezone(timedelta(hours=23, minutes=59)), timezone(-timedelta(hours=23, minutes=59))

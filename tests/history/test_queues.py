@@ -16,8 +16,8 @@ from millstream.history.queues import QueuesSeen, next_slot_ms
 from millstream.model import facts as f
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact
-from millstream.model.flow import FlowSpec, ThrottleRule
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.declared import FlowSpec, ThrottleRule
+from millstream.model.gates.messages import AdmitStart
 from millstream.model.journal import JournalRecord
 from tests.history.world import PATIENCE_S, World, open_world, shop
 

@@ -13,8 +13,8 @@ from millstream.history.fold import parent_of
 from millstream.history.index import Index
 from millstream.history.seen import Page, RunInFull
 from millstream.model import trail as entries
-from millstream.model.callback_token import callback_id
-from millstream.model.waits_for import in_words
+from millstream.model.waits.callback_token import callback_id
+from millstream.model.waits.shown import in_words
 from tests.history.world import AT_ONCE, World, open_world
 
 BACKENDS = pytest.mark.parametrize("backend", ["memory", "embedded"])

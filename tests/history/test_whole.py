@@ -17,12 +17,12 @@ from millstream.history.trail import Error, StepSeen, pack, read
 from millstream.log.memory.log import MemoryLog
 from millstream.model import facts as f
 from millstream.model import limits, trail
-from millstream.model.awaited import AwaitedSignal
 from millstream.model.event import Envelope
 from millstream.model.ids import run_id, ulid
 from millstream.model.journal import JournalRecord
 from millstream.model.rows import Hand, StepRow
-from millstream.model.waits_for import written
+from millstream.model.waits.awaited import AwaitedSignal
+from millstream.model.waits.shown import written
 from tests.history.world import World, living
 
 AT = 1_795_356_850_000

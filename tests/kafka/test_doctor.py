@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from millstream.cli import doctor
+from millstream.cli.processes import doctor
 from millstream.log.group_topics import GroupShape
 from millstream.log.kafka.admin.acls import TOPIC, accesses
 from millstream.log.kafka.admin.health import CLOCK_OFF_MS_MAX, clock_off_ms, clock_problem, health

@@ -8,8 +8,8 @@ from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.log.port import Produced
 from millstream.model.facts import LimitsSeen, RunStarted
-from millstream.model.flow import ConcurrencyRule, FlowSpec
-from millstream.model.overrides import FunctionLimits, Override
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec
+from millstream.model.gates.overrides import FunctionLimits, Override
 from millstream.wire.limits_record import RECORD_PREFIX, limits_record
 from tests.core.values import app, event, function
 from tests.lane.rig import FUNCTIONS, LETTERS, Rig, until

@@ -9,8 +9,8 @@ from millstream.api.door.catalogue import Catalogue
 from millstream.log.group_topics import GroupShape, topics_of
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
-from millstream.model.callback_token import KEY_BYTES
 from millstream.model.function import AppSpec
+from millstream.model.waits.callback_token import KEY_BYTES
 from millstream.wire.callback_key import RECORD_PREFIX, key_record
 from millstream.worker.callback_key import callback_key
 from millstream.worker.registration import register

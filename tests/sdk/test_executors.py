@@ -71,4 +71,8 @@ def _executors(stage: Stage) -> list[int]:
     assert stage.server.process is not None
     pid = stage.server.process.pid
     children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [child for child in children if b"millstream.cli.executor" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        child
+        for child in children
+        if b"millstream.cli.processes.executor" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]

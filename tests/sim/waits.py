@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from millstream.errors import LogUnavailable
 from millstream.log.port import Produced
 from millstream.model import facts as f
-from millstream.model.awaited import AwaitedEvents, AwaitedRun, AwaitedSignal, condition_mark
-from millstream.model.callback_token import mark_of
 from millstream.model.commands import ResolveCallback, SendSignal
 from millstream.model.event import Envelope
 from millstream.model.messages import InboxRecord, group_topic
 from millstream.model.operations import failure_of
+from millstream.model.waits.awaited import AwaitedEvents, AwaitedRun, AwaitedSignal, condition_mark
+from millstream.model.waits.callback_token import mark_of
 from millstream.wire.messages import encode_envelope, encode_inbox
 from tests.sim.programs import Answered, Call, Planned, Posted, Program, Signal, Sleep, Step
 

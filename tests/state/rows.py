@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from millstream.model.commands import HandOut
 from millstream.model.event import Envelope
-from millstream.model.flow import RunFlow
-from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
-from millstream.model.overrides import LimitsRow
+from millstream.model.gates.declared import RunFlow
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.gates.overrides import LimitsRow
+from millstream.model.gates.rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.rows import (
     AppRow,
     CancellationRow,

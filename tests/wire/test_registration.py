@@ -14,15 +14,6 @@ import pytest
 
 from millstream.errors import BadRequest
 from millstream.model import limits
-from millstream.model.flow import (
-    BatchRule,
-    ConcurrencyRule,
-    DebounceRule,
-    FlowSpec,
-    RateLimitRule,
-    SingletonRule,
-    ThrottleRule,
-)
 from millstream.model.function import (
     AppSpec,
     CancelTrigger,
@@ -32,6 +23,15 @@ from millstream.model.function import (
     Remote,
     decode_app_spec,
     encode_app_spec,
+)
+from millstream.model.gates.declared import (
+    BatchRule,
+    ConcurrencyRule,
+    DebounceRule,
+    FlowSpec,
+    RateLimitRule,
+    SingletonRule,
+    ThrottleRule,
 )
 from millstream.wire.app_urls import base_url, call_url
 from millstream.wire.registration.app import InvalidFunctions, app_in, app_of

@@ -32,7 +32,7 @@ from millstream.errors import (
     StoreUnavailable,
     TooMany,
 )
-from millstream.model.redaction import redacted_by_form
+from millstream.model.text.redaction import redacted_by_form
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"

@@ -23,9 +23,9 @@ from millstream.api.door.door import DOOR, Door
 from millstream.api.door.seeds import seeded_id
 from millstream.errors import BadRequest, Gone, LimitExceeded, NotFound
 from millstream.model import limits
-from millstream.model.callback_token import opened
 from millstream.model.commands import ResolveCallback
 from millstream.model.ids import lane_of
+from millstream.model.waits.callback_token import opened
 from millstream.wire.json_limits import read_json
 
 POST_IT: Final = (

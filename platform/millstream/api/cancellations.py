@@ -26,7 +26,7 @@ from millstream.history.queries import PAGE_ROWS_MAX
 from millstream.model import limits
 from millstream.model.ids import home_of, is_ulid
 from millstream.model.run_requests import CancelRuns, StopCancelling
-from millstream.model.text import is_storable
+from millstream.model.text.storable import is_storable
 from millstream.wire.json_limits import read_json
 
 BODY_BYTES_MAX: Final = 64 * 1024

@@ -22,12 +22,12 @@ from millstream.api.results import NOT_OVER_STATUS, once_over, result_shown, wai
 from millstream.errors import BadRequest, NotFound, NotStarted
 from millstream.model import limits
 from millstream.model.commands import InvokeFunction
-from millstream.model.durations import duration_text
 from millstream.model.event import FUNCTION_INVOKED, Envelope
-from millstream.model.flow import FlowSpec
 from millstream.model.function import AppSpec, CronTrigger, FunctionSpec, TopicTrigger, Trigger
+from millstream.model.gates.declared import FlowSpec
 from millstream.model.ids import home_of
 from millstream.model.invocation import MEMBER, of_request
+from millstream.model.text.durations import duration_text
 from millstream.wire.app_urls import call_url
 from millstream.wire.json_limits import read_json
 

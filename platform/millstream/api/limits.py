@@ -28,10 +28,8 @@ from millstream.api.door.seeds import seeded_id
 from millstream.errors import BadRequest, Busy, Conflict, FunctionError, NotFound
 from millstream.log.port import Produced
 from millstream.model import limits
-from millstream.model.durations import Duration, duration_text, to_ms
 from millstream.model.function import FunctionSpec
-from millstream.model.messages import group_topic
-from millstream.model.overrides import (
+from millstream.model.gates.overrides import (
     CHANGES_KEPT_MAX,
     CONCURRENCY,
     OPTIONS,
@@ -45,7 +43,9 @@ from millstream.model.overrides import (
     gates_of,
     in_force,
 )
-from millstream.model.text import is_storable
+from millstream.model.messages import group_topic
+from millstream.model.text.durations import Duration, duration_text, to_ms
+from millstream.model.text.storable import is_storable
 from millstream.telemetry import say
 from millstream.wire.json_limits import read_json
 from millstream.wire.limits_record import limits_record

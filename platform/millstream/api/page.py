@@ -26,8 +26,8 @@ from millstream.history.fold import parent_of
 from millstream.history.queries import Queries
 from millstream.history.seen import Page, RunFilter, RunInFull, RunSeen
 from millstream.history.trail import COUNTED, PARKED, AttemptSeen, Error, GateSeen, StepSeen, error_of, wakes_at_ms
-from millstream.model.durations import duration_text
-from millstream.model.waits_for import WaitsFor, in_words
+from millstream.model.text.durations import duration_text
+from millstream.model.waits.shown import WaitsFor, in_words
 
 RUNS_SHOWN: Final = 100
 STEPS_SHOWN_MAX: Final = 60

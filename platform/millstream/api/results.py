@@ -17,7 +17,7 @@ from millstream.api.runs import run_id_of
 from millstream.errors import BadRequest, Busy, FunctionError, LogUnavailable, NotFound
 from millstream.history.results import ResultSeen
 from millstream.model import limits
-from millstream.model.durations import to_ms
+from millstream.model.text.durations import to_ms
 
 NOT_OVER_STATUS: Final = 202
 

@@ -42,9 +42,9 @@ from millstream.api.probes import MEASURED, WAITS_FOR, get_livez, get_readyz
 from millstream.api.protocol import app_functions, ignored, jobs, run_state
 from millstream.api.reading import positions, queues
 from millstream.errors import MillstreamError
-from millstream.model.callback_token import PATH
 from millstream.model.messages import group_topic
-from millstream.model.redaction import redacted_by_form
+from millstream.model.text.redaction import redacted_by_form
+from millstream.model.waits.callback_token import PATH
 from millstream.wire.signing import KIND_HEADER
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

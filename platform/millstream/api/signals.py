@@ -20,7 +20,7 @@ from millstream.errors import BadRequest, NotFound
 from millstream.model import limits
 from millstream.model.commands import SendSignal
 from millstream.model.ids import home_of
-from millstream.model.text import is_storable
+from millstream.model.text.storable import is_storable
 from millstream.wire.json_limits import read_json
 
 SHAPE: Final = 'Send {"signal": "its name", "data": any JSON}.'

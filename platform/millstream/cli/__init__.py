@@ -22,7 +22,7 @@ def main() -> int:
     from millstream.cli.support.exits import guarded
     from millstream.config import refuse_unknown
     from millstream.errors import ConfigError
-    from millstream.model.text import is_storable
+    from millstream.model.text.storable import is_storable
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,7 +36,9 @@ def main() -> int:
                 )
         refuse_unknown(os.environ)
         if sys.argv[1:] in (["version"], ["--version"]):
-            from millstream.cli.version import print_version  # Asked by scripts, over and over: no parser for it.
+            from millstream.cli.processes.version import (
+                print_version,  # Asked by scripts, over and over: no parser for it.
+            )
 
             return print_version()
         from millstream.cli.commands import run_command

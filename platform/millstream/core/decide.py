@@ -16,7 +16,7 @@ from millstream.errors import StoreFailed
 from millstream.model import limits
 from millstream.model.commands import Command, FireTimer
 from millstream.model.facts import Fact
-from millstream.model.text import storable
+from millstream.model.text.storable import storable
 
 
 def decide(tables: Tables, command: Command, now_ms: int) -> list[Fact]:

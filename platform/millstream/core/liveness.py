@@ -31,7 +31,7 @@ from millstream.core.step_kinds import timer_of_step
 from millstream.core.steps import KINDS
 from millstream.core.tables import HeldKey, ParkedKey, Tables, TimerKey
 from millstream.core.waits import homes
-from millstream.model.flow import Slot
+from millstream.model.gates.declared import Slot
 from millstream.model.rows import Hand, RunRow, StepRow, TimerRow
 
 PAGE_ROWS: Final = 500

@@ -10,7 +10,7 @@ from millstream.core.handles import Handles
 from millstream.core.tables import Tables
 from millstream.model.effects import Answer, Effect
 from millstream.model.facts import Fact, RequestAnswered, RequestsDropped
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.messages import AdmitStart
 from millstream.model.ids import ulid
 from millstream.model.limits import REQUEST_IDS_KEPT_MS
 from millstream.model.messages import Request

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
-from millstream.model.overrides import LimitsRow
+from millstream.model.gates.overrides import LimitsRow
+from millstream.model.gates.rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,

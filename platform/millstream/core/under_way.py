@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from millstream.core.liveness import open_runs
 from millstream.core.runs.hands import CLOSING
 from millstream.core.tables import Tables
-from millstream.model.awaited import AwaitedEvents
 from millstream.model.commands import EventCame, ForgetSignal, ForgetWait, NothingCame, SignalCame
 from millstream.model.messages import InboxRecord, group_topic
 from millstream.model.rows import RunRow
+from millstream.model.waits.awaited import AwaitedEvents
 
 PAGE_ROWS = 500
 Question = tuple[str, str, int]

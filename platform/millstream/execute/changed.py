@@ -13,7 +13,7 @@ from millstream.model import limits
 from millstream.model.commands import ParkDispatch, Unpark
 from millstream.model.effects import CodeWanted
 from millstream.model.rows import StepRow
-from millstream.model.text import storable
+from millstream.model.text.storable import storable
 
 CHANGED = "its code has changed"
 _TODO = "Give the function this step back, and the run goes on from what is recorded; or cancel the run."

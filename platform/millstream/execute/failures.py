@@ -4,7 +4,8 @@ Whatever user code raises is caught, ``SystemExit`` and ``KeyboardInterrupt`` to
 
 The rule: **nothing here raises**, or the report would be missing and the run hang. An exception is user code: its
 ``__str__``, its notes, even its ``__class__`` may raise. What it says is asked for where that is caught, and made
-storable (``model/text.py``); what it is, is looked up by its type alone. Local and child-process executors share this.
+storable (``model/text/storable.py``); what it is, is looked up by its type alone. Local and child-process executors
+share this.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from millstream.model import limits
 from millstream.model.operations import BodyErrored, Failure, StepErrored, failure_json
 from millstream.model.operations import failure_of as stored
 from millstream.model.rows import Hand, StepRow
-from millstream.model.text import storable, text_by, type_name
+from millstream.model.text.storable import storable, text_by, type_name
 from millstream.sdk.retry import Retry
 
 STEP_TIMEOUT: Final = "StepTimeout"

@@ -19,9 +19,9 @@ import msgspec
 from millstream.core.flow import throttle
 from millstream.core.flow.places import gate_and_key, parts_of
 from millstream.model import facts as f
-from millstream.model.awaited import home_of_place
-from millstream.model.flow import FlowSpec
-from millstream.model.gate_rows import GateRow
+from millstream.model.gates.declared import FlowSpec
+from millstream.model.gates.rows import GateRow
+from millstream.model.waits.awaited import home_of_place
 
 QUEUED: Final = 0
 HELD: Final = 1

@@ -37,12 +37,12 @@ from millstream.log.port import Log
 from millstream.log.read_all import read_rest
 from millstream.model import trail
 from millstream.model.function import decode_app_spec
-from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, SingletonRow
+from millstream.model.gates.rows import AskRow, BatchRow, GateRow, KeptStartRow, SingletonRow
 from millstream.model.ids import is_ulid, lane_of
 from millstream.model.messages import group_topic
 from millstream.model.operations import failure_of
 from millstream.model.rows import AppRow, EventRow, Hand, HeldRow, ParkedRow, RunRow, StepRow
-from millstream.model.waits_for import written
+from millstream.model.waits.shown import written
 from millstream.state.checkpointed import Checkpointed
 from millstream.state.keyspace import BY_NAME, CHECKPOINT_TOPICS
 from millstream.state.marker import Marker

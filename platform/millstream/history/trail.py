@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from millstream.core.step_kinds import kind_of
 from millstream.core.steps import run
 from millstream.model.trail import CAME, DONE, ERRORED, FAILED, WOKE, Entry
-from millstream.model.waits_for import WaitsFor
-from millstream.model.waits_for import read as read_waits_for
+from millstream.model.waits.shown import WaitsFor
+from millstream.model.waits.shown import read as read_waits_for
 
 EXECUTED: Final = run.NAME
 """The kind of a step that was lost or parked before it was named: only such steps are handed out."""

@@ -30,7 +30,7 @@ from millstream.lane.settings import LaneSettings
 from millstream.model.commands import AcceptEvent, Command, Report
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, MessageSent, Post
-from millstream.model.text import storable
+from millstream.model.text.storable import storable
 from millstream.state.tables import LaneTables
 from millstream.telemetry import say
 from millstream.wire.journal import encode_facts

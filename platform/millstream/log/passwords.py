@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from millstream.files import text_of
-from millstream.model.redaction import keep_secret
+from millstream.model.text.redaction import keep_secret
 
 
 def password_in(file: str) -> str:

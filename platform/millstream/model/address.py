@@ -6,8 +6,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from millstream.errors import ConfigError
-from millstream.model.redaction import keep_secret, redacted
-from millstream.model.text import is_storable
+from millstream.model.text.redaction import keep_secret, redacted
+from millstream.model.text.storable import is_storable
 
 SHOWN_CHARS_MAX: Final = 200
 

@@ -7,9 +7,9 @@ import msgspec
 
 from millstream.model.event import Envelope
 from millstream.model.function import AppSpec, Reading
-from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
+from millstream.model.gates.messages import AdmitStart, AskGate, GateOpen, LeaveGate
+from millstream.model.gates.overrides import SeeLimits
 from millstream.model.operations import Failure, Operation
-from millstream.model.overrides import SeeLimits
 from millstream.model.run_requests import CancelRun, CancelRuns, FailRun, ResumeRun, StopCancelling
 
 

@@ -10,9 +10,9 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import duration_text
-from millstream.model.flow import FlowSpec, senseless
-from millstream.model.text import shown
+from millstream.model.gates.declared import FlowSpec, senseless
+from millstream.model.text.durations import duration_text
+from millstream.model.text.storable import shown
 
 
 class EventTrigger(msgspec.Struct, frozen=True, gc=False, tag="event"):

@@ -28,7 +28,7 @@ from millstream.model.commands import (
     StillRunning,
     TakeEvent,
 )
-from millstream.model.gate_messages import AdmitStart, AskGate, GateOpen, LeaveGate
+from millstream.model.gates.messages import AdmitStart, AskGate, GateOpen, LeaveGate
 from millstream.model.run_requests import CancelRun, CancelRuns, FailRun, ResumeRun, StopCancelling
 
 Message = (

@@ -11,12 +11,12 @@ import enum
 
 import msgspec
 
-from millstream.model.awaited import Awaited
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
-from millstream.model.flow import RunFlow, Slot
-from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
-from millstream.model.overrides import LimitsRow
+from millstream.model.gates.declared import RunFlow, Slot
+from millstream.model.gates.overrides import LimitsRow
+from millstream.model.gates.rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.waits.awaited import Awaited
 
 
 class Hand(enum.IntEnum):
@@ -57,7 +57,8 @@ class RunRow(msgspec.Struct, frozen=True, gc=False):
     ``cancels``   the places of the events that cancel it.
     ``flow``      its gates; None: it has none.
     ``joint``     its body goes on only once no step is pending; else after each that is resolved.
-    ``taken``     the events that its waits have taken: pairs of marks, condition and event (``model/awaited.py``).
+    ``taken``     the events that its waits have taken: pairs of marks, condition and event
+                  (``model/waits/awaited.py``).
     """
 
     run: str

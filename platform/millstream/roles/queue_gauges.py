@@ -13,7 +13,7 @@ from typing import Final
 from millstream.core.flow.places import whose
 from millstream.core.liveness import PAGE_ROWS
 from millstream.lane.lane import Lane
-from millstream.model.flow import SCOPES
+from millstream.model.gates.declared import SCOPES
 from millstream.telemetry import Telemetry
 from millstream.worker.worker import Worker
 

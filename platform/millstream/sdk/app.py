@@ -8,14 +8,14 @@ from typing import Literal, TypeVar
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import Duration
 from millstream.model.event import Event
 from millstream.model.function import AppSpec, FunctionSpec
+from millstream.model.text.durations import Duration
 from millstream.sdk.backoff import Shape
 from millstream.sdk.bounds import CancelOn, Timeouts
-from millstream.sdk.client import Client
 from millstream.sdk.flow import Batch, Concurrency, Debounce, FlowOptions, RateLimit, Singleton, Throttle
 from millstream.sdk.function import Function, Handler, On, Options, declare
+from millstream.sdk.outside.client import Client
 
 H = TypeVar("H", bound=Handler)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from millstream.errors import FunctionError
-from millstream.model.durations import LENGTH_MS_MAX, Duration, to_ms
 from millstream.model.function import Backoff
-from millstream.model.text import shown
+from millstream.model.text.durations import LENGTH_MS_MAX, Duration, to_ms
+from millstream.model.text.storable import shown
 
 DELAYS_MAX: Final = 100
 

@@ -6,9 +6,9 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import Duration, to_ms
 from millstream.model.function import CancelTrigger
-from millstream.model.text import is_storable, shown, type_name
+from millstream.model.text.durations import Duration, to_ms
+from millstream.model.text.storable import is_storable, shown, type_name
 
 
 class CancelOn(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import Final
 from millstream.errors import FunctionError, LimitExceeded
 from millstream.model import limits
 from millstream.model.operations import PublishFound
-from millstream.model.text import is_storable, shown, type_name
+from millstream.model.text.storable import is_storable, shown, type_name
 
 RESERVED_HEADERS: Final = "millstream-"
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")

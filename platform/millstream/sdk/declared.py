@@ -7,7 +7,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from millstream.errors import FunctionError
-from millstream.model.text import shown, type_name
+from millstream.model.text.storable import shown, type_name
 
 _SLUGS: Final[WeakKeyDictionary[Callable[..., object], str]] = WeakKeyDictionary()
 

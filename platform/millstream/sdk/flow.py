@@ -5,7 +5,7 @@
 
 Each says what it is here; docs/flow-control.md says what it does, and what cannot be had together. Every ``key`` is CEL
 over ``event``; without one all runs of the function share one limit. Add an option: a class here, a rule in
-``model/flow.py``, a line in ``flow_spec``.
+``model/gates/declared.py``, a line in ``flow_spec``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from millstream.errors import FunctionError
-from millstream.model.durations import Duration, to_ms
-from millstream.model.flow import (
+from millstream.model.gates.declared import (
     BatchRule,
     ConcurrencyRule,
     DebounceRule,
@@ -27,7 +26,8 @@ from millstream.model.flow import (
     ThrottleRule,
     unwise,
 )
-from millstream.model.text import shown, type_name
+from millstream.model.text.durations import Duration, to_ms
+from millstream.model.text.storable import shown, type_name
 
 Option = TypeVar("Option")
 

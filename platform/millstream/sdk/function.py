@@ -14,7 +14,6 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import Duration, to_ms
 from millstream.model.event import FUNCTION_FAILED
 from millstream.model.function import (
     DEFAULT_BACKOFF,
@@ -25,6 +24,7 @@ from millstream.model.function import (
     TopicTrigger,
     Trigger,
 )
+from millstream.model.text.durations import Duration, to_ms
 from millstream.sdk.backoff import Shape, table_of
 from millstream.sdk.bounds import Timeouts, cancel_triggers, timeouts_ms
 from millstream.sdk.context import Context, SyncContext, declared_context

@@ -12,7 +12,7 @@ from itertools import islice
 from millstream.errors import BadRequest, LimitExceeded
 from millstream.model import limits
 from millstream.model.event import INTERNAL_PREFIX, Envelope, Event
-from millstream.model.text import shown, type_name
+from millstream.model.text.storable import shown, type_name
 from millstream.sdk.payloads import encode
 
 

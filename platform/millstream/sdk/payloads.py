@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from millstream.errors import NonRetriableError, UnserialisableResult
-from millstream.model.text import shown, text_by, type_name
+from millstream.model.text.storable import shown, text_by, type_name
 
 Reader = Callable[[bytes], object]
 

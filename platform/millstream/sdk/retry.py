@@ -14,7 +14,7 @@ from typing import Final, Literal
 from millstream.errors import FunctionError, NonRetriableError
 from millstream.model import limits
 from millstream.model.operations import RetryPolicy
-from millstream.model.text import shown, type_name
+from millstream.model.text.storable import shown, type_name
 from millstream.sdk.backoff import Shape, table_of
 
 UNLIMITED: Final = "unlimited"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
 from millstream.errors import FunctionError
-from millstream.model.text import shown, type_name
+from millstream.model.text.storable import shown, type_name
 from millstream.sdk import checks
 from millstream.sdk.retry import Retry
 from millstream.sdk.unawaited import Unawaited

@@ -10,7 +10,7 @@ Decimals have no precision in Python, so they are text; UUIDs are text with thei
 field that may be left out and has no default may be null. ``int | float`` is a double. What has no Avro form, ``Any``
 for one, is a FunctionError that names the path.
 
-The reverse, Python from a schema file, is in ``cli/schema_types.py``.
+The reverse, Python from a schema file, is in ``cli/operating/schema_types.py``.
 """
 
 from __future__ import annotations

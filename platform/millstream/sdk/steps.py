@@ -15,7 +15,6 @@ from msgspec import structs
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import TOMBSTONE, Envelope, Event
 from millstream.model.operations import (
     InvokeFound,
@@ -26,7 +25,8 @@ from millstream.model.operations import (
     SleepFound,
     WaitFound,
 )
-from millstream.model.text import is_storable, shown, type_name
+from millstream.model.text.durations import Duration, instant_ms, to_ms
+from millstream.model.text.storable import is_storable, shown, type_name
 from millstream.sdk import callback, checks, waiting
 from millstream.sdk.callback import Callback, SyncCallback
 from millstream.sdk.declared import declared_slug

@@ -8,9 +8,9 @@ from typing import Final
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import instant_ms
 from millstream.model.function import SINCE_EARLIEST, SINCE_LATEST, Reading, TopicTrigger
-from millstream.model.text import shown
+from millstream.model.text.durations import instant_ms
+from millstream.model.text.storable import shown
 
 Since = str | datetime | int
 _WORDS: Final = {"latest": SINCE_LATEST, "earliest": SINCE_EARLIEST}

@@ -9,9 +9,9 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import Duration, to_ms
 from millstream.model.operations import Condition
-from millstream.model.text import is_storable, shown, type_name
+from millstream.model.text.durations import Duration, to_ms
+from millstream.model.text.storable import is_storable, shown, type_name
 from millstream.sdk.payloads import encode, reader_of
 from millstream.sdk.received import Received, recorded
 

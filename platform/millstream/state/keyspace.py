@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from millstream.model import gate_rows, rows
-from millstream.model.overrides import LimitsRow
+from millstream.model import rows
+from millstream.model.gates import rows as gate_rows
+from millstream.model.gates.overrides import LimitsRow
 from millstream.model.rows import Row
 from millstream.state.keys import Key, encoder, range_of
 

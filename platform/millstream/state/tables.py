@@ -22,9 +22,9 @@ from collections.abc import Coroutine, Sequence
 from typing import Final
 
 from millstream.errors import Corruption
-from millstream.model.gate_rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
+from millstream.model.gates.overrides import LimitsRow
+from millstream.model.gates.rows import AskRow, BatchRow, GateRow, KeptStartRow, QueueRow, SingletonRow, StartsRow
 from millstream.model.messages import group_topic
-from millstream.model.overrides import LimitsRow
 from millstream.model.place import Place
 from millstream.model.rows import (
     AppRow,

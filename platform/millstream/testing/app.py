@@ -16,20 +16,20 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.log.port import Produced
-from millstream.model.awaited import AwaitedPost
-from millstream.model.callback_token import PATH, callback_id, mark_of
 from millstream.model.commands import InvokeFunction, ResolveCallback, SendSignal
-from millstream.model.durations import Duration, instant_ms, to_ms
 from millstream.model.event import FUNCTION_INVOKED, Envelope, Event
 from millstream.model.ids import ulid
 from millstream.model.invocation import MEMBER, of_request
 from millstream.model.messages import InboxRecord, Message
 from millstream.model.run_requests import CancelRun, FailRun, ResumeRun
-from millstream.model.text import shown
+from millstream.model.text.durations import Duration, instant_ms, to_ms
+from millstream.model.text.storable import shown
+from millstream.model.waits.awaited import AwaitedPost
+from millstream.model.waits.callback_token import PATH, callback_id, mark_of
 from millstream.sdk.app import App
-from millstream.sdk.client import Client
 from millstream.sdk.function import Handler
 from millstream.sdk.outgoing import envelope_of, several
+from millstream.sdk.outside.client import Client
 from millstream.sdk.payloads import encode
 from millstream.testing.clock import VirtualClock
 from millstream.testing.expectations import NotAsExpected

@@ -26,12 +26,12 @@ from millstream.lane.lane import Lane
 from millstream.lane.settings import LaneSettings
 from millstream.log.memory.log import MemoryCluster, MemoryLog
 from millstream.log.port import Produced
-from millstream.model.awaited import AwaitedPost
 from millstream.model.commands import CleanUp
 from millstream.model.facts import DispatchParked, Fact
 from millstream.model.limits import DAY_MS
 from millstream.model.messages import group_topic
 from millstream.model.rows import StepRow
+from millstream.model.waits.awaited import AwaitedPost
 from millstream.sdk.app import App
 from millstream.state.memory import MemoryStore
 from millstream.telemetry import Telemetry

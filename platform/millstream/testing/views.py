@@ -13,7 +13,7 @@ import msgspec
 
 from millstream.history.fold import CANCELLED, COMPLETED, FAILED, STATUSES, parent_of
 from millstream.history.trail import ENDED, StepSeen, attempts_counted, error_of, wakes_at_ms
-from millstream.model.waits_for import in_words
+from millstream.model.waits.shown import in_words
 from millstream.testing.expectations import NotAsExpected
 from millstream.testing.record import Record
 

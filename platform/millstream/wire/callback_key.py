@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Final
 
 from millstream.errors import Corruption
-from millstream.model.callback_token import KEY_BYTES
 from millstream.model.function import AppSpec
 from millstream.model.messages import GROUP_RECORD_KEY
+from millstream.model.waits.callback_token import KEY_BYTES
 from millstream.wire.limits_record import is_limits
 from millstream.wire.messages import decode_app, encode_app
 

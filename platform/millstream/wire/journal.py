@@ -21,13 +21,13 @@ import msgspec
 
 from millstream.errors import Corruption
 from millstream.model import limits
-from millstream.model.awaited import Awaited, AwaitedEvent
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
 from millstream.model.facts import FACTS, Fact, LaneFenced
-from millstream.model.flow import RunFlow, Slot
+from millstream.model.gates.declared import RunFlow, Slot
 from millstream.model.journal import JournalRecord, Position
 from millstream.model.operations import Failure
+from millstream.model.waits.awaited import Awaited, AwaitedEvent
 from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.reference_avro import corrupt
 from millstream.wire.schemas import load_schema

@@ -13,7 +13,7 @@ import msgspec
 
 from millstream.errors import Corruption
 from millstream.model.function import AppSpec
-from millstream.model.overrides import FunctionLimits
+from millstream.model.gates.overrides import FunctionLimits
 from millstream.wire.messages import decode_app, encode_app
 
 RECORD_PREFIX: Final = b"millstream:limits:"

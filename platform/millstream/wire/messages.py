@@ -21,8 +21,8 @@ import msgspec
 from millstream.errors import FunctionError
 from millstream.model.commands import ScanRange
 from millstream.model.event import Envelope
-from millstream.model.flow import RunFlow, Slot
 from millstream.model.function import AppSpec
+from millstream.model.gates.declared import RunFlow, Slot
 from millstream.model.messages import InboxRecord, Message, Reply
 from millstream.model.operations import Condition, Failure, Operation, RetryPolicy
 from millstream.wire.compiled_avro import CompiledCodec

@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 from typing import Any, Final, TypeVar, cast, get_args
 
-from millstream.model.awaited import Awaited, AwaitedEvent
 from millstream.model.commands import HandOut, LaneMessage
 from millstream.model.event import Envelope
-from millstream.model.flow import RunFlow, Slot
+from millstream.model.gates.declared import RunFlow, Slot
 from millstream.model.operations import Failure
 from millstream.model.rows import Row
+from millstream.model.waits.awaited import Awaited, AwaitedEvent
 from millstream.wire.compiled_avro import CompiledCodec
 from millstream.wire.reference_avro import corrupt
 from millstream.wire.schemas import load_schema

@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 
 from millstream.errors import INVOKE_TIMEOUT
-from millstream.model.awaited import AwaitedSignal
 from millstream.model.error_object import members
 from millstream.model.event import Envelope
 from millstream.model.operations import failure_of
 from millstream.model.rows import Hand, StepRow
+from millstream.model.waits.awaited import AwaitedSignal
 
 NOTHING: Final = b"null"
 TIMED_OUT: Final = "Timed out waiting for invoked function to complete"

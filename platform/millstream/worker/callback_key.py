@@ -8,8 +8,8 @@ from typing import Final
 
 from millstream.log.port import Log, Produced
 from millstream.log.read_all import read_all
-from millstream.model.callback_token import KEY_BYTES
 from millstream.model.messages import group_topic
+from millstream.model.waits.callback_token import KEY_BYTES
 from millstream.wire.callback_key import key_in, key_record
 
 NAME_BYTES: Final = 8

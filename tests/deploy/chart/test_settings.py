@@ -11,7 +11,7 @@ import typer.main
 
 from millstream.cli import commands
 from millstream.config import BY_NAME, BY_VARIABLE, SETTINGS, refuse_unknown
-from millstream.model.setting import CHOICE, NUMBER, SWITCH
+from millstream.model.settings.setting import CHOICE, NUMBER, SWITCH
 from tests.deploy.chart.rendering import (
     CHART,
     EVERY,

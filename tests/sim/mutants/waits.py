@@ -15,9 +15,9 @@ from millstream.core.runs import ending
 from millstream.core.steps import callback, wait_for_event
 from millstream.core.waits import coverage, homes
 from millstream.lane.input import sources
-from millstream.model.awaited import AwaitedPost
 from millstream.model.commands import EventsSought, SeekEvents
 from millstream.model.facts import CallbackUsed, InterestSeen, Post
+from millstream.model.waits.awaited import AwaitedPost
 from tests.core.test_waits_decided import nothing_comes_before_every_lane_has_looked
 from tests.sim.mutants.mutant import Mutant, Patch
 

@@ -44,8 +44,8 @@ from millstream.errors import Conflict, LimitExceeded
 from millstream.execute.endpoint.caller import Caller
 from millstream.log.port import Log
 from millstream.model import limits
-from millstream.model.flow import unwise
 from millstream.model.function import AppSpec
+from millstream.model.gates.declared import unwise
 from millstream.telemetry import say
 from millstream.wire.messages import fingerprint
 from millstream.wire.registration.app import InvalidFunctions

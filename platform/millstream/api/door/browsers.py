@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from millstream.errors import Forbidden, Misdirected
-from millstream.model.callback_token import PATH
+from millstream.model.waits.callback_token import PATH
 
 ANY: Final = "*"
 PRIVATE: Final = (".localhost", ".local", ".internal", ".svc", ".cluster.local", ".home.arpa", ".test", ".lan")

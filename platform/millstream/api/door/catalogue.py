@@ -16,8 +16,8 @@ from millstream.errors import Corruption, LogUnavailable
 from millstream.log.follow import READ_WAIT_S, follow, log_failure
 from millstream.log.port import Log, Reader, Record
 from millstream.model.function import AppSpec, FunctionSpec
+from millstream.model.gates.overrides import FunctionLimits
 from millstream.model.messages import group_topic
-from millstream.model.overrides import FunctionLimits
 from millstream.wire.callback_key import is_groups_own, key_in
 from millstream.wire.limits_record import decode_limits, is_limits
 from millstream.wire.messages import decode_app

@@ -21,8 +21,8 @@ from millstream.api.apps.addresses import place_of
 from millstream.api.door.browsers import refuse_forged
 from millstream.api.door.door import DOOR
 from millstream.errors import BadRequest, NotAllowed
-from millstream.model.callback_token import PATH
 from millstream.model.function import AppSpec
+from millstream.model.waits.callback_token import PATH
 
 BEARER: Final = "bearer"
 ENVIRONMENT_HEADER: Final = "X-Inngest-Env"

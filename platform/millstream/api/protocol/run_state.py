@@ -23,9 +23,9 @@ from millstream.errors import Gone, LogUnavailable, NotFound
 from millstream.history.queries import Queries
 from millstream.history.seen import RunInFull
 from millstream.history.trail import Error, StepSeen
-from millstream.model.awaited import AwaitedSignal
 from millstream.model.operations import failure_json
 from millstream.model.rows import Hand, StepRow
+from millstream.model.waits.awaited import AwaitedSignal
 from millstream.wire.step_memos import event_objects, memos
 
 T = TypeVar("T")

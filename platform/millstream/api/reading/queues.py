@@ -14,7 +14,7 @@ from millstream.api.door.door import DOOR
 from millstream.api.functions import flow_shown
 from millstream.errors import NotFound
 from millstream.history.queues import QueueSeen, next_slot_ms
-from millstream.model.flow import FlowSpec
+from millstream.model.gates.declared import FlowSpec
 
 KNOWN_NAMED_MAX: Final = 20
 

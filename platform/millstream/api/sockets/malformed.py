@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from millstream.api.answers import answer
-from millstream.model.printable import one_line
+from millstream.model.text.printable import one_line
 
 WORDS_CHARS_MAX: Final = 300
 _CLIENTS: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionError)

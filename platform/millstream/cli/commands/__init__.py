@@ -1,4 +1,5 @@
-"""Every command with its arguments. What a command does is in ``cli/<its noun>.py``, imported only when it is called.
+"""Every command with its arguments. What a command does is in the folder or module of the same name beside this folder,
+imported only when it is called.
 
     groups.py      the command line and its groups of commands
     processes.py   what runs: dev, serve, worker, history, api; and what is asked before: check, doctor, init, config

@@ -24,7 +24,7 @@ def topics_plan(
     target: Annotated[list[str] | None, typer.Option("--target", help="--acls: a topic that steps publish to.")] = None,
 ) -> int:
     """Say what the topics of the group lack. Exit code 6 if something is unsafe."""
-    from millstream.cli.topics import show_acls, show_plan
+    from millstream.cli.operating.topics import show_acls, show_plan
 
     return show_acls(settings, source or (), target or ()) if acls else show_plan(settings)
 
@@ -38,7 +38,7 @@ def topics_apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> int:
     """Create the topics that are missing; never deletes, never shrinks. Exit code 6 if something unsafe is left."""
-    from millstream.cli.topics import carry_out
+    from millstream.cli.operating.topics import carry_out
 
     return carry_out(settings, yes=yes, dry_run=dry_run)
 
@@ -47,7 +47,7 @@ def topics_apply(
 @takes("data", *LANES, "output")
 def lanes_list(settings: Settings) -> int:
     """Show who owns each lane and since when, its lag, its journal's length, its last checkpoint."""
-    from millstream.cli.lanes.listing import list_lanes
+    from millstream.cli.operating.lanes.listing import list_lanes
 
     return list_lanes(settings)
 
@@ -56,7 +56,7 @@ def lanes_list(settings: Settings) -> int:
 @takes("data", *LANES, "output")
 def lanes_inspect(settings: Settings) -> int:
     """Show each lane's journal, owner, open runs, timers and lag."""
-    from millstream.cli.lanes.inspection import inspect
+    from millstream.cli.operating.lanes.inspection import inspect
 
     return inspect(settings)
 
@@ -65,7 +65,7 @@ def lanes_inspect(settings: Settings) -> int:
 @takes("data", *LANES, "output")
 def lanes_verify(settings: Settings) -> int:
     """Check every stored byte and every open run. Exit code 6 with what was found."""
-    from millstream.cli.lanes.inspection import verify
+    from millstream.cli.operating.lanes.inspection import verify
 
     return verify(settings)
 
@@ -74,7 +74,7 @@ def lanes_verify(settings: Settings) -> int:
 @takes(*REGISTRY)
 def schemas_list(settings: Settings) -> int:
     """List the schemas of the folders, and what the registry has of them."""
-    from millstream.cli.schemas import list_schemas
+    from millstream.cli.operating.schemas import list_schemas
 
     return list_schemas(settings)
 
@@ -87,7 +87,7 @@ def schemas_check(
     against: Annotated[list[str] | None, typer.Option("--against", help="A folder of earlier schemas.")] = None,
 ) -> int:
     """Check that each schema reads all that its earlier versions wrote. Exit code 6 if one does not."""
-    from millstream.cli.schemas import check as run
+    from millstream.cli.operating.schemas import check as run
 
     return run(settings, against or ())
 
@@ -102,7 +102,7 @@ def schemas_push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> int:
     """Register new and changed schemas, once all of them are compatible."""
-    from millstream.cli.schemas import push
+    from millstream.cli.operating.schemas import push
 
     return push(settings, names or (), yes=yes, dry_run=dry_run)
 
@@ -118,6 +118,6 @@ def schemas_gen(
     ] = "",
 ) -> int:
     """Make schemas of the types an app declares, or Python classes of an event's schema."""
-    from millstream.cli.schemas import generate
+    from millstream.cli.operating.schemas import generate
 
     return generate(settings, target, out)

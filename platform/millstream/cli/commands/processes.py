@@ -63,7 +63,7 @@ def dev(
         from millstream.cli.support.reloading import reload_and_serve
 
         return reload_and_serve(sys.argv[1:], settings.text("host"), settings.number("port", 0))
-    from millstream.cli.dev import dev as run
+    from millstream.cli.processes.dev import dev as run
 
     return run(settings, apps or (), standby)
 
@@ -72,7 +72,7 @@ def dev(
 @takes(*SERVE)
 def serve(settings: Settings, *, apps: NoApps = None) -> int:
     """Serve apps on one machine in production: as dev, with event keys, from the same data directory."""
-    from millstream.cli.serve import serve as run
+    from millstream.cli.processes.serve import serve as run
 
     return run(settings, apps or ())
 
@@ -81,7 +81,7 @@ def serve(settings: Settings, *, apps: NoApps = None) -> int:
 @takes(*WORKER)
 def worker(settings: Settings, *, apps: Apps) -> int:
     """Own lanes of a group on Kafka and run functions. Start as many as there is work for."""
-    from millstream.cli.worker import worker as run
+    from millstream.cli.processes.worker import worker as run
 
     return run(settings, apps)
 
@@ -90,7 +90,7 @@ def worker(settings: Settings, *, apps: Apps) -> int:
 @takes(*SERVER)
 def server(settings: Settings) -> int:
     """Own lanes of a group on Kafka for apps over HTTP; with --port it takes events and requests, too."""
-    from millstream.cli.server import server as run
+    from millstream.cli.processes.server import server as run
 
     return run(settings)
 
@@ -99,7 +99,7 @@ def server(settings: Settings) -> int:
 @takes(*HISTORY)
 def history(settings: Settings) -> int:
     """Follow a group on Kafka into an index, and show its runs and events."""
-    from millstream.cli.history import history as run
+    from millstream.cli.processes.history import history as run
 
     return run(settings)
 
@@ -108,7 +108,7 @@ def history(settings: Settings) -> int:
 @takes(*API)
 def api(settings: Settings) -> int:
     """Take events and requests for a group on Kafka. Start as many as there are clients for."""
-    from millstream.cli.api import api as run
+    from millstream.cli.processes.api import api as run
 
     return run(settings)
 
@@ -117,7 +117,7 @@ def api(settings: Settings) -> int:
 @takes("output")
 def check(settings: Settings, *, apps: Apps) -> int:
     """Load apps and name what is wrong with them. Exit code 6 if there is, 0 for warnings, 1 where one cannot load."""
-    from millstream.cli.check import check as run
+    from millstream.cli.processes.check import check as run
 
     return run(settings, apps)
 
@@ -132,7 +132,7 @@ def doctor(
     ] = "worker",
 ) -> int:
     """Name everything around a process of a group on Kafka that is not as it must be. Exit code 6 if there is."""
-    from millstream.cli.doctor import examine
+    from millstream.cli.processes.doctor import examine
 
     return examine(settings, role)
 
@@ -145,7 +145,7 @@ def init(
     folder: Annotated[str, typer.Argument(metavar="[FOLDER]", help="Where to write it.", show_default=False)] = ".",
 ) -> int:
     """Write a first app with its test."""
-    from millstream.cli.init import init as run
+    from millstream.cli.processes.init import init as run
 
     return run(settings, folder)
 
@@ -153,7 +153,7 @@ def init(
 @app.command()
 def version() -> None:
     """Print the version."""
-    from millstream.cli.version import print_version
+    from millstream.cli.processes.version import print_version
 
     print_version()
 

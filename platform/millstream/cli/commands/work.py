@@ -46,7 +46,7 @@ def events_send(
     ts: Annotated[int | None, typer.Option("--ts", help="Unix milliseconds; in the future: start then.")] = None,
 ) -> int:
     """Send one event, or all events of a jsonl file; prints their ids once they are durable."""
-    from millstream.cli.events import Extras, send
+    from millstream.cli.work.events import Extras, send
 
     return send(settings, name, data, Extras(id=id, key=key, ts=ts))
 
@@ -61,8 +61,8 @@ def events_list(
     limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50,
 ) -> int:
     """List the newest events."""
-    from millstream.cli.received import list_events
     from millstream.cli.support.arguments import time_of
+    from millstream.cli.work.received import list_events
 
     return list_events(settings, [("name", name), ("received_after", time_of(since, "--from"))], limit)
 
@@ -75,7 +75,7 @@ def events_get(
     id: Annotated[str, typer.Argument(metavar="ID", help="The id that a send answered with, or the sender's own.")],
 ) -> int:
     """Show one event with the runs it started, and why functions did not start."""
-    from millstream.cli.received import get
+    from millstream.cli.work.received import get
 
     return get(settings, id)
 
@@ -97,8 +97,8 @@ def runs_list(
     limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50,
 ) -> int:
     """List the newest runs."""
-    from millstream.cli.runs import list_runs
     from millstream.cli.support.arguments import statuses_of, time_of
+    from millstream.cli.work.runs import list_runs
 
     query = [("status", one) for one in statuses_of(status or ())]
     query += [("function", function), ("app", app_id), ("event", event), ("event_name", event_name)]
@@ -109,7 +109,7 @@ def runs_list(
 @takes(*CLIENT)
 def runs_get(settings: Settings, *, run: RunId) -> int:
     """Show one run with its steps, attempts and errors."""
-    from millstream.cli.runs import get
+    from millstream.cli.work.runs import get
 
     return get(settings, run)
 
@@ -118,7 +118,7 @@ def runs_get(settings: Settings, *, run: RunId) -> int:
 @takes(*CLIENT, "timeout")
 def runs_watch(settings: Settings, *, run: RunId) -> int:
     """Print a run's steps as they happen, until it ends. Exit code 1 if it failed, 7 on --timeout."""
-    from millstream.cli.runs import watch
+    from millstream.cli.work.runs import watch
 
     return watch(settings, run)
 
@@ -138,9 +138,9 @@ def runs_cancel(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> int:
     """End runs from outside: those named, or with --function all that fit, on every lane."""
-    from millstream.cli.cancellations import cancel_many
-    from millstream.cli.runs import cancel
     from millstream.cli.support.arguments import runs_meant, time_of
+    from millstream.cli.work.cancellations import cancel_many
+    from millstream.cli.work.runs import cancel
 
     filters = {"--from": since, "--to": until if until != "now" else "", "--where": where, "--reason": reason}
     if runs_meant(run or (), function, filters):
@@ -156,7 +156,7 @@ def cancellations_list(
     settings: Settings, *, limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50
 ) -> int:
     """List the newest cancellations of many runs with how far they are."""
-    from millstream.cli.cancellations import list_cancellations
+    from millstream.cli.work.cancellations import list_cancellations
 
     return list_cancellations(settings, limit)
 
@@ -165,7 +165,7 @@ def cancellations_list(
 @takes(*CLIENT, "event_key")
 def cancellations_stop(settings: Settings, *, id: CancellationId) -> int:
     """Stop a cancellation. The runs that it has cancelled stay so."""
-    from millstream.cli.cancellations import stop
+    from millstream.cli.work.cancellations import stop
 
     return stop(settings, id)
 
@@ -184,7 +184,7 @@ def runs_resume(
     dry_run: DryRun = False,
 ) -> int:
     """Try held runs again, with a fresh set of attempts."""
-    from millstream.cli.held import decide_held
+    from millstream.cli.work.held import decide_held
 
     return decide_held(settings, "resume", run or (), (function, app_id, since, until), yes=yes, dry_run=dry_run)
 
@@ -203,7 +203,7 @@ def runs_fail(
     dry_run: DryRun = False,
 ) -> int:
     """Let held runs fail, as they would have: a held step raises StepError in its function, which may catch it."""
-    from millstream.cli.held import decide_held
+    from millstream.cli.work.held import decide_held
 
     return decide_held(settings, "fail", run or (), (function, app_id, since, until), yes=yes, dry_run=dry_run)
 
@@ -212,7 +212,7 @@ def runs_fail(
 @takes(*CLIENT, "event_key")
 def signals_send(settings: Settings, *, name: SignalName, data: SignalData = "null") -> int:
     """Send a signal to the run that waits for it. Exit code 4 where none does."""
-    from millstream.cli.signals import send
+    from millstream.cli.work.signals import send
 
     return send(settings, name, data)
 
@@ -221,7 +221,7 @@ def signals_send(settings: Settings, *, name: SignalName, data: SignalData = "nu
 @takes(*CLIENT)
 def functions_list(settings: Settings) -> int:
     """List the functions that are registered, with what they declare."""
-    from millstream.cli.functions import list_functions
+    from millstream.cli.work.functions import list_functions
 
     return list_functions(settings)
 
@@ -232,7 +232,7 @@ def functions_get(
     settings: Settings, *, function: Annotated[str, typer.Argument(metavar="FUNCTION", show_default=False)]
 ) -> int:
     """Show who runs, queues and is kept at a function's limits, by value of the key: the longest queues first."""
-    from millstream.cli.functions import get
+    from millstream.cli.work.functions import get
 
     return get(settings, function)
 
@@ -247,7 +247,7 @@ def functions_invoke(
     watch: Annotated[bool, typer.Option("--watch", help="Print its steps until it ends, as runs watch does.")] = False,
 ) -> int:
     """Start a function by its id, <app>-<id>, whatever it subscribes to."""
-    from millstream.cli.functions import invoke
+    from millstream.cli.work.functions import invoke
 
     return invoke(settings, function, data, until_it_ends=watch)
 
@@ -265,8 +265,8 @@ def functions_backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be read.")] = False,
 ) -> int:
     """Start a function on the records that a topic holds already, also on those it has started on before."""
-    from millstream.cli.scans import backfill
     from millstream.cli.support.arguments import time_of
+    from millstream.cli.work.scans import backfill
 
     start, end = time_of(start, "--from", ("earliest",)), time_of(end, "--to", ("latest",))
     wanted = {"topic": topic, "from": start, "to": end, "dry_run": dry_run}
@@ -290,7 +290,7 @@ def functions_limit(
     by: Annotated[str, typer.Option("--by", help="Who asks, for the record. [default: the user's name]")] = "",
 ) -> int:
     """Show the limits of a function, or set other numbers without a deploy, until they are reset."""
-    from millstream.cli.limits import limit
+    from millstream.cli.work.limits import limit
 
     return limit(settings, function, limits or (), by)
 
@@ -299,7 +299,7 @@ def functions_limit(
 @takes(*CLIENT)
 def scans_list(settings: Settings) -> int:
     """List backfills and catch-ups with how far they are."""
-    from millstream.cli.scans import list_scans
+    from millstream.cli.work.scans import list_scans
 
     return list_scans(settings)
 
@@ -310,7 +310,7 @@ def scans_cancel(
     settings: Settings, *, scan: Annotated[str, typer.Argument(metavar="SCAN", show_default=False)]
 ) -> int:
     """End a scan. The runs that it has started go on."""
-    from millstream.cli.scans import cancel
+    from millstream.cli.work.scans import cancel
 
     return cancel(settings, scan)
 
@@ -321,7 +321,7 @@ def dead_letters_list(
     settings: Settings, *, limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX)] = 50
 ) -> int:
     """List the newest dead letters with their reasons."""
-    from millstream.cli.dead_letters import list_letters
+    from millstream.cli.work.dead_letters import list_letters
 
     return list_letters(settings, limit)
 
@@ -330,7 +330,7 @@ def dead_letters_list(
 @takes(*CLIENT)
 def dead_letters_show(settings: Settings, *, id: LetterId) -> int:
     """Show one dead letter with its key, value and headers."""
-    from millstream.cli.dead_letters import show
+    from millstream.cli.work.dead_letters import show
 
     return show(settings, id)
 
@@ -344,6 +344,6 @@ def dead_letters_redrive(
     function: Annotated[str, typer.Option("--function", help="Only this one, <app>-<id>.")] = "",
 ) -> int:
     """Start the functions of its topic on the record once more, read where it lies."""
-    from millstream.cli.dead_letters import redrive
+    from millstream.cli.work.dead_letters import redrive
 
     return redrive(settings, id, function)

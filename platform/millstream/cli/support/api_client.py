@@ -29,8 +29,8 @@ from millstream.errors import (
     NotStarted,
 )
 from millstream.model.address import http_url, sendable_key
-from millstream.sdk.results import seed
-from millstream.sdk.transport import NO_KEY, SEED_HEADER
+from millstream.sdk.outside.results import seed
+from millstream.sdk.outside.transport import NO_KEY, SEED_HEADER
 
 TRIES_MAX: Final = 5
 FIRST_DELAY_S: Final = 0.1

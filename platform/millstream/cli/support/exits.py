@@ -28,8 +28,8 @@ from millstream.errors import (
     NotFound,
     OperatorError,
 )
-from millstream.model.printable import one_line, printable
-from millstream.model.redaction import redacted
+from millstream.model.text.printable import one_line, printable
+from millstream.model.text.redaction import redacted
 
 OK: Final = 0
 FAILED: Final = 1

@@ -19,7 +19,7 @@ import typer
 
 from millstream.cli.support.exits import guarded
 from millstream.config import BY_NAME, Settings
-from millstream.model.setting import SWITCH, TEXTS, Setting
+from millstream.model.settings.setting import SWITCH, TEXTS, Setting
 
 SHORT: Final = {"output": "-o", "sdk_urls": "-u"}
 

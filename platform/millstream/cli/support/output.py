@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream.config import Settings
-from millstream.model.printable import one_line, printable_json
+from millstream.model.text.printable import one_line, printable_json
 
 CELL_CHARS_MAX: Final = 200
 COLOURS: Final = {"green": "32", "red": "31", "yellow": "33", "blue": "34", "dim": "2"}

@@ -9,7 +9,7 @@ from millstream.execute.endpoint.endpoints import EndpointSettings
 from millstream.execute.endpoint.guard import Guard
 from millstream.log.passwords import password_in
 from millstream.model.address import http_url
-from millstream.model.redaction import keep_secret
+from millstream.model.text.redaction import keep_secret
 from millstream.wire.signing import SigningKeys
 
 

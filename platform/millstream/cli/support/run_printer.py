@@ -25,7 +25,6 @@ from millstream.cli.support.output import STATUS_COLOURS, coloured
 from millstream.core.flow.places import gate_and_key
 from millstream.core.steps import SHOWS
 from millstream.model import trail
-from millstream.model.durations import duration_text
 from millstream.model.event import Envelope
 from millstream.model.facts import (
     BodyAttemptFailed,
@@ -47,10 +46,11 @@ from millstream.model.facts import (
     StepHeld,
 )
 from millstream.model.ids import ulid_time_ms
-from millstream.model.printable import one_line
-from millstream.model.redaction import redacted
 from millstream.model.rows import RunRow
-from millstream.model.waits_for import in_words, read
+from millstream.model.text.durations import duration_text
+from millstream.model.text.printable import one_line
+from millstream.model.text.redaction import redacted
+from millstream.model.waits.shown import in_words, read
 
 LINES_PER_S: Final = 50
 KEPT_FOR_FAILURES: Final = 10

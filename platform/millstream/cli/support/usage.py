@@ -8,8 +8,8 @@ from typing import IO, Protocol, runtime_checkable
 
 import typer
 
-from millstream.model.printable import printable
-from millstream.model.redaction import redacted
+from millstream.model.text.printable import printable
+from millstream.model.text.redaction import redacted
 
 
 @runtime_checkable

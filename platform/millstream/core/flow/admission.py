@@ -19,7 +19,7 @@ from millstream.core.runs.ending import is_cancelled_ahead, told_not_started
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
 from millstream.model.facts import CommandRefused, Fact, RunStarted
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.messages import AdmitStart
 
 
 def admit(tables: Tables, command: AdmitStart, now_ms: int) -> list[Fact]:

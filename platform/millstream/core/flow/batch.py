@@ -31,9 +31,9 @@ from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import BatchAdded, BatchOver, CommandRefused, Fact, FunctionSkipped, RunStarted
-from millstream.model.flow import BatchRule
-from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import BatchRow
+from millstream.model.gates.declared import BatchRule
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.gates.rows import BatchRow
 from millstream.model.rows import TimerRow
 
 NAME: Final = "batch"

@@ -13,9 +13,9 @@ from typing import Final
 
 from millstream.core.flow.kinds import QueueGate, Room
 from millstream.core.flow.places import key_text, place_of, rule_id
-from millstream.model.flow import ConcurrencyRule, FlowSpec
 from millstream.model.function import FunctionSpec
-from millstream.model.gate_rows import GateRow
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec
+from millstream.model.gates.rows import GateRow
 
 NAMES: Final = {"run": "runs", "step": "steps"}
 

@@ -31,10 +31,10 @@ from millstream.model import limits
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import CommandRefused, Fact, StartCounted, StartsForgotten
-from millstream.model.flow import FlowSpec
 from millstream.model.function import FunctionSpec
-from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import StartsRow
+from millstream.model.gates.declared import FlowSpec
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.gates.rows import StartsRow
 from millstream.model.rows import TimerRow
 
 PARTS: Final = 200

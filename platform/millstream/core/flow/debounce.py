@@ -14,9 +14,9 @@ from millstream.core.flow.kinds import AdmitGate
 from millstream.core.flow.places import by_key
 from millstream.core.flow.verdicts import flow_of, onward, skipped
 from millstream.core.tables import Tables
-from millstream.model.durations import duration_text
 from millstream.model.facts import Fact, StartKept
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.text.durations import duration_text
 
 NAME: Final = "debounce"
 

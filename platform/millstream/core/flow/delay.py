@@ -14,7 +14,7 @@ from millstream.core.flow.verdicts import onward
 from millstream.core.origin import Origin
 from millstream.core.tables import Tables
 from millstream.model.facts import Fact, StartKept
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.messages import AdmitStart
 
 NAME: Final = "delay"
 

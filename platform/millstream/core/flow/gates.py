@@ -15,9 +15,9 @@ from millstream.core.flow.places import parts_of, score_of
 from millstream.core.flow.rate_limit import RATE_LIMIT
 from millstream.core.flow.singleton import SINGLETON
 from millstream.core.flow.throttle import THROTTLE
-from millstream.model.awaited import home_of_place
-from millstream.model.flow import RunFlow
 from millstream.model.function import FunctionSpec
+from millstream.model.gates.declared import RunFlow
+from millstream.model.waits.awaited import home_of_place
 
 _ADMIT: Final[tuple[AdmitGate, ...]] = (DELAY, RATE_LIMIT, IDEMPOTENCY, DEBOUNCE, BATCH, SINGLETON)
 _QUEUE: Final = (IN_ORDER, THROTTLE, PER_RUN, PER_STEP)

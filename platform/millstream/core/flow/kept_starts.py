@@ -18,7 +18,7 @@ from millstream.core.tables import Tables
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import CommandRefused, Fact, FunctionSkipped, StartKept, StartReleased
-from millstream.model.gate_rows import KeptStartRow
+from millstream.model.gates.rows import KeptStartRow
 from millstream.model.rows import TimerRow
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from millstream.core.tables import Tables
 from millstream.model.facts import Fact
-from millstream.model.flow import FlowSpec
 from millstream.model.function import FunctionSpec
-from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import GateRow
+from millstream.model.gates.declared import FlowSpec
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.gates.rows import GateRow
 
 Places = Callable[[FunctionSpec, Mapping[str, object]], tuple[str, ...]]
 """(function, its event as expressions see it) -> the places where the start has to pass; none: it has no such gate."""

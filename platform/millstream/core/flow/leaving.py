@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from millstream.core.tables import Tables
-from millstream.model.awaited import home_of_place
 from millstream.model.facts import Post
-from millstream.model.gate_messages import LeaveGate
+from millstream.model.gates.messages import LeaveGate
 from millstream.model.rows import RunRow
+from millstream.model.waits.awaited import home_of_place
 
 BODY: Final = ""
 ONCE: Final = 0

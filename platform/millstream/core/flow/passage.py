@@ -19,13 +19,13 @@ from millstream.core.messages import MessageKind
 from millstream.core.runs.ending import refuse_about_run
 from millstream.core.runs.hands import OUT, QUEUED, hand_out_body, hand_out_step, open_run, open_step, put_run, put_step
 from millstream.core.tables import Tables
-from millstream.model.awaited import home_of_place
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, GateAsked, GatePassed, Post, SlotReturned
-from millstream.model.flow import RunFlow, Slot
-from millstream.model.gate_messages import AskGate, GateOpen
+from millstream.model.gates.declared import RunFlow, Slot
+from millstream.model.gates.messages import AskGate, GateOpen
 from millstream.model.ids import lane_of
 from millstream.model.rows import RunRow, StepRow
+from millstream.model.waits.awaited import home_of_place
 
 
 def follow(tables: Tables, facts: Sequence[Fact]) -> list[Fact]:

@@ -17,8 +17,8 @@ from typing import Final, NamedTuple, Protocol
 from millstream.core.triggers.equality import OWN, value_text
 from millstream.core.triggers.expressions import compile_expression
 from millstream.model import limits
-from millstream.model.flow import FlowSpec
 from millstream.model.function import FunctionSpec
+from millstream.model.gates.declared import FlowSpec
 
 RULES_KEPT_MAX: Final = 4_096
 KEY_CHARS_SHOWN: Final = 120

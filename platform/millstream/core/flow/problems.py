@@ -14,7 +14,7 @@ from typing import Final
 
 from millstream.core.triggers.expressions import EVENT_FIELDS, Expression, compile_expression
 from millstream.errors import FunctionError
-from millstream.model.flow import FlowSpec
+from millstream.model.gates.declared import FlowSpec
 
 NUMBERS: Final = ("int", "uint", "double")
 

@@ -23,14 +23,14 @@ from millstream.core.flow.verdicts import flow_of
 from millstream.core.handles import Handler, Handles
 from millstream.core.messages import MessageKind
 from millstream.core.tables import QueueKey, Tables
-from millstream.model.awaited import home_of_place
 from millstream.model.commands import FireTimer
 from millstream.model.effects import Effect
 from millstream.model.facts import CommandRefused, Fact, GateLeft, GateOpened, GateQueued, GateTimed, Post
-from millstream.model.gate_messages import AskGate, GateOpen, LeaveGate
-from millstream.model.gate_rows import AskRow, GateRow, QueueRow
+from millstream.model.gates.messages import AskGate, GateOpen, LeaveGate
+from millstream.model.gates.rows import AskRow, GateRow, QueueRow
 from millstream.model.ids import lane_of
 from millstream.model.rows import CounterRow, TimerRow
+from millstream.model.waits.awaited import home_of_place
 
 OPENED_AT_ONCE_MAX: Final = 200
 """So many pass in one decision; the next ones a moment later, so that a lane does other things between."""

@@ -7,9 +7,9 @@ from typing import Final
 from millstream.core.flow.counts import Bound, CountingGate
 from millstream.core.flow.verdicts import time_text
 from millstream.core.handles import Handles
-from millstream.model.durations import duration_text
-from millstream.model.flow import FlowSpec
-from millstream.model.gate_rows import StartsRow
+from millstream.model.gates.declared import FlowSpec
+from millstream.model.gates.rows import StartsRow
+from millstream.model.text.durations import duration_text
 
 NAME: Final = "rate_limit"
 

@@ -28,9 +28,9 @@ from millstream.core.tables import Tables
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, GateOpened, Post, SingletonFreed, SingletonHeld, SingletonKept
-from millstream.model.flow import SingletonRule
-from millstream.model.gate_messages import AdmitStart
-from millstream.model.gate_rows import AskRow, SingletonRow
+from millstream.model.gates.declared import SingletonRule
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.gates.rows import AskRow, SingletonRow
 from millstream.model.ids import lane_of
 from millstream.model.run_requests import CancelRun
 

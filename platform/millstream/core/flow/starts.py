@@ -12,7 +12,7 @@ from millstream.errors import BadRequest
 from millstream.model.event import Envelope
 from millstream.model.facts import Post
 from millstream.model.function import FunctionSpec
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.messages import AdmitStart
 
 
 def through_gates(

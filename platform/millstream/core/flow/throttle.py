@@ -10,8 +10,8 @@ from typing import Final
 
 from millstream.core.flow.kinds import QueueGate, Room
 from millstream.core.flow.places import by_key, rule_id
-from millstream.model.flow import FlowSpec
-from millstream.model.gate_rows import GateRow
+from millstream.model.gates.declared import FlowSpec
+from millstream.model.gates.rows import GateRow
 
 NAME: Final = "throttle"
 

@@ -11,10 +11,10 @@ from millstream.core.requests import answer
 from millstream.core.runs.ending import told_not_started
 from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue
-from millstream.model.awaited import home_of_place
 from millstream.model.facts import Fact, FunctionSkipped, Post
-from millstream.model.flow import FlowSpec
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.declared import FlowSpec
+from millstream.model.gates.messages import AdmitStart
+from millstream.model.waits.awaited import home_of_place
 
 
 def home_of_start(tables: Tables, start: AdmitStart) -> int:

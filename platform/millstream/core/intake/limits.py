@@ -11,7 +11,7 @@ from millstream.core.handles import Handler, Handles
 from millstream.core.tables import Tables
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, LimitsSeen, SweepArmed
-from millstream.model.overrides import LimitsRow, SeeLimits, encode_overrides
+from millstream.model.gates.overrides import LimitsRow, SeeLimits, encode_overrides
 
 
 def see_limits(tables: Tables, command: SeeLimits, now_ms: int) -> list[Fact]:

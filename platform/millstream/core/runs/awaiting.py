@@ -25,7 +25,6 @@ from millstream.core.runs.hands import CLOSING, WAITING, add_step, answered, ope
 from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.model import limits, trail
-from millstream.model.awaited import AwaitedEvents
 from millstream.model.commands import ChildEnded, EventCame, FireTimer, NothingCame, SignalCame
 from millstream.model.effects import Effect
 from millstream.model.facts import (
@@ -41,7 +40,8 @@ from millstream.model.ids import lane_of
 from millstream.model.operations import CallbackFound, InvokeFound, SignalWaitFound, WaitFound
 from millstream.model.rows import StepRow
 from millstream.model.trail import Entry
-from millstream.model.waits_for import written
+from millstream.model.waits.awaited import AwaitedEvents
+from millstream.model.waits.shown import written
 
 TIMER: Final = timers.WAIT
 

@@ -25,15 +25,15 @@ from millstream.core.tables import Tables
 from millstream.core.triggers.readable import readable
 from millstream.core.waits.places import placed
 from millstream.errors import BadRequest, FunctionError
-from millstream.model.awaited import event_mark, home_of_place
 from millstream.model.commands import AwaitEvent, EventCame, FireTimer
-from millstream.model.durations import duration_text
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
 from millstream.model.facts import Fact, FunctionSkipped, Post, RunBounded, RunCancelled, RunStarted, StartPassed
 from millstream.model.function import FunctionSpec
 from millstream.model.operations import Condition
 from millstream.model.rows import RunRow
+from millstream.model.text.durations import duration_text
+from millstream.model.waits.awaited import event_mark, home_of_place
 
 OF_RUN = ""
 """The step of a wait that is the run's own."""

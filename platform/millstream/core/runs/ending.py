@@ -24,7 +24,6 @@ from millstream.core.tables import Tables
 from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.core.waits.awaited_names import awaited
 from millstream.model.announcement import RunEnd, announcement, announcement_names, handled_function
-from millstream.model.awaited import home_of_place
 from millstream.model.commands import ChildEnded, FireTimer, ForgetWait
 from millstream.model.effects import Abandon, Effect
 from millstream.model.error_object import members, more_of, why_ended
@@ -34,6 +33,7 @@ from millstream.model.ids import is_ulid, lane_of
 from millstream.model.operations import Failure
 from millstream.model.rows import RunRow
 from millstream.model.run_requests import CancelRun
+from millstream.model.waits.awaited import home_of_place
 
 CHILD_CANCELLED = "RunCancelled"
 NOT_STARTED = "FunctionNotStarted"

@@ -15,7 +15,7 @@ from millstream.core import timers
 from millstream.core.step_kinds import timer_of_step
 from millstream.core.tables import Tables
 from millstream.model.effects import Effect, Execute
-from millstream.model.flow import RunFlow, Slot
+from millstream.model.gates.declared import RunFlow, Slot
 from millstream.model.rows import Hand, RunRow, StepRow
 
 # Plain ints: an IntEnum member costs an attribute look-up on the hot path and compares slower.

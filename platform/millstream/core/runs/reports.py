@@ -22,7 +22,7 @@ from millstream.core.tables import Tables
 from millstream.model import limits
 from millstream.model.commands import AwaitEvent, AwaitSignal, InvokeFunction, Report
 from millstream.model.facts import Fact, JointFound, Post
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.messages import AdmitStart
 from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored
 from millstream.model.rows import Hand, StepRow
 

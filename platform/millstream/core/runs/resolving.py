@@ -17,11 +17,11 @@ from millstream.core.runs.hands import DONE, FAILED, IDLE, OUT, QUEUED, leave_ha
 from millstream.core.step_kinds import kind_of
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedSignal
 from millstream.model.effects import Effect, Execute
 from millstream.model.facts import Fact, StepCompleted, StepFailed, StepHeld, with_discovery
 from millstream.model.operations import Failure, failure_json
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.waits.awaited import AwaitedSignal
 
 
 def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:

@@ -26,14 +26,14 @@ from millstream.core.runs.resolving import complete, fail_step, is_completed
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
 from millstream.model import limits
-from millstream.model.awaited import AwaitedCallback, AwaitedPost
-from millstream.model.callback_token import callback_id, callback_url, mark_of
 from millstream.model.commands import ResolveCallback
 from millstream.model.effects import Effect
 from millstream.model.facts import CallbackOpened, CallbackUsed, Fact, StepCompleted, StepFailed
 from millstream.model.ids import lane_of
 from millstream.model.operations import CallbackFound
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.waits.awaited import AwaitedCallback, AwaitedPost
+from millstream.model.waits.callback_token import callback_id, callback_url, mark_of
 
 NAME: Final = "callback"
 NO_URL: Final = "CallbackUrlUnknown"

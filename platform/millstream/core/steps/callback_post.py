@@ -21,10 +21,10 @@ from millstream.core.runs.deciding import Case, Decided, Draft
 from millstream.core.runs.resolving import complete, fail_step
 from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
-from millstream.model.awaited import AwaitedCallback, AwaitedPost
 from millstream.model.facts import CallbackUsed, Fact, StepCompleted, StepFailed, WaitStarted
 from millstream.model.operations import PostWaitFound
 from millstream.model.rows import Hand, StepRow
+from millstream.model.waits.awaited import AwaitedCallback, AwaitedPost
 
 NAME: Final = "callback_post"
 NOTHING: Final = b"null"

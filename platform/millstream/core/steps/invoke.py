@@ -24,7 +24,6 @@ from millstream.core.triggers.catalogue import catalogue, seen_upto
 from millstream.errors import INVOKE_TIMEOUT
 from millstream.model import limits
 from millstream.model.announcement import RunEnd
-from millstream.model.awaited import AwaitedRun
 from millstream.model.commands import ChildEnded, InvokeFunction
 from millstream.model.error_object import more_of
 from millstream.model.event import FUNCTION_INVOKED, Envelope
@@ -34,6 +33,7 @@ from millstream.model.invocation import of_step, with_invocation
 from millstream.model.operations import InvokeFound
 from millstream.model.rows import Hand, RunRow, StepRow
 from millstream.model.run_requests import CancelRun
+from millstream.model.waits.awaited import AwaitedRun
 
 NAME: Final = "invoke"
 TIMED_OUT: Final = "Timed out waiting for invoked function to complete"

@@ -25,14 +25,6 @@ from millstream.core.waits.places import placed
 from millstream.errors import FunctionError
 from millstream.model import limits
 from millstream.model.announcement import RunEnd, event_json
-from millstream.model.awaited import (
-    AwaitedEvent,
-    AwaitedEvents,
-    condition_mark,
-    event_mark,
-    home_of_place,
-    taken_by,
-)
 from millstream.model.commands import AwaitEvent, EventCame, ForgetWait, NothingCame
 from millstream.model.event import Envelope
 from millstream.model.facts import (
@@ -48,6 +40,14 @@ from millstream.model.facts import (
 )
 from millstream.model.operations import WaitFound
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.waits.awaited import (
+    AwaitedEvent,
+    AwaitedEvents,
+    condition_mark,
+    event_mark,
+    home_of_place,
+    taken_by,
+)
 
 NAME: Final = "wait_for_event"
 NOTHING: Final = b"null"

@@ -26,13 +26,13 @@ from millstream.core.step_kinds import StepKind
 from millstream.core.tables import Tables
 from millstream.model import limits, trail
 from millstream.model.announcement import RunEnd
-from millstream.model.awaited import AwaitedSignal
 from millstream.model.commands import AwaitSignal, ForgetSignal, NothingCame, SignalCame
 from millstream.model.effects import Effect
 from millstream.model.facts import Fact, Post, SignalTaken, StepCompleted, StepFailed, WaitClosing, WaitStarted
 from millstream.model.ids import home_of
 from millstream.model.operations import SignalWaitFound
 from millstream.model.rows import Hand, RunRow, StepRow
+from millstream.model.waits.awaited import AwaitedSignal
 
 NAME: Final = "wait_for_signal"
 NOTHING: Final = b"null"

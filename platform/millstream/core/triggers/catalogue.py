@@ -22,8 +22,8 @@ from millstream.model.function import (
     decode_app_spec,
     patterns,
 )
+from millstream.model.gates.overrides import decode_overrides, in_force
 from millstream.model.messages import group_topic
-from millstream.model.overrides import decode_overrides, in_force
 
 FUNCTIONS_SET_MAX: Final = 100_000
 NAMES_CACHED_MAX: Final = 10_000

@@ -3,8 +3,8 @@
     event.data.order_id == async.data.order_id && async.data.amount > 5        async.data.order_id, event.data.order_id
     async.data.state == 'paid'                                                 async.data.state, 'paid'
 
-By it a wait has a place where it is found, however many others wait (``model/awaited.py``). It is found in the plain
-forms only: comparisons joined by ``&&``. What it is not found in still works, looked at one by one.
+By it a wait has a place where it is found, however many others wait (``model/waits/awaited.py``). It is found in the
+plain forms only: comparisons joined by ``&&``. What it is not found in still works, looked at one by one.
 """
 
 from __future__ import annotations

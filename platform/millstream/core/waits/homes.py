@@ -25,7 +25,6 @@ from millstream.core.waits.kept import MATCHING, count, counter, crowded, kept_f
 from millstream.core.waits.places import holds
 from millstream.errors import BadRequest
 from millstream.model import limits
-from millstream.model.awaited import event_mark, home_of_place, is_marked
 from millstream.model.commands import AwaitEvent, EventCame, FireTimer, ForgetWait, NothingCame, TakeEvent
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
@@ -41,6 +40,7 @@ from millstream.model.facts import (
 )
 from millstream.model.ids import lane_of
 from millstream.model.rows import TimerRow, WaiterRow
+from millstream.model.waits.awaited import event_mark, home_of_place, is_marked
 
 MATCH: Final = "match"
 LOOK: Final = "look"

@@ -24,7 +24,6 @@ from millstream.core.waits.awaited_names import Wanted
 from millstream.core.waits.places import place_at
 from millstream.errors import BadRequest
 from millstream.model import limits
-from millstream.model.awaited import home_of_place
 from millstream.model.commands import AdvanceScan, EventsSought, SeekEvents, TakeEvent
 from millstream.model.effects import Effect
 from millstream.model.event import Envelope
@@ -43,6 +42,7 @@ from millstream.model.facts import (
 )
 from millstream.model.ids import lane_of_source
 from millstream.model.rows import InterestRow, ScanRow, SeekRow
+from millstream.model.waits.awaited import home_of_place
 
 SEEK: Final = "seek"
 """The purpose of a scan that looks for events that somebody waits for."""

@@ -9,8 +9,8 @@ import msgspec
 
 from millstream.core.triggers.equality import COMING, MISSING, OWN, value_at, value_text
 from millstream.core.triggers.expressions import Expression, compile_expression
-from millstream.model.awaited import NO_PLACE, AwaitedEvent, place_of
 from millstream.model.operations import Condition
+from millstream.model.waits.awaited import NO_PLACE, AwaitedEvent, place_of
 
 VARIABLES = (OWN, COMING)
 

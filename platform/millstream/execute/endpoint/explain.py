@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from millstream.execute.endpoint import caller
 from millstream.execute.endpoint.caller import EXPECTED_KIND_HEADER, Asked, Outcome
-from millstream.model.printable import one_line
+from millstream.model.text.printable import one_line
 
 WORDS_CHARS_MAX: Final = 500
 PATHS: Final = ("/api/inngest", "/x/inngest", "/.netlify/functions/inngest", "/.redwood/functions/inngest")

@@ -25,7 +25,7 @@ from millstream.execute.endpoint.retry_after import retry_after_ms
 from millstream.model import limits
 from millstream.model.operations import Failure, StepDone, StepErrored
 from millstream.model.rows import StepRow
-from millstream.model.text import shown, storable
+from millstream.model.text.storable import shown, storable
 
 KIND: Final = "gateway"
 AI_KIND: Final = "ai_gateway"

@@ -26,7 +26,7 @@ import msgspec
 
 from millstream.execute.endpoint.guard import AddressRefused, Guard
 from millstream.execute.endpoint.response import Answer, HttpFailed, Response
-from millstream.model.text import shown
+from millstream.model.text.storable import shown
 
 CONNECT_S_MAX: Final = 10.0
 IDLE_S_MAX: Final = 3.0

@@ -17,7 +17,6 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import instant_ms, to_ms
 from millstream.model.error_object import more_of
 from millstream.model.operations import (
     BodyDone,
@@ -33,7 +32,8 @@ from millstream.model.operations import (
     StepFound,
     WaitFound,
 )
-from millstream.model.text import shown, storable
+from millstream.model.text.durations import instant_ms, to_ms
+from millstream.model.text.storable import shown, storable
 
 NAME_CHARS_MAX: Final = limits.STEP_ID_CHARS_MAX
 _NO_ERROR_NAME: Final = "Error"

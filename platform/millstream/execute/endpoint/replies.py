@@ -27,7 +27,7 @@ from millstream.execute.endpoint.retry_after import retry_after_ms
 from millstream.execute.failures import STEP_TIMEOUT
 from millstream.model import limits
 from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored, WaitFound
-from millstream.model.text import storable
+from millstream.model.text.storable import storable
 
 REPLY_BYTES_MAX: Final = 8 * 1024 * 1024
 JOINS_FROM_VERSION: Final = 2

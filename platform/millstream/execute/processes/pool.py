@@ -68,7 +68,7 @@ class PoolSettings:
 
     executors: int
     targets: tuple[str, ...] = ()
-    program: str = "millstream.cli.executor"
+    program: str = "millstream.cli.processes.executor"
     local: LocalSettings = field(default_factory=LocalSettings)
     endpoints: EndpointSettings = field(default_factory=EndpointSettings)
 

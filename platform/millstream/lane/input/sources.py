@@ -28,9 +28,9 @@ from millstream.model.commands import (
     TakeMessage,
 )
 from millstream.model.event import Envelope
+from millstream.model.gates.overrides import SeeLimits
 from millstream.model.journal import Position
 from millstream.model.messages import group_topic
-from millstream.model.overrides import SeeLimits
 from millstream.model.place import Place
 from millstream.model.run_requests import CancelRun
 from millstream.telemetry import say

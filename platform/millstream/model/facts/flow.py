@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from millstream.model.flow import RunFlow
-from millstream.model.gate_messages import AdmitStart
+from millstream.model.gates.declared import RunFlow
+from millstream.model.gates.messages import AdmitStart
 
 
 class GateAsked(msgspec.Struct, frozen=True, gc=False):

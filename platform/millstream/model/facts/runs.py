@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from millstream.model.flow import RunFlow
+from millstream.model.gates.declared import RunFlow
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):

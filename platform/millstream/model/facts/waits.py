@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from millstream.model.awaited import Awaited
 from millstream.model.event import Envelope
+from millstream.model.waits.awaited import Awaited
 
 # --- where the run lives ---
 

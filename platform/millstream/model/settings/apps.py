@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from millstream.model.setting import SWITCH, TEXT, TEXTS, Setting
+from millstream.model.settings.setting import SWITCH, TEXT, TEXTS, Setting
 
 APPS: Final = (
     Setting(

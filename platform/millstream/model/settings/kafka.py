@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from millstream.model.setting import CHOICE, DURATION, NUMBER, TEXT, URL, Setting
+from millstream.model.settings.setting import CHOICE, DURATION, NUMBER, TEXT, URL, Setting
 
 KAFKA: Final = (
     Setting(

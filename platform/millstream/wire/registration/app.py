@@ -21,9 +21,9 @@ import msgspec
 from millstream.errors import BadRequest, ConfigError, FunctionError
 from millstream.model import limits
 from millstream.model.address import http_url
-from millstream.model.durations import to_ms
 from millstream.model.function import AppSpec, CronTrigger, EventTrigger, FunctionSpec, Remote, Trigger
-from millstream.model.text import is_storable
+from millstream.model.text.durations import to_ms
+from millstream.model.text.storable import is_storable
 from millstream.wire.app_urls import base_url
 from millstream.wire.json_limits import read_json
 from millstream.wire.registration.options import Options, cancels_of, flow_of, timeouts_of

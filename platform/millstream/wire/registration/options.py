@@ -1,7 +1,7 @@
 """The options of a function in a registration, by their names on the wire, and the flow control that they mean.
 
 Each class is one option as both SDKs send it; msgspec refuses other types and names the place. What an option may be
-in numbers is said by the rules of ``model/flow.py``, the same as for functions in Python.
+in numbers is said by the rules of ``model/gates/declared.py``, the same as for functions in Python.
 
     concurrency    a number, {limit, key, scope}, a list of those (each counts steps), or {fn: …, step: …} of those:
                    ``fn`` counts runs. A limit of 0 is none
@@ -17,8 +17,8 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import to_ms
-from millstream.model.flow import (
+from millstream.model.function import CancelTrigger
+from millstream.model.gates.declared import (
     BatchRule,
     ConcurrencyRule,
     DebounceRule,
@@ -27,7 +27,7 @@ from millstream.model.flow import (
     SingletonRule,
     ThrottleRule,
 )
-from millstream.model.function import CancelTrigger
+from millstream.model.text.durations import to_ms
 
 BATCH_TIMEOUT_DEFAULT: Final = "60s"
 SINGLETON_MODES: Final = ("skip", "cancel")

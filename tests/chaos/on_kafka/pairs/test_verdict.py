@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from millstream.model.awaited import AwaitedEvents
 from millstream.model.facts import (
     EventAccepted,
     EventTaken,
@@ -18,6 +17,7 @@ from millstream.model.facts import (
     WaitStarted,
 )
 from millstream.model.journal import JournalRecord
+from millstream.model.waits.awaited import AwaitedEvents
 from tests.chaos.on_kafka.pairs.asking import SLUG, START, answer_id, start_id
 from tests.chaos.on_kafka.pairs.verdict import Judged, judge
 

@@ -20,13 +20,13 @@ from urllib.parse import quote
 import msgspec
 
 from millstream.errors import Busy, NotFound
-from millstream.model.durations import Duration
 from millstream.model.event import Event
-from millstream.sdk import results
+from millstream.model.text.durations import Duration
 from millstream.sdk.declared import declared_slug
 from millstream.sdk.outgoing import checked, several
+from millstream.sdk.outside import results
+from millstream.sdk.outside.transport import NO_KEY, SEED_HEADER, Transport
 from millstream.sdk.payloads import Reader, encode, result_reader
-from millstream.sdk.transport import NO_KEY, SEED_HEADER, Transport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8288"
 CALLS_AT_ONCE_MAX: Final = 16

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from millstream.model.awaited import (
+from millstream.model.waits.awaited import (
     NO_PLACE,
     Awaited,
     AwaitedCallback,

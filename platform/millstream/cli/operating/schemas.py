@@ -117,7 +117,7 @@ def generate(settings: Settings, target: str, out: str) -> int:
         raise ConfigError(
             f"gen was refused: expected module:app, or an event with a schema in a folder of --schemas, got {target!r}."
         )
-    from millstream.cli.schema_types import python_of
+    from millstream.cli.operating.schema_types import python_of
 
     text = python_of(json.loads(schema_json(schema.avro)), schema.file)
     _write(text, Path(out) if out else None)

@@ -13,8 +13,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from millstream.cli.lanes.access import LaneAccess, lane_access
-from millstream.cli.lanes.inspection import time_text
+from millstream.cli.operating.lanes.access import LaneAccess, lane_access
+from millstream.cli.operating.lanes.inspection import time_text
 from millstream.cli.support.exits import OK
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings

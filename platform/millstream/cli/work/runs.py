@@ -23,9 +23,9 @@ from millstream.cli.support.output import (
 )
 from millstream.config import Settings
 from millstream.errors import NotFound
-from millstream.model.durations import duration_text
-from millstream.model.printable import one_line, printable
-from millstream.model.waits_for import WaitsFor, in_words
+from millstream.model.text.durations import duration_text
+from millstream.model.text.printable import one_line, printable
+from millstream.model.waits.shown import WaitsFor, in_words
 
 POLL_S: Final = 0.25
 QUIET_S: Final = 10.0

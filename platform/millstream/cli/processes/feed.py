@@ -16,17 +16,17 @@ from typing import Any, Final
 
 import msgspec
 
-from millstream.cli.events import batches
 from millstream.cli.support.exits import FAILED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.output import show_table
 from millstream.cli.support.run_printer import RunPrinter
+from millstream.cli.work.events import batches
 from millstream.core.liveness import Liveness, liveness, open_runs
 from millstream.dev import DevServer
 from millstream.errors import BadRequest
 from millstream.history.queries import Queries
 from millstream.model.event import Event
-from millstream.sdk.client import Client
+from millstream.sdk.outside.client import Client
 
 SMOKE_S_MAX: Final = 120.0
 SETTLED_AFTER_MS: Final = 5_000

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from millstream.cli.feed import send_feed, smoke
+from millstream.cli.processes.feed import send_feed, smoke
 from millstream.cli.support.exits import INTERRUPTED, OK, note
 from millstream.cli.support.jsonl import opened
 from millstream.cli.support.loading import load_apps
@@ -32,7 +32,7 @@ from millstream.dev import DevServer, DevSettings
 from millstream.errors import ConfigError
 from millstream.roles.process import tune_process
 from millstream.sdk.app import App
-from millstream.sdk.client import Client
+from millstream.sdk.outside.client import Client
 from millstream.telemetry import setup_logging
 
 REPLACED_GRACE_S: Final = 2.0

@@ -11,7 +11,7 @@ from typing import Final
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.text import shown
+from millstream.model.text.storable import shown
 
 Duration = timedelta | int | float | str
 

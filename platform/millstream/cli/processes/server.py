@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from millstream.cli.api import api_settings
+from millstream.cli.processes.api import api_settings
+from millstream.cli.processes.worker import worker_settings
 from millstream.cli.support.loops import loop_factory
 from millstream.cli.support.open_door import refuse_open_host
 from millstream.cli.support.serving import serve
-from millstream.cli.worker import worker_settings
 from millstream.config import Settings
 from millstream.roles.process import tune_process
 from millstream.roles.server import ServerRole

@@ -33,7 +33,7 @@ from millstream.errors import (
     NotStarted,
 )
 from millstream.model.address import http_url, sendable_key
-from millstream.model.redaction import MASK, keep_secret, redacted
+from millstream.model.text.redaction import MASK, keep_secret, redacted
 
 TRIES_MAX: Final = 5
 FIRST_DELAY_S: Final = 0.1

@@ -17,9 +17,9 @@ from urllib.parse import quote
 import msgspec
 
 from millstream.errors import Busy, NotFound, NotStarted, RunError, RunNotOver
-from millstream.model.durations import Duration, duration_text, to_ms
+from millstream.model.text.durations import Duration, duration_text, to_ms
+from millstream.sdk.outside.transport import SEED_HEADER
 from millstream.sdk.payloads import Reader, encode, read
-from millstream.sdk.transport import SEED_HEADER
 
 ASKED_S: Final = 5.0
 SHOWN_WITHIN_S: Final = 30.0
@@ -76,7 +76,7 @@ def result(run: str, wait: Wait, *, reader: Reader | None = None, shown_within_s
         except Busy:
             if left_s <= 0:
                 raise
-            continue  # The server is asked with pauses between (sdk/transport.py).
+            continue  # The server is asked with pauses between (sdk/outside/transport.py).
         except NotFound:
             if time.monotonic() - wait.began > shown_within_s:
                 raise

@@ -18,8 +18,8 @@ import msgspec
 
 from millstream.errors import FunctionError
 from millstream.model import limits
-from millstream.model.durations import duration_text
-from millstream.model.text import is_storable, shown
+from millstream.model.text.durations import duration_text
+from millstream.model.text.storable import is_storable, shown
 
 SCOPES: Final = ("fn", "env", "account")
 PER: Final = ("step", "run")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from millstream.cli.lanes.journal import tables_of
+from millstream.cli.operating.lanes.journal import tables_of
 from millstream.cli.support.kafka_group import kafka_of, shape_of
 from millstream.config import Settings
 from millstream.errors import ConfigError

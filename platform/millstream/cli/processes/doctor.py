@@ -24,8 +24,8 @@ from millstream.log.kafka.admin.client import Admin
 from millstream.log.kafka.admin.health import health
 from millstream.log.kafka.log import KafkaLog
 from millstream.log.kafka.settings import KafkaSettings
-from millstream.model.printable import one_line
-from millstream.model.redaction import redacted
+from millstream.model.text.printable import one_line
+from millstream.model.text.redaction import redacted
 from millstream.roles import group_record
 from millstream.schema_registry.boundary import Boundary
 from millstream.schema_registry.held import held_partitions

@@ -14,8 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from millstream.errors import FunctionError
-from millstream.model.flow import ConcurrencyRule, FlowSpec, RateLimitRule, ThrottleRule
 from millstream.model.function import FunctionSpec
+from millstream.model.gates.declared import ConcurrencyRule, FlowSpec, RateLimitRule, ThrottleRule
 
 CONCURRENCY: Final = "concurrency"
 THROTTLE: Final = "throttle"

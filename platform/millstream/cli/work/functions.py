@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from millstream.cli.runs import watch
 from millstream.cli.support.api_client import Server
 from millstream.cli.support.arguments import object_of
 from millstream.cli.support.exits import OK, note
 from millstream.cli.support.output import chosen, counted, show_document, show_line, show_rows, show_table
+from millstream.cli.work.runs import watch
 from millstream.config import Settings
 from millstream.errors import NotStarted
 

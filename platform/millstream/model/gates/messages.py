@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from millstream.model.event import Envelope
-from millstream.model.flow import RunFlow
+from millstream.model.gates.declared import RunFlow
 
 
 class AdmitStart(msgspec.Struct, frozen=True):

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from millstream.cli.lanes.access import lane_access
-from millstream.cli.lanes.journal import Walked, place_of, tables_of, walk
+from millstream.cli.operating.lanes.access import lane_access
+from millstream.cli.operating.lanes.journal import Walked, place_of, tables_of, walk
 from millstream.cli.support.exits import CHECK_FAILED, OK, note
 from millstream.cli.support.output import show_rows
 from millstream.config import Settings

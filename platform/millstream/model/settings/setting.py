@@ -10,8 +10,8 @@ from typing import Final, cast
 
 from millstream.errors import ConfigError, FunctionError
 from millstream.model.address import http_url
-from millstream.model.durations import duration_text, to_ms
-from millstream.model.redaction import MASK, keep_secret, redacted
+from millstream.model.text.durations import duration_text, to_ms
+from millstream.model.text.redaction import MASK, keep_secret, redacted
 
 PREFIX: Final = "MILLSTREAM_"
 NUMBER_CHARS_MAX: Final = 18

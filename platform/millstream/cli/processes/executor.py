@@ -1,4 +1,6 @@
-"""One executor process of ``--executors N``: ``python -P -m millstream.cli.executor SOCKET ALIVE``, two descriptors.
+"""One executor process of ``--executors N``.
+
+    python -P -m millstream.cli.processes.executor SOCKET ALIVE        two descriptors
 
 Started by ``execute/processes/pool.py`` and by nobody else. It loads the apps exactly as the command line does, and
 then is what ``execute/processes/child.py`` says. Its log lines go to the standard error it shares with the worker.

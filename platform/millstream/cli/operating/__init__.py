@@ -1,0 +1,1 @@
+"""Commands for who operates a group: its topics, lanes and schemas."""
