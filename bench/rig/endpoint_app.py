@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.rig.figures import ROOT
-from tests.sdk.npm import installed
-from tests.sdk.processes import free_port
+from tests.sdk.rig.npm import installed
+from tests.sdk.rig.processes import free_port
 
 APP: Final = "endpoint"
 EVENT: Final = "endpoint/three"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.program import Serving, millstream, serving
-from tests.sdk.processes import app_process
+from tests.sdk.rig.processes import app_process
 
 
 @pytest.fixture(scope="module")

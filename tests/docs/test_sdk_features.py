@@ -22,7 +22,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "sdk/test_steps.py",
         "sdk/frameworks/test_frameworks.py",
     ),
-    "HTTP: Next.js, app router": ("sdk/nextjs/test_nextjs.py",),
+    "HTTP: Next.js, app router": ("sdk/examples/nextjs/test_nextjs.py",),
     "registration by `PUT`, in development and signed": ("sdk/test_registering.py",),
     "in-band sync": ("sdk/test_registering.py", "api/test_syncing.py"),
     "signing key with a fallback": ("sdk/test_signed.py",),

@@ -13,7 +13,7 @@ import pytest
 
 from tests.kafka.broker import Broker
 from tests.kafka.fleet import Fleet, Process, ask, until
-from tests.sdk.processes import app_process
+from tests.sdk.rig.processes import app_process
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kafka.broker import Broker
-from tests.sdk.on_kafka import staged_on_kafka
-from tests.sdk.stage import FAST_RETRIES, ON_KAFKA, Host, Stage, staged
+from tests.sdk.rig.on_kafka import staged_on_kafka
+from tests.sdk.rig.stage import FAST_RETRIES, ON_KAFKA, Host, Stage, staged
 
 
 @pytest.fixture(scope="session")

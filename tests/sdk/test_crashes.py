@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.promises import BrokenPromise
-from tests.sdk.processes import HOSTS
-from tests.sdk.stage import FAST_RETRIES, Host, Stage, staged, unique
+from tests.sdk.rig.processes import HOSTS
+from tests.sdk.rig.stage import FAST_RETRIES, Host, Stage, staged, unique
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sdk.held import IN_TYPESCRIPT_ALONE, KINDS, Play
-from tests.sdk.processes import NODE, PATIENCE_S
-from tests.sdk.stage import FAST_RETRIES, Host, Stage, staged, unique
+from tests.sdk.rig.held import IN_TYPESCRIPT_ALONE, KINDS, Play
+from tests.sdk.rig.processes import NODE, PATIENCE_S
+from tests.sdk.rig.stage import FAST_RETRIES, Host, Stage, staged, unique
 
 STREAMED = {"INNGEST_STREAMING": "force"}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.processes import HOSTS
-from tests.sdk.stage import Host, Stage, unique
+from tests.sdk.rig.processes import HOSTS
+from tests.sdk.rig.stage import Host, Stage, unique
 
 
 def listed(host: Host) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.processes import PYTHON
-from tests.sdk.stage import Host, Stage
+from tests.sdk.rig.processes import PYTHON
+from tests.sdk.rig.stage import Host, Stage
 
 SDKS = ("fastapi", "v4", "v3")
 HOOKS = {"before execution", "after execution", "before response"}

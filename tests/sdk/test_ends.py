@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.sdk.stage import Host, over, unique
+from tests.sdk.rig.stage import Host, over, unique
 
 
 def heard(host: Host, how: str, run: str) -> list[dict[str, Any]]:

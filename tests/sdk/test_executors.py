@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.keys import EVENT_KEY, KEY, bearer, variables
-from tests.sdk.stage import FAST_RETRIES, Stage, staged, unique
+from tests.sdk.rig.keys import EVENT_KEY, KEY, bearer, variables
+from tests.sdk.rig.stage import FAST_RETRIES, Stage, staged, unique
 
 NAMES = ("fastapi", "v4")
 SIGNED = ("--event-key", EVENT_KEY, "--signing-key", KEY)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.sdk.processes import PYTHON
-from tests.sdk.stage import Host, over
+from tests.sdk.rig.processes import PYTHON
+from tests.sdk.rig.stage import Host, over
 
 
 @over()

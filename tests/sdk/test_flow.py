@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tests.sdk.stage import Host, over, unique
+from tests.sdk.rig.stage import Host, over, unique
 
 
 def notices(host: Host, event: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sdk.stage import Host, over
+from tests.sdk.rig.stage import Host, over
 
 
 @over()

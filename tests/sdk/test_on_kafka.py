@@ -11,7 +11,7 @@ import pytest
 from tests.kafka.fleet import stop
 from tests.sdk import test_ends as ends
 from tests.sdk import test_events as events
-from tests.sdk import test_examples as examples
+from tests.sdk.examples import test_shops as examples
 from tests.sdk import test_failing as failing
 from tests.sdk import test_flow as flow
 from tests.sdk import test_invoke as invoke
@@ -20,10 +20,10 @@ from tests.sdk import test_parallel as parallel
 from tests.sdk import test_sleeps as sleeps
 from tests.sdk import test_steps as steps
 from tests.sdk import test_waits as waits
-from tests.sdk.held import KINDS
-from tests.sdk.on_kafka import FLAGS, KafkaServer
-from tests.sdk.shops import opened
-from tests.sdk.stage import ON_KAFKA, Host, Stage, over, unique
+from tests.sdk.examples.shops import opened
+from tests.sdk.rig.held import KINDS
+from tests.sdk.rig.on_kafka import FLAGS, KafkaServer
+from tests.sdk.rig.stage import ON_KAFKA, Host, Stage, over, unique
 from tests.sdk.test_crashes_of_kinds import events_through_outside, survive_a_kill
 
 CHOSEN: dict[str, Callable[[Host], None]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.sdk.processes import NODE
-from tests.sdk.stage import Host, Stage, over
+from tests.sdk.rig.processes import NODE
+from tests.sdk.rig.stage import Host, Stage, over
 
 
 @over()

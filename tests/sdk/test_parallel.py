@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sdk.processes import HOSTS, PLAIN
-from tests.sdk.stage import Host, over
+from tests.sdk.rig.processes import HOSTS, PLAIN
+from tests.sdk.rig.stage import Host, over
 
 CALLS = {"wait": 7, "race": 9}
 

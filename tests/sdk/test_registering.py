@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cli.program import Serving, serving, until
-from tests.sdk.processes import NODE, app_process, free_port
+from tests.sdk.rig.processes import NODE, app_process, free_port
 
 SDKS = ("fastapi", *NODE)
 KEY = "signkey-prod-" + "ab" * 16

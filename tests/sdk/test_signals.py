@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.sdk.processes import NODE
-from tests.sdk.stage import Host, over, unique
+from tests.sdk.rig.processes import NODE
+from tests.sdk.rig.stage import Host, over, unique
 
 
 @over(*NODE)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sdk.keys import EVENT_KEY, KEY, NEW_KEY, bearer, variables
-from tests.sdk.processes import HOSTS
-from tests.sdk.stage import FAST_RETRIES, Host, Stage, staged, unique
+from tests.sdk.rig.keys import EVENT_KEY, KEY, NEW_KEY, bearer, variables
+from tests.sdk.rig.processes import HOSTS
+from tests.sdk.rig.stage import FAST_RETRIES, Host, Stage, staged, unique
 
 SERVER = (*FAST_RETRIES, "--event-key", EVENT_KEY, "--signing-key")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.sdk.stage import Host, over
+from tests.sdk.rig.stage import Host, over
 
 
 @over()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.processes import HOSTS, PLAIN
-from tests.sdk.stage import Host, over
+from tests.sdk.rig.processes import HOSTS, PLAIN
+from tests.sdk.rig.stage import Host, over
 
 
 @over(*HOSTS, PLAIN)

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.sdk.npm import installed
-from tests.sdk.processes import HERE, NODE, ROOT, listening
-from tests.sdk.stage import Host, Stage
+from tests.sdk.rig.npm import installed
+from tests.sdk.rig.processes import HERE, NODE, ROOT, listening
+from tests.sdk.rig.stage import Host, Stage
 
 ON_NODE: Final = ("edge", "express", "fastify", "h3", "hono", "koa")
 

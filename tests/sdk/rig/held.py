@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from tests.cases.server import ENDED
 from tests.promises import BrokenPromise
-from tests.sdk.outside import Outside
-from tests.sdk.stage import Host, unique
+from tests.sdk.rig.outside import Outside
+from tests.sdk.rig.stage import Host, unique
 
 ENDS_IN_S: Final = 4.0
 """How long a sleep and a retry wait: longer than it takes to see that they do, or they are begun again."""

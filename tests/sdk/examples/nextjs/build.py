@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tests.sdk.npm import installed
-from tests.sdk.processes import ROOT
+from tests.sdk.rig.npm import installed
+from tests.sdk.rig.processes import ROOT
 
 EXAMPLE: Final = ROOT / "examples" / "nextjs"
 NEXT: Final = "../node_modules/next/dist/bin/next"

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import PATIENCE_S
-from tests.sdk.nextjs.site import Feeds, Site
+from tests.sdk.examples.nextjs.site import Feeds, Site
 
 CHANGING: Final = (NoSuchElementException, StaleElementReferenceException)
 """What a look at a page raises while it is replaced by another."""

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from tests.browser import chromium
-from tests.sdk.nextjs.site import Site, opened
+from tests.sdk.examples.nextjs.site import Site, opened
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.kafka.broker import Broker
 from tests.kafka.fleet import Fleet
-from tests.sdk.keys import EVENT_KEY, KEY, bearer, variables
-from tests.sdk.stage import FAST_RETRIES, Server, Stage, ended_with
+from tests.sdk.rig.keys import EVENT_KEY, KEY, bearer, variables
+from tests.sdk.rig.stage import FAST_RETRIES, Server, Stage, ended_with
 
 FLAGS = ("--signing-key", KEY, "--event-key", EVENT_KEY, "--endpoint-network", "127.0.0.0/8", *FAST_RETRIES)
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.sdk.npm import installed
+from tests.sdk.rig.npm import installed
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-HERE: Final = Path(__file__).parent
+ROOT: Final = Path(__file__).resolve().parents[3]
+HERE: Final = Path(__file__).parents[1]
 PYTHON: Final = ("fastapi", "flask", "django")
 NODE: Final = ("v4", "v3")
 HOSTS: Final = (*PYTHON, *NODE)

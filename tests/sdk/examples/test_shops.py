@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.sdk.processes import PATIENCE_S
-from tests.sdk.shops import Shop, opened
-from tests.sdk.stage import FAST_RETRIES, Server
+from tests.sdk.examples.shops import Shop, opened
+from tests.sdk.rig.processes import PATIENCE_S
+from tests.sdk.rig.stage import FAST_RETRIES, Server
 
 VISITOR: Final = "ada@example.com"
 MESSAGE: Final = {"name": "Ada", "email": VISITOR, "text": "Does it count?\n.\nYes."}

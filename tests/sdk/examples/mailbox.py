@@ -12,7 +12,7 @@ import threading
 from email.message import EmailMessage
 from typing import Self
 
-from tests.sdk.processes import PATIENCE_S
+from tests.sdk.rig.processes import PATIENCE_S
 
 
 class Mailbox:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.sdk.mailbox import Mailbox
-from tests.sdk.npm import installed
-from tests.sdk.processes import PATIENCE_S, ROOT, App, free_port, listening
-from tests.sdk.stage import Server, until
+from tests.sdk.examples.mailbox import Mailbox
+from tests.sdk.rig.npm import installed
+from tests.sdk.rig.processes import PATIENCE_S, ROOT, App, free_port, listening
+from tests.sdk.rig.stage import Server, until
 
 EXAMPLES: Final = ROOT / "examples"
 FUNCTIONS: Final = {

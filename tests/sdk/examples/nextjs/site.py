@@ -19,11 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.sdk.mailbox import Mailbox
-from tests.sdk.nextjs.build import NEXT, QUIET, run_in
-from tests.sdk.processes import PATIENCE_S, App, free_port, listening
-from tests.sdk.shops import Shop, registered
-from tests.sdk.stage import FAST_RETRIES, Server
+from tests.sdk.examples.mailbox import Mailbox
+from tests.sdk.examples.nextjs.build import NEXT, QUIET, run_in
+from tests.sdk.examples.shops import Shop, registered
+from tests.sdk.rig.processes import PATIENCE_S, App, free_port, listening
+from tests.sdk.rig.stage import FAST_RETRIES, Server
 
 APP: Final = "blog"
 CMS_SECRET: Final = "a-secret-of-the-cms"

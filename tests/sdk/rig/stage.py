@@ -22,8 +22,8 @@ import pytest
 
 from tests.cases.server import ENDED
 from tests.cases.server import Server as CasesServer
-from tests.sdk.outside import Outside
-from tests.sdk.processes import HOSTS, PATIENCE_S, App, free_port, started
+from tests.sdk.rig.outside import Outside
+from tests.sdk.rig.processes import HOSTS, PATIENCE_S, App, free_port, started
 
 ON_KAFKA: Final = "kafka-"
 FAST_RETRIES: Final = ("--retry-interval", "0.2")
