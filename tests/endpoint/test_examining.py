@@ -199,6 +199,22 @@ async def test_an_app_whose_sdk_does_not_know_the_look_is_called_to_see(monkeypa
         assert not lane.of(BodyAttemptFailed)
 
 
+@pytest.mark.parametrize("first", [None, response(502, b"", {}), response(503, b"", {}), response(504, b"", {})])
+async def test_where_a_proxy_has_nobody_behind_it_calls_wait_for_as_long_as_it_takes(
+    first: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "TRIAL_S", 0.0)
+    app = App(first)
+    async with listening(app) as server, lane_for(server.url, retries=1) as lane:
+        run = await lane.send()
+        await until(lambda: lane.of(DispatchParked))
+        called = posts(server)
+        await until(lambda: len(server.requests) - posts(server) >= 5)
+        assert posts(server) == called
+        app.is_well = True
+        assert await lane.done(run) == "done"
+
+
 async def test_what_is_wrong_is_said_once_though_other_calls_are_answered(caplog: pytest.LogCaptureFixture) -> None:
     def answer(request: Request) -> bytes:
         if request.line.startswith("POST") and request.resolved == 1:

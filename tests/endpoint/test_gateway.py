@@ -86,6 +86,8 @@ def test_a_provider_without_a_url_is_asked_where_it_is() -> None:
         (KIND, b'{"url":"http://x","method":"G T"}'),
         (KIND, b'{"url":"http://x","headers":[1]}'),
         (AI_KIND, b'{"format":"none"}'),
+        (AI_KIND, b'{"format":"gemini","auth_key":"k","url":"http://[oops/"}'),
+        (KIND, b'{"url":"http://x","method":"POST","body":"\\ud800"}'),
     ],
 )
 def test_a_request_that_cannot_be_made_is_refused(kind: str, opts: bytes) -> None:
@@ -164,6 +166,15 @@ async def test_a_redirect_of_a_fetch_is_followed_without_what_was_meant_for_the_
         (request,) = second.requests
         assert "authorization" not in request.headers and request.headers["x-a"] == "b"
         assert seen[0]["data"]["body"] == "here"
+
+
+async def test_a_redirect_of_a_fetch_to_nowhere_is_its_answer() -> None:
+    seen: list[Any] = []
+    async with listening(lambda request: response(302, b"gone", {"location": "http://[oops/"})) as outside:
+        op = {"op": "Gateway", "opts": {"url": outside.url}}
+        async with listening(asking(op, seen)) as app, lane_for(app.url, retries=0) as lane:
+            assert await lane.done(await lane.send()) == "done"
+    assert (seen[0]["data"]["status_code"], seen[0]["data"]["body"]) == (302, "gone")
 
 
 async def test_a_signal_comes_with_its_name() -> None:

@@ -100,6 +100,12 @@ def test_a_step_that_ran() -> None:
     assert one("StepRun", data=1, displayName=None, name="name").name == "name"
 
 
+def test_a_version_and_a_status_that_are_no_numbers_are_none() -> None:
+    assert read(206, [], **{"x-inngest-req-version": "\u00b2"}).version == -1
+    (refused,) = read(201, b'{"status": 1e999, "body": ""}').operations
+    assert isinstance(refused, BodyErrored) and "ended without a reply" in refused.failure.message
+
+
 def test_a_step_that_failed() -> None:
     error = {"name": "ValueError", "message": "no", "stack": "at f", "code": "unknown", "cause": [1]}
     failed = one("StepError", error=error)

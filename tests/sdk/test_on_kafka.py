@@ -11,7 +11,6 @@ import pytest
 from tests.kafka.fleet import stop
 from tests.sdk import test_ends as ends
 from tests.sdk import test_events as events
-from tests.sdk.examples import test_shops as examples
 from tests.sdk import test_failing as failing
 from tests.sdk import test_flow as flow
 from tests.sdk import test_invoke as invoke
@@ -20,6 +19,7 @@ from tests.sdk import test_parallel as parallel
 from tests.sdk import test_sleeps as sleeps
 from tests.sdk import test_steps as steps
 from tests.sdk import test_waits as waits
+from tests.sdk.examples import test_shops as examples
 from tests.sdk.examples.shops import opened
 from tests.sdk.rig.held import KINDS
 from tests.sdk.rig.on_kafka import FLAGS, KafkaServer

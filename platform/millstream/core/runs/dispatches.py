@@ -51,8 +51,9 @@ def lose(tables: Tables, command: LoseDispatch, now_ms: int) -> list[Fact]:
         return [DispatchLost(command.run, command.step, command.dispatch, lost, lost_retry_at_ms(lost, now_ms))]
     case, draft = Case(tables, run, command.dispatch, now_ms), Draft.of(run)
     message = (
-        f"the worker died {lost} times while it ran this (at most {limits.DISPATCHES_LOST_MAX} are allowed). "
-        "Look for a crash, an out-of-memory kill or a call of os._exit in the function."
+        f"the worker died, or the connection to the app broke, {lost} times while this ran (at most "
+        f"{limits.DISPATCHES_LOST_MAX} are allowed). Look for a crash, an out-of-memory kill or a call of os._exit in "
+        "the function; for an app over HTTP also for what cuts its connections."
     )
     if step is None:
         facts, _ = give_up_body(case, draft, Failure(WORKER_LOST, message), attempt=run.attempt)

@@ -19,7 +19,8 @@ So a key that was replaced on one side, a proxy in the way or an app in the wron
 takes to mend that; and one call that a proxy refuses for what is in it does not stop the others.
 
 Where the look says that something is wrong, and no SDK says so, calls are made again after TRIAL_S all the same: not
-every SDK knows the look. Where an SDK says so in signed mode they are not: its answers would count for nothing.
+every SDK knows the look. They are not where nobody has answered the look, or a proxy that has nobody behind it, and not
+where an SDK says so in signed mode: its answers would count for nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from millstream.execute.endpoint.caller import UNAUTHORIZED, Caller, CallState, Outcome, failure_of, words_of
 from millstream.execute.endpoint.calls import Call
 from millstream.execute.endpoint.explain import explain
 from millstream.execute.endpoint.guard import Guard
-from millstream.execute.endpoint.http import Http, NotSent
+from millstream.execute.endpoint.http import Http, NotSent, joined
 from millstream.execute.endpoint.replies import OUTCOMES, REPLY_BYTES_MAX
 from millstream.execute.endpoint.response import Answer
 from millstream.execute.endpoint.slots import Slots
@@ -59,6 +60,7 @@ CALLS: Final = "millstream_app_calls_under_way"
 CALLS_WAITING: Final = "millstream_app_calls_waiting"
 REDIRECTS_MAX: Final = 3
 KEEPS_METHOD: Final = (307, 308)
+BEHIND_IS_NOTHING: Final = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +213,8 @@ class Endpoint:
             why, outcome = await self._look_now()
             begins_to_answer = not was_reached and 0 < outcome.status < 500
             was_reached = not outcome.failure
-            may_try = not (outcome.is_sdk and self._endpoints.settings.keys)
+            is_sdk_signed = outcome.is_sdk and self._endpoints.settings.keys
+            may_try = not (outcome.failure or outcome.status in BEHIND_IS_NOTHING or is_sdk_signed)
             if not why or (may_try and (begins_to_answer or loop.time() >= trial_at_s)):
                 self.up(why)
             else:
@@ -349,7 +352,7 @@ def _same_host(answer: Answer, url: str) -> str:
     if answer.status not in KEEPS_METHOD:
         return ""
     location = answer.headers.get("location", "")
-    target = urljoin(url, location)
+    target = joined(url, location)
     asked, told = urlsplit(url), urlsplit(target)
     is_same = (told.scheme, told.netloc) == (asked.scheme, asked.netloc)
     return target if location and is_same and target != url else ""

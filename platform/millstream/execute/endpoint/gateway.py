@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from millstream.execute.endpoint.calls import USER_AGENT
-from millstream.execute.endpoint.http import Http, Unsendable
+from millstream.execute.endpoint.http import Http, Unsendable, joined
 from millstream.execute.endpoint.opcodes import Malformed
 from millstream.execute.endpoint.response import Answer, HttpFailed, TooLarge
 from millstream.execute.endpoint.retry_after import retry_after_ms
@@ -61,7 +61,10 @@ def request_of(kind: str, opts: bytes) -> Outside:
         given = None
     if not isinstance(given, dict):
         raise Malformed(f"asked for a request that is no object, got {opts[:80]!r}.")
-    return _ai_request(given) if kind == AI_KIND else _request(given)
+    try:
+        return _ai_request(given) if kind == AI_KIND else _request(given)
+    except ValueError as error:  # Of a URL that is none, of half a surrogate.
+        raise Malformed(f"asked for a request that cannot be written: {error}.") from error
 
 
 def _request(given: Mapping[str, Any]) -> Outside:
@@ -130,8 +133,8 @@ async def _followed(http: Http, request: Outside, total_s: float) -> Answer:
     url, method, body, headers = request.url, request.method, request.body, request.headers
     for _ in range(REDIRECTS_MAX):
         answer = await http.request(method, url, headers, body, total_s=total_s, bytes_max=limits.STEP_OUTPUT_BYTES_MAX)
-        target = urljoin(url, answer.headers.get("location", ""))
-        if answer.status not in (301, 302, 303, 307, 308) or target == url:
+        target = joined(url, answer.headers.get("location", ""))
+        if answer.status not in (301, 302, 303, 307, 308) or target in ("", url):
             break
         if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
             method, body = "GET", None

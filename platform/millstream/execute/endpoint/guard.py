@@ -56,7 +56,7 @@ class Guard:
             ip = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
         except ValueError:
             return ""
-        if ip.is_global and not ip.is_multicast:
+        if _is_public(ip):
             return ""
         if any(ip in network for network in self.networks):
             return ""
@@ -64,6 +64,11 @@ class Guard:
             f"the address {ip} is not of the public internet, and this server calls no others. Allow its network with "
             "--endpoint-network, if what is there may be called"
         )
+
+
+def _is_public(ip: Address) -> bool:
+    """Whether it is of the public internet, as far as that is given away; the rest may lead anywhere one day."""
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or getattr(ip, "is_site_local", False))
 
 
 def _unwrapped(ip: Address) -> Address:

@@ -8,19 +8,22 @@
     no HTTP, too much ──> NotHttp, TooLarge
 
 A request is never repeated here, and a redirect never followed: what that would mean, who asks must know. HTTP/1.1
-alone: requests of one app share connections one after another, and with 10 µs a request there is nothing to win by
-sharing them at the same time.
+alone: requests of one app share connections one after another, and with 50 µs a request there is nothing to win by
+sharing them at the same time (docs/performance.md has the measurement).
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import msgspec
 
@@ -33,6 +36,9 @@ IDLE_S_MAX: Final = 3.0
 """A connection idle for longer is closed by us, before the servers of apps do (5 s is usual): a request that meets a
 connection's end cannot be told from one that was executed."""
 ADDRESSES_TRIED_MAX: Final = 4
+LOOKUPS_MAX: Final = 8
+"""Names that are looked up at the same time."""
+_HAS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _IN_TARGET: Final = "!#$%&'()*+,/:;=?@[]~-._"
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -86,8 +92,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return self._answer
 
+    def hang_up(self) -> None:
+        """End it at once; the request under way is broken."""
+        self._fail(Broken("it was closed here"))
+
     def abort(self) -> None:
-        """End it at once."""
+        """End it at once; nobody waits for an answer."""
         self._answer = None
         if self._transport is not None:
             self._transport.abort()
@@ -113,7 +123,7 @@ class Connection(asyncio.Protocol):
         if self in self._pool:
             self._pool.remove(self)
         if self._answer is not None and self._response is not None:
-            answer = self._response.end()
+            answer = self._response.end() if error is None else None  # Reset, it is no end: what came may be half.
             if answer is not None:
                 self._done(answer, keeps_alive=False)
             else:
@@ -144,6 +154,7 @@ class Http:
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._tls: ssl.SSLContext | None = None
+        self._lookups: ThreadPoolExecutor | None = None
 
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, total_s: float, bytes_max: int
@@ -175,8 +186,10 @@ class Http:
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in [*self._open, *(one for pool in self._idle.values() for one in pool)]:
-            connection.abort()
+            connection.hang_up()
         self._idle.clear()
+        if self._lookups is not None:
+            self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def _connection(self, place: Place) -> Connection:
         pool = self._idle.setdefault((place.is_tls, place.host, place.port), [])
@@ -197,8 +210,7 @@ class Http:
     async def _connect(self, place: Place, pool: list[Connection]) -> Connection:
         """Try the addresses of a host one after another, those that may be called."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(place.host, place.port, type=1)
-        addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+        addresses = await self._addresses(place)
         refused = [why for address in addresses if (why := self._guard.refuses(address))]
         allowed = [address for address in addresses if not self._guard.refuses(address)]
         if not allowed:
@@ -218,6 +230,19 @@ class Http:
                 failure = error
         assert failure is not None
         raise failure
+
+    async def _addresses(self, place: Place) -> list[str]:
+        """The addresses of a host. Names are looked up in threads of our own: where a name's servers do not answer, a
+        look-up holds its thread for long, and nobody else shall wait for it."""
+        if _is_address(place.host):
+            return [place.host]
+        if self._lookups is None:
+            self._lookups = ThreadPoolExecutor(LOOKUPS_MAX, thread_name_prefix="lookup")
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._lookups, socket.getaddrinfo, place.host, place.port, socket.AF_UNSPEC, socket.SOCK_STREAM
+        )
+        return list(dict.fromkeys(str(one[4][0]) for one in found))
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -264,6 +289,15 @@ def _place(scheme: str, netloc: str) -> Place:
     return Place(scheme == "https", host, port, authority, login)
 
 
+@lru_cache(maxsize=1_024)
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return "%" not in host  # A zone is for the system to read.
+
+
 def place_of(url: str) -> Place:
     """Where a URL leads. Raises NotSent."""
     try:
@@ -271,6 +305,16 @@ def place_of(url: str) -> Place:
         return _place(parts.scheme, parts.netloc)
     except ValueError as error:
         raise NotSent(f"{shown(url)} is no URL that can be called: {error}") from error
+
+
+def joined(url: str, location: str) -> str:
+    """Where a ``Location`` in an answer of ``url`` leads; "": nowhere that a URL could say."""
+    try:
+        target = urljoin(url, location)
+        urlsplit(target)
+    except ValueError:
+        return ""
+    return target
 
 
 def target_of(url: str) -> str:
@@ -286,7 +330,7 @@ def _written(method: str, target: str, place: Place, headers: Mapping[str, str],
     if not given.count("\n") == given.count("\r") == len(headers):
         raise Unsendable("a header has the end of a line in it")
     login = f"Authorization: {place.login}\r\n" if place.login and "Authorization" not in headers else ""
-    length = f"Content-Length: {len(body)}\r\n" if body is not None else ""
+    length = f"Content-Length: {len(body or b'')}\r\n" if body is not None or method in _HAS_BODY else ""
     head = f"{method} {target} HTTP/1.1\r\nHost: {place.authority}\r\n{login}{given}{length}\r\n"
     try:
         return head.encode("latin-1") + (body or b"")

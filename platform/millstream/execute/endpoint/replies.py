@@ -162,7 +162,7 @@ def _operations(headers: Mapping[str, str], body: bytes, reply: Reply) -> Answer
 def version_of(headers: Mapping[str, str]) -> int:
     """The protocol's version that an app says it speaks; −1: it does not say."""
     said = headers.get(VERSION, "")
-    return int(said) if said.isdigit() and len(said) < 4 else -1
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 4 else -1
 
 
 def _streamed(body: bytes) -> tuple[int, dict[str, str], bytes] | None:
@@ -172,7 +172,7 @@ def _streamed(body: bytes) -> tuple[int, dict[str, str], bytes] | None:
         headers = {str(name).lower(): str(value) for name, value in (inside.get("headers") or {}).items()}
         text = inside.get("body", "")
         return int(inside["status"]), headers, (text if isinstance(text, str) else json.dumps(text)).encode()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
