@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from millstream.model.facts import WaitStarted
 from tests.deploy.prometheus import Prometheus, asked, dashboards, programs, promtool
 from tests.kafka.broker import Broker
 from tests.kafka.fleet import Fleet, fetched, stop, until
+from tests.sdk.rig.processes import app_process
 
 APP, ORDERS = "tests.deploy.monitored_app:app", "examples.orders:app"
 ANSWERED_WITHIN_S = 90.0
@@ -40,6 +42,7 @@ class Senders(threading.Thread):
             self._fleet.send("order/placed", **order)
             for name in ("fails", "queues", "queues", "dropped"):
                 self._fleet.send(f"watched/{name}", n=n)
+            self._fleet.send("remote/hello")
 
     def close(self) -> None:
         self._over.set()
@@ -51,6 +54,7 @@ def fleet(kafka: Broker, tmp_path: Path) -> Iterator[Fleet]:
     programs()  # Skips before anything is started.
     made = Fleet(kafka, tmp_path)
     made.env["EXAMPLES_DB"] = str(tmp_path / "examples.db")
+    made.env["MILLSTREAM_ENDPOINT_NETWORKS"] = "127.0.0.0/8"
     yield made
     made.close()
 
@@ -61,9 +65,11 @@ def test_every_panel_shows_something_and_every_rule_works(fleet: Fleet, tmp_path
     workers = [fleet.worker(name, targets=(APP, ORDERS), MONITORED_VERSION="2") for name in ("a", "b")]
     processes = [*workers, api, history]
     prometheus = Prometheus(tmp_path, [process.port for process in processes])
-    senders = Senders(fleet)
+    senders, over_http = Senders(fleet), ExitStack()
     senders.start()
     try:
+        app = over_http.enter_context(app_process("fastapi", tmp_path, id="remote", INNGEST_DEV=api.url))
+        assert app.put()[0] == 200, app.said
         fleet.send("watched/go")
         fleet.send("watched/held")
         spoil(fleet)
@@ -84,6 +90,7 @@ def test_every_panel_shows_something_and_every_rule_works(fleet: Fleet, tmp_path
     finally:
         senders.close()
         prometheus.close()
+        over_http.close()
 
 
 def leave_runs_to_the_next_version(fleet: Fleet) -> None:

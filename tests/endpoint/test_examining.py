@@ -114,7 +114,6 @@ async def test_a_key_that_is_replaced_on_one_side_only_fails_no_run() -> None:
     [
         (response(502, b"<title>502</title>", HTML), "the app behind it is down, or takes longer"),
         (response(504, b"", {}), "raise the proxy's timeout"),
-        (response(500, b"<title>Oops</title>", HTML), "fails before it reaches serve()"),
         (response(200, {"ok": True}, {"content-type": "application/json"}), "a proxy drops the x-inngest-sdk header"),
     ],
 )
@@ -197,6 +196,24 @@ async def test_an_app_whose_sdk_does_not_know_the_look_is_called_to_see(monkeypa
         is_well = True
         assert await lane.done(run) == "done"
         assert not lane.of(BodyAttemptFailed)
+
+
+async def test_an_app_whose_code_does_not_load_is_waited_for() -> None:
+    """As `next dev` answers while there is a syntax error."""
+    app = App(response(500, b"<title>Error</title>", HTML))
+    async with listening(app) as server, lane_for(server.url, retries=0) as lane:
+        run = await lane.send()
+        await until(lambda: lane.of(DispatchParked))
+        assert "Look at its log" in lane.trouble
+        app.is_well = True
+        assert await lane.done(run) == "done" and not lane.of(BodyAttemptFailed)
+
+
+async def test_an_app_that_fails_in_one_call_alone_uses_an_attempt() -> None:
+    app = App(response(500, b"<title>Error</title>", HTML), looks_well=True)
+    async with listening(app) as server, lane_for(server.url, retries=0) as lane:
+        assert "500" in (await lane.failed()).error_message
+        assert posts(server) == 1
 
 
 @pytest.mark.parametrize("first", [None, response(502, b"", {}), response(503, b"", {}), response(504, b"", {})])

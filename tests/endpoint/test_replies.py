@@ -100,6 +100,18 @@ def test_a_step_that_ran() -> None:
     assert one("StepRun", data=1, displayName=None, name="name").name == "name"
 
 
+def test_text_that_was_cut_within_a_character_is_a_result_like_any_other() -> None:
+    body = b'[{"op":"StepRun","id":"s","data":"party \\ud83c"}]'
+    (step,) = read(206, body).operations
+    assert isinstance(step, StepDone) and step.data == b'"party \\ufffd"'
+    assert read(200, b'"\\ud83c"').operations == (BodyDone(b'"\\ufffd"'),)
+
+
+def test_what_json_does_not_have_is_said() -> None:
+    (refused,) = read(206, b'[{"op":"StepRun","id":"s","data":NaN}]').operations
+    assert isinstance(refused, BodyErrored) and "such as NaN" in refused.failure.message
+
+
 def test_a_version_and_a_status_that_are_no_numbers_are_none() -> None:
     assert read(206, [], **{"x-inngest-req-version": "\u00b2"}).version == -1
     (refused,) = read(201, b'{"status": 1e999, "body": ""}').operations

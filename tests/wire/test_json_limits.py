@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from millstream.model import limits
-from millstream.wire.json_limits import read_json
+from millstream.wire.json_limits import read_json, whole_characters
 
 DEEPEST = limits.JSON_DEPTH_MAX
 LONGEST = limits.JSON_DIGITS_MAX
@@ -71,3 +71,19 @@ def _depth(value: Any) -> int:
         depth += 1
         level = [part for each in level for part in (each.values() if isinstance(each, dict) else each)]
     return depth
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        (rb'"party \ud83c"', rb'"party \ufffd"'),
+        (rb'"\uDF89 party"', rb'"\ufffd party"'),
+        (rb'"\ud83c\udf89"', rb'"\ud83c\udf89"'),
+        (rb'"\ud83c\ud83c\udf89\udf89"', rb'"\ufffd\ud83c\udf89\ufffd"'),
+        (rb'"\\\\ud83c \\\ud83c"', rb'"\\\\ud83c \\\ufffd"'),
+        (b'"\xf0\x9f\x8e\x89"', b'"\xf0\x9f\x8e\x89"'),
+    ],
+)
+def test_half_a_surrogate_pair_is_written_as_the_character_for_none(text: bytes, whole: bytes) -> None:
+    assert whole_characters(text) == whole
+    assert read_json(whole_characters(text))[1] == ""

@@ -6,7 +6,7 @@ where it comes in: at the door, from direct producers, in foreign records.
 
     depth    objects and arrays inside each other, at most ``limits.JSON_DEPTH_MAX``
     numbers  at most ``limits.JSON_DIGITS_MAX`` digits in a row; with a value that a double has
-    text     UTF-8, with no half of a surrogate pair
+    text     UTF-8, with no half of a surrogate pair (events of the door and answers of apps: ``whole_characters``)
 
 Beside parsing, the checks cost a scan of longer text, and a look at each value where there are many brackets.
 """
@@ -20,10 +20,24 @@ import msgspec
 
 from millstream.model import limits
 
+_HALF: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+"""A whole pair, half of one, or any other escape."""
 _decode: Final = msgspec.json.Decoder(Any).decode
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ONE_DIGIT: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _TOO_MANY_DIGITS: Final = b"0" * (limits.JSON_DIGITS_MAX + 1)
+
+
+def whole_characters(text: bytes) -> bytes:
+    """JSON with U+FFFD for each escape of half a surrogate pair, as the readers of other languages have it.
+
+    JavaScript and Python write such an escape where a program has cut text within a character.
+    """
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return text
+    return _HALF.sub(lambda found: b"\\ufffd" if found[1] else found[0], text)
 
 
 def read_json(text: bytes) -> tuple[Any, str]:

@@ -20,7 +20,7 @@ import msgspec
 from millstream.api.times import meant
 from millstream.model import limits
 from millstream.model.event import INTERNAL_PREFIX
-from millstream.wire.json_limits import read_json
+from millstream.wire.json_limits import read_json, whole_characters
 
 EMPTY_OBJECT: Final = b"{}"
 SHAPE: Final = "Request body must contain an event object or an array of event objects"
@@ -79,6 +79,7 @@ def read(body: bytes) -> tuple[list[Draft], str]:
             body.decode()
     except UnicodeDecodeError as broken:
         return [], f"request body is no UTF-8: {broken.reason} at byte {broken.start}"
+    body = whole_characters(body)
     if first == b"[":
         return _read_array(body)
     if first == b"{":

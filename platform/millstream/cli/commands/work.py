@@ -10,7 +10,7 @@ from millstream.cli.commands.groups import cancellations, dead_letters, events, 
 from millstream.cli.support.flags import settings as takes
 from millstream.config import Settings
 
-CLIENT: Final = ("url", "output")
+CLIENT: Final = ("url", "output", "event_key")
 LIMIT_MAX: Final = 100_000
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", show_default=False)]
@@ -35,7 +35,7 @@ def statuses() -> list[str]:
 
 
 @events.command("send")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def events_send(
     settings: Settings,
     *,
@@ -124,7 +124,7 @@ def runs_watch(settings: Settings, *, run: RunId) -> int:
 
 
 @runs.command("cancel")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def runs_cancel(
     settings: Settings,
     *,
@@ -162,7 +162,7 @@ def cancellations_list(
 
 
 @cancellations.command("stop")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def cancellations_stop(settings: Settings, *, id: CancellationId) -> int:
     """Stop a cancellation. The runs that it has cancelled stay so."""
     from millstream.cli.work.cancellations import stop
@@ -171,7 +171,7 @@ def cancellations_stop(settings: Settings, *, id: CancellationId) -> int:
 
 
 @runs.command("resume")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def runs_resume(
     settings: Settings,
     *,
@@ -190,7 +190,7 @@ def runs_resume(
 
 
 @runs.command("fail")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def runs_fail(
     settings: Settings,
     *,
@@ -209,7 +209,7 @@ def runs_fail(
 
 
 @signals.command("send")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def signals_send(settings: Settings, *, name: SignalName, data: SignalData = "null") -> int:
     """Send a signal to the run that waits for it. Exit code 4 where none does."""
     from millstream.cli.work.signals import send
@@ -238,7 +238,7 @@ def functions_get(
 
 
 @functions.command("invoke")
-@takes(*CLIENT, "event_key", "timeout")
+@takes(*CLIENT, "timeout")
 def functions_invoke(
     settings: Settings,
     *,
@@ -253,7 +253,7 @@ def functions_invoke(
 
 
 @functions.command("backfill")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def functions_backfill(
     settings: Settings,
     *,
@@ -274,7 +274,7 @@ def functions_backfill(
 
 
 @functions.command("limit")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def functions_limit(
     settings: Settings,
     *,
@@ -305,7 +305,7 @@ def scans_list(settings: Settings) -> int:
 
 
 @scans.command("cancel")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def scans_cancel(
     settings: Settings, *, scan: Annotated[str, typer.Argument(metavar="SCAN", show_default=False)]
 ) -> int:
@@ -336,7 +336,7 @@ def dead_letters_show(settings: Settings, *, id: LetterId) -> int:
 
 
 @dead_letters.command("redrive")
-@takes(*CLIENT, "event_key")
+@takes(*CLIENT)
 def dead_letters_redrive(
     settings: Settings,
     *,

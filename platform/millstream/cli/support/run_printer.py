@@ -25,7 +25,7 @@ from millstream.cli.support.output import STATUS_COLOURS, coloured
 from millstream.core.flow.places import gate_and_key
 from millstream.core.steps import SHOWS
 from millstream.model import trail
-from millstream.model.event import Envelope
+from millstream.model.event import INTERNAL_PREFIX, Envelope
 from millstream.model.facts import (
     BodyAttemptFailed,
     BodyHeld,
@@ -112,6 +112,8 @@ class RunPrinter:
     def on_unheard(self, event: Envelope, functions: Sequence[str], at_ms: int) -> None:
         """An event that started nothing; ``functions`` subscribe to it."""
         why = "no function subscribes to it"
+        if functions and event.name.startswith(INTERNAL_PREFIX):
+            return  # Ends of runs meet the failure handlers of all other functions.
         if functions:
             named = ", ".join(functions[:UNHEARD_NAMED_MAX]) + (", …" if len(functions) > UNHEARD_NAMED_MAX else "")
             why = f"no function started: if_ does not hold for {named}"

@@ -33,8 +33,8 @@ def complete(case: Case, draft: Draft, fact: StepCompleted) -> Decided:
             draft,
             StepFailed(
                 fact.run, fact.step, fact.name, fact.kind, fact.attempt, fact.dispatch, "output_too_large",
-                f"the result of step {fact.step!r} was refused: at most {limits.STEP_OUTPUT_BYTES_MAX} bytes, "
-                f"got {size}. Store it elsewhere and return a reference.",
+                f"the result of step {fact.name or fact.step!r} was refused: at most {limits.STEP_OUTPUT_BYTES_MAX} "
+                f"bytes, got {size}. Store it elsewhere and return a reference.",
                 "", fact.started_at_ms, False,
             ),
         )  # fmt: skip

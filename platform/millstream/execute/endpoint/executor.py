@@ -271,7 +271,8 @@ class EndpointExecutor:
             if is_well and answered.nothing_ran:
                 answered = await self._called(work, endpoint)
                 is_well = not answered.trouble or await endpoint.examine(answered.trouble)
-            if answered.nothing_ran and not is_well:
+            is_of_all = answered.is_of_all and endpoint.trouble == answered.trouble
+            if (answered.nothing_ran or is_of_all) and not is_well:
                 raise Refused
         return _told_again(view, answered)
 

@@ -9,6 +9,7 @@ After a call it counts whether any of the function's code may have run (``Cause.
     a redirect; 401, 403, 404, 405, 429      nothing ran: a server, a proxy or the SDK has refused the call itself
     an HTML page with 2xx                    nothing ran: no SDK answers so
     the SDK does not know the function       nothing ran
+    500 and above, but for 502 to 504        nothing ran where a look is answered so, too: the app's code does not load
     any other answer without an SDK's header it may have run: 502 and 504 come when an app takes too long, too, and a
                                              proxy that drops headers hides a good answer
     an answer without the right signature    it has run, as a rule: an app in dev mode, or a proxy that rewrites answers
@@ -46,18 +47,23 @@ _NO_SERVER: Final = (
 
 
 class Cause(NamedTuple):
-    """A cause: whether it holds, the sentence, and whether certainly no code of the function that was called ran."""
+    """A cause: whether it holds, the sentence, and whether certainly no code of the function that was called ran.
+
+    ``is_of_all``: certainly none did where a look at the app is answered with the same, too.
+    """
 
     holds: Callable[[Asked, Outcome], bool]
     says: Callable[[Asked, Outcome], str]
     nothing_ran: bool = False
+    is_of_all: bool = False
 
 
 class Trouble(NamedTuple):
-    """What is wrong, in one sentence; ``nothing_ran`` as in ``Cause``."""
+    """What is wrong, in one sentence; ``nothing_ran`` and ``is_of_all`` as in ``Cause``."""
 
     why: str
     nothing_ran: bool = False
+    is_of_all: bool = False
 
 
 def explain(asked: Asked, reply: Outcome) -> str:
@@ -68,7 +74,8 @@ def explain(asked: Asked, reply: Outcome) -> str:
 def explain_call(asked: Asked, reply: Outcome) -> Trouble | None:
     """Why what came back from a call is not the answer of an app; None where it is one, whatever the function did."""
     causes = CALLS if reply.is_sdk else NO_APP
-    return next((Trouble(one.says(asked, reply), one.nothing_ran) for one in causes if one.holds(asked, reply)), None)
+    found = next((cause for cause in causes if cause.holds(asked, reply)), None)
+    return None if found is None else Trouble(found.says(asked, reply), found.nothing_ran, found.is_of_all)
 
 
 def registered_elsewhere(asked: Asked) -> str:
@@ -134,7 +141,7 @@ def _failed(failure: str, text: str) -> Cause:
     return Cause(lambda _, reply: reply.failure == failure, says)
 
 
-def _strange(statuses: tuple[int, ...], text: str, *, nothing_ran: bool = False) -> Cause:
+def _strange(statuses: tuple[int, ...], text: str, *, nothing_ran: bool = False, is_of_all: bool = False) -> Cause:
     """An answer of no SDK with one of these statuses; none: with any."""
 
     def says(asked: Asked, reply: Outcome) -> str:
@@ -147,7 +154,10 @@ def _strange(statuses: tuple[int, ...], text: str, *, nothing_ran: bool = False)
             paths=", ".join(PATHS),
         )
 
-    return Cause(lambda _, reply: not reply.is_sdk and (not statuses or reply.status in statuses), says, nothing_ran)
+    def holds(_: Asked, reply: Outcome) -> bool:
+        return not reply.is_sdk and (not statuses or reply.status in statuses)
+
+    return Cause(holds, says, nothing_ran, is_of_all)
 
 
 def _is_function_missing(asked: Asked, reply: Outcome) -> bool:
@@ -288,7 +298,9 @@ NO_APP: Final[tuple[Cause, ...]] = (
     ),
     _strange(
         tuple(range(500, 600)),
-        "{url} answered {status} with {what} and no SDK: the app fails before it reaches serve(). Look at its log.",
+        "{url} answered {status} with {what} and no SDK: the app fails before it reaches serve(). Look at its log; "
+        "where that speaks of cloud mode without a key, set INNGEST_DEV or INNGEST_SIGNING_KEY.",
+        is_of_all=True,
     ),
     Cause(
         lambda _, reply: 200 <= reply.status < 300 and not reply.is_sdk and _is_html(reply),

@@ -21,13 +21,14 @@ from typing import Final
 import msgspec
 
 from millstream.execute.endpoint.caller import NO_HTTP, UNAUTHORIZED, Asked, Outcome
-from millstream.execute.endpoint.explain import explain_call
+from millstream.execute.endpoint.explain import Trouble, explain_call
 from millstream.execute.endpoint.opcodes import OPCODES, Malformed, Op, Told, failure_of_json
 from millstream.execute.endpoint.retry_after import retry_after_ms
 from millstream.execute.failures import STEP_TIMEOUT
 from millstream.model import limits
 from millstream.model.operations import BodyDone, BodyErrored, Failure, Operation, StepErrored, WaitFound
 from millstream.model.text.storable import storable
+from millstream.wire.json_limits import whole_characters
 
 REPLY_BYTES_MAX: Final = 8 * 1024 * 1024
 JOINS_FROM_VERSION: Final = 2
@@ -52,6 +53,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     ``version``  of the protocol that the app speaks; −1: it did not say, or the reply was no good one.
     ``trouble``  what is wrong with the app, or with what stands before it, in one sentence; "": nothing.
     ``nothing_ran``  beside a trouble: certainly no code of the function ran.
+    ``is_of_all``    beside a trouble: certainly none did where a look at the app meets the same trouble.
     """
 
     operations: tuple[Operation, ...]
@@ -59,6 +61,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
     version: int = -1
     trouble: str = ""
     nothing_ran: bool = False
+    is_of_all: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -88,11 +91,11 @@ def read_reply(reply: Reply, url: str, function: str, verify: Verify | None = No
         trouble = explain_call(asked, Outcome(status, headers, body, is_forged=is_forged))
         if trouble is not None:
             name = "wrong_signature" if is_forged else "not_sdk"
-            return _in_trouble(name, trouble.why, nothing_ran=trouble.nothing_ran)
+            return _in_trouble(name, trouble)
     if status == 200:
-        return _result(headers, body)
+        return _result(headers, whole_characters(body))
     if status == 206:
-        return _operations(headers, body, reply)
+        return _operations(headers, whole_characters(body), reply)
     failure = failure_of_json(body, f"the app answered with status {status}")
     retriable = headers.get(NO_RETRY) != "true"
     return Answered((BodyErrored(failure, retriable, retry_after_ms(headers.get(RETRY_AFTER, ""), now_ms)),))
@@ -117,8 +120,8 @@ def _result(headers: Mapping[str, str], body: bytes) -> Answered:
     try:
         result = bytes(msgspec.json.decode(body or b"null", type=msgspec.Raw))
         result.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _refused("answered with a result (200) that is no JSON", body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _refused(f"answered with a result (200) that is no JSON ({error})", body)
     except RecursionError:
         return _refused("answered with a result (200) that is nested too deeply", body)
     return Answered((BodyDone(result),), version=version_of(headers))
@@ -133,8 +136,8 @@ def _operations(headers: Mapping[str, str], body: bytes, reply: Reply) -> Answer
     try:
         every = msgspec.json.decode(body or b"[]", type=list[msgspec.Raw])
         body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _refused("answered with operations (206) that are no JSON array", body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _refused(f"answered with operations (206) that are no JSON array ({error})", body)
     except RecursionError:
         return _refused("answered with operations (206) that are nested too deeply", body)
     for raw in every:
@@ -185,7 +188,10 @@ def _no_operation(raw: msgspec.Raw, error: msgspec.MsgspecError) -> str:
 
 def _refused(what: str, body: bytes) -> Answered:
     shown = body[:200].decode(errors="replace")
-    message = f"the app {what}, got {shown!r}. Look at what stands between: proxies that cut or rewrite answers."
+    message = (
+        f"the app {what}, got {shown!r}. Look at what a step returns that JSON does not have, such as NaN, and at "
+        "proxies that cut or rewrite answers."
+    )
     return Answered((BodyErrored(Failure(_MALFORMED, message)),))
 
 
@@ -211,11 +217,12 @@ def no_http(url: str, why: str, *, nothing_ran: bool) -> Answered:
     """What came back is no HTTP."""
     trouble = explain_call(Asked("POST", url), Outcome(failure=NO_HTTP, words=why))
     assert trouble is not None, "there is a sentence for every failure"
-    return _in_trouble("not_sdk", trouble.why, nothing_ran=nothing_ran)
+    return _in_trouble("not_sdk", trouble._replace(nothing_ran=nothing_ran))
 
 
-def _in_trouble(name: str, why: str, *, nothing_ran: bool) -> Answered:
-    return Answered((BodyErrored(Failure(name, why)),), trouble=why, nothing_ran=nothing_ran)
+def _in_trouble(name: str, trouble: Trouble) -> Answered:
+    why, nothing_ran, is_of_all = trouble
+    return Answered((BodyErrored(Failure(name, why)),), trouble=why, nothing_ran=nothing_ran, is_of_all=is_of_all)
 
 
 def unsendable(error: Exception) -> Answered:
