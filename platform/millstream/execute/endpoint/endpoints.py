@@ -69,7 +69,7 @@ class EndpointSettings:
 
     ``keys``       sign calls and check replies; none: dev mode, nothing is signed.
     ``guard``      where calls may lead.
-    ``calls_max``  under way to one app at a time.
+    ``calls_max``  under way to one app at a time; as many more that its steps make to others.
     ``own_url``    where apps reach this server, for what people are told; "": unknown.
     """
 
@@ -80,9 +80,10 @@ class EndpointSettings:
 
 
 class Listener(Protocol):
-    """Who wants to know that apps can be called (again)."""
+    """Who wants to know that an app can be called (again) or has room (``on_up``), or is no longer there."""
 
     def on_up(self, endpoint: Endpoint) -> None: ...
+    def on_gone(self, endpoint: Endpoint) -> None: ...
 
 
 class Endpoint:
@@ -98,7 +99,9 @@ class Endpoint:
         self.is_up = True
         self.trouble = ""
         """What is wrong with it, in one sentence; "": nothing that is known."""
-        self.slots = Slots(endpoints.settings.calls_max)
+        self.slots = Slots(endpoints.settings.calls_max, self._on_room)
+        self.outside = Slots(endpoints.settings.calls_max, self._on_room)
+        """For requests that its steps make to others than apps: slow ones hold up neither it nor other apps."""
         self.http = Http(endpoints.settings.guard)
         for outcome in (NOT_SENT, BROKEN, *OUTCOMES):  # A series that begins with 1 has not risen, for an alert.
             endpoints.telemetry.count("millstream_app_calls_total", 0, app.id, outcome)
@@ -228,6 +231,9 @@ class Endpoint:
             self._look = None
         return explain(self._caller.asked("GET", self.url), outcome), outcome
 
+    def _on_room(self) -> None:
+        self._endpoints.tell_up(self)
+
     async def close(self) -> None:
         """Close its connections; calls under way are broken."""
         self._is_closed = True
@@ -244,10 +250,8 @@ class Endpoints:
     def __init__(self, settings: EndpointSettings | None = None, telemetry: Telemetry | None = None) -> None:
         self.settings = settings or EndpointSettings()
         self.telemetry = telemetry or Telemetry()
-        self.outside = Slots(self.settings.calls_max)
-        """For requests that steps make to others than apps."""
         self.http = Http(self.settings.guard)
-        """For the same."""
+        """For requests that steps make to others than apps."""
         self._apps: dict[str, Endpoint] = {}
         self._by_function: dict[str, Endpoint] = {}
         self._listeners: list[Listener] = []
@@ -255,7 +259,7 @@ class Endpoints:
         self._measured: set[str] = set()
 
     def listen(self, listener: Listener) -> None:
-        """Tell it of apps that come up, until ``leave``."""
+        """Tell it of apps that come up or go, until ``leave``."""
         self._listeners.append(listener)
 
     def leave(self, listener: Listener) -> None:
@@ -300,19 +304,21 @@ class Endpoints:
             known.up()  # An app that registers lives.
 
     def forget(self, app_id: str) -> None:
-        """The app is gone. Calls under way end as they can."""
+        """The app is gone. Calls under way end as they can; what waits for a slot is given back."""
         endpoint = self._apps.pop(app_id, None)
         if endpoint is None:
             return
         for slug in endpoint.functions:
             if self._by_function.get(slug) is endpoint:
                 del self._by_function[slug]
+        for listener in tuple(self._listeners):
+            listener.on_gone(endpoint)
         task = asyncio.get_running_loop().create_task(self._close_idle(endpoint))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     def tell_up(self, endpoint: Endpoint) -> None:
-        """Its functions can be called now."""
+        """Its functions can be called now, or more of them."""
         for listener in tuple(self._listeners):
             listener.on_up(endpoint)
 

@@ -3,11 +3,11 @@
     Execute ──> Job ──slot──> call ──> Report
                   │             ├── nothing was executed, and the app is not well: parked; handed out again when it is
                   │             └── broken after it was sent, or its process died: LoseDispatch (lanes.md rule 24)
-                  └── the app is down, unknown, or too many wait: parked
+                  └── the app is down, unknown, or too many wait for it: parked
 
 Nothing lives here between calls: what a call needs is read from the lane's rows when it is made. What is parked rests
 in the lane's table, not here; when an app comes up, or has room, its parked dispatches are read from there and handed
-out again, a page at a time.
+out again, a page at a time. What waits for a slot of an app that goes, or moves, is parked too: it follows the app.
 
 A call is made at least once, as every step is: an app must expect the same call again.
 """
@@ -35,8 +35,6 @@ from millstream.model.operations import BodyDone, StepDone, StepFound
 from millstream.model.rows import Hand
 
 LOG: Final = logging.getLogger("millstream.endpoints")
-WAITING_MAX: Final = 10_000
-"""Dispatches that wait for a slot here; more are parked."""
 TAKEN_UP_AT_ONCE_MAX: Final = 200
 TAKE_UP_PAUSE_S: Final = 0.02
 STEP_MS: Final = 2 * limits.HOUR_MS
@@ -52,7 +50,7 @@ class Refused(Exception):
 class Job:
     """A dispatch under way. ``effect`` is the hand-out that it answers: the newest number that was told."""
 
-    __slots__ = ("_executor", "effect", "endpoint", "is_gone", "slots", "task")
+    __slots__ = ("_executor", "effect", "endpoint", "slots", "task")
 
     def __init__(self, executor: EndpointExecutor, effect: Execute, endpoint: Endpoint, slots: Slots) -> None:
         self._executor = executor
@@ -60,7 +58,6 @@ class Job:
         self.endpoint = endpoint
         self.slots = slots
         self.task: asyncio.Task[None] | None = None
-        self.is_gone = False
 
     def begin(self) -> None:
         """It has a slot."""
@@ -81,9 +78,7 @@ class EndpointExecutor:
         self._endpoints = endpoints
         self._jobs: dict[str, dict[str, Job]] = {}
         self._executing = 0
-        self._waiting = 0
         self._requests = 0
-        self._overflowed: set[str] = set()
         self._to_take_up: set[str] = set()
         self._taking_up: asyncio.Task[None] | None = None
         self._planning: set[str] = set()  # Runs whose app plans and speaks a version that must know it.
@@ -104,22 +99,16 @@ class EndpointExecutor:
         if self._closing or endpoint is None:
             self._park(effect)
             return
-        row = self.source.step(effect.run, effect.step) if effect.step else None
-        is_outside = row is not None and row.kind in gateway.KINDS
-        if not (endpoint.is_up or is_outside):
+        slots = self._slots(endpoint, effect.run, effect.step)
+        if not ((endpoint.is_up or slots is endpoint.outside) and slots.takes()):
             self._park(effect)
             return
-        if self._waiting >= WAITING_MAX:
-            self._overflowed.add(effect.function)
-            self._park(effect)
-            return
-        job = Job(self, effect, endpoint, self._endpoints.outside if is_outside else endpoint.slots)
+        job = Job(self, effect, endpoint, slots)
         if jobs is None:
             self._jobs[effect.run] = {effect.step: job}
         else:
             jobs[effect.step] = job
-        self._waiting += 1
-        job.slots.enter(job)
+        slots.enter(job)
 
     def abandon(self, run: str) -> None:
         """Stop what executes for a run; see ``port.Executor``. The app is not told: its answer is dropped."""
@@ -137,16 +126,13 @@ class EndpointExecutor:
         return not self._closing and self._endpoints.of(function) is not None
 
     def takes_up(self, wanted: CodeWanted) -> bool:
-        """Whether to hand out a parked dispatch again: its app answers, and not too many wait."""
+        """Whether to hand out a parked dispatch again: its app answers, and not too many wait where it would."""
         if self._closing:
             return False
         endpoint = self._endpoints.of(wanted.function)
         if endpoint is None or not endpoint.is_up:
             return False
-        if self._waiting >= WAITING_MAX:
-            self._overflowed.add(wanted.function)
-            return False
-        return True
+        return self._slots(endpoint, wanted.run, wanted.step).takes()
 
     @property
     def full(self) -> bool:
@@ -187,18 +173,19 @@ class EndpointExecutor:
     # --- what endpoints call ------------------------------------------------------------------
 
     def on_up(self, endpoint: Endpoint) -> None:
-        """An app can be called (again): take up what is parked for it."""
+        """An app can be called (again), or has room: take up what is parked for it."""
         self._take_up_soon(endpoint.functions)
+
+    def on_gone(self, endpoint: Endpoint) -> None:
+        """An app is gone, or is elsewhere: what waits for a slot is parked, and taken up where the app is now."""
+        self._park_waiting(endpoint.slots)
+        self._park_waiting(endpoint.outside)
 
     def begin(self, job: Job) -> None:
         """A job has its slot."""
-        self._waiting -= 1
         self._executing += 1
         job.task = task = self._loop.create_task(self._carry_out(job))
         task.add_done_callback(job.over)  # A task that is cancelled before its first turn runs no ``finally``.
-        if self._overflowed and self._waiting < WAITING_MAX // 2:
-            overflowed, self._overflowed = self._overflowed, set()
-            self._take_up_soon(overflowed)
 
     # --- one call -----------------------------------------------------------------------------
 
@@ -229,10 +216,7 @@ class EndpointExecutor:
         """Its app is down: neither it nor what waits for a slot there is called."""
         self._end(job)
         self._park(job.effect)
-        for other in self._all():
-            if other.endpoint is job.endpoint and other.task is None and other.slots is job.endpoint.slots:
-                self._drop(other)
-                self._park(other.effect)
+        self._park_waiting(job.endpoint.slots)
 
     def over(self, job: Job) -> None:
         """A job's task has ended."""
@@ -246,7 +230,7 @@ class EndpointExecutor:
             self.source.park(ParkDispatch(job.effect.run, job.effect.step, job.effect.dispatch, given_back=True))
             return None
         endpoint, effect = job.endpoint, job.effect
-        if job.slots is endpoint.slots and not endpoint.is_up:
+        if job.slots is not endpoint.outside and not endpoint.is_up:
             raise Refused
         spec = endpoint.functions.get(effect.function)
         now_ms = self.source.now_ms()
@@ -263,7 +247,7 @@ class EndpointExecutor:
             started_ms=now_ms,
             total_s=(spec.step_timeout_ms if spec is not None else STEP_MS) / 1_000,
         )
-        if job.slots is not endpoint.slots:  # A request of a step, of others than the app.
+        if job.slots is endpoint.outside:  # A request of a step, of others than the app.
             return await self._carrier.carry_out(work, endpoint)
         answered = await self._called(work, endpoint)
         if answered.trouble:
@@ -311,9 +295,13 @@ class EndpointExecutor:
     def _all(self) -> list[Job]:
         return [job for jobs in self._jobs.values() for job in jobs.values()]
 
+    def _slots(self, endpoint: Endpoint, run: str, step: str) -> Slots:
+        """Where a dispatch of the app waits for its turn."""
+        row = self.source.step(run, step) if step else None
+        return endpoint.outside if row is not None and row.kind in gateway.KINDS else endpoint.slots
+
     def _end(self, job: Job) -> None:
         """It is under way no more."""
-        job.is_gone = True
         jobs = self._jobs.get(job.effect.run)
         if jobs is not None and jobs.get(job.effect.step) is job:
             del jobs[job.effect.step]
@@ -325,7 +313,16 @@ class EndpointExecutor:
         if job.task is not None:
             job.task.cancel()
         else:
-            self._waiting -= 1
+            job.slots.drop(job)
+
+    def _park_waiting(self, slots: Slots) -> None:
+        """Park what waits for a slot there."""
+        if not slots.waiting:
+            return
+        for job in self._all():
+            if job.slots is slots and job.task is None:
+                self._drop(job)
+                self._park(job.effect)
 
     def _give_back(self, job: Job) -> None:
         self._drop(job)
@@ -349,22 +346,21 @@ class EndpointExecutor:
             await self._take_up(self._to_take_up.pop())
 
     async def _take_up(self, function: str) -> None:
-        """Hand out again what is parked for a function, a page at a time, as long as its app answers."""
+        """Hand out again what is parked for a function, a page at a time, as long as its app answers and has room."""
         behind = ("", "")
         while True:
             endpoint = self._endpoints.of(function)
-            if self._closing or endpoint is None or not endpoint.is_up:
-                return
-            if self._waiting >= WAITING_MAX // 2:
-                self._overflowed.add(function)
+            if self._closing or endpoint is None or not endpoint.is_up or not endpoint.slots.takes_many():
                 return
             try:
                 page = self.source.parked_of(function, behind, TAKEN_UP_AT_ONCE_MAX)
+                slots = [self._slots(endpoint, wanted.run, wanted.step) for wanted in page]
             except StoreFailed:
                 await asyncio.sleep(STORE_RETRY_S)
                 continue
-            for wanted in page:
-                self.source.unpark(Unpark(wanted.run, wanted.step, wanted.dispatch))
+            for wanted, its in zip(page, slots, strict=True):
+                if its.takes_many():  # Those of steps that ask others may have no room while the app's have.
+                    self.source.unpark(Unpark(wanted.run, wanted.step, wanted.dispatch))
                 behind = (wanted.run, wanted.step)
             if len(page) < TAKEN_UP_AT_ONCE_MAX:
                 return
