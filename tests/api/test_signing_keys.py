@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from millstream.api.apps.syncing import SyncOptions
+from millstream.apps.functions_topic import read_known
 from millstream.wire.signing import SigningKeys
 from tests.api.door import open_world
 from tests.api.test_register import URL, listed, register, registration
@@ -101,3 +102,23 @@ async def test_a_request_for_this_environment_is_taken(tmp_path: Path, named: st
 async def test_a_server_without_a_name_takes_any_environment(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         assert (await register(world, registration("f"), **{"X-Inngest-Env": "pull/7"}))[0] == 200
+
+
+async def test_event_keys_alone_let_no_stranger_have_a_named_app_called_elsewhere(tmp_path: Path) -> None:
+    """The address that is judged is the one that is called, in each part in which the two may differ."""
+    config = {"event_keys": frozenset({"E"}), "sync": SyncOptions(urls=(URL,))}
+    others = (
+        URL.replace(":1/", ":2/"),
+        URL.replace("http:", "https:"),
+        f"{URL}/x",
+        f"{URL}?to=x",
+        "http://evil.example/",
+    )
+    async with open_world(tmp_path, **config) as world:
+        assert (await register(world, registration("f")))[0] == 200
+        for other in others:
+            elsewhere = registration("f", url=other) | {"url": URL}
+            status, answer = await register(world, elsewhere)
+            assert (status, answer["data"]) == (401, None), other
+        known = await read_known(world.log, "shop")
+        assert known.apps["raw"].endpoint == URL

@@ -7,7 +7,8 @@ there is a signing key:
 
     with a signing key     /fn/, /v0/, /v1/, /dev    the hash of the signing key; also an event key, but for /fn/
     event keys alone       /fn/register              only from an address that the operator has named (--sdk-url), or
-                                                     where the server itself has found an app (dev)
+                                                     where the server itself has found an app (dev), and with
+                                                     functions that are called at such a one
 """
 
 from __future__ import annotations
@@ -109,9 +110,12 @@ def may_register(request: web.Request, app: AppSpec) -> None:
         return  # ``refuse_unsigned`` has let it through.
     refuse_forged(request)
     named = door.syncer.found | {place_of(url) for url in config.sync.urls}
-    if config.event_keys and (app.remote is None or place_of(app.remote.url) not in named):
+    # Both the address that the app names and the one that its functions are called at: they may differ.
+    said = (app.remote.url if app.remote is not None else app.endpoint, app.endpoint)
+    stranger = next((url for url in said if place_of(url) not in named), "")
+    if config.event_keys and stranger:
         raise NotAllowed(
-            f"app {app.id!r} at {app.endpoint} refused: this server has event keys and no signing key, and so takes "
+            f"app {app.id!r} at {stranger} refused: this server has event keys and no signing key, and so takes "
             "apps only from addresses that it was told. Start it with --signing-key, or with --sdk-url "
-            f"{app.remote.url if app.remote is not None else app.endpoint}."
+            f"{stranger}."
         )
