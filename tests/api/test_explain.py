@@ -197,3 +197,11 @@ def test_every_failure_of_a_call_has_a_sentence_of_its_own() -> None:
     said = [explain(asked, calls.Outcome(failure=failure)) for failure in calls.FAILURES]
     assert len(set(said)) == len(calls.FAILURES)
     assert not [one for one in said if "answered 0" in one]
+
+
+async def test_what_an_address_holds_of_secrets_is_said_to_nobody() -> None:
+    async with web_server(answering(404)) as url:
+        hidden = url.replace("://", "://app:hunter2@") + "?x-vercel-protection-bypass=letmein"
+        said = await why(hidden)
+        assert "has nothing at this path" in said and url.partition("://")[2].partition("/")[0] in said
+        assert "hunter2" not in said and "letmein" not in said

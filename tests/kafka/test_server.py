@@ -19,6 +19,7 @@ from tests.sdk.rig.processes import app_process
 @pytest.fixture
 def fleet(kafka: Broker, tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(kafka, tmp_path, lanes=2)
+    made.env["MILLSTREAM_ENDPOINT_NETWORKS"] = "127.0.0.0/8"
     yield made
     made.close()
 

@@ -25,6 +25,7 @@ from millstream.execute.endpoint.caller import EXPECTED_KIND_HEADER
 from millstream.model import limits
 from millstream.model.address import http_url
 from millstream.model.function import AppSpec
+from millstream.model.text.redaction import redacted_by_form
 from millstream.wire.app_urls import base_url
 from millstream.wire.json_limits import read_json
 from millstream.wire.registration.app import app_of
@@ -108,7 +109,7 @@ async def get_apps(request: web.Request) -> web.Response:
     places = {place_of(row["url"]) for row in rows if row["url"]}
     places |= door.registry.removed
     waiting = [seen for place, seen in sorted(door.syncer.seen.items()) if seen.why and place not in places]
-    return found([*rows, *(_unregistered(seen) for seen in waiting)])
+    return found([_without_secrets(row) for row in (*rows, *(_unregistered(seen) for seen in waiting))])
 
 
 def _url(given: object) -> str:
@@ -154,6 +155,11 @@ def _shown(door: Door, app: AppSpec) -> dict[str, Any]:
         "reachable": False if False in looked else True if True in looked else None,
         "why": (calls.why if calls is not None else "") or (seen.why if seen is not None else ""),
     }
+
+
+def _without_secrets(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as anybody may see it: an address may hold a password, or a key that lets it through a protection."""
+    return row | {"url": redacted_by_form(row["url"]), "why": redacted_by_form(row["why"])}
 
 
 def _unregistered(seen: Seen) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from millstream.execute.endpoint import caller
 from millstream.execute.endpoint.caller import EXPECTED_KIND_HEADER, Asked, Outcome
 from millstream.model.text.printable import one_line
+from millstream.model.text.redaction import redacted_by_form
 
 WORDS_CHARS_MAX: Final = 500
 PATHS: Final = ("/api/inngest", "/x/inngest", "/.netlify/functions/inngest", "/.redwood/functions/inngest")
@@ -68,14 +69,17 @@ class Trouble(NamedTuple):
 
 def explain(asked: Asked, reply: Outcome) -> str:
     """Why what came back from a look at an app, or a sync, is not of one that works; "" where it is."""
-    return next((cause.says(asked, reply) for cause in (*NO_APP, *SDK_SAYS) if cause.holds(asked, reply)), "")
+    found = next((cause for cause in (*NO_APP, *SDK_SAYS) if cause.holds(asked, reply)), None)
+    return redacted_by_form(found.says(asked, reply)) if found is not None else ""
 
 
 def explain_call(asked: Asked, reply: Outcome) -> Trouble | None:
     """Why what came back from a call is not the answer of an app; None where it is one, whatever the function did."""
     causes = CALLS if reply.is_sdk else NO_APP
     found = next((cause for cause in causes if cause.holds(asked, reply)), None)
-    return None if found is None else Trouble(found.says(asked, reply), found.nothing_ran, found.is_of_all)
+    if found is None:
+        return None
+    return Trouble(redacted_by_form(found.says(asked, reply)), found.nothing_ran, found.is_of_all)
 
 
 def registered_elsewhere(asked: Asked) -> str:
@@ -104,7 +108,7 @@ def _own(asked: Asked) -> str:
 
 
 def _where(asked: Asked) -> str:
-    return urlsplit(asked.url).netloc
+    return urlsplit(asked.url).netloc.rpartition("@")[2]
 
 
 def _message(reply: Outcome) -> str:

@@ -28,7 +28,7 @@ _HEADER: Final = re.compile(
 _BEARER: Final = re.compile(r"(\bbearer\s+)(?=[^\s'\",<>]*[\d_.=-])[^\s'\",<>]{8,}", re.IGNORECASE)
 _CALLBACK: Final = re.compile(r"(/v1/callbacks/[0-9A-Z]{26}\.[0-9a-f]{12}\.)[\w-]+")
 _NAMED: Final = re.compile(
-    r"((?:password|passwd|secret|token|api[_-]?key|access[_-]?key|event[_-]?key|signature)=)[^\s&#'\"<>;,]+",
+    r"((?:password|passwd|secret|token|api[_-]?key|access[_-]?key|event[_-]?key|signature|protection-bypass)=)[^\s&#'\"<>;,]+",
     re.IGNORECASE,
 )
 
