@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 
 from millstream.execute.endpoint.caller import UNAUTHORIZED, Caller, CallState, Outcome, failure_of, words_of
 from millstream.execute.endpoint.calls import Call
-from millstream.execute.endpoint.explain import explain
+from millstream.execute.endpoint.explain import PROXY_STATUSES, explain
 from millstream.execute.endpoint.guard import Guard
 from millstream.execute.endpoint.http import Http, NotSent, joined
 from millstream.execute.endpoint.replies import OUTCOMES, REPLY_BYTES_MAX
@@ -60,7 +60,6 @@ CALLS: Final = "millstream_app_calls_under_way"
 CALLS_WAITING: Final = "millstream_app_calls_waiting"
 REDIRECTS_MAX: Final = 3
 KEEPS_METHOD: Final = (307, 308)
-BEHIND_IS_NOTHING: Final = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +216,7 @@ class Endpoint:
             begins_to_answer = not was_reached and 0 < outcome.status < 500
             was_reached = not outcome.failure
             is_sdk_signed = outcome.is_sdk and self._endpoints.settings.keys
-            may_try = not (outcome.failure or outcome.status in BEHIND_IS_NOTHING or is_sdk_signed)
+            may_try = not (outcome.failure or outcome.status in PROXY_STATUSES or is_sdk_signed)
             if not why or (may_try and (begins_to_answer or loop.time() >= trial_at_s)):
                 self.up(why)
             else:

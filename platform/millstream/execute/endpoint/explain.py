@@ -33,7 +33,8 @@ from millstream.model.text.redaction import redacted_by_form
 WORDS_CHARS_MAX: Final = 500
 PATHS: Final = ("/api/inngest", "/x/inngest", "/.netlify/functions/inngest", "/.redwood/functions/inngest")
 """Where SDKs serve by their own advice."""
-_PROXY_STATUSES: Final = (502, 503, 504)
+PROXY_STATUSES: Final = (502, 503, 504)
+"""What a proxy answers that has nobody behind it, or waits for him no longer."""
 _TITLE: Final = re.compile(rb"<title[^>]*>(.{1,120}?)</title>", re.IGNORECASE | re.DOTALL)
 _TITLE_WITHIN_BYTES: Final = 10_000
 _NO_FUNCTION: Final = (b"function_not_found", b"was not found in this app", b"No function ID found in request")
@@ -296,7 +297,7 @@ NO_APP: Final[tuple[Cause, ...]] = (
         nothing_ran=True,
     ),
     _strange(
-        _PROXY_STATUSES,
+        PROXY_STATUSES,
         "{url} answered {status} with {what} of a proxy: the app behind it is down, or takes longer than the proxy "
         "waits. Start it, raise the proxy's timeout, or make the steps smaller.",
     ),

@@ -28,9 +28,8 @@ class Slots:
         self._slots_max = slots_max
         self._on_room = on_room
         self._taken = 0
-        self._waiting: OrderedDict[Waiting, None] = (
-            OrderedDict()
-        )  # A dict finds its first in O(n) after many have left.
+        # A plain dict finds its first entry in O(n) after many have left.
+        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self._has_turned_away = False
 
     @property
